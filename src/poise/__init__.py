@@ -1,0 +1,66 @@
+"""poise: asynchronous actor-critic reinforcement learning on JAX.
+
+>>> import poise
+>>> result = poise.train("CartPole-v1", seed=0)     # doctest: +SKIP
+>>> policy = poise.load(result.folder)              # doctest: +SKIP
+>>> action = policy.act(observation)                # doctest: +SKIP
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from poise import errors as errors
+    from poise.agent.policy import Player as Player
+    from poise.agent.policy import Policy as Policy
+    from poise.config import TrainConfig as TrainConfig
+    from poise.learning.events import Score as Score
+    from poise.runs.api import evaluate as evaluate
+    from poise.runs.api import random_baseline as random_baseline
+    from poise.runs.folder import load as load
+    from poise.runs.replay import ReplayReport as ReplayReport
+    from poise.runs.replay import replay as replay
+    from poise.runs.training import TrainResult as TrainResult
+    from poise.runs.training import train as train
+
+__all__ = [
+    "Player",
+    "Policy",
+    "ReplayReport",
+    "Score",
+    "TrainConfig",
+    "TrainResult",
+    "errors",
+    "evaluate",
+    "load",
+    "random_baseline",
+    "replay",
+    "train",
+]
+
+# JAX takes most of a second to import: names are looked up when they are first used.
+_HOMES = {
+    "Player": "poise.agent.policy",
+    "Policy": "poise.agent.policy",
+    "ReplayReport": "poise.runs.replay",
+    "Score": "poise.learning.events",
+    "TrainConfig": "poise.config",
+    "TrainResult": "poise.runs.training",
+    "evaluate": "poise.runs.api",
+    "load": "poise.runs.folder",
+    "random_baseline": "poise.runs.api",
+    "replay": "poise.runs.replay",
+    "train": "poise.runs.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("poise.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'poise' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

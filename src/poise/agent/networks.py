@@ -1,0 +1,124 @@
+"""Networks: ``(observation, state, first) -> (distribution parameters, value, state)``.
+
+Equinox modules over one observation; callers `vmap` them over time and copies. ``state`` is the
+recurrent state, ``()`` for a feed-forward network; ``first`` tells a recurrent one to begin anew.
+"""
+
+import itertools
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Array, Float
+
+from poise.agent.encoders import encode, feature_count
+from poise.maths.namespace import array_namespace
+
+__all__ = ["ActorCritic", "Dense", "actor_critic", "parameter_count"]
+
+ArrayLike = Array | np.ndarray
+
+
+class Dense(eqx.Module):
+    """An affine layer ``x @ weight + bias``, with the weight as ``[inputs, outputs]``."""
+
+    weight: Float[ArrayLike, "inputs outputs"]
+    bias: Float[ArrayLike, "outputs"]
+
+    def __call__(self, x: Any) -> Any:
+        return x @ self.weight + self.bias
+
+
+class ActorCritic(eqx.Module):
+    """Separate trunks of ReLU layers for policy and value: the tutorial's network.
+
+    It runs on JAX arrays, and as it stands on NumPy ones with any leading axes.
+    """
+
+    policy: tuple[Dense, ...]
+    value: tuple[Dense, ...]
+    free: Float[ArrayLike, "free"]
+    observation_space: spaces.Space[Any] = eqx.field(static=True)
+
+    def __call__(self, observation: Any, state: Any, first: Any) -> tuple[Any, Any, Any]:
+        """Return distribution parameters ``[..., P]``, value ``[...]`` and the state as it was."""
+        del first
+        features = encode(self.observation_space, observation)
+        xp = array_namespace(features)
+        parameters = _trunk(self.policy, features)
+        if self.free.shape[0]:
+            shape = (*parameters.shape[:-1], self.free.shape[0])
+            parameters = xp.concatenate([parameters, xp.broadcast_to(self.free, shape)], axis=-1)
+        return parameters, _trunk(self.value, features)[..., 0], state
+
+    def initial_state(self) -> tuple[()]:
+        """A feed-forward network has no state."""
+        return ()
+
+
+def _trunk(layers: tuple[Dense, ...], x: Any) -> Any:
+    xp = array_namespace(x)
+    for layer in layers[:-1]:
+        x = xp.maximum(layer(x), np.float32(0.0))
+    return layers[-1](x)
+
+
+def actor_critic(
+    observation_space: spaces.Space[Any],
+    outputs: int,
+    free: int,
+    hidden_sizes: tuple[int, ...],
+    generator: np.random.Generator | None,
+) -> ActorCritic:
+    """Make an `ActorCritic` with orthogonal weights (Saxe et al. 2014, arXiv 1312.6120).
+
+    Gains are sqrt(2) for ReLU layers, 0.01 for the policy's output, so that the first policy is
+    nearly uniform, and 1 for the value's (Engstrom et al. 2020, arXiv 2005.12729). Made with NumPy,
+    since compiling an initialiser would take longer than running it.
+
+    Args:
+        observation_space: what the network sees.
+        outputs: distribution parameters that depend on the observation.
+        free: distribution parameters that do not.
+        hidden_sizes: units of each hidden layer.
+        generator: source of the weights; None leaves them 0.
+    """
+    sizes = (feature_count(observation_space), *hidden_sizes)
+
+    def trunk(last: int, last_gain: float) -> tuple[Dense, ...]:
+        hidden = [
+            _orthogonal(generator, inputs, units, np.sqrt(2.0))
+            for inputs, units in itertools.pairwise(sizes)
+        ]
+        return (*hidden, _orthogonal(generator, sizes[-1], last, last_gain))
+
+    return ActorCritic(
+        policy=trunk(outputs, 0.01),
+        value=trunk(1, 1.0),
+        free=np.zeros(free, np.float32),
+        observation_space=observation_space,
+    )
+
+
+def parameter_count(
+    observation_space: spaces.Space[Any], outputs: int, free: int, hidden_sizes: tuple[int, ...]
+) -> int:
+    """Number of parameters of an `actor_critic`, without making it."""
+    sizes = (feature_count(observation_space), *hidden_sizes)
+    hidden = sum((inputs + 1) * units for inputs, units in itertools.pairwise(sizes))
+    return 2 * hidden + (sizes[-1] + 1) * (outputs + 1) + free
+
+
+def _orthogonal(
+    generator: np.random.Generator | None, rows: int, columns: int, gain: float
+) -> Dense:
+    if generator is None:
+        return Dense(np.zeros((rows, columns), np.float32), np.zeros(columns, np.float32))
+    tall = generator.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(tall)
+    q = q * np.sign(np.diagonal(r))
+    weight = (q if rows >= columns else q.T) * gain
+    return Dense(weight.astype(np.float32), np.zeros(columns, np.float32))
+
+

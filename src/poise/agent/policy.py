@@ -1,0 +1,136 @@
+"""The trained policy: what acts, evaluates and plays, without any training machinery."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
+
+from poise.agent.agent import Agent
+from poise.trajectory import Decision
+
+__all__ = ["Player", "Policy", "numpy_noise", "unbatch"]
+
+
+def numpy_noise(generator: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Noise for action heads from a NumPy generator, as float32."""
+    match kind:
+        case "gumbel":
+            return generator.gumbel(size=shape).astype(np.float32)
+        case "normal":
+            return generator.standard_normal(shape, np.float32)
+        case "logistic":
+            return generator.logistic(size=shape).astype(np.float32)
+    raise ValueError(f"unknown kind of noise: {kind}")
+
+
+class Policy:
+    """A network with its parameters, acting on Gymnasium observations.
+
+    Args:
+        agent: how to act, given parameters.
+        parameters: ``[P]`` float32.
+        environment: the Gymnasium id that it was trained on.
+    """
+
+    def __init__(self, agent: Agent, parameters: np.ndarray, environment: str) -> None:
+        self.agent = agent
+        self.parameters = np.asarray(parameters, np.float32)
+        self.environment = environment
+        self._network = agent.network(self.parameters)
+
+    @property
+    def observation_space(self) -> spaces.Space[Any]:
+        """The space that observations must come from."""
+        return self.agent.observation_space
+
+    @property
+    def action_space(self) -> spaces.Space[Any]:
+        """The space that actions are in."""
+        return self.agent.action_space
+
+    def act(
+        self,
+        observation: Any,
+        greedy: bool = True,
+        generator: np.random.Generator | None = None,
+    ) -> Any:
+        """Choose an action for one unbatched observation, as for the first of an episode.
+
+        For a policy with memory use `player`, which keeps its state between steps.
+
+        Args:
+            observation: as ``env.reset`` or ``env.step`` returned it.
+            greedy: take the most probable action; otherwise sample one.
+            generator: source of randomness, required to sample.
+
+        Returns:
+            An action for ``env.step``.
+
+        Raises:
+            ValueError: to sample, but without a generator.
+        """
+        return self.player(greedy, generator).act(observation)
+
+    def value(self, observation: Any) -> float:
+        """The critic's estimate of the discounted return from one unbatched observation."""
+        batch = self.batch([observation])
+        _, value, _ = self._network(batch, self.agent.initial_state(1), np.ones(1, np.bool_))
+        return float(value[0])
+
+    def player(
+        self, greedy: bool = True, generator: np.random.Generator | None = None
+    ) -> "Player":
+        """A player: the policy with what it remembers of the episode that it is in.
+
+        Raises:
+            ValueError: to sample (not greedy), but without a generator.
+        """
+        return Player(self, greedy, generator)
+
+    def decide(self, observations: Any, state: Any, first: Any, noise: Any | None) -> Decision:
+        """Act on a batch of observations ``[N, ...]``; without noise, greedily."""
+        return self.agent.decide(self._network, observations, state, first, noise)
+
+    def batch(self, observations: list[Any]) -> Any:
+        """Stack unbatched observations to a pytree of ``[N, ...]``."""
+        space = self.agent.observation_space
+        return concatenate(space, observations, create_empty_array(space, len(observations)))
+
+
+class Player:
+    """A policy inside an episode: call `reset` when one begins, then `act` for every step."""
+
+    def __init__(
+        self, policy: Policy, greedy: bool = True, generator: np.random.Generator | None = None
+    ) -> None:
+        if not greedy and generator is None:
+            raise ValueError("sampling needs a generator, for example numpy.random.default_rng(0)")
+        self._policy = policy
+        self._generator = None if greedy else generator
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last episode."""
+        self._state = self._policy.agent.initial_state(1)
+        self._first = np.ones(1, np.bool_)
+
+    def act(self, observation: Any) -> Any:
+        """Choose an action for one unbatched observation and remember what is needed of it."""
+        policy, generator = self._policy, self._generator
+        noise = None
+        if generator is not None:
+            noise = policy.agent.head.noise(
+                lambda kind, shape: numpy_noise(generator, kind, shape), (1,)
+            )
+        decision = policy.decide(policy.batch([observation]), self._state, self._first, noise)
+        self._state, self._first = decision.state, np.zeros(1, np.bool_)
+        return unbatch(decision.environment_action, policy.action_space, 0)
+
+
+def unbatch(actions: Any, space: spaces.Space[Any], index: int) -> Any:
+    """One copy's environment action out of a batch; an int where the space is Discrete."""
+    if isinstance(space, spaces.Discrete):
+        return int(actions[index])
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], actions)

@@ -1,0 +1,118 @@
+"""Policy files: safetensors with JSON metadata. Opening one runs no code.
+
+Format version 1. Tensors: ``parameters/<name>`` for every trainable array of the network.
+Metadata ``poise``: format version, environment, spaces, network, and the SHA-256 of the parameter
+vector, so that a damaged file is refused and not played.
+"""
+
+import hashlib
+import json
+import struct
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from poise.agent.agent import NetworkSpec, build_agent
+from poise.agent.policy import Policy
+from poise.agent.space_json import space_from_json, space_to_json
+from poise.errors import FileFormatError, InputError
+
+__all__ = ["FORMAT_VERSION", "parameter_hash", "policy_from_bytes", "policy_to_bytes"]
+
+FORMAT_VERSION = 1
+_PREFIX = "parameters/"
+MAX_HEADER_BYTES = 1 << 24
+MAX_PARAMETERS = 1 << 30
+
+
+def parameter_hash(parameters: np.ndarray) -> str:
+    """SHA-256 of a parameter vector, as hexadecimal text."""
+    return hashlib.sha256(np.ascontiguousarray(parameters, "<f4").tobytes()).hexdigest()
+
+
+def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> bytes:
+    """Everything needed to rebuild a policy.
+
+    Args:
+        policy: what to save.
+        extra: further JSON metadata, such as steps and score; it is not needed to load.
+    """
+    layout, offset = policy.agent.layout, 0
+    tensors = {}
+    for name, shape in zip(layout.names, layout.shapes, strict=True):
+        size = int(np.prod(shape, dtype=np.int64))
+        part = policy.parameters[offset : offset + size].reshape(shape)
+        tensors[_PREFIX + name] = np.ascontiguousarray(part)
+        offset += size
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "environment": policy.environment,
+        "observation_space": space_to_json(policy.observation_space),
+        "action_space": space_to_json(policy.action_space),
+        "network": policy.agent.spec.to_json(),
+        "parameters_sha256": parameter_hash(policy.parameters),
+        "extra": extra or {},
+    }
+    return save(tensors, {"poise": json.dumps(metadata, sort_keys=True)})
+
+
+def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -> Policy:
+    """Rebuild a policy.
+
+    Args:
+        content: of a policy file.
+        source: its name, for error messages.
+        check_hash: refuse parameters that are not those that were saved.
+
+    Raises:
+        FileFormatError: truncated, damaged, not safetensors, or of another format version.
+    """
+    metadata = _metadata(content, source)
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise FileFormatError(
+            f"{source} has policy format version {version!r}, but this poise reads "
+            f"{FORMAT_VERSION}"
+        )
+    try:
+        tensors = load(content)
+        spec = NetworkSpec.from_json(metadata["network"])
+        observation_space = space_from_json(metadata["observation_space"])
+        action_space = space_from_json(metadata["action_space"])
+        agent, vector = build_agent(
+            observation_space, action_space, spec, None, parameter_limit=MAX_PARAMETERS
+        )
+        layout, parts = agent.layout, []
+        for name, shape in zip(layout.names, layout.shapes, strict=True):
+            tensor = tensors[_PREFIX + name]
+            if tensor.shape != shape or tensor.dtype != np.float32:
+                raise ValueError(f"tensor {name} is {tensor.dtype}{tensor.shape}, not {shape}")
+            parts.append(tensor.reshape(-1))
+        vector = np.concatenate(parts)
+        environment = str(metadata["environment"])
+        expected = metadata["parameters_sha256"]
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, InputError) as error:
+        raise FileFormatError(f"{source} is damaged: {error}") from error
+    if check_hash and parameter_hash(vector) != expected:
+        raise FileFormatError(f"{source} is damaged: its parameters are not those that were saved")
+    return Policy(agent, vector, environment)
+
+
+def _metadata(content: bytes, source: str) -> dict[str, Any]:
+    """The JSON metadata of a safetensors file, checked before anything is allocated."""
+    damaged = FileFormatError(f"{source} is damaged, truncated, or not a policy file of poise")
+    if len(content) < 8:
+        raise damaged
+    (length,) = struct.unpack("<Q", content[:8])
+    if length > min(len(content) - 8, MAX_HEADER_BYTES):
+        raise damaged
+    try:
+        header = json.loads(content[8 : 8 + length])
+        metadata = json.loads(header["__metadata__"]["poise"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise damaged from error
+    if not isinstance(metadata, dict):
+        raise damaged
+    return metadata

@@ -1,0 +1,135 @@
+"""Gymnasium spaces as JSON and back, so that a policy file can say what it observes and does.
+
+Only data is read: no class is looked up by a name in the file.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from poise.errors import FileFormatError, UnsupportedSpaceError
+
+__all__ = ["space_from_json", "space_to_json"]
+
+MAX_ELEMENTS = 1 << 24
+"""Elements of one array in a space that a file may declare."""
+MAX_DEPTH = 16
+
+
+def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
+    """Describe a space with JSON types.
+
+    Raises:
+        UnsupportedSpaceError: a space that poise cannot learn from.
+    """
+    match space:
+        case spaces.Box():
+            return {
+                "space": "Box",
+                "low": _bounds_to_json(space.low),
+                "high": _bounds_to_json(space.high),
+                "shape": list(space.shape),
+                "dtype": str(space.dtype),
+            }
+        case spaces.Discrete():
+            return {"space": "Discrete", "n": int(space.n), "start": int(space.start)}
+        case spaces.MultiDiscrete():
+            return {
+                "space": "MultiDiscrete",
+                "nvec": space.nvec.tolist(),
+                "start": space.start.tolist(),
+                "dtype": str(space.dtype),
+            }
+        case spaces.MultiBinary():
+            return {"space": "MultiBinary", "shape": list(space.shape)}
+        case spaces.Tuple():
+            return {"space": "Tuple", "spaces": [space_to_json(part) for part in space]}
+        case spaces.Dict():
+            parts = [[key, space_to_json(part)] for key, part in space.spaces.items()]
+            return {"space": "Dict", "spaces": parts}
+    raise UnsupportedSpaceError(f"the space {space} cannot be written to a file")
+
+
+def space_from_json(description: Any, depth: int = 0) -> spaces.Space[Any]:
+    """Rebuild a space from `space_to_json`.
+
+    Raises:
+        FileFormatError: the description is not one of a space.
+    """
+    if depth > MAX_DEPTH:
+        raise FileFormatError("the description of a space is nested too deeply")
+    try:
+        return _from_json(description, depth)
+    except (KeyError, TypeError, ValueError, AssertionError, OverflowError) as error:
+        raise FileFormatError(f"the description of a space is damaged: {error!r}") from error
+
+
+def _from_json(description: Any, depth: int) -> spaces.Space[Any]:
+    match description["space"]:
+        case "Box":
+            shape = _shape(description["shape"])
+            dtype = np.dtype(str(description["dtype"]))
+            if dtype.kind not in "fiub":
+                raise ValueError(f"dtype {dtype}")
+            low = _bounds_from_json(description["low"], shape, dtype)
+            high = _bounds_from_json(description["high"], shape, dtype)
+            return spaces.Box(low, high, shape, dtype.type)
+        case "Discrete":
+            return spaces.Discrete(int(description["n"]), start=int(description["start"]))
+        case "MultiDiscrete":
+            nvec = np.asarray(description["nvec"], np.int64)
+            start = np.asarray(description["start"], np.int64)
+            if nvec.size > MAX_ELEMENTS or not 0 < int(nvec.sum()) <= MAX_ELEMENTS:
+                raise ValueError("too many categories")
+            dtype = np.dtype(str(description["dtype"]))
+            if dtype.kind not in "iu":
+                raise ValueError(f"dtype {dtype}")
+            return spaces.MultiDiscrete(nvec, dtype.type, start=start)
+        case "MultiBinary":
+            return spaces.MultiBinary(_shape(description["shape"]))
+        case "Tuple":
+            return spaces.Tuple([space_from_json(one, depth + 1) for one in description["spaces"]])
+        case "Dict":
+            parts = description["spaces"]
+            return spaces.Dict({str(key): space_from_json(one, depth + 1) for key, one in parts})
+    raise ValueError(f"unknown space {description['space']!r}")
+
+
+def _shape(numbers: Any) -> tuple[int, ...]:
+    shape = tuple(int(number) for number in numbers)
+    if any(number < 0 for number in shape) or math.prod(shape) > MAX_ELEMENTS or len(shape) > 32:
+        raise ValueError(f"shape {shape}")
+    return shape
+
+
+def _bounds_to_json(bounds: np.ndarray) -> Any:
+    """A number where all bounds are equal, else a flat list; JSON has no infinity, so text."""
+    flat = bounds.reshape(-1)
+    if flat.size and np.all(flat == flat[0]):
+        return _number_to_json(flat[0])
+    return [_number_to_json(number) for number in flat]
+
+
+def _number_to_json(number: Any) -> Any:
+    value = number.item()
+    return value if math.isfinite(value) else str(value)
+
+
+def _bounds_from_json(
+    bounds: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> np.ndarray[Any, np.dtype[Any]]:
+    if isinstance(bounds, list):
+        return np.array([_number_from_json(one) for one in bounds], dtype).reshape(shape)
+    return np.full(shape, _number_from_json(bounds), dtype)
+
+
+def _number_from_json(number: Any) -> float | int:
+    if isinstance(number, str) and number in ("inf", "-inf"):
+        return float(number)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        if isinstance(number, bool):
+            return int(number)
+        raise ValueError(f"bound {number!r}")
+    return number

@@ -1,0 +1,215 @@
+"""The settings of a training run: frozen, validated, one docstring each.
+
+The command line is generated from this class, so a setting's docstring is its ``--help`` text.
+"""
+
+import dataclasses
+import math
+import os
+import typing
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from poise.errors import ConfigError
+
+__all__ = ["TrainConfig", "usable_cores"]
+
+DEFAULT_MAX_STEPS = 1_000_000
+
+
+def usable_cores() -> int:
+    """Number of processor cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines a training run.
+
+    Raises:
+        ConfigError: a value is impossible; the message names it and what is allowed.
+    """
+
+    environment: Positional[str] = "CartPole-v1"
+    """Gymnasium id of the environment."""
+
+    algorithm: Literal["a3c"] = "a3c"
+    """What is learned from a trajectory, and how contributions meet: A3C (Mnih et al. 2016)."""
+
+    seed: int = 0
+    """Root seed; every random number of the run derives from it."""
+
+    workers: int = dataclasses.field(default_factory=usable_cores)
+    """Number of workers. Default: the usable processor cores."""
+
+    launcher: Literal["threads", "serial"] = "threads"
+    """Where workers run: threads in parallel, or serial (in turn; deterministic for a seed)."""
+
+    envs_per_worker: int = 8
+    """Environment copies that each worker steps together."""
+
+    rollout_length: int = 20
+    """Steps that each copy takes between two contributions (the tutorial's update_freq)."""
+
+    learning_rate: float = 2e-3
+    """Step size of the optimizer."""
+
+    learning_rate_schedule: Literal["constant", "linear"] = "constant"
+    """Constant, or annealed linearly to 0 at --max-steps (Mnih et al. 2016, section 5)."""
+
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    """Adam, or the paper's RMSProp; their statistics are shared by all workers."""
+
+    adam_beta1: float = 0.9
+    """Decay of Adam's mean of gradients (Kingma & Ba 2015)."""
+
+    adam_beta2: float = 0.999
+    """Decay of Adam's mean of squared gradients (Kingma & Ba 2015)."""
+
+    rmsprop_decay: float = 0.99
+    """Decay of RMSProp's mean of squared gradients (Mnih et al. 2016)."""
+
+    optimizer_epsilon: float = 1e-5
+    """Added to the denominator of Adam, or under the square root of RMSProp."""
+
+    max_gradient_norm: float = 0.5
+    """Gradients with a larger global norm are scaled down to it; inf turns clipping off."""
+
+    discount: float = 0.99
+    """Discount per step, from 0 to 1."""
+
+    gae_lambda: float = 1.0
+    """Lambda of generalised advantage estimation, from 0 to 1; 1 is the paper's n-step return."""
+
+    normalize_advantages: bool = True
+    """Shift and scale the advantages of each rollout to mean 0 and variance 1."""
+
+    entropy_coefficient: float = 0.01
+    """Weight of the entropy bonus (Mnih et al. 2016)."""
+
+    value_coefficient: float = 0.5
+    """Weight of the value loss, which is half the mean squared error."""
+
+    hidden_sizes: tuple[int, ...] = (100,)
+    """Units of each hidden layer, in separate ReLU trunks for policy and value."""
+
+    failure_reward: float | None = None
+    """Replaces the reward of a terminating step, in training only; scores stay true."""
+
+    max_steps: int | None = None
+    """Budget in environment steps; 1,000,000 if no budget is given. Schedules anneal to it."""
+
+    max_episodes: int | None = None
+    """Budget in finished training episodes."""
+
+    max_seconds: float | None = None
+    """Budget in seconds of training."""
+
+    target_return: float | None = None
+    """Mean return that solves the environment. Default: Gymnasium's reward_threshold."""
+
+    stop_when_solved: bool = True
+    """End the run when a verification reaches the target return."""
+
+    evaluation_interval: int = 4096
+    """Environment steps between two evaluations of the greedy policy."""
+
+    selection_episodes: int = 20
+    """Episodes of an evaluation that decides whether a candidate is worth verifying."""
+
+    verification_episodes: int = 100
+    """Fresh episodes of a verification, whose mean is the reported score."""
+
+    evaluation_step_limit: int = 10_000
+    """An evaluation episode without a time limit is cut after so many steps, and counted as cut."""
+
+    worker_timeout: float = 300.0
+    """Seconds without a contribution after which a worker counts as hung."""
+
+    record_every: int = 10
+    """Updates between two rows about updates in metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        for name, hint in typing.get_type_hints(type(self)).items():
+            self._check_type(name, hint)
+        _require(bool(self.environment), "environment", self.environment, "the name of one")
+        for name in ("workers", "envs_per_worker", "rollout_length", "evaluation_interval"):
+            _require_positive(name, getattr(self, name))
+        for name in ("selection_episodes", "verification_episodes", "evaluation_step_limit"):
+            _require_positive(name, getattr(self, name))
+        _require_positive("record_every", self.record_every)
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2**63 - 1")
+        for name in ("learning_rate", "optimizer_epsilon", "worker_timeout"):
+            _require_positive(name, getattr(self, name))
+        _require(
+            self.max_gradient_norm > 0, "max_gradient_norm", self.max_gradient_norm, "positive"
+        )
+        for name in ("discount", "gae_lambda"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, name, value, "from 0 to 1")
+        for name in ("adam_beta1", "adam_beta2", "rmsprop_decay"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, name, value, "from 0 to below 1")
+        for name in ("entropy_coefficient", "value_coefficient"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, name, value, "0 or more, and finite")
+        for size in self.hidden_sizes:
+            _require(size >= 1, "hidden_sizes", size, "1 or more units a layer")
+        for name in ("max_steps", "max_episodes", "max_seconds"):
+            if getattr(self, name) is not None:
+                _require_positive(name, getattr(self, name))
+        for name in ("failure_reward", "target_return"):
+            value = getattr(self, name)
+            _require(value is None or math.isfinite(value), name, value, "a finite number")
+        if self.max_steps is None and self.max_episodes is None and self.max_seconds is None:
+            object.__setattr__(self, "max_steps", DEFAULT_MAX_STEPS)
+        if self.learning_rate_schedule == "linear" and self.max_steps is None:
+            raise ConfigError(
+                "learning_rate_schedule is linear, which anneals to 0 at max_steps: "
+                "give max_steps too"
+            )
+
+    def _check_type(self, name: str, hint: Any) -> None:
+        """Hold a value against its annotation, and bring it to that type where nothing is lost."""
+        value = getattr(self, name)
+        choices = [one for one in typing.get_args(hint) if one is not type(None)]
+        optional = type(None) in typing.get_args(hint)
+        kind = choices[0] if optional else hint
+        if value is None and optional:
+            return
+        if typing.get_origin(kind) is Literal:
+            allowed = typing.get_args(kind)
+            _require(value in allowed, name, value, "one of " + ", ".join(allowed))
+        elif kind is bool:
+            _require(isinstance(value, bool), name, value, "true or false")
+        elif kind is int:
+            _require(_is_integer(value), name, value, "a whole number")
+        elif kind is float:
+            is_number = _is_integer(value) or isinstance(value, float)
+            _require(is_number and not math.isnan(value), name, value, "a number")
+            object.__setattr__(self, name, float(value))
+        elif kind is str:
+            _require(isinstance(value, str), name, value, "text")
+        else:
+            are_integers = isinstance(value, tuple | list) and all(map(_is_integer, value))
+            _require(are_integers, name, value, "whole numbers")
+            object.__setattr__(self, name, tuple(value))
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _require(condition: bool, name: str, value: object, allowed: str) -> None:
+    if not condition:
+        flag = "--" + name.replace("_", "-")
+        raise ConfigError(f"{flag} is {value!r}, but must be {allowed}")
+
+
+def _require_positive(name: str, value: float) -> None:
+    kind = "1 or more" if isinstance(value, int) else "above 0, and finite"
+    minimum_met = value >= 1 if isinstance(value, int) else 0 < value < math.inf
+    _require(minimum_met, name, value, kind)

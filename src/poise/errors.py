@@ -1,0 +1,109 @@
+"""The exceptions that poise raises, one tree.
+
+::
+
+    PoiseError
+    ├── InputError                  bad input, found before any work: exit code 2
+    │   ├── ConfigError             an impossible setting (also a ValueError)
+    │   ├── EnvironmentNotFoundError    no such environment, or a missing extra
+    │   ├── UnsupportedSpaceError   an observation or action space poise cannot learn
+    │   ├── RunFolderError          a run folder that is missing, in use, or not empty
+    │   └── FileFormatError         a file that is damaged or of another format version
+    ├── TrainingError               the run itself failed: exit code 1
+    │   ├── WorkerError             a worker raised: number, environment, seed, traceback
+    │   └── DeadlineError           something did not answer in time
+    └── ReplayMismatchError         a replay that differs from its journal: exit code 1
+"""
+
+__all__ = [
+    "ConfigError",
+    "DeadlineError",
+    "EnvironmentNotFoundError",
+    "FileFormatError",
+    "InputError",
+    "PoiseError",
+    "ReplayMismatchError",
+    "RunFolderError",
+    "TrainingError",
+    "UnsupportedSpaceError",
+    "WorkerError",
+]
+
+
+class PoiseError(Exception):
+    """The root of all errors that poise raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(PoiseError):
+    """The user's input cannot be used; nothing was started."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError, ValueError):
+    """A setting has an impossible value."""
+
+
+class EnvironmentNotFoundError(InputError, LookupError):
+    """The named environment does not exist or cannot be made here."""
+
+
+class UnsupportedSpaceError(InputError):
+    """An environment's observation or action space is not supported."""
+
+
+class RunFolderError(InputError):
+    """A run folder is missing, incomplete, in use, or would be overwritten."""
+
+
+class FileFormatError(InputError):
+    """A file is damaged, truncated, or of another format version."""
+
+
+class TrainingError(PoiseError):
+    """A run failed after it had started; what was learned so far is saved."""
+
+
+class WorkerError(TrainingError):
+    """A worker raised an exception.
+
+    Attributes:
+        worker: the worker's number, from 0.
+        environment: the environment's name.
+        seed: the seed of the worker's environments.
+        worker_traceback: the traceback, as text, from where the worker ran.
+    """
+
+    def __init__(
+        self,
+        worker: int,
+        environment: str,
+        seed: int,
+        worker_traceback: str,
+        *,
+        detail: str = "",
+    ) -> None:
+        self.worker = worker
+        self.environment = environment
+        self.seed = seed
+        self.worker_traceback = worker_traceback
+        self.detail = detail
+        super().__init__(worker, environment, seed, worker_traceback)
+
+    def __str__(self) -> str:
+        last = self.worker_traceback.strip().splitlines()[-1] if self.worker_traceback else ""
+        detail = f", {self.detail}" if self.detail else ""
+        return (
+            f"worker {self.worker} failed in {self.environment} "
+            f"(environment seed {self.seed}{detail}): {last}"
+        )
+
+
+class DeadlineError(TrainingError):
+    """A worker or an environment did not answer before its deadline."""
+
+
+class ReplayMismatchError(PoiseError):
+    """A replay arrived at something else than what the run wrote down."""

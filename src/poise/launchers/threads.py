@@ -1,0 +1,163 @@
+"""Workers as threads: in parallel wherever a cycle leaves the GIL, as one XLA call does.
+
+The owner lives behind one lock. ``serial`` is the same with all workers in one thread, in turn:
+the deterministic reference.
+"""
+
+import threading
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from poise.errors import DeadlineError, WorkerError
+from poise.launchers.supervision import Heartbeats, Supervision
+from poise.learning.journal import StopReason
+from poise.learning.owner import Owner
+from poise.learning.worker import Worker
+from poise.trajectory import Snapshot
+
+__all__ = ["run_serial", "run_threads"]
+
+LEAVE_SECONDS = 10.0
+"""How long a thread may take to leave after the end of a run, before it is left behind."""
+
+
+def run_threads(
+    owner: Owner, workers: Sequence[Worker], supervision: Supervision, heartbeats: Heartbeats
+) -> None:
+    """Run every worker in a thread of its own until the owner stops.
+
+    Raises:
+        WorkerError: a worker raised; the others have been stopped.
+        DeadlineError: a worker hung.
+    """
+    _Team(owner, [[worker] for worker in workers], supervision, heartbeats).run()
+
+
+def run_serial(
+    owner: Owner, workers: Sequence[Worker], supervision: Supervision, heartbeats: Heartbeats
+) -> None:
+    """Run the workers in turn, in one thread: deterministic for a seed.
+
+    Raises:
+        WorkerError: a worker raised.
+        DeadlineError: a worker hung.
+    """
+    _Team(owner, [list(workers)], supervision, heartbeats).run()
+
+
+class _Team:
+    """Threads, each of which serves some of the workers in turn."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        shares: list[list[Worker]],
+        supervision: Supervision,
+        heartbeats: Heartbeats,
+    ) -> None:
+        self._owner = owner
+        self._shares = shares
+        self._supervision = supervision
+        self._heartbeats = heartbeats
+        self._lock = threading.Condition()
+        self._inbox: dict[int, Snapshot] = {}
+        self._failure: WorkerError | None = None
+        self._finished = threading.Event()
+        self._running = len(shares)
+
+    def run(self) -> None:
+        # Daemons: a thread that hangs in an environment cannot be killed, only left behind.
+        threads = [
+            threading.Thread(target=self._serve, args=(share,), daemon=True)
+            for share in self._shares
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            self._supervise()
+        finally:
+            self._stop(StopReason.FAILED)
+            for thread in threads:
+                thread.join(LEAVE_SECONDS)
+        if self._failure is not None:
+            raise self._failure
+
+    def _supervise(self) -> None:
+        timeout = self._supervision.worker_timeout
+        while not self._finished.wait(self._supervision.interval):
+            reason = self._supervision.pump()
+            if reason is not None:
+                self._stop(reason)
+            hung = self._heartbeats.overdue(timeout)
+            if hung is not None:
+                raise DeadlineError(
+                    f"worker {hung} in {self._supervision.environment} has not answered for "
+                    f"{timeout:g} s (--worker-timeout); what was learned so far is saved"
+                )
+
+    def _stop(self, reason: StopReason) -> None:
+        """Stop the owner; an evaluation that holds it is asked, through the pump, to give up."""
+        while not self._lock.acquire(timeout=self._supervision.interval):
+            self._supervision.pump()
+            if self._heartbeats.overdue(self._supervision.worker_timeout) is not None:
+                return
+        try:
+            self._owner.stop(reason)
+            self._lock.notify_all()
+        finally:
+            self._lock.release()
+
+    def _serve(self, share: list[Worker]) -> None:
+        current = share[0]
+        try:
+            states: dict[int, Any] = {}
+            for current in share:
+                self._heartbeats.beat(current.index)
+                states[current.index] = current.initial_state()
+                with self._lock:
+                    self._inbox[current.index] = self._owner.join(
+                        current.index, current.incarnation
+                    )
+            while not self._owner.stopped:
+                for current in share:
+                    if not self._turn(current, states):
+                        break
+        except Exception:
+            self._fail(current, traceback.format_exc())
+        finally:
+            with self._lock:
+                for worker in share:
+                    self._heartbeats.leave(worker.index)
+                self._running -= 1
+                if self._running == 0:
+                    self._finished.set()
+
+    def _turn(self, worker: Worker, states: dict[int, Any]) -> bool:
+        """One cycle of one worker; False once the run has ended."""
+        with self._lock:
+            while worker.index not in self._inbox:
+                if self._owner.stopped:
+                    return False
+                self._heartbeats.beat(worker.index)
+                self._lock.wait(self._supervision.interval)
+            snapshot = self._inbox.pop(worker.index)
+        contribution, states[worker.index] = worker.cycle(snapshot, states[worker.index])
+        self._heartbeats.beat(worker.index)
+        with self._lock:
+            # Silent until the answer: the evaluation that may be under way beats for all.
+            answers = self._owner.receive(worker.index, contribution)
+            self._inbox.update(answers)
+            if len(answers) != 1 or self._owner.stopped:
+                self._lock.notify_all()
+            self._heartbeats.beat(worker.index)
+            return not self._owner.stopped
+
+    def _fail(self, worker: Worker, text: str) -> None:
+        with self._lock:
+            if self._failure is None and not self._owner.stopped:
+                self._failure = WorkerError(
+                    worker.index, self._supervision.environment, worker.seed, text
+                )
+            self._owner.stop(StopReason.FAILED)
+            self._lock.notify_all()

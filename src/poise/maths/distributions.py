@@ -1,0 +1,110 @@
+"""Action distributions as functions of their parameters, on NumPy or JAX arrays.
+
+Standard formulas; sampling is by *reparametrised noise*: a sample is a deterministic function of
+parameters and noise, and zero noise gives the mode. Categorical sampling is the Gumbel-max trick
+(Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030), Bernoulli the same with logistic noise.
+All functions treat the last axis as the distribution's and take any leading axes.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from poise.maths.namespace import array_namespace
+
+__all__ = [
+    "bernoulli_entropy",
+    "bernoulli_log_probability",
+    "bernoulli_sample",
+    "categorical_entropy",
+    "categorical_log_probability",
+    "categorical_sample",
+    "gaussian_entropy",
+    "gaussian_log_probability",
+    "gaussian_sample",
+    "log_softmax",
+]
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+def log_softmax(logits: Any) -> Any:
+    r"""Logarithms of the probabilities, :math:`x_i - \log \sum_j e^{x_j}`, over the last axis."""
+    xp = array_namespace(logits)
+    largest = xp.max(logits, axis=-1, keepdims=True)
+    if xp is jnp:
+        largest = jax.lax.stop_gradient(largest)
+    shifted = logits - largest
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
+
+
+def categorical_sample(logits: Any, noise: Any) -> Any:
+    r"""Sample :math:`\arg\max_i (x_i + g_i)`, with standard Gumbel noise :math:`g`.
+
+    Args:
+        logits: ``[..., n]`` unnormalised log-probabilities.
+        noise: ``[..., n]`` standard Gumbel noise; zeros give the mode.
+
+    Returns:
+        ``[...]`` int32 indices.
+    """
+    xp = array_namespace(logits)
+    return xp.argmax(logits + noise, axis=-1).astype(np.int32)
+
+
+def categorical_log_probability(logits: Any, index: Any) -> Any:
+    """Log-probability of the category ``index [...]`` under ``logits [..., n]``."""
+    xp = array_namespace(logits, index)
+    categories = np.arange(logits.shape[-1], dtype=np.int32)
+    chosen = xp.expand_dims(index, -1) == categories
+    return xp.sum(xp.where(chosen, log_softmax(logits), np.float32(0.0)), axis=-1)
+
+
+def categorical_entropy(logits: Any) -> Any:
+    r"""Entropy :math:`-\sum_i p_i \log p_i`, in nats, over the last axis."""
+    xp = array_namespace(logits)
+    logarithms = log_softmax(logits)
+    return -xp.sum(xp.exp(logarithms) * logarithms, axis=-1)
+
+
+def gaussian_sample(mean: Any, log_scale: Any, noise: Any) -> Any:
+    r"""Sample :math:`\mu + \sigma \epsilon` with standard normal noise; zeros give the mode."""
+    xp = array_namespace(mean)
+    return mean + xp.exp(log_scale) * noise
+
+
+def gaussian_log_probability(mean: Any, log_scale: Any, sample: Any) -> Any:
+    r"""Log-density of a diagonal Gaussian, summed over the last axis.
+
+    .. math:: \sum_i -\tfrac12 ((x_i - \mu_i)/\sigma_i)^2 - \log \sigma_i - \tfrac12 \log 2\pi
+    """
+    xp = array_namespace(mean, sample)
+    standardised = (sample - mean) * xp.exp(-log_scale)
+    return xp.sum(-0.5 * xp.square(standardised) - log_scale - HALF_LOG_TWO_PI, axis=-1)
+
+
+def gaussian_entropy(log_scale: Any) -> Any:
+    r"""Entropy of a diagonal Gaussian, :math:`\sum_i \log\sigma_i + \tfrac12(1 + \log 2\pi)`."""
+    xp = array_namespace(log_scale)
+    return xp.sum(log_scale + (0.5 + HALF_LOG_TWO_PI), axis=-1)
+
+
+def bernoulli_sample(logits: Any, noise: Any) -> Any:
+    """Sample independent bits: 1 where logit + standard logistic noise is positive (int32)."""
+    return (logits + noise > 0).astype(np.int32)
+
+
+def bernoulli_log_probability(logits: Any, bits: Any) -> Any:
+    r"""Log-probability of the bits, :math:`\sum_i b_i x_i - \log(1 + e^{x_i})`, last axis summed."""
+    xp = array_namespace(logits, bits)
+    return xp.sum(bits * logits - xp.logaddexp(logits, np.float32(0.0)), axis=-1)
+
+
+def bernoulli_entropy(logits: Any) -> Any:
+    r"""Entropy of independent bits, in nats, summed over the last axis."""
+    xp = array_namespace(logits)
+    softplus = xp.logaddexp(logits, np.float32(0.0))
+    return xp.sum(softplus - logits * xp.exp(logits - softplus), axis=-1)

@@ -1,0 +1,103 @@
+"""Returns and advantages of one trajectory: n-step returns, GAE and V-trace in one recursion.
+
+Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3; Schulman et al. 2015 (arXiv 1506.02438),
+equation 16; Espeholt et al. 2018 (arXiv 1802.01561), equation 1. Episode boundaries follow
+Gymnasium's next-step autoreset: the step after an end only resets and is *invalid*.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+__all__ = ["advantage_estimates", "corrected_errors", "normalize"]
+
+
+def corrected_errors(
+    values: Float[Array, "T+1"],
+    rewards: Float[Array, "T"],
+    discounts: Float[Array, "T"],
+    rhos: Float[Array, "T"],
+    cs: Float[Array, "T"],
+) -> Float[Array, "T"]:
+    r"""Accumulate temporal-difference errors backwards along one trajectory.
+
+    .. math:: e_t = \rho_t (r_t + \gamma_t v_{t+1} - v_t) + \gamma_t c_t e_{t+1}, \quad e_T = 0
+
+    ``v_t + e_t`` is the n-step return for :math:`\rho = c = 1`, the lambda-return of GAE for
+    :math:`\rho = 1, c = \lambda`, and V-trace's target for clipped importance weights. A step with
+    :math:`\rho_t = c_t = 0` has target ``v_t`` and stops the recursion: such are invalid steps.
+
+    Args:
+        values: :math:`v_t`, the critic's values of the T+1 observations.
+        rewards: :math:`r_t`, the reward of the step from t to t+1.
+        discounts: :math:`\gamma_t`, 0 where the step t terminated its episode.
+        rhos: :math:`\rho_t`, weight of the temporal-difference error.
+        cs: :math:`c_t`, weight of what comes after.
+
+    Returns:
+        :math:`e_t`, for each of the T steps.
+    """
+    deltas = rhos * (rewards + discounts * values[1:] - values[:-1])
+
+    def backwards(
+        following: Float[Array, ""], step: tuple[Float[Array, ""], Float[Array, ""]]
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        delta_t, decay_t = step
+        error_t = delta_t + decay_t * following
+        return error_t, error_t
+
+    _, errors = jax.lax.scan(
+        backwards, jnp.zeros((), deltas.dtype), (deltas, discounts * cs), reverse=True
+    )
+    return errors
+
+
+def advantage_estimates(
+    values: Float[Array, "T+1"],
+    rewards: Float[Array, "T"],
+    terminated: Bool[Array, "T"],
+    valid: Bool[Array, "T"],
+    discount: float,
+    gae_lambda: float,
+) -> Float[Array, "T"]:
+    r"""Generalised advantage estimates of one trajectory that may cross episode ends.
+
+    .. math:: A_t = \sum_{l \ge 0} (\gamma\lambda)^l \delta_{t+l}, \quad
+              \delta_t = r_t + \gamma v_{t+1} - v_t
+
+    (Schulman et al. 2015, equation 16; ``gae_lambda`` 1 gives the n-step advantage of Mnih et al.
+    2016.) The discount is 0 only where ``terminated``: a truncated step bootstraps from its true
+    successor, and the invalid step that follows it contributes nothing.
+
+    Args:
+        values: the critic's values of the T+1 observations.
+        rewards: the reward of each step.
+        terminated: whether the step ended its episode for good.
+        valid: false for the steps that only reset.
+        discount: :math:`\gamma`, from 0 to 1.
+        gae_lambda: :math:`\lambda`, from 0 to 1.
+
+    Returns:
+        :math:`A_t` for each of the T steps, 0 for invalid ones.
+    """
+    weights = valid.astype(values.dtype)
+    discounts = discount * (1.0 - terminated.astype(values.dtype))
+    return corrected_errors(values, rewards, discounts, weights, gae_lambda * weights)
+
+
+def normalize(
+    advantages: Float[Array, "*batch"], valid: Bool[Array, "*batch"], epsilon: float = 1e-8
+) -> Float[Array, "*batch"]:
+    """Shift and scale advantages to mean 0 and variance 1 over the valid steps.
+
+    Args:
+        advantages: any shape.
+        valid: which of them count; the others are returned as 0.
+        epsilon: added to the variance, so that equal advantages become 0 and not infinite.
+    """
+    weights = valid.astype(advantages.dtype)
+    count = jnp.maximum(jnp.sum(weights), 1.0)
+    mean = jnp.sum(advantages * weights) / count
+    centred = (advantages - mean) * weights
+    variance = jnp.sum(jnp.square(centred)) / count
+    return centred * jax.lax.rsqrt(variance + epsilon)

@@ -1,0 +1,81 @@
+"""Scores for users: of a policy or a run, and of random actions."""
+
+from pathlib import Path
+
+import numpy as np
+
+from poise.agent.policy import Policy
+from poise.config import TrainConfig
+from poise.errors import ConfigError
+from poise.learning.events import Score
+from poise.runs.evaluation import EpisodePlayer, random_score
+from poise.runs.folder import Which, load
+from poise.world.finding import make_own
+from poise.world.seeding import Purpose, environment_seed, seed_sequence
+
+__all__ = ["evaluate", "random_baseline"]
+
+STEP_LIMIT: int = TrainConfig.evaluation_step_limit
+
+
+def evaluate(
+    policy: Policy | str | Path,
+    *,
+    episodes: int = 100,
+    greedy: bool = True,
+    seed: int = 0,
+    step_limit: int = STEP_LIMIT,
+    which: Which = "best",
+) -> Score:
+    """Score a policy on Gymnasium's own environment.
+
+    Args:
+        policy: a policy, a run's folder, or a policy file.
+        episodes: how many, each with a seed of its own.
+        greedy: take the most probable action; otherwise sample.
+        seed: root of the episodes' seeds and of the sampling.
+        step_limit: an episode is cut after so many steps, and counted as cut.
+        which: of a run's folder: the ``best`` or the ``final`` policy.
+
+    Raises:
+        InputError: there is no such policy, or a number is impossible.
+    """
+    _check(episodes, seed, step_limit)
+    if not isinstance(policy, Policy):
+        policy = load(policy, which)
+    environment = policy.environment
+    player = EpisodePlayer(lambda: make_own(environment), step_limit)
+    seeds = _seeds(seed, Purpose.EVALUATION, episodes)
+    generator = None
+    if not greedy:
+        generator = np.random.default_rng(seed_sequence(seed, Purpose.EVALUATION_ACTIONS))
+    try:
+        return player.play(policy, seeds, generator)
+    finally:
+        player.close()
+
+
+def random_baseline(
+    environment: str, *, episodes: int = 100, seed: int = 0, step_limit: int = STEP_LIMIT
+) -> Score:
+    """Score uniformly random actions on Gymnasium's own environment.
+
+    Raises:
+        InputError: there is no such environment, or a number is impossible.
+    """
+    _check(episodes, seed, step_limit)
+    seeds = _seeds(seed, Purpose.RANDOM, episodes)
+    return random_score(lambda: make_own(environment), seeds, step_limit)
+
+
+def _seeds(root: int, purpose: Purpose, count: int) -> list[int]:
+    return [environment_seed(seed_sequence(root, purpose, number)) for number in range(count)]
+
+
+def _check(episodes: int, seed: int, step_limit: int) -> None:
+    if episodes < 1:
+        raise ConfigError(f"--episodes is {episodes}, but must be 1 or more")
+    if step_limit < 1:
+        raise ConfigError(f"--step-limit is {step_limit}, but must be 1 or more")
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"--seed is {seed}, but must be from 0 to 2**63 - 1")

@@ -1,0 +1,140 @@
+"""Benchmarks of this machine: training steps per second by workers and environments per worker."""
+
+import dataclasses
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from poise.config import TrainConfig
+from poise.launchers.supervision import Heartbeats, Supervision
+from poise.launchers.threads import run_threads
+from poise.learning.events import Event, Score, Verdict
+from poise.learning.journal import Journal, StopReason
+from poise.runs.assembly import Assembly, assemble
+from poise.runs.runtime import prepare_jax
+from poise.trajectory import Snapshot
+
+__all__ = ["BenchRow", "bench"]
+
+REPETITIONS = 3
+FUSED_CYCLES = 50
+"""Cycles in one call of the fused loop."""
+UNLIMITED = 2**62
+
+
+class BenchRow(NamedTuple):
+    """One measurement.
+
+    Attributes:
+        workers: threads.
+        envs_per_worker: environment copies of each.
+        steps_per_second: median over the repetitions, of training with owner and journal.
+        fused_steps_per_second: what one core reaches with as many copies in one compiled loop of
+            rollouts, gradients and updates, without an owner.
+        share_of_fused_loop: of ``workers`` times that.
+    """
+
+    workers: int
+    envs_per_worker: int
+    steps_per_second: float
+    fused_steps_per_second: float
+    share_of_fused_loop: float
+
+
+def bench(
+    environment: str, workers: list[int], envs_per_worker: list[int], seconds: float
+) -> list[BenchRow]:
+    """Measure training throughput; evaluations are left out.
+
+    Args:
+        environment: Gymnasium id.
+        workers: numbers of workers to try.
+        envs_per_worker: numbers of copies to try.
+        seconds: length of each of the repetitions.
+    """
+    prepare_jax()
+    rows = []
+    for copies in envs_per_worker:
+        config = TrainConfig(environment, workers=max(workers), envs_per_worker=copies)
+        assembly = assemble(dataclasses.replace(config, max_steps=UNLIMITED))
+        assembly.compile()
+        fused = _fused_loop(assembly)
+        measured: dict[int, list[float]] = {count: [] for count in workers}
+        base: list[float] = []
+        # Interleaved, because other users of the machine come and go.
+        for _ in range(REPETITIONS):
+            base.append(_rate(fused, seconds))
+            for count in workers:
+                measured[count].append(_training_rate(assembly, count, seconds))
+        ceiling = float(np.median(base))
+        for count in workers:
+            rate = float(np.median(measured[count]))
+            rows.append(BenchRow(count, copies, rate, ceiling, rate / (count * ceiling)))
+    return rows
+
+
+def _training_rate(assembly: Assembly, workers: int, seconds: float) -> float:
+    """Steps per second of real training, without evaluations."""
+
+    def judge(snapshot: Snapshot) -> Verdict:
+        nothing = Score(*(0.0,) * 6, episodes=0, greedy=True, cut=0, steps=0)
+        return Verdict(nothing, None, False)
+
+    journal = Journal()
+    began = time.monotonic()
+    last = [began]
+
+    def emit(event: Event) -> None:
+        last[0] = time.monotonic()
+
+    owner = assembly.owner(judge, emit, journal)
+
+    def pump() -> StopReason | None:
+        journal.drain()
+        return StopReason.MAX_SECONDS if time.monotonic() - began >= seconds else None
+
+    supervision = Supervision(pump, 0.01, 60.0, assembly.config.environment)
+    everyone = assembly.workers()[:workers]
+    run_threads(owner, everyone, supervision, Heartbeats())
+    return owner.steps / (last[0] - began)
+
+
+def _fused_loop(assembly: Assembly) -> Any:
+    """Many cycles with their updates as one compiled call; returns a function of no arguments."""
+    program, update = assembly.program, assembly.raw_update
+    rate = np.float32(assembly.config.learning_rate)
+
+    def loop(carry: Any) -> Any:
+        def cycle(carry: Any, _: Any) -> tuple[Any, Any]:
+            parameters, optimizer_state, state = carry
+            snapshot = Snapshot(np.int32(0), parameters)
+            (gradient, _, steps, _), state = program.cycle(snapshot, state)
+            parameters, optimizer_state = update(parameters, optimizer_state, gradient, rate)
+            return (parameters, optimizer_state, state), steps
+
+        carry, steps = jax.lax.scan(cycle, carry, None, length=FUSED_CYCLES)
+        return carry, steps.sum()
+
+    start = (
+        assembly.parameters,
+        assembly.initial_optimizer_state(),
+        program.initial_state(np.zeros(2, np.uint32)),
+    )
+    compiled = jax.jit(loop).lower(start).compile(compiler_options=dict(assembly.options))
+    carry, _ = compiled(start)
+
+    def run() -> int:
+        nonlocal carry
+        carry, steps = compiled(carry)
+        return int(steps)
+
+    return run
+
+
+def _rate(run: Any, seconds: float) -> float:
+    began, steps = time.monotonic(), 0
+    while (elapsed := time.monotonic() - began) < seconds:
+        steps += run()
+    return steps / elapsed

@@ -1,0 +1,149 @@
+"""Evaluation: what a policy reaches on Gymnasium's own environment.
+
+One episode for every seed, none dropped: to stop at the first episodes that finish would favour
+short ones (Colas et al. 2019, arXiv 1904.06979, on intervals of the mean).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+
+from poise.agent.policy import Policy, numpy_noise, unbatch
+from poise.learning.events import Score
+
+__all__ = ["MAX_COPIES", "EpisodePlayer", "random_score", "score"]
+
+MAX_COPIES = 100
+"""Environment copies that are stepped side by side at most."""
+
+
+class EpisodePlayer:
+    """Plays whole episodes in copies of Gymnasium's own environment, which it keeps for reuse.
+
+    Args:
+        make: makes one copy.
+        step_limit: an episode is cut after so many steps.
+        alive: called between steps; may raise to give up.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], gymnasium.Env[Any, Any]],
+        step_limit: int,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._make = make
+        self._step_limit = step_limit
+        self._alive = alive
+        self._copies: list[gymnasium.Env[Any, Any]] = []
+
+    def close(self) -> None:
+        """Close the environments."""
+        while self._copies:
+            self._copies.pop().close()
+
+    def play(
+        self, policy: Policy, seeds: Sequence[int], generator: np.random.Generator | None = None
+    ) -> Score:
+        """Play one episode for each seed.
+
+        Args:
+            policy: what acts.
+            seeds: for ``env.reset``, one an episode.
+            generator: to sample actions; None acts greedily.
+        """
+        agent, space = policy.agent, policy.action_space
+        returns = np.zeros(len(seeds), np.float64)
+        lengths = np.zeros(len(seeds), np.int64)
+        cut = 0
+        for begin in range(0, len(seeds), MAX_COPIES):
+            episodes = list(range(begin, min(begin + MAX_COPIES, len(seeds))))
+            self._provide(len(episodes))
+            copies = dict(zip(episodes, self._copies, strict=False))
+            observations = [copies[one].reset(seed=seeds[one])[0] for one in episodes]
+            state = agent.initial_state(len(episodes))
+            first = np.ones(len(episodes), np.bool_)
+            while episodes:
+                self._alive()
+                noise = None
+                if generator is not None:
+                    noise = agent.head.noise(
+                        lambda kind, shape: numpy_noise(generator, kind, shape), (len(episodes),)
+                    )
+                decision = policy.decide(policy.batch(observations), state, first, noise)
+                going = []
+                for row, episode in enumerate(episodes):
+                    action = unbatch(decision.environment_action, space, row)
+                    step = copies[episode].step(action)
+                    observations[row], reward, terminated, truncated, _ = step
+                    returns[episode] += reward
+                    lengths[episode] += 1
+                    over = lengths[episode] >= self._step_limit
+                    cut += int(over and not (terminated or truncated))
+                    if not (terminated or truncated or over):
+                        going.append(row)
+                state = decision.state
+                if len(going) < len(episodes):
+                    episodes = [episodes[row] for row in going]
+                    observations = [observations[row] for row in going]
+                    state = _rows(state, going)
+                first = np.zeros(len(episodes), np.bool_)
+        return score(returns, lengths, greedy=generator is None, cut=cut)
+
+    def _provide(self, count: int) -> None:
+        while len(self._copies) < count:
+            self._copies.append(self._make())
+
+
+def random_score(
+    make: Callable[[], gymnasium.Env[Any, Any]], seeds: Sequence[int], step_limit: int
+) -> Score:
+    """The baseline: actions drawn uniformly from the action space."""
+    returns, lengths, cut = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64), 0
+    environment = make()
+    try:
+        for episode, seed in enumerate(seeds):
+            environment.action_space.seed(seed)
+            environment.reset(seed=seed)
+            ended = False
+            while not ended:
+                step = environment.step(environment.action_space.sample())
+                _, reward, terminated, truncated, _ = step
+                returns[episode] += float(reward)
+                lengths[episode] += 1
+                over = lengths[episode] >= step_limit
+                cut += int(over and not (terminated or truncated))
+                ended = bool(terminated or truncated or over)
+    finally:
+        environment.close()
+    return score(returns, lengths, greedy=False, cut=cut)
+
+
+def score(returns: np.ndarray, lengths: np.ndarray, *, greedy: bool, cut: int) -> Score:
+    """Summarise returns: mean, standard error, and the 95% interval by Student's t."""
+    from scipy.special import stdtrit  # slow to import  # noqa: PLC0415
+
+    count = len(returns)
+    mean = float(np.mean(returns))
+    error = float(np.std(returns, ddof=1) / math.sqrt(count)) if count > 1 else math.nan
+    margin = float(stdtrit(count - 1, 0.975)) * error if count > 1 else math.inf
+    return Score(
+        mean=mean,
+        standard_error=error,
+        low=mean - margin,
+        high=mean + margin,
+        minimum=float(np.min(returns)),
+        maximum=float(np.max(returns)),
+        episodes=count,
+        greedy=greedy,
+        cut=cut,
+        steps=int(np.sum(lengths)),
+    )
+
+
+def _rows(tree: Any, rows: list[int]) -> Any:
+    return jax.tree.map(lambda leaf: leaf[np.asarray(rows, np.intp)], tree)

@@ -1,0 +1,78 @@
+"""Writing and reading files so that nothing half-written is ever found.
+
+Files are written under a temporary name in the same folder, then renamed over the old one.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from poise.errors import FileFormatError, RunFolderError
+
+__all__ = ["create_run_folder", "read_json", "write_bytes", "write_json"]
+
+MAX_JSON_BYTES = 1 << 24
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically: it is there whole, or as it was before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically, readable for people."""
+    write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        RunFolderError: the file is missing or cannot be read.
+        FileFormatError: it holds no JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_JSON_BYTES:
+        raise FileFormatError(f"{path} is too large")
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path} is damaged: it is not JSON") from error
+    if not isinstance(parsed, dict):
+        raise FileFormatError(f"{path} is damaged: it holds no JSON object")
+    return parsed
+
+
+def create_run_folder(folder: Path) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        RunFolderError: it exists and is not empty, or cannot be made.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunFolderError(
+                f"the run folder {folder} exists and is not empty; nothing was overwritten: "
+                "choose another --run-dir, or remove it"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".poise"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunFolderError(f"the run folder {folder} cannot be written: {reason}") from error

@@ -1,0 +1,116 @@
+"""A run's folder: the names of its files, and reading them back."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from poise.agent.policy import Policy
+from poise.agent.policy_file import policy_from_bytes
+from poise.config import TrainConfig
+from poise.errors import ConfigError, FileFormatError, RunFolderError
+from poise.runs.files import read_json
+from poise.world.finding import environment_spec
+
+__all__ = [
+    "CONFIG_FORMAT",
+    "Which",
+    "config_to_json",
+    "default_run_folder",
+    "load",
+    "load_config",
+    "load_summary",
+    "target_return",
+]
+
+CONFIG_FORMAT = 1
+Which = Literal["best", "final"]
+
+
+def default_run_folder(config: TrainConfig) -> Path:
+    """A folder below ``runs/`` that does not exist yet, named after the run."""
+    name = config.environment.replace("/", "-").replace(":", "-")
+    base = Path("runs") / f"{name}-{config.algorithm}-seed{config.seed}"
+    folder, number = base, 1
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
+
+
+def config_to_json(config: TrainConfig, resolved: dict[str, Any]) -> dict[str, Any]:
+    """What ``config.json`` holds."""
+    settings = {
+        name: value if value != float("inf") else "inf"
+        for name, value in dataclasses.asdict(config).items()
+    }
+    return {"format": CONFIG_FORMAT, "settings": settings, "resolved": resolved}
+
+
+def load_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
+    """The settings of a run, and what was resolved from them.
+
+    Raises:
+        RunFolderError: there is no run in the folder.
+        FileFormatError: its ``config.json`` is damaged or of another format version.
+    """
+    _require_folder(folder)
+    content = read_json(folder / "config.json")
+    if content.get("format") != CONFIG_FORMAT:
+        raise FileFormatError(
+            f"{folder / 'config.json'} has format version {content.get('format')!r}, but this "
+            f"poise reads {CONFIG_FORMAT}"
+        )
+    settings, resolved = content.get("settings"), content.get("resolved")
+    if not isinstance(settings, dict) or not isinstance(resolved, dict):
+        raise FileFormatError(f"{folder / 'config.json'} is damaged: settings are missing")
+    settings = {name: float("inf") if one == "inf" else one for name, one in settings.items()}
+    try:
+        return TrainConfig(**settings), resolved
+    except (TypeError, ConfigError) as error:
+        raise FileFormatError(f"{folder / 'config.json'} is damaged: {error}") from error
+
+
+def load_summary(folder: Path) -> dict[str, Any]:
+    """The ``summary.json`` of a run that has ended.
+
+    Raises:
+        RunFolderError: there is none.
+        FileFormatError: it is damaged.
+    """
+    _require_folder(folder)
+    return read_json(folder / "summary.json")
+
+
+def load(run: str | Path, which: Which = "best") -> Policy:
+    """Load the policy of a run.
+
+    Args:
+        run: a run's folder, or a policy file.
+        which: ``best``, as selected by evaluation, or ``final``, the last parameters.
+
+    Raises:
+        RunFolderError: there is no such run or file.
+        FileFormatError: the file is damaged or of another format version.
+    """
+    path = Path(run)
+    if path.is_dir():
+        path = path / f"{which}.safetensors"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunFolderError(f"there is no policy at {path}: {error.strerror}") from error
+    return policy_from_bytes(content, str(path))
+
+
+def target_return(run: str | Path, environment: str) -> float | None:
+    """What solves a run's environment: its own setting, or Gymnasium's reward threshold."""
+    folder = Path(run)
+    if (folder / "config.json").is_file():
+        target = load_config(folder)[1].get("target_return")
+        return float(target) if isinstance(target, int | float) else None
+    return environment_spec(environment).reward_threshold
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise RunFolderError(f"there is no run folder {folder}")

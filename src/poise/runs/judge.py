@@ -1,0 +1,86 @@
+"""The judge: selects candidates on one range of seeds and verifies them on fresh ones.
+
+A candidate whose lower 95% bound over the selection seeds reaches the target is verified on seeds
+that are new at each attempt; only that figure is ever reported as a score. The evaluation is a
+function of the snapshot and of how many attempts there were, so a replay repeats it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from poise.agent.agent import Agent
+from poise.agent.policy import Policy
+from poise.config import TrainConfig
+from poise.learning.events import Score, Verdict
+from poise.runs.evaluation import EpisodePlayer
+from poise.trajectory import Snapshot
+from poise.world.seeding import Purpose, environment_seed, seed_sequence
+
+__all__ = ["Judge"]
+
+
+class Judge:
+    """Evaluates snapshots on Gymnasium's own environment.
+
+    Args:
+        agent: how to act, given parameters.
+        config: seeds, number of episodes, step limit.
+        target_return: what solves the environment; None if nothing does.
+        make: makes a copy of Gymnasium's own environment.
+        alive: called between steps; may raise to give up.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        config: TrainConfig,
+        target_return: float | None,
+        make: Callable[[], gymnasium.Env[Any, Any]],
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._agent = agent
+        self._config = config
+        self._target = target_return
+        self._player = EpisodePlayer(make, config.evaluation_step_limit, alive)
+        self.attempts = 0
+        """Verifications so far."""
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._player.close()
+
+    def __call__(self, snapshot: Snapshot) -> Verdict:
+        """Select and, if it is worth it, verify."""
+        policy = self.policy(snapshot)
+        episodes = self._config.selection_episodes
+        selection = self._player.play(policy, self._seeds(Purpose.SELECTION, 0, episodes))
+        if self._target is None or not selection.low >= self._target:
+            return Verdict(selection, None, False)
+        verification = self.verify(policy)
+        return Verdict(selection, verification, self.solves(verification))
+
+    def verify(self, policy: Policy) -> Score:
+        """Score a policy on fresh seeds, new at each attempt."""
+        self.attempts += 1
+        episodes = self._config.verification_episodes
+        seeds = self._seeds(Purpose.VERIFICATION, self.attempts, episodes)
+        return self._player.play(policy, seeds)
+
+    def solves(self, verification: Score) -> bool:
+        """Whether a score reaches the target return."""
+        return self._target is not None and verification.mean >= self._target
+
+    def policy(self, snapshot: Snapshot) -> Policy:
+        """A frozen copy of what the snapshot does."""
+        parameters = np.asarray(snapshot.parameters)
+        return Policy(self._agent, parameters, self._config.environment)
+
+    def _seeds(self, purpose: Purpose, attempt: int, count: int) -> list[int]:
+        root = self._config.seed
+        return [
+            environment_seed(seed_sequence(root, purpose, attempt, episode))
+            for episode in range(count)
+        ]

@@ -1,0 +1,251 @@
+"""Replay: a run's journal, followed serially, must lead to the same parameters, bit for bit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from poise.agent.policy_file import parameter_hash, policy_from_bytes
+from poise.errors import FileFormatError, ReplayMismatchError, RunFolderError
+from poise.learning.events import Verdict
+from poise.learning.journal import Journal, JournalFile, Kind, Record, StopReason, read_journal
+from poise.learning.owner import EvaluationAborted, Owner
+from poise.learning.worker import CompiledWorker
+from poise.runs.assembly import Assembly, assemble
+from poise.runs.folder import load_config
+from poise.runs.judge import Judge
+from poise.runs.runtime import prepare_jax, processor_model, versions
+from poise.trajectory import Snapshot
+
+__all__ = ["ReplayReport", "replay"]
+
+# What may change the last bit of a result.
+_DECISIVE_PACKAGES = ("jax", "jaxlib", "gymnasium", "numpy", "optax", "equinox", "poise")
+
+
+class ReplayReport(NamedTuple):
+    """A replay that agreed with its run.
+
+    Attributes:
+        records: journal records that were repeated.
+        steps: environment steps that were repeated.
+        updates: contributions that were applied.
+        final_hash: SHA-256 of the final parameters.
+        compared: the files whose parameters were compared.
+        warnings: what is different on this machine and might have made a difference.
+    """
+
+    records: int
+    steps: int
+    updates: int
+    final_hash: str
+    compared: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def replay(run: str | Path) -> ReplayReport:
+    """Repeat a run from its journal and compare.
+
+    Raises:
+        ReplayMismatchError: a record or the parameters differ, or were altered.
+        RunFolderError: there is no run in the folder.
+        FileFormatError: its settings are damaged.
+    """
+    folder = Path(run)
+    config, resolved = load_config(folder)
+    journal = _read(folder)
+    prepare_jax()
+    assembly = assemble(config)
+    warnings = _differences(journal.header, resolved, assembly)
+    assembly.compile()
+    checking = _CheckingJournal(journal.records)
+    judge = assembly.judge()
+    try:
+        owner = assembly.owner(
+            _ReplayedJudge(judge, checking), lambda event: None, checking
+        )
+        _follow(owner, assembly, checking)
+    finally:
+        judge.close()
+    if journal.damage is not None:
+        raise ReplayMismatchError(f"the journal differs: {journal.damage}")
+    compared = _compare_parameters(folder, owner)
+    return ReplayReport(
+        records=checking.length,
+        steps=owner.steps,
+        updates=owner.version,
+        final_hash=parameter_hash(np.asarray(owner.snapshot().parameters)),
+        compared=compared,
+        warnings=warnings,
+    )
+
+
+class _CheckingJournal(Journal):
+    """Compares every record with what the run wrote down, as soon as it is made."""
+
+    def __init__(self, expected: list[Record]) -> None:
+        super().__init__()
+        self._expected = expected
+
+    @property
+    def next(self) -> Record | None:
+        """The record that must come next; None at the end."""
+        return self._expected[self.length] if self.length < len(self._expected) else None
+
+    def peek(self, ahead: int) -> Record | None:
+        """The record after so many others."""
+        position = self.length + ahead
+        return self._expected[position] if position < len(self._expected) else None
+
+    def append(self, record: Record) -> None:
+        if record != self.next:
+            raise ReplayMismatchError(
+                f"the replay differs at record {self.length + 1}: "
+                f"the journal says {_describe(self.next)}, the replay {_describe(record)}"
+            )
+        super().append(record)
+        self.drain()
+
+
+class _ReplayedJudge:
+    """The run's judge, which gives up an evaluation where the run had to."""
+
+    def __init__(self, judge: Judge, journal: _CheckingJournal) -> None:
+        self._judge = judge
+        self._journal = journal
+
+    def __call__(self, snapshot: Snapshot) -> Verdict:
+        upcoming = self._journal.next
+        if upcoming is not None and upcoming.kind == Kind.STOP:
+            raise EvaluationAborted(_reason(upcoming))
+        if upcoming is None:
+            # The run was killed during this evaluation, before it could write it down.
+            raise _EndOfJournalError
+        return self._judge(snapshot)
+
+
+class _EndOfJournalError(Exception):
+    pass
+
+
+def _follow(owner: Owner, assembly: Assembly, journal: _CheckingJournal) -> None:
+    workers: dict[int, CompiledWorker] = {}
+    snapshots: dict[int, Snapshot] = {}
+    states: dict[int, Any] = {}
+
+    def join(record: Record) -> None:
+        worker = assembly.worker(record.worker, record.incarnation)
+        workers[record.worker] = worker
+        states[record.worker] = worker.initial_state()
+        snapshots[record.worker] = owner.join(record.worker, record.incarnation)
+
+    def contribute(record: Record) -> None:
+        if record.worker not in snapshots:
+            raise ReplayMismatchError(
+                f"the journal differs: record {journal.length + 1} is a contribution of "
+                f"worker {record.worker}, which holds no snapshot"
+            )
+        worker = workers[record.worker]
+        snapshot = snapshots.pop(record.worker)
+        contribution, states[record.worker] = worker.cycle(snapshot, states[record.worker])
+        snapshots.update(owner.receive(record.worker, contribution))
+
+    def evaluate(record: Record) -> None:
+        # An evaluation that no contribution led to belongs to the end of the run behind it.
+        del record
+        end = journal.peek(1)
+        if end is None or end.kind != Kind.STOP:
+            raise ReplayMismatchError(
+                f"the journal differs: record {journal.length + 1} is an evaluation out of turn"
+            )
+        owner.stop(_reason(end))
+
+    steps: dict[Kind, Callable[[Record], None]] = {
+        Kind.JOIN: join,
+        Kind.CONTRIBUTION: contribute,
+        Kind.LEAVE: lambda record: owner.leave(record.worker),
+        Kind.EVALUATION: evaluate,
+        Kind.STOP: lambda record: owner.stop(_reason(record)),
+    }
+    while (record := journal.next) is not None:
+        before = journal.length
+        if record.kind not in steps:
+            raise ReplayMismatchError(f"record {before + 1} is of a kind that cannot be replayed")
+        try:
+            steps[record.kind](record)
+        except _EndOfJournalError:
+            return
+        if journal.length == before:
+            raise ReplayMismatchError(
+                f"the replay differs: record {before + 1} ({_describe(record)}) did not come about"
+            )
+
+
+def _compare_parameters(folder: Path, owner: Owner) -> tuple[str, ...]:
+    """Hold final and best parameters against the run's files; a killed run may have none."""
+    compared = []
+    expectations = [("final", owner.snapshot())]
+    if owner.best is not None:
+        expectations.append(("best", owner.best))
+    for name, snapshot in expectations:
+        path = folder / f"{name}.safetensors"
+        if not path.exists():
+            if owner.stopped:
+                raise RunFolderError(f"{path} is missing")
+            continue
+        try:
+            policy = policy_from_bytes(path.read_bytes(), str(path), check_hash=False)
+        except FileFormatError as error:
+            raise ReplayMismatchError(f"the {name} parameters differ: {error}") from error
+        replayed = np.asarray(snapshot.parameters)
+        if policy.parameters.tobytes() != replayed.tobytes():
+            raise ReplayMismatchError(
+                f"the {name} parameters differ: {path} has SHA-256 "
+                f"{parameter_hash(policy.parameters)}, the replay {parameter_hash(replayed)}"
+            )
+        compared.append(path.name)
+    return tuple(compared)
+
+
+def _read(folder: Path) -> JournalFile:
+    path = folder / "journal"
+    try:
+        return read_journal(path)
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
+    except FileFormatError as error:
+        raise ReplayMismatchError(f"the journal was altered: {error}") from error
+
+
+def _differences(
+    header: dict[str, Any], resolved: dict[str, Any], assembly: Assembly
+) -> tuple[str, ...]:
+    found = []
+    theirs, ours = header.get("versions"), versions()
+    for package in _DECISIVE_PACKAGES:
+        was = theirs.get(package) if isinstance(theirs, dict) else None
+        if was != ours.get(package):
+            found.append(f"{package} was {was}, here it is {ours.get(package)}")
+    if header.get("processor") != processor_model():
+        found.append(f"the processor was {header.get('processor')}, here {processor_model()}")
+    for name, value in assembly.resolved().items():
+        if resolved.get(name) != value:
+            found.append(f"{name} was {resolved.get(name)}, here {value}")
+    return tuple(found)
+
+
+def _reason(record: Record) -> StopReason:
+    try:
+        return StopReason(record.detail)
+    except ValueError as error:
+        raise ReplayMismatchError(f"a stop for an unknown reason: {record.detail}") from error
+
+
+def _describe(record: Record | None) -> str:
+    if record is None:
+        return "that the run had ended"
+    return (
+        f"{record.kind.name.lower()} of worker {record.worker} "
+        f"(version {record.version}, detail {record.detail}, value {record.value})"
+    )

@@ -1,0 +1,74 @@
+"""The process that a run lives in: JAX's settings, versions, and when it started."""
+
+import os
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["prepare_jax", "process_age", "processor_model", "versions"]
+
+PACKAGES = ("poise", "jax", "jaxlib", "numpy", "gymnasium", "equinox", "optax")
+
+
+def prepare_jax() -> None:
+    """Set what must be set before JAX's backend starts; where it has started, do nothing.
+
+    Synchronous dispatch on the CPU serves threads better (a call would only be handed to another
+    thread and waited for); the compilation cache, in the user's cache folder, makes every start
+    but the first one quicker. A user's own settings are kept.
+    """
+    import jax  # slow to import  # noqa: PLC0415
+    from jax._src import xla_bridge  # noqa: PLC0415 - there is no public way to ask
+
+    if xla_bridge.backends_are_initialized():
+        return
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(_cache_folder() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _cache_folder() -> Path:
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path.home() / ".cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or base) / "poise"
+
+
+def process_age() -> float:
+    """Seconds since this process started (since poise was imported, where that is unknown)."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return uptime - float(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return time.monotonic() - _IMPORTED
+
+
+_IMPORTED = time.monotonic()
+
+
+def processor_model() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a run depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found

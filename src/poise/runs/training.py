@@ -1,0 +1,264 @@
+"""Training: from settings to a run's folder with everything that a user asked for."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from poise.agent.policy import Policy
+from poise.agent.policy_file import policy_to_bytes
+from poise.config import TrainConfig
+from poise.errors import PoiseError
+from poise.launchers.supervision import Heartbeats, Supervision
+from poise.launchers.threads import run_serial, run_threads
+from poise.learning.events import Evaluated, Event, Score
+from poise.learning.journal import Journal, StopReason
+from poise.learning.owner import EvaluationAborted, Owner
+from poise.runs.assembly import Assembly, assemble
+from poise.runs.files import create_run_folder, write_bytes, write_json
+from poise.runs.folder import config_to_json, default_run_folder
+from poise.runs.judge import Judge
+from poise.runs.plotting import import_matplotlib, plot_folder
+from poise.runs.progress import Progress
+from poise.runs.recorder import Recorder, score_to_json
+from poise.runs.runtime import prepare_jax, processor_model, versions
+from poise.runs.signals import StopSignals
+
+__all__ = ["TrainResult", "train", "train_config"]
+
+PUMP_INTERVAL = 0.05
+"""Seconds between two looks at budgets, signals and records."""
+
+_LAUNCHERS = {"threads": run_threads, "serial": run_serial}
+
+
+class TrainResult(NamedTuple):
+    """What a training run came to.
+
+    Attributes:
+        folder: where its files are.
+        summary: the content of ``summary.json``.
+        policy: the best policy.
+        reason: why it ended.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    policy: Policy
+    reason: StopReason
+
+    @property
+    def solved(self) -> bool:
+        """Whether a verification reached the target return."""
+        return bool(self.summary["solved"])
+
+
+def train(
+    environment: str = "CartPole-v1",
+    *,
+    run_dir: str | Path | None = None,
+    quiet: bool = True,
+    **settings: Any,
+) -> TrainResult:
+    """Train an agent, until it solves the environment or a budget is used up.
+
+    Args:
+        environment: Gymnasium id.
+        run_dir: a new folder for the run; by default one below ``runs/``.
+        quiet: print nothing.
+        **settings: any setting of `TrainConfig`, for example ``seed=1, workers=2``.
+
+    Raises:
+        InputError: a setting, the environment or the folder cannot be used.
+        TrainingError: the run failed; what was learned so far is in the folder.
+    """
+    config = TrainConfig(environment=environment, **settings)
+    return train_config(config, run_dir=run_dir, quiet=quiet)
+
+
+def train_config(
+    config: TrainConfig,
+    *,
+    run_dir: str | Path | None = None,
+    quiet: bool = True,
+    process_age: float = 0.0,
+) -> TrainResult:
+    """Train with given settings; see `train`.
+
+    Args:
+        config: the settings.
+        run_dir: a new folder for the run; by default one below ``runs/``.
+        quiet: print nothing.
+        process_age: seconds that the run's clock has been going already.
+    """
+    started = time.monotonic() - process_age
+    prepare_jax()
+    assembly = assemble(config)
+    folder = Path(run_dir) if run_dir is not None else default_run_folder(config)
+    create_run_folder(folder)
+    run = _Run(assembly, folder, started, quiet)
+    return run.run()
+
+
+class _Run:
+    """One training run, from the compiled program to the last file."""
+
+    def __init__(self, assembly: Assembly, folder: Path, started: float, quiet: bool) -> None:
+        self._assembly = assembly
+        self._config = assembly.config
+        self._folder = folder
+        self._started = started
+        self._signals = StopSignals()
+        self._heartbeats = Heartbeats()
+        self._began: float | None = None
+        self._saved_best: int | None = None
+        config = assembly.config
+        self._progress = None if quiet else Progress(config, assembly.target_return)
+        self._resolved = assembly.resolved()
+        write_json(folder / "config.json", config_to_json(config, self._resolved))
+        self._journal = Journal()
+        header = {"versions": versions(), "processor": processor_model()}
+        self._recorder = Recorder(
+            folder,
+            header,
+            self._journal,
+            config.record_every,
+            started,
+            (self._progress, self._save_best) if self._progress else (self._save_best,),
+        )
+        self._judge: Judge = assembly.judge(self._alive)
+        self._owner: Owner | None = None
+
+    def run(self) -> TrainResult:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._judge.close)
+            if self._progress is not None:
+                stack.callback(self._progress.close)
+            stack.enter_context(self._signals)
+            try:
+                self._assembly.compile(import_matplotlib)
+                owner = self._assembly.owner(self._judge, self._recorder.emit, self._journal)
+                self._owner = owner
+                self._launch(owner)
+                score = self._final_score(owner)
+            except BaseException as error:
+                with contextlib.suppress(OSError, PoiseError):
+                    self._finish(None, type(error).__name__)
+                raise
+            return self._finish(score, None)
+
+    def _launch(self, owner: Owner) -> None:
+        launch: Callable[..., None] = _LAUNCHERS[self._config.launcher]
+        supervision = Supervision(
+            pump=self._pump,
+            interval=PUMP_INTERVAL,
+            worker_timeout=self._config.worker_timeout,
+            environment=self._config.environment,
+        )
+        self._began = time.monotonic()
+        launch(owner, self._assembly.workers(), supervision, self._heartbeats)
+
+    def _pump(self) -> StopReason | None:
+        self._recorder.pump()
+        if self._signals.reason is not None:
+            return self._signals.reason
+        limit = self._config.max_seconds
+        if limit is not None and time.monotonic() - (self._began or 0.0) >= limit:
+            return StopReason.MAX_SECONDS
+        return None
+
+    def _alive(self) -> None:
+        """Called by the judge between two steps of an evaluation."""
+        self._heartbeats.beat_all()
+        if self._signals.reason is not None:
+            raise EvaluationAborted(self._signals.reason)
+
+    def _final_score(self, owner: Owner) -> Score | None:
+        """The verified score of the best policy, unless the run was interrupted."""
+        verdict = owner.best_verdict
+        if verdict is not None and verdict.solved:
+            return verdict.verification
+        if owner.best is None or self._signals.reason is not None:
+            return None
+        try:
+            return self._judge.verify(self._judge.policy(owner.best))
+        except EvaluationAborted:
+            return None
+
+    def _save_best(self, when: float, event: Event) -> None:
+        """A subscriber: whenever a better policy is found, it is saved."""
+        del when
+        owner = self._owner
+        if not isinstance(event, Evaluated) or not event.is_best or owner is None:
+            return
+        if owner.best is not None and int(owner.best.version) != self._saved_best:
+            self._saved_best = int(owner.best.version)
+            self._write_policy("best", self._judge.policy(owner.best), self._saved_best)
+
+    def _write_policy(self, name: str, policy: Policy, version: int) -> None:
+        content = policy_to_bytes(policy, {"version": version, "seed": self._config.seed})
+        write_bytes(self._folder / f"{name}.safetensors", content)
+
+    def _finish(self, score: Score | None, failure: str | None) -> TrainResult:
+        """Write everything that a run leaves behind."""
+        owner = self._owner
+        if owner is None:
+            self._recorder.close()
+            raise PoiseError("the run ended before it began")
+        owner.stop(StopReason.FAILED)
+        self._recorder.close()
+        final = self._judge.policy(owner.snapshot())
+        self._write_policy("final", final, owner.version)
+        best = final
+        if owner.best is not None:
+            best = self._judge.policy(owner.best)
+        if self._saved_best is None:
+            self._write_policy("best", best, int((owner.best or owner.snapshot()).version))
+        summary = self._summary(owner, score, failure)
+        plot_folder(self._folder)
+        summary["wall_seconds"] = round(time.monotonic() - self._started, 6)
+        write_json(self._folder / "summary.json", summary)
+        reason = owner.stop_reason or StopReason.FAILED
+        return TrainResult(self._folder, summary, best, reason)
+
+    def _summary(self, owner: Owner, score: Score | None, failure: str | None) -> dict[str, Any]:
+        config, recorder = self._config, self._recorder
+        seconds = 0.0
+        if self._began is not None and recorder.last_update is not None:
+            seconds = recorder.last_update - (self._began - self._started)
+        solved = score is not None and self._judge.solves(score)
+        solved_at = recorder.solved_at_steps
+        if solved and solved_at is None:
+            solved_at = owner.steps
+        training = recorder.training_solved
+        mean = owner.training_mean
+        evaluation = score_to_json(score) if score is not None else None
+        return {
+            "environment": config.environment,
+            "algorithm": config.algorithm,
+            "seed": config.seed,
+            "solved": solved,
+            "solved_at_steps": solved_at,
+            "target_return": self._assembly.target_return,
+            "steps": owner.steps,
+            "episodes": owner.episodes,
+            "updates": owner.version,
+            "wall_seconds": 0.0,
+            "training_seconds": round(seconds, 6),
+            "steps_per_second": round(owner.steps / seconds, 1) if seconds else None,
+            "workers": config.workers,
+            "launcher": config.launcher,
+            "evaluation": evaluation,
+            "verification_attempts": self._judge.attempts,
+            "training_mean_100": mean if mean is None or np.isfinite(mean) else None,
+            "training_solved_at_seconds": round(training[0], 6) if training else None,
+            "training_solved_at_steps": training[1].steps if training else None,
+            "restarts": 0,
+            "stopped": (owner.stop_reason or StopReason.FAILED).name.lower(),
+            "failure": failure,
+            "versions": versions(),
+            "processor": processor_model(),
+        }
