@@ -2,7 +2,7 @@
 
 The clock runs from just before the spawn until the child has been reaped (`wait4`, which also gives
 the peak resident memory). The parent only sleeps meanwhile. What other programs took of the machine
-in that time is kept beside every timing: two threads of torch slow down several times over when they
+in that time is kept beside every timing: two threads of torch slow down many times over when they
 must share two cores, and such a run flatters poise.
 """
 

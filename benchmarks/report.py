@@ -178,7 +178,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def disturbance(other_cores: Sequence[float | None]) -> str:
-    """Return a sentence on how quiet the machine was, given what other programs took in each run."""
+    """Say how quiet the machine was, given the cores that other programs took in each run."""
     measured = [value for value in other_cores if value is not None]
     if not measured:
         return "How busy other programs kept the machine was not measured on this system."

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from poise.learning.events import Score as Score
     from poise.runs.api import evaluate as evaluate
     from poise.runs.api import random_baseline as random_baseline
+    from poise.runs.folder import RUN_FILES as RUN_FILES
     from poise.runs.folder import load as load
+    from poise.runs.play import play as play
     from poise.runs.replay import ReplayReport as ReplayReport
     from poise.runs.replay import replay as replay
     from poise.runs.training import TrainResult as TrainResult
     from poise.runs.training import train as train
 
 __all__ = [
+    "RUN_FILES",
     "Player",
     "Policy",
     "ReplayReport",
@@ -33,6 +36,7 @@ __all__ = [
     "errors",
     "evaluate",
     "load",
+    "play",
     "random_baseline",
     "replay",
     "train",
@@ -40,6 +44,7 @@ __all__ = [
 
 # JAX takes most of a second to import: names are looked up when they are first used.
 _HOMES = {
+    "RUN_FILES": "poise.runs.folder",
     "Player": "poise.agent.policy",
     "Policy": "poise.agent.policy",
     "ReplayReport": "poise.runs.replay",
@@ -48,6 +53,7 @@ _HOMES = {
     "TrainResult": "poise.runs.training",
     "evaluate": "poise.runs.api",
     "load": "poise.runs.folder",
+    "play": "poise.runs.play",
     "random_baseline": "poise.runs.api",
     "replay": "poise.runs.replay",
     "train": "poise.runs.training",

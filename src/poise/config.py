@@ -51,10 +51,10 @@ class TrainConfig:
     envs_per_worker: int = 8
     """Environment copies that each worker steps together."""
 
-    rollout_length: int = 20
-    """Steps that each copy takes between two contributions (the tutorial's update_freq)."""
+    rollout_length: int = 10
+    """Steps that each copy takes between two contributions (t_max in the A3C paper)."""
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     """Step size of the optimizer."""
 
     learning_rate_schedule: Literal["constant", "linear"] = "constant"
@@ -81,14 +81,14 @@ class TrainConfig:
     discount: float = 0.99
     """Discount per step, from 0 to 1."""
 
-    gae_lambda: float = 1.0
+    gae_lambda: float = 0.98
     """Lambda of generalised advantage estimation, from 0 to 1; 1 is the paper's n-step return."""
 
     normalize_advantages: bool = True
     """Shift and scale the advantages of each rollout to mean 0 and variance 1."""
 
-    entropy_coefficient: float = 0.01
-    """Weight of the entropy bonus (Mnih et al. 2016)."""
+    entropy_coefficient: float = 0.0
+    """Weight of the entropy bonus; 0.01 in the A3C paper."""
 
     value_coefficient: float = 0.5
     """Weight of the value loss, which is half the mean squared error."""

@@ -12,7 +12,7 @@ from the observation, then the free parameters that do not depend on it.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium import spaces
@@ -28,6 +28,7 @@ Noise = Callable[[str, tuple[int, ...]], Any]
 """Draws noise: (``gumbel``, ``normal`` or ``logistic``; shape) -> float32 array."""
 
 
+@runtime_checkable
 class ActionHead(Protocol):
     """A distribution over the actions of one space."""
 

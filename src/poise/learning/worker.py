@@ -6,7 +6,7 @@ Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3, as a pure step:
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from poise.world.seeding import Purpose, key_data, seed_sequence
 __all__ = ["CompiledProgram", "CompiledWorker", "LossSettings", "Worker", "compile_options"]
 
 
+@runtime_checkable
 class Worker(Protocol):
     """What a launcher runs; it cannot tell where it runs."""
 

@@ -5,20 +5,23 @@ short ones (Colas et al. 2019, arXiv 1904.06979, on intervals of the mean).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import gymnasium
 import jax
 import numpy as np
+from gymnasium.vector.utils import batch_space, iterate
 
 from poise.agent.policy import Policy, numpy_noise, unbatch
 from poise.learning.events import Score
 
-__all__ = ["MAX_COPIES", "EpisodePlayer", "random_score", "score"]
+__all__ = ["MAX_COPIES", "EpisodePlayer", "random_score", "score", "student_t_quantile"]
 
 MAX_COPIES = 100
 """Environment copies that are stepped side by side at most."""
+ACTIONS_AT_ONCE = 256
 
 
 class EpisodePlayer:
@@ -106,13 +109,19 @@ def random_score(
     returns, lengths, cut = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64), 0
     environment = make()
     try:
+        # One call for many samples: a space takes as long to sample one action as a hundred.
+        many = batch_space(environment.action_space, ACTIONS_AT_ONCE)
+        many.seed(seeds[0])
+        samples: Iterator[Any] = iter(())
         for episode, seed in enumerate(seeds):
-            environment.action_space.seed(seed)
             environment.reset(seed=seed)
             ended = False
             while not ended:
-                step = environment.step(environment.action_space.sample())
-                _, reward, terminated, truncated, _ = step
+                action = next(samples, None)
+                if action is None:
+                    samples = iterate(many, many.sample())
+                    action = next(samples)
+                _, reward, terminated, truncated, _ = environment.step(action)
                 returns[episode] += float(reward)
                 lengths[episode] += 1
                 over = lengths[episode] >= step_limit
@@ -125,12 +134,10 @@ def random_score(
 
 def score(returns: np.ndarray, lengths: np.ndarray, *, greedy: bool, cut: int) -> Score:
     """Summarise returns: mean, standard error, and the 95% interval by Student's t."""
-    from scipy.special import stdtrit  # slow to import  # noqa: PLC0415
-
     count = len(returns)
     mean = float(np.mean(returns))
     error = float(np.std(returns, ddof=1) / math.sqrt(count)) if count > 1 else math.nan
-    margin = float(stdtrit(count - 1, 0.975)) * error if count > 1 else math.inf
+    margin = student_t_quantile(count - 1) * error if count > 1 else math.inf
     return Score(
         mean=mean,
         standard_error=error,
@@ -143,6 +150,26 @@ def score(returns: np.ndarray, lengths: np.ndarray, *, greedy: bool, cut: int) -
         cut=cut,
         steps=int(np.sum(lengths)),
     )
+
+
+def student_t_quantile(freedom: int) -> float:
+    """The 97.5% quantile of Student's t (Abramowitz & Stegun 1964, equation 26.7.5).
+
+    The expansion is exact to 0.0005 from 8 degrees of freedom on; below, SciPy is worth the tenth
+    of a second that its import takes.
+    """
+    if freedom < 8:
+        from scipy.special import stdtrit  # noqa: PLC0415
+
+        return float(stdtrit(freedom, 0.975))
+    z = NormalDist().inv_cdf(0.975)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
 
 
 def _rows(tree: Any, rows: list[int]) -> Any:

@@ -13,6 +13,7 @@ from poise.world.finding import environment_spec
 
 __all__ = [
     "CONFIG_FORMAT",
+    "RUN_FILES",
     "Which",
     "config_to_json",
     "default_run_folder",
@@ -23,6 +24,16 @@ __all__ = [
 ]
 
 CONFIG_FORMAT = 1
+RUN_FILES = (
+    "config.json",
+    "journal",
+    "metrics.jsonl",
+    "best.safetensors",
+    "final.safetensors",
+    "learning_curve.png",
+    "summary.json",
+)
+"""Every file that a run writes in its folder."""
 Which = Literal["best", "final"]
 
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 from poise.agent.policy import Policy
+from poise.config import TrainConfig
 from poise.world.finding import make_own
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 
@@ -26,9 +27,9 @@ class PlayedStep(NamedTuple):
 def play(
     policy: Policy,
     *,
-    episodes: int,
-    seed: int,
-    step_limit: int,
+    episodes: int = 1,
+    seed: int = 0,
+    step_limit: int = TrainConfig.evaluation_step_limit,
     render_mode: str | None = None,
     make: Callable[[str, str | None], Any] = make_own,
 ) -> Iterator[PlayedStep]:

@@ -23,7 +23,7 @@ from poise.runs.folder import config_to_json, default_run_folder
 from poise.runs.judge import Judge
 from poise.runs.plotting import import_matplotlib, plot_folder
 from poise.runs.progress import Progress
-from poise.runs.recorder import Recorder, score_to_json
+from poise.runs.recorder import Recorder, Subscriber, score_to_json
 from poise.runs.runtime import prepare_jax, processor_model, versions
 from poise.runs.signals import StopSignals
 
@@ -61,6 +61,7 @@ def train(
     *,
     run_dir: str | Path | None = None,
     quiet: bool = True,
+    subscriber: Subscriber | None = None,
     **settings: Any,
 ) -> TrainResult:
     """Train an agent, until it solves the environment or a budget is used up.
@@ -69,6 +70,7 @@ def train(
         environment: Gymnasium id.
         run_dir: a new folder for the run; by default one below ``runs/``.
         quiet: print nothing.
+        subscriber: called with the run's clock, in seconds, and each event.
         **settings: any setting of `TrainConfig`, for example ``seed=1, workers=2``.
 
     Raises:
@@ -76,7 +78,7 @@ def train(
         TrainingError: the run failed; what was learned so far is in the folder.
     """
     config = TrainConfig(environment=environment, **settings)
-    return train_config(config, run_dir=run_dir, quiet=quiet)
+    return train_config(config, run_dir=run_dir, quiet=quiet, subscriber=subscriber)
 
 
 def train_config(
@@ -84,6 +86,7 @@ def train_config(
     *,
     run_dir: str | Path | None = None,
     quiet: bool = True,
+    subscriber: Subscriber | None = None,
     process_age: float = 0.0,
 ) -> TrainResult:
     """Train with given settings; see `train`.
@@ -92,6 +95,7 @@ def train_config(
         config: the settings.
         run_dir: a new folder for the run; by default one below ``runs/``.
         quiet: print nothing.
+        subscriber: called with the run's clock, in seconds, and each event, in the main thread.
         process_age: seconds that the run's clock has been going already.
     """
     started = time.monotonic() - process_age
@@ -99,14 +103,20 @@ def train_config(
     assembly = assemble(config)
     folder = Path(run_dir) if run_dir is not None else default_run_folder(config)
     create_run_folder(folder)
-    run = _Run(assembly, folder, started, quiet)
-    return run.run()
+    return _Run(assembly, folder, started, quiet, subscriber).run()
 
 
 class _Run:
     """One training run, from the compiled program to the last file."""
 
-    def __init__(self, assembly: Assembly, folder: Path, started: float, quiet: bool) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        folder: Path,
+        started: float,
+        quiet: bool,
+        subscriber: Subscriber | None,
+    ) -> None:
         self._assembly = assembly
         self._config = assembly.config
         self._folder = folder
@@ -127,7 +137,7 @@ class _Run:
             self._journal,
             config.record_every,
             started,
-            (self._progress, self._save_best) if self._progress else (self._save_best,),
+            tuple(one for one in (self._progress, self._save_best, subscriber) if one is not None),
         )
         self._judge: Judge = assembly.judge(self._alive)
         self._owner: Owner | None = None

@@ -1,0 +1,94 @@
+"""A3C on CartPole, with the flags of the tutorial that poise grows from.
+
+    python examples/a3c_cartpole.py --algorithm=random --max-eps=4000    # the baseline: about 22
+    python examples/a3c_cartpole.py --train                              # learn
+    python examples/a3c_cartpole.py                                      # watch what was learned
+
+Asynchronous Advantage Actor-Critic (Mnih et al. 2016, arXiv 1602.01783): every worker has its own
+environments and a copy of the network's parameters, and repeats, without waiting for the others:
+
+1. act for ``--update-freq`` steps, sampling actions from the policy pi(a|s);
+2. look back: the return of a step is the sum of its discounted rewards, plus the critic's value
+   V(s) of where the rollout stopped, unless the pole fell there; the advantage of an action is how
+   much better its return was than V(s);
+3. differentiate  -log pi(a|s) * advantage  +  0.5 * (return - V(s))^2  -  0.01 * entropy;
+4. give the gradient to the owner of the parameters, who takes one step of a shared Adam, and go on
+   with the parameters that come back.
+"""
+
+import argparse
+from pathlib import Path
+
+import poise
+from poise.learning.events import EpisodeFinished
+
+ENVIRONMENT = "CartPole-v0"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run A3C on CartPole.")
+    parser.add_argument("--algorithm", choices=["a3c", "random"], default="a3c")
+    parser.add_argument("--train", action="store_true", help="train; otherwise play")
+    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of the shared Adam")
+    parser.add_argument("--update-freq", type=int, default=20, help="steps between two updates")
+    parser.add_argument("--max-eps", type=int, default=1000, help="episodes to train or play")
+    parser.add_argument("--gamma", type=float, default=0.99, help="discount")
+    parser.add_argument("--save-dir", type=Path, default=Path("runs/example"))
+    arguments = parser.parse_args()
+    if arguments.algorithm == "random":
+        score = poise.random_baseline(ENVIRONMENT, episodes=arguments.max_eps)
+        print(f"{score.episodes} random episodes: mean return {score.mean:.1f}")
+    elif arguments.train:
+        train(arguments)
+    else:
+        play(arguments)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    result = poise.train(
+        ENVIRONMENT,
+        run_dir=own_folder(arguments.save_dir),
+        subscriber=report,
+        max_episodes=arguments.max_eps,
+        learning_rate=arguments.lr,
+        rollout_length=arguments.update_freq,
+        discount=arguments.gamma,
+        gae_lambda=1.0,  # n-step returns, as in the paper
+        value_coefficient=1.0,  # of half the squared error
+        entropy_coefficient=0.01,
+        failure_reward=-1.0,  # the fall is rewarded with -1 instead of +1, in training only
+    )
+    score = result.summary["evaluation"]
+    print(f"Mean of 100 fresh episodes: {score['mean']:.1f}; solved: {result.solved}")
+    print(f"The learning curve is in {result.folder / 'learning_curve.png'}")
+
+
+def report(seconds: float, event: object) -> None:
+    """Print every finished episode."""
+    if isinstance(event, EpisodeFinished):
+        print(
+            f"Episode: {event.episode} | Moving average: {event.moving_average:.1f} | "
+            f"Reward: {event.episode_return:.0f} | Loss: {event.loss:.3f} | "
+            f"Steps: {event.length} | Worker: {event.worker}"
+        )
+
+
+def own_folder(save_dir: Path) -> Path:
+    """The run's folder below --save-dir; an earlier run of this example makes room."""
+    folder = save_dir / "a3c-cartpole"
+    if (folder / "config.json").is_file():
+        for name in poise.RUN_FILES:
+            (folder / name).unlink(missing_ok=True)
+    return folder
+
+
+def play(arguments: argparse.Namespace) -> None:
+    try:
+        for step in poise.play(poise.load(arguments.save_dir / "a3c-cartpole"), seed=0):
+            print(f"{step.step}. Reward: {step.running_return:.0f}, action: {step.action}")
+    except KeyboardInterrupt:
+        print("Received a keyboard interrupt: the environment is closed.")
+
+
+if __name__ == "__main__":
+    main()
