@@ -122,7 +122,7 @@ class Evaluate:
         )
         kind = "sampled actions" if self.sampled else "greedy actions"
         target = target_return(self.run, policy.environment)
-        _print_score(policy.environment, kind, score, target, self.json)
+        _print_score(policy.environment.name, kind, score, target, self.json)
         return 0
 
 
@@ -243,9 +243,7 @@ class Bench:
             _require_positive("--workers and --envs-per-worker", value)
         if not 0 < self.seconds < float("inf"):
             raise ConfigError(f"--seconds is {self.seconds}, but must be above 0, and finite")
-        rows = bench(
-            self.environment, list(self.workers), list(self.envs_per_worker), self.seconds
-        )
+        rows = bench(self.environment, list(self.workers), list(self.envs_per_worker), self.seconds)
         if self.json:
             print(json.dumps({"rows": [row._asdict() for row in rows]}, indent=2))
             return 0

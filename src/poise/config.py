@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from poise.errors import ConfigError
 
-__all__ = ["TrainConfig", "usable_cores"]
+__all__ = ["EnvironmentChoice", "TrainConfig", "usable_cores"]
 
 DEFAULT_MAX_STEPS = 1_000_000
 
@@ -26,6 +26,28 @@ def usable_cores() -> int:
 
 
 @dataclasses.dataclass(frozen=True)
+class EnvironmentChoice:
+    """Which environment, and how it is set up: what a policy must meet again to score the same.
+
+    Attributes:
+        name: Gymnasium id, or import path ``module:attribute``.
+        env_kwargs: arguments of its constructor, as ``key=value``.
+        wrappers: import paths of its wrappers.
+        sticky_actions: Atari: probability that an action is repeated.
+    """
+
+    name: str
+    env_kwargs: tuple[str, ...] = ()
+    wrappers: tuple[str, ...] = ()
+    sticky_actions: float = 0.0
+
+    @property
+    def imports(self) -> list[str]:
+        """The import paths that making the environment runs code from."""
+        return [path for path in (self.name, *self.wrappers) if ":" in path]
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Everything that determines a training run.
 
@@ -34,7 +56,20 @@ class TrainConfig:
     """
 
     environment: Positional[str] = "CartPole-v1"
-    """Gymnasium id of the environment."""
+    """Gymnasium id (also module:id), or an import path module:attribute of a class or function."""
+
+    env_kwargs: tuple[str, ...] = ()
+    """Arguments of the environment's constructor as key=value; values are Python literals."""
+
+    wrappers: tuple[str, ...] = ()
+    """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
+
+    world: Literal["auto", "compiled", "atari", "vector", "copies"] = "auto"
+    """What training steps: the compiled twin, ale-py's or Gymnasium's vector implementation, or
+    copies in a loop. auto takes the first of these that serves the environment as configured."""
+
+    sticky_actions: float = 0.0
+    """Atari: probability that an action is repeated (Machado et al. 2018); stated with scores."""
 
     algorithm: Literal["a3c"] = "a3c"
     """What is learned from a trajectory, and how contributions meet: A3C (Mnih et al. 2016)."""
@@ -45,8 +80,9 @@ class TrainConfig:
     workers: int = dataclasses.field(default_factory=usable_cores)
     """Number of workers. Default: the usable processor cores."""
 
-    launcher: Literal["threads", "serial"] = "threads"
-    """Where workers run: threads in parallel, or serial (in turn; deterministic for a seed)."""
+    launcher: Literal["auto", "threads", "processes", "serial"] = "auto"
+    """Where workers run: threads, processes, or serial (in turn; deterministic for a seed). auto:
+    threads for compiled and C++ environments, processes for Python ones, which hold the GIL."""
 
     envs_per_worker: int = 8
     """Environment copies that each worker steps together."""
@@ -94,10 +130,24 @@ class TrainConfig:
     """Weight of the value loss, which is half the mean squared error."""
 
     hidden_sizes: tuple[int, ...] = (100,)
-    """Units of each hidden layer, in separate ReLU trunks for policy and value."""
+    """Units of each hidden layer, in separate ReLU trunks for policy and value. Observations with
+    images get the A3C paper's convolutional network instead."""
+
+    gaussian_scale: Literal["free", "network"] = "free"
+    """Scale of continuous actions: a free parameter of each, or computed by the network."""
+
+    normalize_observations: bool = False
+    """Normalise observed floats with their running mean and variance, saved with the policy."""
 
     failure_reward: float | None = None
     """Replaces the reward of a terminating step, in training only; scores stay true."""
+
+    reward_scale: float = 1.0
+    """Factor on the rewards, for the loss only; scores stay true."""
+
+    reward_clip: float | None = None
+    """Bound on the magnitude of the (scaled) rewards, for the loss only. Default: 1 for Atari,
+    none otherwise."""
 
     max_steps: int | None = None
     """Budget in environment steps; 1,000,000 if no budget is given. Schedules anneal to it."""
@@ -142,12 +192,14 @@ class TrainConfig:
             _require_positive(name, getattr(self, name))
         _require_positive("record_every", self.record_every)
         _require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2**63 - 1")
-        for name in ("learning_rate", "optimizer_epsilon", "worker_timeout"):
+        for name in ("learning_rate", "optimizer_epsilon", "worker_timeout", "reward_scale"):
             _require_positive(name, getattr(self, name))
         _require(
             self.max_gradient_norm > 0, "max_gradient_norm", self.max_gradient_norm, "positive"
         )
-        for name in ("discount", "gae_lambda"):
+        if self.reward_clip is not None:
+            _require_positive("reward_clip", self.reward_clip)
+        for name in ("discount", "gae_lambda", "sticky_actions"):
             value = getattr(self, name)
             _require(0 <= value <= 1, name, value, "from 0 to 1")
         for name in ("adam_beta1", "adam_beta2", "rmsprop_decay"):
@@ -172,6 +224,13 @@ class TrainConfig:
                 "give max_steps too"
             )
 
+    @property
+    def environment_choice(self) -> EnvironmentChoice:
+        """The environment with its set-up."""
+        return EnvironmentChoice(
+            self.environment, self.env_kwargs, self.wrappers, self.sticky_actions
+        )
+
     def _check_type(self, name: str, hint: Any) -> None:
         """Hold a value against its annotation, and bring it to that type where nothing is lost."""
         value = getattr(self, name)
@@ -193,6 +252,12 @@ class TrainConfig:
             object.__setattr__(self, name, float(value))
         elif kind is str:
             _require(isinstance(value, str), name, value, "text")
+        elif kind == tuple[str, ...]:
+            are_texts = isinstance(value, tuple | list) and all(
+                isinstance(item, str) for item in value
+            )
+            _require(are_texts, name, value, "texts")
+            object.__setattr__(self, name, tuple(value))
         else:
             are_integers = isinstance(value, tuple | list) and all(map(_is_integer, value))
             _require(are_integers, name, value, "whole numbers")

@@ -5,11 +5,15 @@
     PoiseError
     ├── InputError                  bad input, found before any work: exit code 2
     │   ├── ConfigError             an impossible setting (also a ValueError)
-    │   ├── EnvironmentNotFoundError    no such environment, or a missing extra
+    │   ├── EnvironmentNotFoundError    no such environment
+    │   ├── MissingExtraError       the environment needs a package that is not installed
+    │   ├── EnvironmentCheckError   the environment breaks its contract; found before training
     │   ├── UnsupportedSpaceError   an observation or action space poise cannot learn
+    │   ├── UntrustedImportError    a file names code to import, and is not trusted
     │   ├── RunFolderError          a run folder that is missing, in use, or not empty
     │   └── FileFormatError         a file that is damaged or of another format version
     ├── TrainingError               the run itself failed: exit code 1
+    │   ├── EnvironmentFailureError     an environment raised or broke its contract in training
     │   ├── WorkerError             a worker raised: number, environment, seed, traceback
     │   └── DeadlineError           something did not answer in time
     └── ReplayMismatchError         a replay that differs from its journal: exit code 1
@@ -18,14 +22,18 @@
 __all__ = [
     "ConfigError",
     "DeadlineError",
+    "EnvironmentCheckError",
+    "EnvironmentFailureError",
     "EnvironmentNotFoundError",
     "FileFormatError",
     "InputError",
+    "MissingExtraError",
     "PoiseError",
     "ReplayMismatchError",
     "RunFolderError",
     "TrainingError",
     "UnsupportedSpaceError",
+    "UntrustedImportError",
     "WorkerError",
 ]
 
@@ -50,8 +58,20 @@ class EnvironmentNotFoundError(InputError, LookupError):
     """The named environment does not exist or cannot be made here."""
 
 
+class MissingExtraError(InputError, ImportError):
+    """The environment needs a package that is not installed; the message says which extra."""
+
+
+class EnvironmentCheckError(InputError):
+    """The environment breaks Gymnasium's contract; found before training."""
+
+
 class UnsupportedSpaceError(InputError):
     """An environment's observation or action space is not supported."""
+
+
+class UntrustedImportError(InputError):
+    """A file names code to import, and the user has not said to trust it."""
 
 
 class RunFolderError(InputError):
@@ -99,6 +119,10 @@ class WorkerError(TrainingError):
             f"worker {self.worker} failed in {self.environment} "
             f"(environment seed {self.seed}{detail}): {last}"
         )
+
+
+class EnvironmentFailureError(TrainingError):
+    """An environment raised, or broke its contract, during training."""
 
 
 class DeadlineError(TrainingError):

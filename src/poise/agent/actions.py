@@ -21,13 +21,14 @@ from poise.errors import UnsupportedSpaceError
 from poise.maths import distributions
 from poise.maths.namespace import array_namespace
 
-__all__ = ["ActionHead", "Noise", "action_head"]
+__all__ = ["ActionHead", "GaussianScale", "Noise", "action_head"]
 
 GaussianScale = Literal["free", "network"]
 Noise = Callable[[str, tuple[int, ...]], Any]
 """Draws noise: (``gumbel``, ``normal`` or ``logistic``; shape) -> float32 array."""
 
 
+@runtime_checkable
 @runtime_checkable
 class ActionHead(Protocol):
     """A distribution over the actions of one space."""
@@ -261,8 +262,8 @@ def action_head(space: spaces.Space[Any], gaussian_scale: GaussianScale = "free"
             return BernoulliHead(tuple(space.shape))
         case spaces.MultiDiscrete():
             sizes, starts = space.nvec.reshape(-1), space.start.reshape(-1)
-            heads = tuple(map(CategoricalHead, map(int, sizes), map(int, starts)))
-            return JointHead(heads, _stack(tuple(space.shape), space.dtype))
+            components = map(CategoricalHead, map(int, sizes), map(int, starts))
+            return JointHead(tuple(components), _stack(tuple(space.shape), space.dtype))
         case spaces.Tuple():
             return JointHead(tuple(action_head(one, gaussian_scale) for one in space), tuple)
         case spaces.Dict():

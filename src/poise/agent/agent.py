@@ -11,8 +11,10 @@ import jax
 import numpy as np
 from gymnasium import spaces
 
-from poise.agent.actions import ActionHead, action_head
+from poise.agent.actions import ActionHead, GaussianScale, action_head
+from poise.agent.image_network import has_images, image_actor_critic
 from poise.agent.networks import actor_critic, parameter_count
+from poise.agent.normalizer import normalize_observation
 from poise.agent.parameters import ParameterLayout
 from poise.trajectory import Decision
 
@@ -24,14 +26,17 @@ class NetworkSpec:
     """What rebuilds a network, apart from its spaces and parameters.
 
     Attributes:
-        hidden_sizes: units of each hidden layer of the separate trunks.
+        hidden_sizes: units of each hidden layer of the separate trunks; observations with images
+            get the A3C paper's convolutional network instead.
+        gaussian_scale: where the scale of continuous actions comes from.
     """
 
     hidden_sizes: tuple[int, ...] = (100,)
+    gaussian_scale: GaussianScale = "free"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
-        return {"network": "ActorCritic", "hidden_sizes": list(self.hidden_sizes)}
+        return {"hidden_sizes": list(self.hidden_sizes), "gaussian_scale": self.gaussian_scale}
 
     @classmethod
     def from_json(cls, description: dict[str, Any]) -> "NetworkSpec":
@@ -40,12 +45,13 @@ class NetworkSpec:
         Raises:
             ValueError, KeyError, TypeError: the description is damaged.
         """
-        if description["network"] != "ActorCritic":
-            raise ValueError(f"unknown network {description['network']!r}")
         sizes = tuple(int(size) for size in description["hidden_sizes"])
         if any(size < 1 for size in sizes):
             raise ValueError(f"hidden sizes {sizes}")
-        return cls(sizes)
+        scale = description["gaussian_scale"]
+        if scale not in ("free", "network"):
+            raise ValueError(f"gaussian scale {scale!r}")
+        return cls(sizes, scale)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,19 +81,40 @@ class Agent:
         state = self.layout.static.initial_state()
         return jax.tree.map(lambda leaf: np.zeros((copies, *leaf.shape), leaf.dtype), state)
 
+    def observe(self, observation: Any, statistics: Any) -> Any:
+        """What the network sees of an observation: normalised, if there are statistics."""
+        if isinstance(statistics, tuple) and not statistics:
+            return observation
+        return normalize_observation(self.observation_space, observation, statistics)
+
+    def values(self, parameters: Any, statistics: Any, observations: Any, first: Any) -> Any:
+        """The critic's values ``[N]`` of a batch of first observations ``[N, ...]``."""
+        network = self.network(parameters)
+        return jax.vmap(lambda *copy: network(self.observe(copy[0], statistics), *copy[1:])[1])(
+            observations, self.initial_state(len(first)), first
+        )
+
     def decide(
-        self, network: Any, observation: Any, state: Any, first: Any, noise: Any | None
+        self,
+        network: Any,
+        statistics: Any,
+        observation: Any,
+        state: Any,
+        first: Any,
+        noise: Any | None,
     ) -> Decision:
         """Act on one observation (on NumPy arrays: or on a batch).
 
         Args:
             network: as `network` returns it.
+            statistics: of the observation normaliser; ``()`` without one.
             observation: an observation, as the environment gave it.
             state: the recurrent state.
             first: whether the observation begins an episode.
             noise: from the action head; None acts greedily.
         """
-        parameters, _, state = network(observation, state, first)
+        seen = self.observe(observation, statistics)
+        parameters, _, state = network(seen, state, first)
         action = self.head.sample(parameters, noise)
         return Decision(
             action=action,
@@ -117,14 +144,20 @@ def build_agent(
         UnsupportedSpaceError: a space that poise cannot learn.
         ValueError: more parameters than the limit.
     """
-    head = action_head(action_space)
+    head = action_head(action_space, spec.gaussian_scale)
     generator = None if seed is None else np.random.default_rng(seed)
-    count = parameter_count(observation_space, head.outputs, head.free, spec.hidden_sizes)
+    images = has_images(observation_space)
+    sizes = () if images else spec.hidden_sizes
+    count = parameter_count(observation_space, head.outputs, head.free, sizes)
     if parameter_limit is not None and count > parameter_limit:
         raise ValueError(f"the network would have {count} parameters")
-    network = actor_critic(
-        observation_space, head.outputs, head.free, spec.hidden_sizes, generator
-    )
+    network: Any
+    if images:
+        network = image_actor_critic(observation_space, head.outputs, head.free, generator)
+    else:
+        network = actor_critic(
+            observation_space, head.outputs, head.free, spec.hidden_sizes, generator
+        )
     layout = ParameterLayout.of(network)
     agent = Agent(observation_space, action_space, spec, layout, head)
     return agent, layout.flatten(network)

@@ -50,6 +50,7 @@ def unroll(network: Any, observations: Any, state: Any, first: Any) -> tuple[Any
 def actor_critic_gradient(
     agent: Agent,
     parameters: Float[Array, "P"],
+    statistics: Any,
     trajectory: Trajectory,
     *,
     discount: float,
@@ -60,6 +61,17 @@ def actor_critic_gradient(
 ) -> tuple[Float[Array, "P"], Float[Array, "5"]]:
     """Differentiate the loss with respect to the flat parameter vector.
 
+    Args:
+        agent: whose loss.
+        parameters: where.
+        statistics: of the observation normaliser; ``()`` without one.
+        trajectory: what happened.
+        discount: as in `advantage_estimates`.
+        gae_lambda: as in `advantage_estimates`.
+        normalize_advantages: whether to `normalize` them over the batch.
+        value_coefficient: as in `actor_critic_loss`.
+        entropy_coefficient: as in `actor_critic_loss`.
+
     Returns:
         The gradient ``[P]``, and ``[5]``: total, policy, value and entropy terms of the loss, and
         the gradient's global norm.
@@ -67,13 +79,23 @@ def actor_critic_gradient(
 
     def loss(vector: Float[Array, "P"]) -> tuple[Float[Array, ""], LossTerms]:
         network = agent.network(vector)
+
+        def observing(observation: Any, state: Any, first: Any) -> Any:
+            return network(agent.observe(observation, statistics), state, first)
+
         outputs, values = jax.vmap(
-            lambda *copy: unroll(network, *copy), in_axes=(1, 0, 1), out_axes=1
+            lambda *copy: unroll(observing, *copy), in_axes=(1, 0, 1), out_axes=1
         )(trajectory.observations, trajectory.initial_state, trajectory.first)
         constants = jax.lax.stop_gradient(values)
-        advantages = jax.vmap(
-            lambda *copy: advantage_estimates(*copy, discount, gae_lambda), in_axes=1, out_axes=1
-        )(constants, trajectory.rewards, trajectory.terminated, trajectory.valid)
+        estimate = jax.vmap(advantage_estimates, in_axes=(1, 1, 1, 1, None, None), out_axes=1)
+        advantages = estimate(
+            constants,
+            trajectory.rewards,
+            trajectory.terminated,
+            trajectory.valid,
+            discount,
+            gae_lambda,
+        )
         targets = advantages + constants[:-1]
         if normalize_advantages:
             advantages = normalize(advantages, trajectory.valid)

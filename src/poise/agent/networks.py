@@ -5,7 +5,7 @@ recurrent state, ``()`` for a feed-forward network; ``first`` tells a recurrent 
 """
 
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import numpy as np
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from poise.agent.encoders import encode, feature_count
 from poise.maths.namespace import array_namespace
 
-__all__ = ["ActorCritic", "Dense", "actor_critic", "parameter_count"]
+__all__ = ["ActorCritic", "Dense", "actor_critic", "orthogonal", "parameter_count"]
 
 ArrayLike = Array | np.ndarray
 
@@ -27,6 +27,7 @@ class Dense(eqx.Module):
     bias: Float[ArrayLike, "outputs"]
 
     def __call__(self, x: Any) -> Any:
+        """``[..., inputs]`` to ``[..., outputs]``."""
         return x @ self.weight + self.bias
 
 
@@ -35,6 +36,8 @@ class ActorCritic(eqx.Module):
 
     It runs on JAX arrays, and as it stands on NumPy ones with any leading axes.
     """
+
+    runs_on_numpy: ClassVar[bool] = True
 
     policy: tuple[Dense, ...]
     value: tuple[Dense, ...]
@@ -88,10 +91,10 @@ def actor_critic(
 
     def trunk(last: int, last_gain: float) -> tuple[Dense, ...]:
         hidden = [
-            _orthogonal(generator, inputs, units, np.sqrt(2.0))
+            orthogonal(generator, inputs, units, np.sqrt(2.0))
             for inputs, units in itertools.pairwise(sizes)
         ]
-        return (*hidden, _orthogonal(generator, sizes[-1], last, last_gain))
+        return (*hidden, orthogonal(generator, sizes[-1], last, last_gain))
 
     return ActorCritic(
         policy=trunk(outputs, 0.01),
@@ -110,9 +113,10 @@ def parameter_count(
     return 2 * hidden + (sizes[-1] + 1) * (outputs + 1) + free
 
 
-def _orthogonal(
+def orthogonal(
     generator: np.random.Generator | None, rows: int, columns: int, gain: float
 ) -> Dense:
+    """A layer whose weight has orthonormal rows or columns, times ``gain``, and no bias."""
     if generator is None:
         return Dense(np.zeros((rows, columns), np.float32), np.zeros(columns, np.float32))
     tall = generator.standard_normal((max(rows, columns), min(rows, columns)))
@@ -120,5 +124,3 @@ def _orthogonal(
     q = q * np.sign(np.diagonal(r))
     weight = (q if rows >= columns else q.T) * gain
     return Dense(weight.astype(np.float32), np.zeros(columns, np.float32))
-
-

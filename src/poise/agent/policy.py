@@ -2,27 +2,17 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector.utils import concatenate, create_empty_array
 
+from poise.agent.acting import Actor, choose_acting, make_actor
 from poise.agent.agent import Agent
+from poise.agent.noise import draw_with_generator
+from poise.batches import stack, unbatch
+from poise.config import EnvironmentChoice
 from poise.trajectory import Decision
 
-__all__ = ["Player", "Policy", "numpy_noise", "unbatch"]
-
-
-def numpy_noise(generator: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Noise for action heads from a NumPy generator, as float32."""
-    match kind:
-        case "gumbel":
-            return generator.gumbel(size=shape).astype(np.float32)
-        case "normal":
-            return generator.standard_normal(shape, np.float32)
-        case "logistic":
-            return generator.logistic(size=shape).astype(np.float32)
-    raise ValueError(f"unknown kind of noise: {kind}")
+__all__ = ["Player", "Policy"]
 
 
 class Policy:
@@ -31,14 +21,24 @@ class Policy:
     Args:
         agent: how to act, given parameters.
         parameters: ``[P]`` float32.
-        environment: the Gymnasium id that it was trained on.
+        environment: what it was trained on.
+        statistics: the observation normaliser's mean and scale, ``()`` without one.
+        actor: reused from another policy of the same agent, so that nothing compiles anew.
     """
 
-    def __init__(self, agent: Agent, parameters: np.ndarray, environment: str) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        parameters: np.ndarray,
+        environment: EnvironmentChoice,
+        statistics: Any = (),
+        actor: Actor | None = None,
+    ) -> None:
         self.agent = agent
         self.parameters = np.asarray(parameters, np.float32)
         self.environment = environment
-        self._network = agent.network(self.parameters)
+        self.statistics = statistics
+        self._actor = actor or make_actor(agent, choose_acting(agent))
 
     @property
     def observation_space(self) -> spaces.Space[Any]:
@@ -75,13 +75,10 @@ class Policy:
 
     def value(self, observation: Any) -> float:
         """The critic's estimate of the discounted return from one unbatched observation."""
-        batch = self.batch([observation])
-        _, value, _ = self._network(batch, self.agent.initial_state(1), np.ones(1, np.bool_))
-        return float(value[0])
+        batch, first = self.batch([observation]), np.ones(1, np.bool_)
+        return float(self.agent.values(self.parameters, self.statistics, batch, first)[0])
 
-    def player(
-        self, greedy: bool = True, generator: np.random.Generator | None = None
-    ) -> "Player":
+    def player(self, greedy: bool = True, generator: np.random.Generator | None = None) -> "Player":
         """A player: the policy with what it remembers of the episode that it is in.
 
         Raises:
@@ -91,12 +88,11 @@ class Policy:
 
     def decide(self, observations: Any, state: Any, first: Any, noise: Any | None) -> Decision:
         """Act on a batch of observations ``[N, ...]``; without noise, greedily."""
-        return self.agent.decide(self._network, observations, state, first, noise)
+        return self._actor(self.parameters, self.statistics, observations, state, first, noise)
 
     def batch(self, observations: list[Any]) -> Any:
         """Stack unbatched observations to a pytree of ``[N, ...]``."""
-        space = self.agent.observation_space
-        return concatenate(space, observations, create_empty_array(space, len(observations)))
+        return stack(self.agent.observation_space, observations)
 
 
 class Player:
@@ -121,16 +117,7 @@ class Player:
         policy, generator = self._policy, self._generator
         noise = None
         if generator is not None:
-            noise = policy.agent.head.noise(
-                lambda kind, shape: numpy_noise(generator, kind, shape), (1,)
-            )
+            noise = policy.agent.head.noise(draw_with_generator(generator), (1,))
         decision = policy.decide(policy.batch([observation]), self._state, self._first, noise)
         self._state, self._first = decision.state, np.zeros(1, np.bool_)
         return unbatch(decision.environment_action, policy.action_space, 0)
-
-
-def unbatch(actions: Any, space: spaces.Space[Any], index: int) -> Any:
-    """One copy's environment action out of a batch; an int where the space is Discrete."""
-    if isinstance(space, spaces.Discrete):
-        return int(actions[index])
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], actions)

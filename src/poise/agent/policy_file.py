@@ -1,28 +1,34 @@
 """Policy files: safetensors with JSON metadata. Opening one runs no code.
 
-Format version 1. Tensors: ``parameters/<name>`` for every trainable array of the network.
+Format version 1. Tensors: ``parameters/<name>`` for every trainable array of the network, and
+``statistics/mean`` and ``statistics/scale`` of the observation normaliser, if there is one.
 Metadata ``poise``: format version, environment, spaces, network, and the SHA-256 of the parameter
 vector, so that a damaged file is refused and not played.
 """
 
+import dataclasses
 import hashlib
 import json
 import struct
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from poise.agent.agent import NetworkSpec, build_agent
+from poise.agent.normalizer import normalized_count
 from poise.agent.policy import Policy
 from poise.agent.space_json import space_from_json, space_to_json
+from poise.config import EnvironmentChoice
 from poise.errors import FileFormatError, InputError
 
 __all__ = ["FORMAT_VERSION", "parameter_hash", "policy_from_bytes", "policy_to_bytes"]
 
 FORMAT_VERSION = 1
 _PREFIX = "parameters/"
+_MEAN, _SCALE = "statistics/mean", "statistics/scale"
 MAX_HEADER_BYTES = 1 << 24
 MAX_PARAMETERS = 1 << 30
 
@@ -46,12 +52,16 @@ def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> byte
         part = policy.parameters[offset : offset + size].reshape(shape)
         tensors[_PREFIX + name] = np.ascontiguousarray(part)
         offset += size
+    if policy.statistics:
+        mean, scale = policy.statistics
+        tensors[_MEAN], tensors[_SCALE] = np.asarray(mean), np.asarray(scale)
     metadata = {
         "format_version": FORMAT_VERSION,
-        "environment": policy.environment,
+        "environment": dataclasses.asdict(policy.environment),
         "observation_space": space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
         "network": policy.agent.spec.to_json(),
+        "normalized_observations": bool(policy.statistics),
         "parameters_sha256": parameter_hash(policy.parameters),
         "extra": extra or {},
     }
@@ -73,8 +83,7 @@ def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise FileFormatError(
-            f"{source} has policy format version {version!r}, but this poise reads "
-            f"{FORMAT_VERSION}"
+            f"{source} has policy format version {version!r}, but this poise reads {FORMAT_VERSION}"
         )
     try:
         tensors = load(content)
@@ -91,13 +100,35 @@ def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -
                 raise ValueError(f"tensor {name} is {tensor.dtype}{tensor.shape}, not {shape}")
             parts.append(tensor.reshape(-1))
         vector = np.concatenate(parts)
-        environment = str(metadata["environment"])
+        statistics = _statistics(tensors, metadata, observation_space)
+        environment = _environment(metadata["environment"])
         expected = metadata["parameters_sha256"]
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, InputError) as error:
         raise FileFormatError(f"{source} is damaged: {error}") from error
     if check_hash and parameter_hash(vector) != expected:
         raise FileFormatError(f"{source} is damaged: its parameters are not those that were saved")
-    return Policy(agent, vector, environment)
+    return Policy(agent, vector, environment, statistics)
+
+
+def _environment(description: dict[str, Any]) -> EnvironmentChoice:
+    return EnvironmentChoice(
+        name=str(description["name"]),
+        env_kwargs=tuple(map(str, description["env_kwargs"])),
+        wrappers=tuple(map(str, description["wrappers"])),
+        sticky_actions=float(description["sticky_actions"]),
+    )
+
+
+def _statistics(
+    tensors: dict[str, np.ndarray], metadata: dict[str, Any], space: spaces.Space[Any]
+) -> Any:
+    if not metadata["normalized_observations"]:
+        return ()
+    count = normalized_count(space)
+    pair = tensors[_MEAN], tensors[_SCALE]
+    if any(one.shape != (count,) or one.dtype != np.float32 for one in pair):
+        raise ValueError("the normaliser's statistics do not fit the observations")
+    return pair
 
 
 def _metadata(content: bytes, source: str) -> dict[str, Any]:

@@ -22,12 +22,18 @@ class Supervision(NamedTuple):
         interval: seconds between two calls.
         worker_timeout: seconds without a sign of life after which a worker counts as hung.
         environment: the environment's name, for error messages.
+        max_restarts: how many workers that died or hung may be started again.
+        restart_on_error: start a worker again that raised, too.
+        on_restart: told what happened, whenever a worker is started again.
     """
 
     pump: Callable[[], StopReason | None]
     interval: float
     worker_timeout: float
     environment: str
+    max_restarts: int = 0
+    restart_on_error: bool = False
+    on_restart: Callable[[str], None] = print
 
 
 class Heartbeats:
@@ -38,16 +44,16 @@ class Heartbeats:
         self._last: dict[int, float] = {}
         self._lock = threading.Lock()
 
-    def beat(self, worker: int) -> None:
-        """The worker is alive."""
+    def beat(self, worker: int, grace: float = 0.0) -> None:
+        """The worker is alive, and may be silent for ``grace`` seconds more than usual."""
         with self._lock:
-            self._last[worker] = self._clock()
+            self._last[worker] = self._clock() + grace
 
     def beat_all(self) -> None:
         """Time has passed for a reason that is no worker's fault, such as an evaluation."""
         with self._lock:
             now = self._clock()
-            self._last = dict.fromkeys(self._last, now)
+            self._last = {worker: max(last, now) for worker, last in self._last.items()}
 
     def leave(self, worker: int) -> None:
         """The worker is expected to be silent from now on."""

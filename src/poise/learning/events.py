@@ -11,6 +11,7 @@ __all__ = [
     "EpisodeFinished",
     "Evaluated",
     "Event",
+    "Joined",
     "Score",
     "Stopped",
     "TrainingSolved",
@@ -59,6 +60,14 @@ class Verdict(NamedTuple):
     selection: Score
     verification: Score | None
     solved: bool
+
+
+class Joined(NamedTuple):
+    """A worker was admitted, and begins its first cycle."""
+
+    worker: int
+    incarnation: int
+    version: int
 
 
 class EpisodeFinished(NamedTuple):
@@ -112,4 +121,4 @@ class Stopped(NamedTuple):
     steps: int
 
 
-Event = EpisodeFinished | Updated | Evaluated | TrainingSolved | Stopped
+Event = Joined | EpisodeFinished | Updated | Evaluated | TrainingSolved | Stopped

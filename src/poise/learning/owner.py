@@ -17,6 +17,7 @@ from poise.learning.events import (
     EpisodeFinished,
     Evaluated,
     Event,
+    Joined,
     Stopped,
     TrainingSolved,
     Updated,
@@ -24,6 +25,7 @@ from poise.learning.events import (
 )
 from poise.learning.journal import Journal, Kind, Record, StopReason
 from poise.learning.optimizer import OptimizerState, Update
+from poise.maths.statistics import Moments, merge_moments, normalization
 from poise.trajectory import Contribution, EpisodeReport, Snapshot
 
 __all__ = ["EvaluationAborted", "Owner", "OwnerSettings"]
@@ -82,6 +84,7 @@ class Owner:
         judge: evaluates a snapshot; called between two contributions, never by the clock.
         emit: receives every event; must be quick, and must not write to disk.
         journal: receives every record.
+        moments: of the observations so far, where they are normalised.
     """
 
     def __init__(
@@ -93,8 +96,11 @@ class Owner:
         judge: Judge,
         emit: Emit,
         journal: Journal,
+        moments: Moments | None = None,
     ) -> None:
         self._parameters = parameters
+        self._moments = moments
+        self._statistics: Any = () if moments is None else normalization(moments)
         self._optimizer_state = optimizer_state
         self._update = update
         self._settings = settings
@@ -136,13 +142,14 @@ class Owner:
 
     def snapshot(self) -> Snapshot:
         """The current version and parameters."""
-        return Snapshot(np.int32(self._counters.version), self._parameters)
+        return Snapshot(np.int32(self._counters.version), self._parameters, self._statistics)
 
     def join(self, worker: int, incarnation: int = 0) -> Snapshot:
         """Admit a worker and hand it its first snapshot."""
         version = self._counters.version
         self._held[worker] = (incarnation, version)
         self._record(Kind.JOIN, 0, worker, version, 0)
+        self._emit(Joined(worker, incarnation, version))
         return self.snapshot()
 
     def leave(self, worker: int) -> None:
@@ -172,6 +179,9 @@ class Owner:
             contribution.gradient,
             np.float32(learning_rate),
         )
+        if self._moments is not None:
+            self._moments = merge_moments(self._moments, contribution.statistics)
+            self._statistics = normalization(self._moments)
         staleness = counters.version - contribution.version
         counters.version += 1
         counters.steps += contribution.steps

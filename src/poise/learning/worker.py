@@ -5,20 +5,21 @@ Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3, as a pure step:
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from poise.agent.agent import Agent
 from poise.agent.gradient import actor_critic_gradient
-from poise.trajectory import Contribution, EpisodeReport, Snapshot
-from poise.world.compiled import CompiledWorld, RolloutState
-from poise.world.seeding import Purpose, key_data, seed_sequence
+from poise.agent.normalizer import gather
+from poise.maths.statistics import moments_of
+from poise.trajectory import Contribution, Snapshot, Trajectory
 
-__all__ = ["CompiledProgram", "CompiledWorker", "LossSettings", "Worker", "compile_options"]
+__all__ = ["CompileOptions", "LossSettings", "Worker", "compile_options", "weigh"]
+
+
+CompileOptions = dict[str, str | bool | int]
 
 
 @runtime_checkable
@@ -43,6 +44,9 @@ class Worker(Protocol):
     def cycle(self, snapshot: Snapshot, state: Any) -> tuple[Contribution, Any]:
         """Act for one rollout with the snapshot; bring back the contribution and the new state."""
 
+    def close(self) -> None:
+        """Let go of environments; the worker is not used any more."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LossSettings:
@@ -55,7 +59,7 @@ class LossSettings:
     entropy_coefficient: float
 
 
-def compile_options(backend: str) -> dict[str, bool | int]:
+def compile_options(backend: str) -> CompileOptions:
     """XLA's options for poise's programs, on one backend (``cpu``, ``gpu``).
 
     Measured on the CPU for the CartPole cycle: a third of the default compile time at equal speed;
@@ -70,112 +74,24 @@ def compile_options(backend: str) -> dict[str, bool | int]:
     }
 
 
-def draw_with_key(key: Any) -> Callable[[str, tuple[int, ...]], Any]:
-    """A source of noise for action heads, for use inside compiled functions."""
+def weigh(agent: Agent, snapshot: Snapshot, trajectory: Trajectory, loss: LossSettings) -> Any:
+    """What a trajectory contributes: gradient, loss terms, steps, statistics. Pure.
 
-    def draw(kind: str, shape: tuple[int, ...]) -> Any:
-        nonlocal key
-        key, now = jax.random.split(key)
-        match kind:
-            case "gumbel":
-                return jax.random.gumbel(now, shape)
-            case "normal":
-                return jax.random.normal(now, shape)
-            case "logistic":
-                return jax.random.logistic(now, shape)
-        raise ValueError(f"unknown kind of noise: {kind}")
-
-    return draw
-
-
-class CompiledProgram:
-    """A worker's whole cycle as one XLA call, shared by all workers of a run.
-
-    Args:
-        agent: what decides.
-        world: what happens.
-        loss: settings of the loss.
-        copies: environment copies N.
-        length: rollout length T.
+    Returns:
+        ``[P]`` gradient; ``[5]`` loss terms and gradient norm; number of valid steps; and what the
+        observations add to the normaliser's statistics, ``()`` without one.
     """
-
-    def __init__(
-        self, agent: Agent, world: CompiledWorld, loss: LossSettings, copies: int, length: int
-    ) -> None:
-        self.agent = agent
-        self.world = world
-        self.copies = copies
-        self.length = length
-        self._loss = dataclasses.asdict(loss)
-        self._compiled: Any = None
-
-    def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Any, RolloutState]:
-        """The pure cycle: act, weigh, differentiate. Traced once, by `compile`."""
-        network = self.agent.network(snapshot.parameters)
-        trajectory, finished, state = self.world.rollout(
-            lambda *copy: self.agent.decide(network, *copy),
-            lambda key, batch: self.agent.head.noise(draw_with_key(key), batch),
-            snapshot.version,
-            state,
-            self.length,
-        )
-        gradient, losses = actor_critic_gradient(
-            self.agent, snapshot.parameters, trajectory, **self._loss
-        )
-        steps = jnp.sum(trajectory.valid, dtype=jnp.int32)
-        return (gradient, losses, steps, finished), state
-
-    def initial_state(self, key: np.ndarray) -> RolloutState:
-        """A worker's state before its first cycle."""
-        recurrent = self.agent.initial_state(self.copies)
-        return self.world.initial_state(key, self.copies, recurrent)
-
-    def compile(self, options: dict[str, bool | int]) -> None:
-        """Compile the cycle (seconds; XLA works outside the GIL)."""
-        state = self.initial_state(np.zeros(2, np.uint32))
-        snapshot = Snapshot(np.int32(0), np.zeros(self.agent.layout.size, np.float32))
-        lowered = jax.jit(self.cycle).lower(snapshot, state)
-        self._compiled = lowered.compile(compiler_options=dict(options))
-
-    def __call__(self, snapshot: Snapshot, state: RolloutState) -> tuple[Any, RolloutState]:
-        """Run the compiled cycle."""
-        result: tuple[Any, RolloutState] = self._compiled(snapshot, state)
-        return result
-
-
-class CompiledWorker:
-    """A worker whose environments are compiled."""
-
-    def __init__(
-        self, program: CompiledProgram, root_seed: int, index: int, incarnation: int = 0
-    ) -> None:
-        self._program = program
-        self.index = index
-        self.incarnation = incarnation
-        self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, incarnation))
-
-    @property
-    def seed(self) -> int:
-        """The key of its environments, as one number."""
-        return int(self._key[0]) << 32 | int(self._key[1])
-
-    def initial_state(self) -> RolloutState:
-        """The state before its first cycle."""
-        return self._program.initial_state(self._key)
-
-    def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Contribution, RolloutState]:
-        """One XLA call, outside the GIL."""
-        (gradient, losses, steps, finished), state = self._program(snapshot, state)
-        mask = np.asarray(finished.finished)
-        contribution = Contribution(
-            version=int(snapshot.version),
-            gradient=gradient,
-            trajectory=None,
-            statistics=(),
-            losses=np.asarray(losses),
-            steps=int(steps),
-            episodes=EpisodeReport(
-                np.asarray(finished.returns)[mask], np.asarray(finished.lengths)[mask]
-            ),
-        )
-        return contribution, state
+    gradient, losses = actor_critic_gradient(
+        agent,
+        snapshot.parameters,
+        snapshot.statistics,
+        trajectory,
+        **dataclasses.asdict(loss),
+    )
+    steps = jnp.sum(trajectory.valid, dtype=jnp.int32)
+    statistics: Any = ()
+    if jax.tree.leaves(snapshot.statistics):
+        seen = gather(agent.observation_space, trajectory.observations)[:-1]
+        rows = seen.reshape((-1, seen.shape[-1]))
+        statistics = moments_of(rows, trajectory.valid.reshape(-1))
+    return gradient, losses, steps, statistics

@@ -1,0 +1,1 @@
+"""Maths: formulas on arrays, one trajectory at a time."""

@@ -98,7 +98,7 @@ def bernoulli_sample(logits: Any, noise: Any) -> Any:
 
 
 def bernoulli_log_probability(logits: Any, bits: Any) -> Any:
-    r"""Log-probability of the bits, :math:`\sum_i b_i x_i - \log(1 + e^{x_i})`, last axis summed."""
+    r"""Log-probability of the bits, :math:`\sum_i b_i x_i - \log(1 + e^{x_i})`, last axis."""
     xp = array_namespace(logits, bits)
     return xp.sum(bits * logits - xp.logaddexp(logits, np.float32(0.0)), axis=-1)
 

@@ -3,6 +3,9 @@
 Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3; Schulman et al. 2015 (arXiv 1506.02438),
 equation 16; Espeholt et al. 2018 (arXiv 1802.01561), equation 1. Episode boundaries follow
 Gymnasium's next-step autoreset: the step after an end only resets and is *invalid*.
+
+``T1`` is T+1, the number of values; the T steps are its ``T1-1`` (an axis is named where it is
+first met).
 """
 
 import jax
@@ -13,12 +16,12 @@ __all__ = ["advantage_estimates", "corrected_errors", "normalize"]
 
 
 def corrected_errors(
-    values: Float[Array, "T+1"],
-    rewards: Float[Array, "T"],
-    discounts: Float[Array, "T"],
-    rhos: Float[Array, "T"],
-    cs: Float[Array, "T"],
-) -> Float[Array, "T"]:
+    values: Float[Array, "T1"],
+    rewards: Float[Array, "T1-1"],
+    discounts: Float[Array, "T1-1"],
+    rhos: Float[Array, "T1-1"],
+    cs: Float[Array, "T1-1"],
+) -> Float[Array, "T1-1"]:
     r"""Accumulate temporal-difference errors backwards along one trajectory.
 
     .. math:: e_t = \rho_t (r_t + \gamma_t v_{t+1} - v_t) + \gamma_t c_t e_{t+1}, \quad e_T = 0
@@ -53,13 +56,13 @@ def corrected_errors(
 
 
 def advantage_estimates(
-    values: Float[Array, "T+1"],
-    rewards: Float[Array, "T"],
-    terminated: Bool[Array, "T"],
-    valid: Bool[Array, "T"],
+    values: Float[Array, "T1"],
+    rewards: Float[Array, "T1-1"],
+    terminated: Bool[Array, "T1-1"],
+    valid: Bool[Array, "T1-1"],
     discount: float,
     gae_lambda: float,
-) -> Float[Array, "T"]:
+) -> Float[Array, "T1-1"]:
     r"""Generalised advantage estimates of one trajectory that may cross episode ends.
 
     .. math:: A_t = \sum_{l \ge 0} (\gamma\lambda)^l \delta_{t+l}, \quad

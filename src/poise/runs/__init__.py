@@ -1,0 +1,1 @@
+"""Runs: what a user asks for."""

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from poise.agent.policy import Policy
-from poise.config import TrainConfig
+from poise.config import EnvironmentChoice, TrainConfig
 from poise.errors import ConfigError
 from poise.learning.events import Score
 from poise.runs.evaluation import EpisodePlayer, random_score
 from poise.runs.folder import Which, load
-from poise.world.finding import make_own
+from poise.runs.trust import EnvironmentFactory, source_from_file
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
+from poise.world.source import EnvironmentSource, find_source, import_path
 
 __all__ = ["evaluate", "random_baseline"]
 
@@ -26,6 +27,8 @@ def evaluate(
     seed: int = 0,
     step_limit: int = STEP_LIMIT,
     which: Which = "best",
+    environment: EnvironmentFactory | None = None,
+    trust: bool = False,
 ) -> Score:
     """Score a policy on Gymnasium's own environment.
 
@@ -36,6 +39,8 @@ def evaluate(
         seed: root of the episodes' seeds and of the sampling.
         step_limit: an episode is cut after so many steps, and counted as cut.
         which: of a run's folder: the ``best`` or the ``final`` policy.
+        environment: makes the environment, instead of what the policy's file names.
+        trust: import the environment that the policy's file names by an import path.
 
     Raises:
         InputError: there is no such policy, or a number is impossible.
@@ -43,8 +48,8 @@ def evaluate(
     _check(episodes, seed, step_limit)
     if not isinstance(policy, Policy):
         policy = load(policy, which)
-    environment = policy.environment
-    player = EpisodePlayer(lambda: make_own(environment), step_limit)
+    source = source_from_file(policy.environment, environment, trust)
+    player = EpisodePlayer(source.make, step_limit)
     seeds = _seeds(seed, Purpose.EVALUATION, episodes)
     generator = None
     if not greedy:
@@ -56,16 +61,34 @@ def evaluate(
 
 
 def random_baseline(
-    environment: str, *, episodes: int = 100, seed: int = 0, step_limit: int = STEP_LIMIT
+    environment: str | EnvironmentFactory | EnvironmentSource,
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    step_limit: int = STEP_LIMIT,
+    step_budget: int | None = None,
 ) -> Score:
     """Score uniformly random actions on Gymnasium's own environment.
+
+    Args:
+        environment: Gymnasium id, import path ``module:attribute``, or a callable.
+        episodes: how many, each with a seed of its own.
+        seed: root of the episodes' seeds.
+        step_limit: an episode is cut after so many steps, and counted as cut.
+        step_budget: no new episode begins after so many steps in all.
 
     Raises:
         InputError: there is no such environment, or a number is impossible.
     """
     _check(episodes, seed, step_limit)
     seeds = _seeds(seed, Purpose.RANDOM, episodes)
-    return random_score(lambda: make_own(environment), seeds, step_limit)
+    if isinstance(environment, EnvironmentSource):
+        source = environment
+    elif isinstance(environment, str):
+        source = find_source(EnvironmentChoice(environment))
+    else:
+        source = find_source(EnvironmentChoice(import_path(environment)), environment)
+    return random_score(source.make, seeds, step_limit, step_budget)
 
 
 def _seeds(root: int, purpose: Purpose, count: int) -> list[int]:

@@ -1,31 +1,41 @@
-"""Putting a run's parts together from its settings: the same for training, replay and benchmarks."""
+"""Putting a run's parts together from its settings, for training, replay and benchmarks alike."""
 
 import concurrent.futures
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-import gymnasium
 import jax
 import numpy as np
 
+from poise.agent.acting import choose_acting
 from poise.agent.agent import Agent, NetworkSpec, build_agent
+from poise.agent.normalizer import normalized_count
 from poise.config import TrainConfig
+from poise.errors import ConfigError
+from poise.launchers.mailbox import MailboxShape
+from poise.learning.compiled_worker import CompiledProgram, CompiledWorker
+from poise.learning.hosted_worker import HostedProgram, HostedWorker
 from poise.learning.journal import Journal
 from poise.learning.optimizer import OptimizerState, Update, make_optimizer
 from poise.learning.owner import Emit, Owner, OwnerSettings
 from poise.learning.owner import Judge as JudgeFunction
-from poise.learning.worker import (
-    CompiledProgram,
-    CompiledWorker,
-    LossSettings,
-    compile_options,
-)
+from poise.learning.worker import CompileOptions, LossSettings, Worker, compile_options
+from poise.maths.statistics import Moments, normalization
 from poise.runs.judge import Judge
-from poise.world.finding import compiled_world, environment_spec, make_own
+from poise.runs.runtime import prepare_jax
+from poise.trajectory import Snapshot
+from poise.world.compiled import CompiledWorld
+from poise.world.finding import World, choose_world
+from poise.world.rewards import RewardShaping
 from poise.world.seeding import Purpose, seed_sequence
+from poise.world.source import EnvironmentSource, find_source
 
 __all__ = ["Assembly", "assemble"]
+
+
+ATARI_REWARD_CLIP = 1.0
+"""Mnih et al. 2013 (arXiv 1312.5602), section 5."""
 
 
 @dataclasses.dataclass
@@ -34,6 +44,8 @@ class Assembly:
 
     Attributes:
         config: the settings.
+        source: makes the environment itself, on which scores are measured.
+        world: what training steps.
         agent: what decides.
         parameters: version 0, ``[P]`` float32.
         program: the workers' cycle.
@@ -42,19 +54,22 @@ class Assembly:
     """
 
     config: TrainConfig
+    source: EnvironmentSource
+    world: World
     agent: Agent
     parameters: np.ndarray
-    program: CompiledProgram
+    program: CompiledProgram | HostedProgram
     target_return: float | None
-    options: dict[str, bool | int]
+    options: CompileOptions
     _initialise: Callable[[Any], OptimizerState]
     raw_update: Update
     _update: Any = None
+    _workers: list[Worker] = dataclasses.field(default_factory=list)
 
     def compile(self, *alongside: Callable[[], Any]) -> None:
         """Compile all programs side by side, with other slow work of a start, such as imports."""
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            jobs = [pool.submit(self.program.compile, self.options)]
+            jobs = [pool.submit(self.program.compile, self.first_snapshot(), self.options)]
             jobs.append(pool.submit(self._compile_update))
             jobs.extend(pool.submit(work) for work in alongside)
             for job in jobs:
@@ -64,7 +79,7 @@ class Assembly:
         state = self._initialise(self.parameters)
         gradient = np.zeros_like(self.parameters)
         lowered = jax.jit(self.raw_update).lower(self.parameters, state, gradient, np.float32(0))
-        self._update = lowered.compile(compiler_options=dict(self.options))
+        self._update = lowered.compile(compiler_options=dict[str, Any](self.options))
 
     def owner(self, judge: JudgeFunction, emit: Emit, journal: Journal) -> Owner:
         """The owner at version 0."""
@@ -79,7 +94,28 @@ class Assembly:
             stop_when_solved=config.stop_when_solved,
         )
         state = self.initial_optimizer_state()
-        return Owner(self.parameters, state, self._update, settings, judge, emit, journal)
+        return Owner(
+            self.parameters,
+            state,
+            self._update,
+            settings,
+            judge,
+            emit,
+            journal,
+            self._initial_moments(),
+        )
+
+    def first_snapshot(self) -> Snapshot:
+        """What the workers begin with."""
+        moments = self._initial_moments()
+        statistics = () if moments is None else normalization(moments)
+        return Snapshot(np.int32(0), self.parameters, statistics)
+
+    def _initial_moments(self) -> Moments | None:
+        if not self.config.normalize_observations:
+            return None
+        count = normalized_count(self.agent.observation_space)
+        return Moments(np.zeros(()), np.zeros(count), np.zeros(count))
 
     def initial_optimizer_state(self) -> OptimizerState:
         """The optimizer's state at version 0."""
@@ -87,45 +123,106 @@ class Assembly:
 
     def judge(self, alive: Callable[[], None] = lambda: None) -> Judge:
         """The judge of this run's snapshots."""
-        return Judge(self.agent, self.config, self.target_return, self.make_own, alive)
+        return Judge(self.agent, self.config, self.target_return, self.source, alive)
 
-    def make_own(self) -> gymnasium.Env[Any, Any]:
-        """A copy of Gymnasium's own environment, on which scores are measured."""
-        return make_own(self.config.environment)
+    def worker(self, index: int, incarnation: int = 0) -> Worker:
+        """One of the workers; `close` closes it."""
+        seed = self.config.seed
+        worker: Worker
+        if isinstance(self.program, CompiledProgram):
+            worker = CompiledWorker(self.program, seed, index, incarnation)
+        else:
+            worker = HostedWorker(self.program, seed, index, incarnation)
+        self._workers.append(worker)
+        return worker
 
-    def worker(self, index: int, incarnation: int = 0) -> CompiledWorker:
-        """One of the workers."""
-        return CompiledWorker(self.program, self.config.seed, index, incarnation)
+    def close(self) -> None:
+        """Close the workers that were made."""
+        while self._workers:
+            self._workers.pop().close()
 
-    def workers(self) -> list[CompiledWorker]:
+    def workers(self) -> list[Worker]:
         """All workers, in order."""
         return [self.worker(index) for index in range(self.config.workers)]
 
+    def worker_factory(self) -> "AssembledWorkerFactory":
+        """What makes a worker in a process of its own."""
+        return AssembledWorkerFactory(self.config, self.source)
+
+    def mailbox_shape(self) -> MailboxShape:
+        """What travels between such a process and the owner."""
+        statistics = None
+        if self.config.normalize_observations:
+            statistics = normalized_count(self.agent.observation_space)
+        episodes = self.config.envs_per_worker * self.config.rollout_length
+        return MailboxShape(self.agent.layout.size, episodes, statistics)
+
+    @property
+    def launcher(self) -> Literal["threads", "processes", "serial"]:
+        """Where the workers run, once ``auto`` is decided."""
+        if self.config.launcher != "auto":
+            return self.config.launcher
+        if isinstance(self.world, CompiledWorld) or not self.world.holds_gil:
+            return "threads"
+        return "processes"
+
     def resolved(self) -> dict[str, Any]:
         """What was decided for this run beyond its settings, and holds for its replay too."""
+        compiled = isinstance(self.program, CompiledProgram)
         return {
-            "environment": "compiled twin",
-            "acting": "xla",
+            "world": "compiled" if isinstance(self.world, CompiledWorld) else self.world.kind,
+            "launcher": self.launcher,
+            "acting": "xla" if compiled else self.program.acting,  # type: ignore[union-attr]
             "backend": jax.default_backend(),
             "compile_options": self.options,
             "target_return": self.target_return,
+            "reward_clip": self.world.shaping.clip,
             "parameters": self.agent.layout.size,
         }
 
 
-def assemble(config: TrainConfig) -> Assembly:
+@dataclasses.dataclass(frozen=True)
+class AssembledWorkerFactory:
+    """Assembles and compiles a worker where it runs; pickled into a spawned process."""
+
+    config: TrainConfig
+    source: EnvironmentSource
+
+    def __call__(self, index: int, incarnation: int) -> Worker:
+        """Make a worker, ready to cycle."""
+        prepare_jax()
+        assembly = assemble(self.config, self.source)
+        assembly.program.compile(assembly.first_snapshot(), assembly.options)
+        return assembly.worker(index, incarnation)
+
+
+def assemble(config: TrainConfig, source: EnvironmentSource | None = None) -> Assembly:
     """Find the environment, build the agent, prepare (but do not compile) the programs.
+
+    Args:
+        config: the settings.
+        source: of the environment; by default what the settings name.
 
     Raises:
         InputError: the environment is unknown, or cannot be learned.
     """
-    world = compiled_world(config.environment, config.failure_reward)
+    source = source or find_source(config.environment_choice)
+    clip = config.reward_clip
+    if clip is None and source.is_atari:
+        clip = ATARI_REWARD_CLIP
+    shaping = RewardShaping(config.failure_reward, config.reward_scale, clip)
+    world = choose_world(source, config.world, shaping)
     agent, parameters = build_agent(
         world.observation_space,
         world.action_space,
-        NetworkSpec(config.hidden_sizes),
+        NetworkSpec(config.hidden_sizes, config.gaussian_scale),
         seed_sequence(config.seed, Purpose.PARAMETERS),
     )
+    if config.normalize_observations and not normalized_count(world.observation_space):
+        raise ConfigError(
+            "--normalize-observations is given, but there are no floats in the observations of "
+            f"{config.environment}: {world.observation_space}"
+        )
     loss = LossSettings(
         discount=config.discount,
         gae_lambda=config.gae_lambda,
@@ -133,7 +230,12 @@ def assemble(config: TrainConfig) -> Assembly:
         value_coefficient=config.value_coefficient,
         entropy_coefficient=config.entropy_coefficient,
     )
-    program = CompiledProgram(agent, world, loss, config.envs_per_worker, config.rollout_length)
+    copies, length = config.envs_per_worker, config.rollout_length
+    program: CompiledProgram | HostedProgram
+    if isinstance(world, CompiledWorld):
+        program = CompiledProgram(agent, world, loss, copies, length)
+    else:
+        program = HostedProgram(agent, world, loss, copies, length, choose_acting(agent))
     initialise, update = make_optimizer(
         config.optimizer,
         max_gradient_norm=config.max_gradient_norm,
@@ -144,6 +246,8 @@ def assemble(config: TrainConfig) -> Assembly:
     )
     target = config.target_return
     if target is None:
-        target = environment_spec(config.environment).reward_threshold
+        target = source.reward_threshold
     options = compile_options(jax.default_backend())
-    return Assembly(config, agent, parameters, program, target, options, initialise, update)
+    return Assembly(
+        config, source, world, agent, parameters, program, target, options, initialise, update
+    )

@@ -5,11 +5,14 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from poise.config import TrainConfig
+from poise.errors import ConfigError
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_threads
+from poise.learning.compiled_worker import CompiledProgram
 from poise.learning.events import Event, Score, Verdict
 from poise.learning.journal import Journal, StopReason
 from poise.runs.assembly import Assembly, assemble
@@ -104,13 +107,15 @@ def _training_rate(assembly: Assembly, workers: int, seconds: float) -> float:
 def _fused_loop(assembly: Assembly) -> Any:
     """Many cycles with their updates as one compiled call; returns a function of no arguments."""
     program, update = assembly.program, assembly.raw_update
+    if not isinstance(program, CompiledProgram):
+        raise ConfigError("the fused loop needs a compiled environment")
     rate = np.float32(assembly.config.learning_rate)
 
     def loop(carry: Any) -> Any:
         def cycle(carry: Any, _: Any) -> tuple[Any, Any]:
             parameters, optimizer_state, state = carry
-            snapshot = Snapshot(np.int32(0), parameters)
-            (gradient, _, steps, _), state = program.cycle(snapshot, state)
+            snapshot = Snapshot(jnp.int32(0), parameters)
+            (gradient, _, steps, *_), state = program.cycle(snapshot, state)
             parameters, optimizer_state = update(parameters, optimizer_state, gradient, rate)
             return (parameters, optimizer_state, state), steps
 
@@ -122,7 +127,7 @@ def _fused_loop(assembly: Assembly) -> Any:
         assembly.initial_optimizer_state(),
         program.initial_state(np.zeros(2, np.uint32)),
     )
-    compiled = jax.jit(loop).lower(start).compile(compiler_options=dict(assembly.options))
+    compiled = jax.jit(loop).lower(start).compile(compiler_options=dict[str, Any](assembly.options))
     carry, _ = compiled(start)
 
     def run() -> int:

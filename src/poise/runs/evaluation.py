@@ -14,7 +14,9 @@ import jax
 import numpy as np
 from gymnasium.vector.utils import batch_space, iterate
 
-from poise.agent.policy import Policy, numpy_noise, unbatch
+from poise.agent.noise import draw_with_generator
+from poise.agent.policy import Policy
+from poise.batches import unbatch
 from poise.learning.events import Score
 
 __all__ = ["MAX_COPIES", "EpisodePlayer", "random_score", "score", "student_t_quantile"]
@@ -74,9 +76,7 @@ class EpisodePlayer:
                 self._alive()
                 noise = None
                 if generator is not None:
-                    noise = agent.head.noise(
-                        lambda kind, shape: numpy_noise(generator, kind, shape), (len(episodes),)
-                    )
+                    noise = agent.head.noise(draw_with_generator(generator), (len(episodes),))
                 decision = policy.decide(policy.batch(observations), state, first, noise)
                 going = []
                 for row, episode in enumerate(episodes):
@@ -103,7 +103,10 @@ class EpisodePlayer:
 
 
 def random_score(
-    make: Callable[[], gymnasium.Env[Any, Any]], seeds: Sequence[int], step_limit: int
+    make: Callable[[], gymnasium.Env[Any, Any]],
+    seeds: Sequence[int],
+    step_limit: int,
+    step_budget: int | None = None,
 ) -> Score:
     """The baseline: actions drawn uniformly from the action space."""
     returns, lengths, cut = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64), 0
@@ -113,7 +116,11 @@ def random_score(
         many = batch_space(environment.action_space, ACTIONS_AT_ONCE)
         many.seed(seeds[0])
         samples: Iterator[Any] = iter(())
+        played = 0
         for episode, seed in enumerate(seeds):
+            if step_budget is not None and np.sum(lengths) >= step_budget:
+                break
+            played += 1
             environment.reset(seed=seed)
             ended = False
             while not ended:
@@ -129,7 +136,7 @@ def random_score(
                 ended = bool(terminated or truncated or over)
     finally:
         environment.close()
-    return score(returns, lengths, greedy=False, cut=cut)
+    return score(returns[:played], lengths[:played], greedy=False, cut=cut)
 
 
 def score(returns: np.ndarray, lengths: np.ndarray, *, greedy: bool, cut: int) -> Score:
@@ -169,7 +176,7 @@ def student_t_quantile(freedom: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+    return float(z + sum(term / freedom**power for power, term in enumerate(terms, 1)))
 
 
 def _rows(tree: Any, rows: list[int]) -> Any:

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from poise.agent.policy import Policy
 from poise.agent.policy_file import policy_from_bytes
-from poise.config import TrainConfig
+from poise.config import EnvironmentChoice, TrainConfig
 from poise.errors import ConfigError, FileFormatError, RunFolderError
 from poise.runs.files import read_json
-from poise.world.finding import environment_spec
+from poise.world.source import find_source
 
 __all__ = [
     "CONFIG_FORMAT",
@@ -113,13 +113,16 @@ def load(run: str | Path, which: Which = "best") -> Policy:
     return policy_from_bytes(content, str(path))
 
 
-def target_return(run: str | Path, environment: str) -> float | None:
+def target_return(run: str | Path, environment: EnvironmentChoice) -> float | None:
     """What solves a run's environment: its own setting, or Gymnasium's reward threshold."""
     folder = Path(run)
     if (folder / "config.json").is_file():
         target = load_config(folder)[1].get("target_return")
         return float(target) if isinstance(target, int | float) else None
-    return environment_spec(environment).reward_threshold
+    if environment.imports:
+        return None
+    threshold: float | None = find_source(environment).reward_threshold
+    return threshold
 
 
 def _require_folder(folder: Path) -> None:

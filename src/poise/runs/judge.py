@@ -6,11 +6,10 @@ function of the snapshot and of how many attempts there were, so a replay repeat
 """
 
 from collections.abc import Callable
-from typing import Any
 
-import gymnasium
 import numpy as np
 
+from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import Agent
 from poise.agent.policy import Policy
 from poise.config import TrainConfig
@@ -18,6 +17,7 @@ from poise.learning.events import Score, Verdict
 from poise.runs.evaluation import EpisodePlayer
 from poise.trajectory import Snapshot
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
+from poise.world.source import EnvironmentSource
 
 __all__ = ["Judge"]
 
@@ -29,7 +29,7 @@ class Judge:
         agent: how to act, given parameters.
         config: seeds, number of episodes, step limit.
         target_return: what solves the environment; None if nothing does.
-        make: makes a copy of Gymnasium's own environment.
+        source: makes copies of Gymnasium's own environment.
         alive: called between steps; may raise to give up.
     """
 
@@ -38,13 +38,15 @@ class Judge:
         agent: Agent,
         config: TrainConfig,
         target_return: float | None,
-        make: Callable[[], gymnasium.Env[Any, Any]],
+        source: EnvironmentSource,
         alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._agent = agent
         self._config = config
         self._target = target_return
-        self._player = EpisodePlayer(make, config.evaluation_step_limit, alive)
+        self._source = source
+        self._actor = make_actor(agent, choose_acting(agent))
+        self._player = EpisodePlayer(source.make, config.evaluation_step_limit, alive)
         self.attempts = 0
         """Verifications so far."""
 
@@ -76,7 +78,9 @@ class Judge:
     def policy(self, snapshot: Snapshot) -> Policy:
         """A frozen copy of what the snapshot does."""
         parameters = np.asarray(snapshot.parameters)
-        return Policy(self._agent, parameters, self._config.environment)
+        statistics = tuple(np.asarray(one) for one in snapshot.statistics)
+        choice = self._config.environment_choice
+        return Policy(self._agent, parameters, choice, statistics, self._actor)
 
     def _seeds(self, purpose: Purpose, attempt: int, count: int) -> list[int]:
         root = self._config.seed

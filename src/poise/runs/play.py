@@ -1,12 +1,12 @@
 """Play: the greedy policy on Gymnasium's own environment, step by step, for people to watch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
 from poise.agent.policy import Policy
 from poise.config import TrainConfig
-from poise.world.finding import make_own
+from poise.runs.trust import EnvironmentFactory, source_from_file
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 
 __all__ = ["PlayedStep", "play"]
@@ -31,7 +31,8 @@ def play(
     seed: int = 0,
     step_limit: int = TrainConfig.evaluation_step_limit,
     render_mode: str | None = None,
-    make: Callable[[str, str | None], Any] = make_own,
+    environment: EnvironmentFactory | None = None,
+    trust: bool = False,
 ) -> Iterator[PlayedStep]:
     """Play episodes; the environment is closed however the iteration ends.
 
@@ -41,18 +42,23 @@ def play(
         seed: root of the episodes' seeds.
         step_limit: an episode is cut after so many steps.
         render_mode: ``human`` opens a window; None shows nothing.
-        make: makes the environment.
+        environment: makes the environment, instead of what the policy's file names.
+        trust: import the environment that the policy's file names by an import path.
+
+    Raises:
+        InputError: the environment cannot be made.
     """
-    with closing(make(policy.environment, render_mode)) as environment:
+    source = source_from_file(policy.environment, environment, trust)
+    with closing(source.make(render_mode)) as copy:
         player = policy.player()
         for episode in range(episodes):
             reset_seed = environment_seed(seed_sequence(seed, Purpose.PLAY, episode))
-            observation, _ = environment.reset(seed=reset_seed)
+            observation, _ = copy.reset(seed=reset_seed)
             player.reset()
             total, step, ended = 0.0, 0, ""
             while not ended:
                 action = player.act(observation)
-                observation, reward, terminated, truncated, _ = environment.step(action)
+                observation, reward, terminated, truncated, _ = copy.step(action)
                 total += float(reward)
                 step += 1
                 if terminated:

@@ -8,17 +8,14 @@ from typing import Any
 import numpy as np
 
 from poise.errors import FileFormatError, RunFolderError
-from poise.runs.api import random_baseline
 from poise.runs.files import write_bytes
-from poise.runs.folder import load_config
+from poise.runs.folder import load_config, load_summary
 
 __all__ = ["import_matplotlib", "plot_folder", "plot_run", "read_episodes"]
 
 WINDOW = 100
 MAX_POINTS = 4000
 """Episodes that are drawn as points; of more, evenly chosen ones."""
-
-BASELINE_EPISODES = 100
 
 
 def import_matplotlib() -> None:
@@ -136,8 +133,13 @@ def plot_run(
     write_bytes(output, content.getvalue())
 
 
-def plot_folder(run: str | Path, output: Path | None = None) -> Path:
+def plot_folder(run: str | Path, output: Path | None = None, baseline: float | None = None) -> Path:
     """Draw the learning curve of a run's folder; returns the path of the PNG.
+
+    Args:
+        run: the run's folder.
+        output: the PNG to write; by default ``learning_curve.png`` in the folder.
+        baseline: mean return of random actions; by default what the run's summary says.
 
     Raises:
         RunFolderError: there is no run in the folder.
@@ -147,12 +149,14 @@ def plot_folder(run: str | Path, output: Path | None = None) -> Path:
     config, resolved = load_config(folder)
     target = resolved.get("target_return")
     output = output or folder / "learning_curve.png"
+    if baseline is None and (folder / "summary.json").is_file():
+        baseline = load_summary(folder).get("random_baseline")
     plot_run(
         folder / "metrics.jsonl",
         output,
         f"{config.environment}, {config.algorithm.upper()}, seed {config.seed}",
         float(target) if isinstance(target, int | float) else None,
-        random_baseline(config.environment, episodes=BASELINE_EPISODES).mean,
+        float(baseline) if isinstance(baseline, int | float) else None,
     )
     return output
 

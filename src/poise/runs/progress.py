@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from poise.config import TrainConfig
-from poise.learning.events import EpisodeFinished, Evaluated, Event, Stopped, Updated
+from poise.learning.events import EpisodeFinished, Evaluated, Event, Joined, Stopped, Updated
 
 __all__ = ["Progress"]
 
@@ -36,11 +36,12 @@ class Progress:
     def __call__(self, when: float, event: Event) -> None:
         """Take note of an event."""
         match event:
+            case Joined():
+                if self._began is None:
+                    self._began = when
             case EpisodeFinished():
                 self._latest = event
             case Updated():
-                if self._began is None:
-                    self._began = when
                 self._steps = event.steps
                 if time.monotonic() >= self._next:
                     self._show(when)

@@ -14,6 +14,7 @@ from poise.learning.events import (
     EpisodeFinished,
     Evaluated,
     Event,
+    Joined,
     Score,
     TrainingSolved,
     Updated,
@@ -56,6 +57,7 @@ class Recorder:
         self._journal_file: IO[bytes] = (folder / "journal").open("xb")
         self._journal_file.write(header_bytes(header))
         self.first_cycle: float | None = None
+        """When the first worker was admitted."""
         self.last_update: float | None = None
         self.training_solved: tuple[float, TrainingSolved] | None = None
         self.solved_at_steps: int | None = None
@@ -93,6 +95,9 @@ class Recorder:
 
     def _row(self, when: float, event: Event) -> dict[str, Any] | None:
         match event:
+            case Joined():
+                if self.first_cycle is None:
+                    self.first_cycle = when
             case EpisodeFinished():
                 return {
                     "kind": "episode",

@@ -11,11 +11,12 @@ from poise.errors import FileFormatError, ReplayMismatchError, RunFolderError
 from poise.learning.events import Verdict
 from poise.learning.journal import Journal, JournalFile, Kind, Record, StopReason, read_journal
 from poise.learning.owner import EvaluationAborted, Owner
-from poise.learning.worker import CompiledWorker
+from poise.learning.worker import Worker
 from poise.runs.assembly import Assembly, assemble
 from poise.runs.folder import load_config
 from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax, processor_model, versions
+from poise.runs.trust import EnvironmentFactory, source_from_file
 from poise.trajectory import Snapshot
 
 __all__ = ["ReplayReport", "replay"]
@@ -44,8 +45,15 @@ class ReplayReport(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def replay(run: str | Path) -> ReplayReport:
+def replay(
+    run: str | Path, *, environment: EnvironmentFactory | None = None, trust: bool = False
+) -> ReplayReport:
     """Repeat a run from its journal and compare.
+
+    Args:
+        run: a run's folder.
+        environment: makes the environment, instead of what the run's file names.
+        trust: import the environment that the run's file names by an import path.
 
     Raises:
         ReplayMismatchError: a record or the parameters differ, or were altered.
@@ -56,18 +64,17 @@ def replay(run: str | Path) -> ReplayReport:
     config, resolved = load_config(folder)
     journal = _read(folder)
     prepare_jax()
-    assembly = assemble(config)
+    assembly = assemble(config, source_from_file(config.environment_choice, environment, trust))
     warnings = _differences(journal.header, resolved, assembly)
     assembly.compile()
     checking = _CheckingJournal(journal.records)
     judge = assembly.judge()
     try:
-        owner = assembly.owner(
-            _ReplayedJudge(judge, checking), lambda event: None, checking
-        )
+        owner = assembly.owner(_ReplayedJudge(judge, checking), lambda event: None, checking)
         _follow(owner, assembly, checking)
     finally:
         judge.close()
+        assembly.close()
     if journal.damage is not None:
         raise ReplayMismatchError(f"the journal differs: {journal.damage}")
     compared = _compare_parameters(folder, owner)
@@ -130,11 +137,13 @@ class _EndOfJournalError(Exception):
 
 
 def _follow(owner: Owner, assembly: Assembly, journal: _CheckingJournal) -> None:
-    workers: dict[int, CompiledWorker] = {}
+    workers: dict[int, Worker] = {}
     snapshots: dict[int, Snapshot] = {}
     states: dict[int, Any] = {}
 
     def join(record: Record) -> None:
+        if record.worker in workers:
+            workers[record.worker].close()
         worker = assembly.worker(record.worker, record.incarnation)
         workers[record.worker] = worker
         states[record.worker] = worker.initial_state()

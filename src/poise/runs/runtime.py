@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,11 +25,12 @@ def prepare_jax() -> None:
 
     if xla_bridge.backends_are_initialized():
         return
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(_cache_folder() / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    update: Callable[[str, object], None] = jax.config.update
+    update("jax_cpu_enable_async_dispatch", False)
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        update("jax_compilation_cache_dir", str(_cache_folder() / "xla"))
+        update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _cache_folder() -> Path:

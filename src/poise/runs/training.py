@@ -1,8 +1,9 @@
 """Training: from settings to a run's folder with everything that a user asked for."""
 
 import contextlib
+import multiprocessing
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,13 @@ from poise.agent.policy import Policy
 from poise.agent.policy_file import policy_to_bytes
 from poise.config import TrainConfig
 from poise.errors import PoiseError
+from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory, run_processes
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_serial, run_threads
 from poise.learning.events import Evaluated, Event, Score
 from poise.learning.journal import Journal, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
+from poise.runs.api import random_baseline
 from poise.runs.assembly import Assembly, assemble
 from poise.runs.files import create_run_folder, write_bytes, write_json
 from poise.runs.folder import config_to_json, default_run_folder
@@ -26,9 +29,16 @@ from poise.runs.progress import Progress
 from poise.runs.recorder import Recorder, Subscriber, score_to_json
 from poise.runs.runtime import prepare_jax, processor_model, versions
 from poise.runs.signals import StopSignals
+from poise.runs.trust import EnvironmentFactory
+from poise.world.checking import check_environment
+from poise.world.finding import world_kind
+from poise.world.source import find_source, import_path
 
 __all__ = ["TrainResult", "train", "train_config"]
 
+BASELINE_EPISODES = 100
+BASELINE_STEPS = 5_000
+"""No new episode of the random baseline begins after so many steps."""
 PUMP_INTERVAL = 0.05
 """Seconds between two looks at budgets, signals and records."""
 
@@ -57,7 +67,7 @@ class TrainResult(NamedTuple):
 
 
 def train(
-    environment: str = "CartPole-v1",
+    environment: str | EnvironmentFactory = "CartPole-v1",
     *,
     run_dir: str | Path | None = None,
     quiet: bool = True,
@@ -67,7 +77,8 @@ def train(
     """Train an agent, until it solves the environment or a budget is used up.
 
     Args:
-        environment: Gymnasium id.
+        environment: Gymnasium id, import path ``module:attribute``, or a callable that makes the
+            environment.
         run_dir: a new folder for the run; by default one below ``runs/``.
         quiet: print nothing.
         subscriber: called with the run's clock, in seconds, and each event.
@@ -77,8 +88,13 @@ def train(
         InputError: a setting, the environment or the folder cannot be used.
         TrainingError: the run failed; what was learned so far is in the folder.
     """
+    factory = None
+    if not isinstance(environment, str):
+        factory, environment = environment, import_path(environment)
     config = TrainConfig(environment=environment, **settings)
-    return train_config(config, run_dir=run_dir, quiet=quiet, subscriber=subscriber)
+    return train_config(
+        config, run_dir=run_dir, quiet=quiet, subscriber=subscriber, factory=factory
+    )
 
 
 def train_config(
@@ -87,6 +103,7 @@ def train_config(
     run_dir: str | Path | None = None,
     quiet: bool = True,
     subscriber: Subscriber | None = None,
+    factory: EnvironmentFactory | None = None,
     process_age: float = 0.0,
 ) -> TrainResult:
     """Train with given settings; see `train`.
@@ -96,11 +113,20 @@ def train_config(
         run_dir: a new folder for the run; by default one below ``runs/``.
         quiet: print nothing.
         subscriber: called with the run's clock, in seconds, and each event, in the main thread.
+        factory: makes the environment, instead of what the settings name.
         process_age: seconds that the run's clock has been going already.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # A worker's process, which is importing a script that trains without being asked.
+        sys.exit(MISSING_GUARD_EXIT_CODE)
     started = time.monotonic() - process_age
     prepare_jax()
-    assembly = assemble(config)
+    source = find_source(config.environment_choice, factory)
+    if world_kind(source, config.world) != "compiled":
+        check_environment(source, config.worker_timeout)
+    assembly = assemble(config, source)
+    if assembly.launcher == "processes":
+        pickle_factory(assembly.worker_factory(), source.name)
     folder = Path(run_dir) if run_dir is not None else default_run_folder(config)
     create_run_folder(folder)
     return _Run(assembly, folder, started, quiet, subscriber).run()
@@ -145,6 +171,7 @@ class _Run:
     def run(self) -> TrainResult:
         with contextlib.ExitStack() as stack:
             stack.callback(self._judge.close)
+            stack.callback(self._assembly.close)
             if self._progress is not None:
                 stack.callback(self._progress.close)
             stack.enter_context(self._signals)
@@ -161,7 +188,6 @@ class _Run:
             return self._finish(score, None)
 
     def _launch(self, owner: Owner) -> None:
-        launch: Callable[..., None] = _LAUNCHERS[self._config.launcher]
         supervision = Supervision(
             pump=self._pump,
             interval=PUMP_INTERVAL,
@@ -169,7 +195,18 @@ class _Run:
             environment=self._config.environment,
         )
         self._began = time.monotonic()
-        launch(owner, self._assembly.workers(), supervision, self._heartbeats)
+        if self._assembly.launcher == "processes":
+            run_processes(
+                owner,
+                self._assembly.worker_factory(),
+                self._config.workers,
+                self._assembly.mailbox_shape(),
+                supervision,
+                self._heartbeats,
+            )
+        else:
+            launch = _LAUNCHERS[self._assembly.launcher]
+            launch(owner, self._assembly.workers(), supervision, self._heartbeats)
 
     def _pump(self) -> StopReason | None:
         self._recorder.pump()
@@ -228,17 +265,31 @@ class _Run:
         if self._saved_best is None:
             self._write_policy("best", best, int((owner.best or owner.snapshot()).version))
         summary = self._summary(owner, score, failure)
-        plot_folder(self._folder)
+        summary["random_baseline"] = None if self._signals.reason else self._random_baseline()
+        plot_folder(self._folder, baseline=summary["random_baseline"])
         summary["wall_seconds"] = round(time.monotonic() - self._started, 6)
         write_json(self._folder / "summary.json", summary)
         reason = owner.stop_reason or StopReason.FAILED
         return TrainResult(self._folder, summary, best, reason)
 
+    def _random_baseline(self) -> float | None:
+        """The mean return of random actions, drawn into the learning curve."""
+        try:
+            return random_baseline(
+                self._assembly.source,
+                episodes=BASELINE_EPISODES,
+                seed=self._config.seed,
+                step_limit=self._config.evaluation_step_limit,
+                step_budget=BASELINE_STEPS,
+            ).mean
+        except PoiseError:
+            return None
+
     def _summary(self, owner: Owner, score: Score | None, failure: str | None) -> dict[str, Any]:
         config, recorder = self._config, self._recorder
         seconds = 0.0
-        if self._began is not None and recorder.last_update is not None:
-            seconds = recorder.last_update - (self._began - self._started)
+        if recorder.first_cycle is not None and recorder.last_update is not None:
+            seconds = recorder.last_update - recorder.first_cycle
         solved = score is not None and self._judge.solves(score)
         solved_at = recorder.solved_at_steps
         if solved and solved_at is None:
@@ -260,7 +311,7 @@ class _Run:
             "training_seconds": round(seconds, 6),
             "steps_per_second": round(owner.steps / seconds, 1) if seconds else None,
             "workers": config.workers,
-            "launcher": config.launcher,
+            "launcher": self._assembly.launcher,
             "evaluation": evaluation,
             "verification_attempts": self._judge.attempts,
             "training_mean_100": mean if mean is None or np.isfinite(mean) else None,

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from gymnasium.experimental.functional import FuncEnv
 
 from poise.trajectory import Decision, Trajectory
+from poise.world.rewards import RewardShaping
 
 __all__ = ["CompiledWorld", "FinishedEpisodes", "RolloutState"]
 
@@ -65,13 +66,13 @@ class CompiledWorld:
         name: the Gymnasium id that it is a twin of.
         environment: one copy, as a `FuncEnv`.
         max_episode_steps: the time limit, None for none.
-        failure_reward: replaces the reward of a terminating step in what the loss sees.
+        shaping: what the loss sees of the rewards.
     """
 
     name: str
     environment: FuncEnv[Any, Any, Any, Any, Any, Any, Any]
     max_episode_steps: int | None
-    failure_reward: float | None = None
+    shaping: RewardShaping = dataclasses.field(default_factory=RewardShaping)
 
     @property
     def observation_space(self) -> spaces.Space[Any]:
@@ -145,7 +146,7 @@ class CompiledWorld:
             finished = terminated | truncated
             carry = (environment, following, finished, ended, elapsed, total, decision.state)
             row = (
-                (observation, decision.action, self._shaped(reward, terminated)),
+                (observation, decision.action, self.shaping(reward, terminated)),
                 (terminated, truncated, valid, first, decision.log_probability),
                 (finished, total, elapsed),
             )
@@ -189,11 +190,6 @@ class CompiledWorld:
             recurrent=recurrent,
         )
         return trajectory, FinishedEpisodes(*finished), after
-
-    def _shaped(self, reward: Any, terminated: Any) -> Any:
-        if self.failure_reward is None:
-            return reward
-        return jnp.where(terminated, jnp.float32(self.failure_reward), reward)
 
     def _reset_one(self, key: Any) -> tuple[Any, Any]:
         environment = self.environment

@@ -1,81 +1,114 @@
-"""Finding environments: by Gymnasium id, with the compiled twin where there is one.
+"""Finding a world to train in: compiled twin, Gymnasium's vector implementation, or copies.
 
-Every score is measured on what `make_own` returns: Gymnasium's own environment.
+Every score is measured on the environment itself (`EnvironmentSource.make`), whatever the world.
 """
 
-import difflib
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.experimental.functional import FuncEnv
 
-from poise.errors import EnvironmentNotFoundError
+from poise.errors import ConfigError, EnvironmentNotFoundError
 from poise.world.compiled import CompiledWorld
-from poise.world.twins import CartPole
+from poise.world.hosted import HostedKind, HostedWorld
+from poise.world.rewards import RewardShaping
+from poise.world.source import EnvironmentSource
+from poise.world.twins import (
+    Acrobot,
+    CartPole,
+    MountainCar,
+    MountainCarContinuous,
+    Pendulum,
+)
 
-__all__ = ["compiled_world", "environment_spec", "make_own"]
+__all__ = ["World", "WorldKind", "choose_world", "compiled_names", "register", "world_kind"]
 
-TWINS: dict[str, type[FuncEnv[Any, Any, Any, Any, Any, Any, Any]]] = {
+World = CompiledWorld | HostedWorld
+WorldKind = Literal["compiled", "atari", "vector", "copies"]
+AnyFuncEnv = FuncEnv[Any, Any, Any, Any, Any, Any, Any]
+
+_TWINS: dict[str, Callable[[], AnyFuncEnv]] = {
+    "Acrobot-v1": Acrobot,
     "CartPole-v0": CartPole,
     "CartPole-v1": CartPole,
+    "MountainCar-v0": MountainCar,
+    "MountainCarContinuous-v0": MountainCarContinuous,
+    "Pendulum-v1": Pendulum,
 }
 """Environments written in JAX, each admitted with a test against Gymnasium's own."""
 
-SUGGESTIONS = 3
 
+def register(name: str, environment: Callable[[], AnyFuncEnv]) -> None:
+    """Register a compiled environment of one's own, or a compiled twin of a Gymnasium one.
 
-@contextmanager
-def _without_deprecations() -> Iterator[None]:
-    """Silence Gymnasium's advice to use a newer version: the user has chosen this one."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*is out of date.*")
-        yield
+    Training then runs inside XLA; scores are still measured on ``gymnasium.make(name)``, which must
+    exist and is what users of the policy will meet: register that with ``gymnasium.register``,
+    with its time limit, too.
 
-
-def environment_spec(name: str) -> EnvSpec:
-    """Look an environment up in Gymnasium's registry.
-
-    Raises:
-        EnvironmentNotFoundError: with the nearest names.
-    """
-    spec = gymnasium.registry.get(name)
-    if spec is not None:
-        return spec
-    known = sorted(gymnasium.registry)
-    lowered = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(name.lower(), lowered, n=SUGGESTIONS, cutoff=0.5)
-    hint = f"; the nearest names are {', '.join(lowered[one] for one in near)}" if near else ""
-    raise EnvironmentNotFoundError(f"there is no environment {name!r} in Gymnasium{hint}")
-
-
-def make_own(name: str, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
-    """Make Gymnasium's own environment, with its time limit.
+    Args:
+        name: the Gymnasium id that it is a twin of.
+        environment: a `FuncEnv` class, or a function that makes one: ``initial``, ``transition``,
+            ``observation``, ``reward`` and ``terminal`` of one copy, in JAX.
 
     Raises:
-        EnvironmentNotFoundError: unknown, or something that it needs is not installed.
+        ConfigError: it is no `FuncEnv` with spaces.
+        EnvironmentNotFoundError: Gymnasium knows no such id.
     """
-    environment_spec(name)
-    try:
-        with _without_deprecations():
-            return gymnasium.make(name, render_mode=render_mode, disable_env_checker=True)
-    except gymnasium.error.Error as error:
-        raise EnvironmentNotFoundError(f"the environment {name} cannot be made: {error}") from error
-
-
-def compiled_world(name: str, failure_reward: float | None = None) -> CompiledWorld:
-    """The compiled twin of an environment.
-
-    Raises:
-        EnvironmentNotFoundError: unknown, or without a compiled twin.
-    """
-    spec = environment_spec(name)
-    twin = TWINS.get(name)
-    if twin is None:
+    made = environment()
+    if not isinstance(made, FuncEnv):
+        raise ConfigError(f"{name}: register takes a gymnasium FuncEnv, not {type(made).__name__}")
+    for space in ("observation_space", "action_space"):
+        if not isinstance(getattr(made, space, None), gymnasium.Space):
+            raise ConfigError(f"{name}: the FuncEnv must have an {space}")
+    if name not in gymnasium.registry:
         raise EnvironmentNotFoundError(
-            f"{name} has no compiled twin; those that have are {', '.join(sorted(TWINS))}"
+            f"{name} is not registered with Gymnasium: scores are measured on "
+            f"gymnasium.make({name!r}), so register that first"
         )
-    return CompiledWorld(name, twin(), spec.max_episode_steps, failure_reward)
+    _TWINS[name] = environment
+
+
+def compiled_names() -> list[str]:
+    """The environments that have a compiled twin."""
+    return sorted(_TWINS)
+
+
+def world_kind(source: EnvironmentSource, wanted: Literal["auto"] | WorldKind) -> WorldKind:
+    """Which kind of world an environment gets.
+
+    A twin, and Gymnasium's own vector implementation, serve only the plain environment: with
+    default arguments and no wrappers.
+
+    Raises:
+        ConfigError: the wanted kind is not to be had for this environment.
+    """
+    spec = source.spec
+    possible: list[WorldKind] = []
+    if source.is_plain and source.name in _TWINS:
+        possible.append("compiled")
+    if source.is_plain and source.is_atari:
+        possible.append("atari")
+    if source.is_plain and spec is not None and spec.vector_entry_point is not None:
+        possible.append("vector")
+    possible.append("copies")
+    if wanted == "auto":
+        return possible[0]
+    if wanted not in possible:
+        raise ConfigError(
+            f"--world is {wanted!r}, but for {source.name} as it is configured there is only "
+            + ", ".join(possible)
+        )
+    return wanted
+
+
+def choose_world(
+    source: EnvironmentSource, wanted: Literal["auto"] | WorldKind, shaping: RewardShaping
+) -> World:
+    """The world to train in; see `world_kind`."""
+    kind = world_kind(source, wanted)
+    if kind != "compiled":
+        hosted: HostedKind = kind
+        return HostedWorld.open(source, hosted, shaping)
+    spec = gymnasium.spec(source.name)
+    return CompiledWorld(source.name, _TWINS[source.name](), spec.max_episode_steps, shaping)

@@ -49,7 +49,8 @@ class Case:
     """By how much the margin can change per unit of the state."""
     amplification: Callable[[np.ndarray], np.ndarray | float] = lambda states: 1.0
     """States -> by how much the step can amplify a rounding."""
-    reward_roundings: float = 0.0
+    reward_terms: Callable[[np.ndarray, np.ndarray], Any] = lambda states, rewards: 0.0
+    """States, rewards -> the size of the terms that a reward adds up; 0 where it is exact."""
     carried: type = np.float64
     """What Gymnasium's own environment carries its state in."""
     angles: tuple[int, ...] = ()
@@ -62,8 +63,12 @@ class Case:
         The twin rounds its input, a handful of terms and the output: 1 unit of the terms' size
         each time at most. The largest sums measured are 0.9 and, with Acrobot's four stages, 1.8.
         """
-        roundings = 4.0 * UNIT * np.reshape(self.amplification(states), (-1, 1))
+        roundings = 4 * UNIT * np.reshape(self.amplification(states), (-1, 1))
         return roundings * (self.scale + np.abs(own_next))
+
+    def reward_tolerance(self, states: np.ndarray, own_rewards: np.ndarray) -> np.ndarray:
+        """How far apart the rewards may be, ``[n]``."""
+        return 4 * UNIT * np.broadcast_to(self.reward_terms(states, own_rewards), len(states))
 
 
 # --- Gymnasium's own steps and the twin's ---------------------------------------------------------
@@ -269,7 +274,7 @@ CASES = [
         scale=np.array([1.0, 0.01]),
         margin=lambda s: np.minimum(s[:, 0] - np.float32(0.45), s[:, 1]),
         limit_is_terminal=True,
-        reward_roundings=1.0,
+        reward_terms=lambda states, rewards: 1 + np.abs(rewards),
         carried=np.float32,
         left_wall=-1.2,
     ),
@@ -279,8 +284,8 @@ CASES = [
         pendulum_samples,
         scale=np.array([1.0, 1.0]),
         margin=lambda s: np.full(len(s), -np.inf),
-        # The angle, up to 100 rad, is rounded before its square, up to pi squared, is taken.
-        reward_roundings=64.0,
+        # An unwrapped angle's rounding comes before its square, whose slope is up to 2 pi.
+        reward_terms=lambda s, rewards: 1 + np.abs(rewards) + 2 * math.pi * np.abs(s[:, 0]),
     ),
 ]
 

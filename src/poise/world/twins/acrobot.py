@@ -4,8 +4,6 @@ Sutton & Barto 1998, section 11.3 (the "book" equations), after Sutton 1996 (NIP
 sparse reward and the single 0.2 s Runge-Kutta step of RLPy (Geramifard et al. 2015).
 """
 
-# ruff: noqa: ARG002 (FuncEnv names the arguments, and these dynamics are deterministic)
-
 import math
 from typing import final
 

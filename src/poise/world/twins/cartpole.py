@@ -4,8 +4,6 @@ Barto, Sutton & Anderson 1983 (doi 10.1109/TSMC.1983.6313077), without friction;
 24 of Florian 2007 (https://coneural.org/florian/papers/05_cart_pole.pdf).
 """
 
-# ruff: noqa: ARG002 (FuncEnv names the arguments, and these dynamics are deterministic)
-
 import math
 from typing import final
 

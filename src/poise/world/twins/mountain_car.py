@@ -3,8 +3,6 @@
 Moore 1990 (PhD thesis, UCAM-CL-TR-209), as in Sutton & Barto 1998, example 8.2.
 """
 
-# ruff: noqa: ARG002 (FuncEnv names the arguments, and these dynamics are deterministic)
-
 from typing import final
 
 import jax

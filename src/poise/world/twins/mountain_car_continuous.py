@@ -3,8 +3,6 @@
 Moore 1990 (PhD thesis, UCAM-CL-TR-209), in the continuous version of Gymnasium (O. Sigaud).
 """
 
-# ruff: noqa: ARG002 (FuncEnv names the arguments, and these dynamics are deterministic)
-
 from typing import final
 
 import jax.numpy as jnp

@@ -4,8 +4,6 @@ The task is that of Doya 2000 (doi 10.1162/089976600300015961), section 4.1; con
 integration are Gymnasium's: a rod turning about its end, without friction.
 """
 
-# ruff: noqa: ARG002 (FuncEnv names the arguments, and these dynamics are deterministic)
-
 import math
 from typing import final
 

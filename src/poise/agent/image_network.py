@@ -1,0 +1,180 @@
+"""The network for images: the small convolutional one of the A3C paper.
+
+Mnih et al. 2016 (arXiv 1602.01783), section 5.1, after Mnih et al. 2013 (arXiv 1312.5602): 16
+filters of 8x8 with stride 4, 32 of 4x4 with stride 2, 256 units, all ReLU, shared by policy and
+value. Images smaller than 36 pixels get 3x3 filters with stride 2 instead. Parts of an observation
+that are no images join in front of the last hidden layer.
+"""
+
+import math
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Array, Float
+
+from poise.agent.encoders import encode, feature_count
+from poise.agent.networks import Dense, orthogonal
+
+__all__ = ["Convolution", "ImageActorCritic", "has_images", "image_actor_critic", "is_image"]
+
+LARGE_SIDE = 36
+SMALL_SIDE = 8
+LARGE_FILTERS = ((16, 8, 4), (32, 4, 2))
+SMALL_FILTERS = ((16, 3, 2), (32, 3, 2))
+HIDDEN_UNITS = 256
+MAX_CHANNELS_LAST = 4
+"""A last axis of at most so many numbers is taken for colours."""
+
+
+def is_image(space: spaces.Space[Any]) -> bool:
+    """Whether a space holds images: bytes, of two to four axes, at least 8 x 8 pixels."""
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
+        return False
+    if not 2 <= len(space.shape) <= 4:
+        return False
+    return min(_image_shape(space.shape)[1:]) >= SMALL_SIDE
+
+
+def has_images(space: spaces.Space[Any]) -> bool:
+    """Whether a space holds an image in any of its parts."""
+    return any(is_image(part) for part in _parts(space))
+
+
+def _parts(space: spaces.Space[Any]) -> list[spaces.Space[Any]]:
+    match space:
+        case spaces.Tuple():
+            return [one for part in space for one in _parts(part)]
+        case spaces.Dict():
+            return [one for part in space.spaces.values() for one in _parts(part)]
+    return [space]
+
+
+def _values(space: spaces.Space[Any], observation: Any) -> list[Any]:
+    match space:
+        case spaces.Tuple():
+            pairs = list(zip(space, observation, strict=True))
+        case spaces.Dict():
+            pairs = [(part, observation[key]) for key, part in space.spaces.items()]
+        case _:
+            return [observation]
+    return [one for part, value in pairs for one in _values(part, value)]
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(channels, height, width) of an image space's shape."""
+    if len(shape) == 2:
+        return 1, shape[0], shape[1]
+    if len(shape) == 4:
+        return shape[0] * shape[3], shape[1], shape[2]
+    if shape[-1] <= MAX_CHANNELS_LAST < shape[0]:
+        return shape[2], shape[0], shape[1]
+    return shape[0], shape[1], shape[2]
+
+
+def _channels_first(image: Any) -> Any:
+    """One image as [channels, height, width]; a stack of coloured frames joins both axes."""
+    shape = image.shape
+    if len(shape) == 4:
+        image = jnp.moveaxis(image, 3, 1)
+    elif len(shape) == 3 and shape[-1] <= MAX_CHANNELS_LAST < shape[0]:
+        image = jnp.moveaxis(image, 2, 0)
+    return image.reshape(_image_shape(shape))
+
+
+class Convolution(eqx.Module):
+    """A convolution without padding, weight ``[out, in, size, size]``."""
+
+    weight: Float[Array | np.ndarray, "out in size size"]
+    bias: Float[Array | np.ndarray, "out"]
+    stride: int = eqx.field(static=True)
+
+    def __call__(self, image: Any) -> Any:
+        """``[in, height, width]`` to ``[out, height', width']``."""
+        strides = (self.stride, self.stride)
+        result = jax.lax.conv_general_dilated(
+            image[None], jnp.asarray(self.weight), strides, "VALID"
+        )[0]
+        return result + self.bias[:, None, None]
+
+
+class ImageActorCritic(eqx.Module):
+    """Convolutions for every image, one hidden layer, and heads for policy and value."""
+
+    runs_on_numpy: ClassVar[bool] = False
+
+    convolutions: tuple[tuple[Convolution, ...], ...]
+    hidden: Dense
+    policy: Dense
+    value: Dense
+    free: Float[Array | np.ndarray, "free"]
+    observation_space: spaces.Space[Any] = eqx.field(static=True)
+
+    def __call__(self, observation: Any, state: Any, first: Any) -> tuple[Any, Any, Any]:
+        """Return distribution parameters ``[P]``, value ``[]`` and the state as it was."""
+        del first
+        features, images = [], 0
+        parts = _parts(self.observation_space)
+        for part, value in zip(parts, _values(self.observation_space, observation), strict=True):
+            if is_image(part):
+                features.append(_convolve(self.convolutions[images], value))
+                images += 1
+            else:
+                features.append(encode(part, value))
+        hidden = jax.nn.relu(self.hidden(jnp.concatenate(features)))
+        parameters = jnp.concatenate([self.policy(hidden), jnp.asarray(self.free)])
+        return parameters, self.value(hidden)[0], state
+
+    def initial_state(self) -> tuple[()]:
+        """A feed-forward network has no state."""
+        return ()
+
+
+def _convolve(layers: tuple[Convolution, ...], image: Any) -> Any:
+    x = _channels_first(image).astype(np.float32) / np.float32(255.0)
+    for layer in layers:
+        x = jax.nn.relu(layer(x))
+    return x.reshape(-1)
+
+
+def image_actor_critic(
+    observation_space: spaces.Space[Any],
+    outputs: int,
+    free: int,
+    generator: np.random.Generator | None,
+) -> ImageActorCritic:
+    """Make an `ImageActorCritic` with orthogonal weights, as `actor_critic` does.
+
+    Args:
+        observation_space: what the network sees; at least one part must be an image.
+        outputs: distribution parameters that depend on the observation.
+        free: distribution parameters that do not.
+        generator: source of the weights; None leaves them 0.
+    """
+    stacks, features = [], 0
+    for part in _parts(observation_space):
+        if not is_image(part):
+            features += feature_count(part)
+            continue
+        channels, height, width = _image_shape(part.shape or ())
+        filters = LARGE_FILTERS if min(height, width) >= LARGE_SIDE else SMALL_FILTERS
+        stack = []
+        for count, size, stride in filters:
+            flat = orthogonal(generator, channels * size * size, count, math.sqrt(2.0)).weight
+            weight = np.ascontiguousarray(np.asarray(flat).T).reshape(count, channels, size, size)
+            stack.append(Convolution(weight, np.zeros(count, np.float32), stride))
+            channels = count
+            height, width = ((side - size) // stride + 1 for side in (height, width))
+        stacks.append(tuple(stack))
+        features += channels * height * width
+    return ImageActorCritic(
+        convolutions=tuple(stacks),
+        hidden=orthogonal(generator, features, HIDDEN_UNITS, math.sqrt(2.0)),
+        policy=orthogonal(generator, HIDDEN_UNITS, outputs, 0.01),
+        value=orthogonal(generator, HIDDEN_UNITS, 1, 1.0),
+        free=np.zeros(free, np.float32),
+        observation_space=observation_space,
+    )

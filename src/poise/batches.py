@@ -1,0 +1,36 @@
+"""Batches: observations of several copies as one pytree ``[N, ...]``, and actions back apart.
+
+What stands between an environment, which knows one copy, and a network, which is given many.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
+
+__all__ = ["blank", "stack", "unbatch"]
+
+
+def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
+    """Observations of one copy each, as a pytree of NumPy arrays ``[N, ...]``."""
+    empty: Any = create_empty_array(space, len(observations))
+    return concatenate(space, observations, empty)
+
+
+def blank(space: spaces.Space[Any], count: int) -> Any:
+    """A batch of ``count`` observations of the right shapes and dtypes, all 0."""
+    return create_empty_array(space, count)
+
+
+def unbatch(actions: Any, space: spaces.Space[Any], index: int) -> Any:
+    """One copy's action out of a batch of environment actions; an int for a Discrete space."""
+    match space:
+        case spaces.Discrete():
+            return int(actions[index])
+        case spaces.Tuple():
+            parts = zip(space, actions, strict=True)
+            return tuple(unbatch(part, one, index) for one, part in parts)
+        case spaces.Dict():
+            return {key: unbatch(actions[key], one, index) for key, one in space.items()}
+    return actions[index]

@@ -1,0 +1,110 @@
+"""Workers whose environments are compiled: the whole cycle is one XLA call.
+
+XLA lets go of the GIL while it runs, so that plain threads use every core.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from poise.agent.agent import Agent
+from poise.agent.noise import draw_with_key
+from poise.learning.worker import CompileOptions, LossSettings, weigh
+from poise.trajectory import Contribution, EpisodeReport, Snapshot
+from poise.world.compiled import CompiledWorld, RolloutState
+from poise.world.seeding import Purpose, key_data, seed_sequence
+
+__all__ = ["CompiledProgram", "CompiledWorker"]
+
+
+class CompiledProgram:
+    """A worker's whole cycle as one XLA call, shared by all workers of a run.
+
+    Args:
+        agent: what decides.
+        world: what happens.
+        loss: settings of the loss.
+        copies: environment copies N.
+        length: rollout length T.
+    """
+
+    def __init__(
+        self, agent: Agent, world: CompiledWorld, loss: LossSettings, copies: int, length: int
+    ) -> None:
+        self.agent = agent
+        self.world = world
+        self.copies = copies
+        self.length = length
+        self._loss = loss
+        self._compiled: Any = None
+
+    def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Any, RolloutState]:
+        """The pure cycle: act, weigh, differentiate. Traced once, by `compile`."""
+        network = self.agent.network(snapshot.parameters)
+        trajectory, finished, state = self.world.rollout(
+            lambda *copy: self.agent.decide(network, snapshot.statistics, *copy),
+            lambda key, batch: self.agent.head.noise(draw_with_key(key), batch),
+            snapshot.version,
+            state,
+            self.length,
+        )
+        return (*weigh(self.agent, snapshot, trajectory, self._loss), finished), state
+
+    def initial_state(self, key: np.ndarray) -> RolloutState:
+        """A worker's state before its first cycle."""
+        recurrent = self.agent.initial_state(self.copies)
+        return self.world.initial_state(key, self.copies, recurrent)
+
+    def compile(self, snapshot: Snapshot, options: CompileOptions) -> None:
+        """Compile the cycle for snapshots like this one (seconds; XLA works outside the GIL)."""
+        state = self.initial_state(np.zeros(2, np.uint32))
+        lowered = jax.jit(self.cycle).lower(snapshot, state)
+        self._compiled = lowered.compile(compiler_options=dict[str, Any](options))
+
+    def __call__(self, snapshot: Snapshot, state: RolloutState) -> tuple[Any, RolloutState]:
+        """Run the compiled cycle."""
+        result: tuple[Any, RolloutState] = self._compiled(snapshot, state)
+        return result
+
+
+class CompiledWorker:
+    """A worker whose environments are compiled."""
+
+    def __init__(
+        self, program: CompiledProgram, root_seed: int, index: int, incarnation: int = 0
+    ) -> None:
+        self._program = program
+        self.index = index
+        self.incarnation = incarnation
+        self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, incarnation))
+
+    @property
+    def seed(self) -> int:
+        """The key of its environments, as one number."""
+        return int(self._key[0]) << 32 | int(self._key[1])
+
+    def initial_state(self) -> RolloutState:
+        """The state before its first cycle."""
+        return self._program.initial_state(self._key)
+
+    def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Contribution, RolloutState]:
+        """One XLA call, outside the GIL."""
+        outcome, state = self._program(snapshot, state)
+        gradient, losses, steps, statistics, finished = outcome
+        mask = np.asarray(finished.finished)
+        contribution = Contribution(
+            version=int(snapshot.version),
+            gradient=gradient,
+            trajectory=None,
+            statistics=jax.tree.map(np.asarray, statistics),
+            losses=np.asarray(losses),
+            steps=int(steps),
+            episodes=EpisodeReport(
+                np.asarray(finished.returns)[mask], np.asarray(finished.lengths)[mask]
+            ),
+        )
+        return contribution, state
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,269 @@
+"""Workers whose environments Python steps: act for all copies at once, differentiate in one call.
+
+Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3. The environments themselves are not part of the
+worker's state: a worker that begins anew resets them with a new incarnation's seeds.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from poise.agent.acting import Acting, make_actor
+from poise.agent.agent import Agent
+from poise.agent.noise import draw_with_generator
+from poise.batches import blank
+from poise.errors import TrainingError
+from poise.learning.worker import CompileOptions, LossSettings, weigh
+from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
+from poise.world.hosted import Copies, HostedWorld
+from poise.world.seeding import Purpose, environment_seed, key_data, seed_sequence
+
+__all__ = ["HostedProgram", "HostedState", "HostedWorker"]
+
+
+class HostedState(NamedTuple):
+    """What a worker carries from one cycle to the next, beside its environments."""
+
+    cycle: int
+    """Rollouts done."""
+    observation: Any
+    """Pytree of ``[N, ...]``: the current observations."""
+    ended: np.ndarray
+    """``[N]`` bool: the next step only resets."""
+    first: np.ndarray
+    """``[N]`` bool: the current observation begins an episode."""
+    elapsed: np.ndarray
+    """``[N]`` int32: steps in the unfinished episode."""
+    episode_return: np.ndarray
+    """``[N]`` float64: sum of rewards of the unfinished episode."""
+    recurrent: Any
+    """Pytree of ``[N, ...]``: the network's recurrent state."""
+
+
+class HostedProgram:
+    """What all hosted workers of a run share: how to act and how to weigh a trajectory.
+
+    Args:
+        agent: what decides.
+        world: what happens.
+        loss: settings of the loss.
+        copies: environment copies N.
+        length: rollout length T.
+        acting: whether NumPy or XLA acts.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        world: HostedWorld,
+        loss: LossSettings,
+        copies: int,
+        length: int,
+        acting: Acting,
+    ) -> None:
+        self.agent = agent
+        self.world = world
+        self.copies = copies
+        self.length = length
+        self.acting = acting
+        self._loss = loss
+        self._weigh: Any = None
+        self.options: CompileOptions = {}
+
+    def compile(self, snapshot: Snapshot, options: CompileOptions) -> None:
+        """Compile the gradient for snapshots like this one."""
+        self.options = options
+
+        def run(snapshot: Snapshot, trajectory: Trajectory) -> Any:
+            return weigh(self.agent, snapshot, trajectory, self._loss)
+
+        lowered = jax.jit(run).lower(snapshot, self._blank_trajectory())
+        self._weigh = lowered.compile(compiler_options=dict[str, Any](options))
+
+    def weigh(self, snapshot: Snapshot, trajectory: Trajectory) -> Any:
+        """Run the compiled gradient."""
+        return self._weigh(snapshot, trajectory)
+
+    def _blank_trajectory(self) -> Trajectory:
+        length, copies = self.length, self.copies
+        noise = self.agent.head.noise(lambda kind, shape: np.zeros(shape, np.float32), (copies,))
+        state = self.agent.initial_state(copies)
+        observations = blank(self.agent.observation_space, copies)
+        network = self.agent.network(np.zeros(self.agent.layout.size, np.float32))
+        decision = jax.eval_shape(
+            jax.vmap(lambda *copy: self.agent.decide(network, (), *copy)),
+            observations,
+            state,
+            np.zeros(copies, np.bool_),
+            noise,
+        )
+
+        def rows(count: int) -> Any:
+            return lambda leaf: np.zeros((count, *leaf.shape), leaf.dtype)
+
+        flags = np.zeros((length, copies), np.bool_)
+        return Trajectory(
+            observations=jax.tree.map(rows(length + 1), observations),
+            actions=jax.tree.map(rows(length), decision.action),
+            rewards=np.zeros((length, copies), np.float32),
+            terminated=flags,
+            truncated=flags,
+            valid=flags,
+            first=np.zeros((length + 1, copies), np.bool_),
+            initial_state=state,
+            behaviour_log_probabilities=np.zeros((length, copies), np.float32),
+            version=np.int32(0),
+        )
+
+
+class HostedWorker:
+    """A worker that steps its environments from Python."""
+
+    def __init__(
+        self, program: HostedProgram, root_seed: int, index: int, incarnation: int = 0
+    ) -> None:
+        self._program = program
+        self.index = index
+        self.incarnation = incarnation
+        self._seeds = [
+            environment_seed(
+                seed_sequence(root_seed, Purpose.ENVIRONMENT, index, incarnation, copy)
+            )
+            for copy in range(program.copies)
+        ]
+        self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, incarnation))
+        self._act = make_actor(program.agent, program.acting, program.options)
+        self._copies: Copies | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of its first environment copy."""
+        return self._seeds[0]
+
+    def initial_state(self) -> HostedState:
+        """Make and reset the environments."""
+        program = self._program
+        self.close()
+        self._copies = program.world.copies(program.copies)
+        return HostedState(
+            cycle=0,
+            observation=self._copies.reset(self._seeds),
+            ended=np.zeros(program.copies, np.bool_),
+            first=np.ones(program.copies, np.bool_),
+            elapsed=np.zeros(program.copies, np.int32),
+            episode_return=np.zeros(program.copies, np.float64),
+            recurrent=program.agent.initial_state(program.copies),
+        )
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._copies is not None:
+            self._copies.close()
+            self._copies = None
+
+    def cycle(self, snapshot: Snapshot, state: HostedState) -> tuple[Contribution, HostedState]:
+        """Act for T steps, then differentiate."""
+        if self._copies is None:
+            raise TrainingError(f"worker {self.index} has no environments: it was closed")
+        parameters = np.asarray(snapshot.parameters)
+        noise = self._noise(state.cycle)
+        shaping = self._program.world.shaping
+        rows: list[tuple[Any, ...]] = []
+        returns, lengths = [], []
+        recurrent = state.recurrent
+        observation, ended, first = state.observation, state.ended, state.first
+        elapsed, total = state.elapsed, state.episode_return
+        for now in range(self._program.length):
+            draw = jax.tree.map(lambda leaf, now=now: leaf[now], noise)
+            decision = self._act(
+                parameters, snapshot.statistics, observation, recurrent, first, draw
+            )
+            following, rewards, terminated, truncated = self._copies.step(
+                decision.environment_action
+            )
+            valid = ~ended
+            terminated = np.asarray(terminated, np.bool_) & valid
+            truncated = np.asarray(truncated, np.bool_) & valid
+            rewards = np.where(valid, rewards, 0.0)
+            total = np.where(first, 0.0, total) + rewards
+            elapsed = np.where(ended, 0, elapsed + 1).astype(np.int32)
+            shaped = np.asarray(shaping(rewards.astype(np.float32), terminated), np.float32)
+            rows.append(
+                (
+                    observation,
+                    decision.action,
+                    shaped,
+                    terminated,
+                    truncated,
+                    valid,
+                    first,
+                    decision.log_probability,
+                )
+            )
+            finished = terminated | truncated
+            if finished.any():
+                returns.append(total[finished])
+                lengths.append(elapsed[finished])
+            observation, recurrent = following, decision.state
+            first, ended = ended, finished
+        trajectory = self._trajectory(snapshot, state, rows, observation, first)
+        gradient, losses, steps, statistics = self._program.weigh(snapshot, trajectory)
+        contribution = Contribution(
+            version=int(snapshot.version),
+            gradient=gradient,
+            trajectory=None,
+            statistics=jax.tree.map(np.asarray, statistics),
+            losses=np.asarray(losses),
+            steps=int(steps),
+            episodes=EpisodeReport(
+                np.concatenate(returns, dtype=np.float32) if returns else np.zeros(0, np.float32),
+                np.concatenate(lengths) if lengths else np.zeros(0, np.int32),
+            ),
+        )
+        after = HostedState(
+            cycle=state.cycle + 1,
+            observation=observation,
+            ended=ended,
+            first=first,
+            elapsed=elapsed,
+            episode_return=total,
+            recurrent=recurrent,
+        )
+        return contribution, after
+
+    def _noise(self, cycle: int) -> Any:
+        """All acting noise of one rollout, as a function of the worker's seed and the cycle."""
+        seed = np.random.SeedSequence(self._key.tolist(), spawn_key=(cycle,))
+        draw = draw_with_generator(np.random.Generator(np.random.PCG64(seed)))
+        return self._program.agent.head.noise(draw, (self._program.length, self._program.copies))
+
+    @staticmethod
+    def _trajectory(
+        snapshot: Snapshot,
+        state: HostedState,
+        rows: list[tuple[Any, ...]],
+        last: Any,
+        first: np.ndarray,
+    ) -> Trajectory:
+        columns = [
+            jax.tree.map(lambda *steps: np.stack(steps), *column)
+            for column in zip(*rows, strict=True)
+        ]
+        observations, actions, rewards, terminated, truncated, valid, firsts, scores = columns
+        return Trajectory(
+            observations=jax.tree.map(_append, observations, last),
+            actions=actions,
+            rewards=rewards,
+            terminated=terminated,
+            truncated=truncated,
+            valid=valid,
+            first=_append(firsts, first),
+            initial_state=state.recurrent,
+            behaviour_log_probabilities=scores.astype(np.float32),
+            version=np.int32(snapshot.version),
+        )
+
+
+def _append(rows: np.ndarray, last: np.ndarray) -> np.ndarray:
+    return np.concatenate([rows, np.asarray(last)[None]])

@@ -1,0 +1,238 @@
+"""Where environments come from: a Gymnasium id, an import path, or a callable from Python.
+
+Every score is measured on what `EnvironmentSource.make` returns: the environment itself, with its
+time limit and the user's wrappers.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+
+from poise.config import EnvironmentChoice
+from poise.errors import ConfigError, EnvironmentNotFoundError, MissingExtraError
+
+__all__ = ["EnvironmentSource", "find_source", "import_path", "without_deprecations"]
+
+SUGGESTIONS = 3
+ATARI_PREFIX = "ALE/"
+
+_EXTRAS = {
+    "ale_py": "atari",
+    "mujoco": "mujoco",
+    "Box2D": "box2d",
+    "box2d": "box2d",
+    "pygame": "render",
+    "cv2": "atari",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvironmentSource:
+    """How to make copies of one environment.
+
+    Attributes:
+        name: as the user wrote it.
+        factory: makes the environment, if it is not registered with Gymnasium.
+        keyword_arguments: for the environment's constructor, or the factory.
+        wrappers: applied in turn to every copy.
+        sticky_actions: Atari only: probability that an action is repeated.
+    """
+
+    name: str
+    factory: Callable[..., gymnasium.Env[Any, Any]] | None = None
+    keyword_arguments: tuple[tuple[str, Any], ...] = ()
+    wrappers: tuple[Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]], ...] = ()
+    sticky_actions: float = 0.0
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """Gymnasium's registration, None for a factory."""
+        return None if self.factory is not None else gymnasium.spec(self.name)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a registered environment, with default arguments and no wrappers."""
+        return self.factory is None and not self.keyword_arguments and not self.wrappers
+
+    @property
+    def is_atari(self) -> bool:
+        """Whether it is one of ale-py's games."""
+        return self.factory is None and self.name.startswith(ATARI_PREFIX)
+
+    @property
+    def reward_threshold(self) -> float | None:
+        """The mean return at which Gymnasium calls the environment solved."""
+        spec = self.spec
+        return None if spec is None else spec.reward_threshold
+
+    def make(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+        """Make one copy.
+
+        Raises:
+            EnvironmentNotFoundError: it cannot be made.
+            MissingExtraError: it needs a package that is not installed.
+        """
+        arguments = dict(self.keyword_arguments)
+        if render_mode is not None:
+            arguments["render_mode"] = render_mode
+        try:
+            environment = self._make(arguments)
+            for wrapper in self.wrappers:
+                environment = wrapper(environment)
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise _missing(self.name, error) from error
+        except ImportError as error:
+            raise _missing(self.name, error) from error
+        except gymnasium.error.Error as error:
+            raise EnvironmentNotFoundError(
+                f"the environment {self.name} cannot be made: {error}"
+            ) from error
+        except Exception as error:
+            raise EnvironmentNotFoundError(
+                f"the environment {self.name} cannot be made: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(environment, gymnasium.Env):
+            raise EnvironmentNotFoundError(
+                f"{self.name} made {type(environment).__name__}, which is no gymnasium.Env"
+            )
+        return environment
+
+    def _make(self, arguments: dict[str, Any]) -> Any:
+        if self.factory is not None:
+            return self.factory(**arguments)
+        if self.is_atari:
+            from poise.world.atari import make_atari  # noqa: PLC0415 - the layer below needs none
+
+            return make_atari(self.name, self.sticky_actions, arguments)
+        with without_deprecations():
+            return gymnasium.make(self.name, disable_env_checker=True, **arguments)
+
+
+@contextmanager
+def without_deprecations() -> Iterator[None]:
+    """Silence Gymnasium's advice to use a newer version: the user has chosen this one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*is out of date.*")
+        yield
+
+
+def find_source(
+    choice: EnvironmentChoice,
+    factory: Callable[..., gymnasium.Env[Any, Any]] | None = None,
+) -> EnvironmentSource:
+    """Find an environment.
+
+    Args:
+        choice: its name, arguments and wrappers.
+        factory: makes it, where it is not to be found by its name.
+
+    Raises:
+        EnvironmentNotFoundError: with the nearest names.
+        MissingExtraError: the environment's package is not installed.
+    """
+    loaded = tuple(_import(path, "wrapper") for path in choice.wrappers)
+    arguments = _parse_keyword_arguments(choice.env_kwargs)
+    if choice.name.startswith(ATARI_PREFIX):
+        _register_atari(choice.name)
+    if factory is None and choice.name not in gymnasium.registry:
+        factory = _find_elsewhere(choice.name)
+    return EnvironmentSource(choice.name, factory, arguments, loaded, choice.sticky_actions)
+
+
+def _parse_keyword_arguments(texts: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+    """Read ``key=value`` texts; a value is a Python literal, or else text.
+
+    Raises:
+        ConfigError: a text is not of that form.
+    """
+    pairs = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"--env-kwargs takes key=value, but got {text!r}")
+        try:
+            pairs.append((key, ast.literal_eval(value)))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            pairs.append((key, value))
+    return tuple(pairs)
+
+
+def import_path(factory: Callable[..., Any]) -> str:
+    """The import path ``module:attribute`` of a class or function."""
+    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+    return f"{getattr(factory, '__module__', '__main__')}:{name}"
+
+
+def _find_elsewhere(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
+    """A factory for ``module:attribute``; None where the module has registered the id."""
+    module, colon, rest = name.partition(":")
+    if not colon:
+        raise _unknown(name)
+    _import_module(module, name)
+    if rest in gymnasium.registry:
+        return None
+    factory: Callable[..., gymnasium.Env[Any, Any]] = _import(name, "environment")
+    return factory
+
+
+def _import(path: str, kind: str) -> Any:
+    module, colon, attribute = path.partition(":")
+    if not colon:
+        raise EnvironmentNotFoundError(f"the {kind} {path!r} is no import path module:attribute")
+    found: Any = _import_module(module, path)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise EnvironmentNotFoundError(f"the {kind} {path!r}: {module} has no {attribute}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise EnvironmentNotFoundError(f"the {kind} {path!r} cannot be called")
+    return found
+
+
+def _import_module(module: str, path: str) -> Any:
+    # A command does not have the current folder on its path, where a user's module lies.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise EnvironmentNotFoundError(f"{path!r} cannot be imported: {error}") from error
+
+
+def _register_atari(name: str) -> None:
+    try:
+        import ale_py  # an extra, and slow  # noqa: PLC0415
+    except ImportError as error:
+        raise _missing(name, error) from error
+    if name not in gymnasium.registry:
+        gymnasium.register_envs(ale_py)
+    if name not in gymnasium.registry:
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> EnvironmentNotFoundError:
+    lowered = {one.lower(): one for one in sorted(gymnasium.registry)}
+    near = difflib.get_close_matches(name.lower(), lowered, n=SUGGESTIONS, cutoff=0.5)
+    hint = f"; the nearest names are {', '.join(lowered[one] for one in near)}" if near else ""
+    return EnvironmentNotFoundError(f"there is no environment {name!r} in Gymnasium{hint}")
+
+
+def _missing(name: str, error: Exception) -> MissingExtraError:
+    text = f"{error} {getattr(error, 'name', '')} {error.__cause__}"
+    for package, extra in _EXTRAS.items():
+        if package in text:
+            return MissingExtraError(
+                f"the environment {name} needs {package}: pip install 'poise[{extra}]'"
+            )
+    return MissingExtraError(f"the environment {name} needs something not installed: {error}")

@@ -1,0 +1,108 @@
+"""Spaces of every supported kind, spaces of none, and a network with memory."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Array, Float
+
+from poise.agent.actions import CategoricalHead
+from poise.agent.agent import Agent, NetworkSpec
+from poise.agent.parameters import ParameterLayout
+
+INFINITY = np.inf
+
+
+def box(low: list[float], high: list[float]) -> spaces.Box:
+    return spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
+
+
+DISCRETE: dict[str, spaces.Space[Any]] = {
+    "discrete": spaces.Discrete(3),
+    "discrete with a start": spaces.Discrete(4, start=-2),
+    "multi-discrete": spaces.MultiDiscrete([3, 2, 4]),
+    "multi-discrete with starts": spaces.MultiDiscrete([[3, 2], [2, 5]], start=[[1, -1], [0, 7]]),
+    "multi-binary": spaces.MultiBinary(5),
+    "multi-binary matrix": spaces.MultiBinary((2, 3)),
+}
+BOXES: dict[str, spaces.Space[Any]] = {
+    "bounded": box([-2.0, 0.0, 10.0], [2.0, 1.0, 11.0]),
+    "half-bounded": box([-INFINITY, 0.5], [-0.5, INFINITY]),
+    "matrix": spaces.Box(-1.0, 1.0, (2, 3)),
+    "unbounded": spaces.Box(-INFINITY, INFINITY, (2,)),
+    "in part bounded": box([-INFINITY, -1.0, -INFINITY], [INFINITY, 1.0, 3.0]),
+    "scalar": spaces.Box(-1.0, 1.0, ()),
+    "float16": spaces.Box(np.float16(-0.1), np.float16(0.3), (2,), np.float16),
+    "float64": spaces.Box(0.1, 0.3, (2,), np.float64),
+}
+NESTED: dict[str, spaces.Space[Any]] = {
+    "tuple": spaces.Tuple([spaces.Discrete(3, start=1), box([0.0, -1.0], [4.0, 1.0])]),
+    "dict": spaces.Dict(
+        {
+            "steer": box([-1.0], [1.0]),
+            "gear": spaces.Discrete(5),
+            "lights": spaces.MultiBinary(2),
+        }
+    ),
+    "nested": spaces.Dict(
+        {
+            "arms": spaces.Tuple(
+                [
+                    spaces.Dict({"grip": spaces.Discrete(2), "reach": spaces.Box(-1, 1, (2,))}),
+                    spaces.MultiDiscrete([2, 3], dtype=np.int32),
+                ]
+            ),
+            "legs": spaces.Box(-0.5, 0.5, (2, 2)),
+        }
+    ),
+}
+ACTION_SPACES = DISCRETE | BOXES | NESTED
+
+OBSERVATION_SPACES = ACTION_SPACES | {
+    "integers": spaces.Box(-7, 9, (3,), np.int32),
+    "large integers": spaces.Box(-(2**62), 2**62, (2,), np.int64),
+    "booleans": spaces.Box(0, 1, (2,), np.bool_),
+}
+BYTES = spaces.Box(0, 255, (4, 5, 3), np.uint8)
+
+UNSUPPORTED: dict[str, spaces.Space[Any]] = {
+    "text": spaces.Text(5),
+    "sequence": spaces.Sequence(spaces.Discrete(2)),
+    "graph": spaces.Graph(spaces.Discrete(2), None),
+    "one of": spaces.OneOf([spaces.Discrete(2), spaces.Discrete(3)]),
+    "text in a dict": spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Text(5)}),
+    "text in a tuple": spaces.Tuple([spaces.Tuple([spaces.Text(5)])]),
+}
+
+
+class Recurrent(eqx.Module):
+    """A leaky sum of the observations, forgotten where an episode begins."""
+
+    weight: Float[Array | np.ndarray, "inputs memory"]
+    policy: Float[Array | np.ndarray, "memory outputs"]
+    value: Float[Array | np.ndarray, "memory"]
+    memory: int = eqx.field(static=True)
+
+    def __call__(self, observation: Any, state: Any, first: Any) -> tuple[Any, Any, Any]:
+        kept = jnp.where(first[..., None], jnp.float32(0), state)
+        state = jnp.tanh(jnp.float32(0.5) * kept + observation @ self.weight)
+        return state @ self.policy, state @ self.value, state
+
+    def initial_state(self) -> np.ndarray:
+        return np.zeros(self.memory, np.float32)
+
+
+def recurrent_agent(inputs: int = 2, memory: int = 3, actions: int = 4) -> tuple[Agent, np.ndarray]:
+    """An agent that remembers, and its parameters."""
+    generator = np.random.default_rng(11)
+    shapes = (inputs, memory), (memory, actions), (memory,)
+    arrays = [generator.normal(size=shape).astype(np.float32) for shape in shapes]
+    network = Recurrent(*arrays, memory=memory)
+    layout = ParameterLayout.of(network)
+    observation_space = spaces.Box(-1.0, 1.0, (inputs,))
+    action_space = spaces.Discrete(actions)
+    head = CategoricalHead(actions, 0)
+    agent = Agent(observation_space, action_space, NetworkSpec(()), layout, head)
+    return agent, layout.flatten(network)

@@ -1,0 +1,249 @@
+"""Action heads: what they sample is in the space, and their figures are those of the parts."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from gymnasium import spaces
+
+from poise.agent.actions import ActionHead, action_head
+from poise.agent.noise import draw_with_generator
+from poise.batches import unbatch
+from poise.errors import UnsupportedSpaceError
+
+from .examples import ACTION_SPACES, BOXES, DISCRETE, NESTED, UNSUPPORTED
+
+COPIES = 40
+
+ON_NUMPY = {
+    "unbounded": "inf - inf in the middle of the bounds warns",
+    "in part bounded": "inf - inf in the middle of the bounds warns",
+    "scalar": "unbatch returns a NumPy scalar, which Box refuses",
+    "float64": "the bounds are rounded to float32 and lie outside",
+}
+ON_JAX = {
+    "unbounded": ON_NUMPY["unbounded"],
+    "in part bounded": ON_NUMPY["in part bounded"],
+    "multi-discrete": "astype(int64) warns on JAX",
+    "multi-discrete with starts": "astype(int64) warns on JAX",
+    "float64": "astype(float64) warns on JAX",
+    "scalar": ON_NUMPY["scalar"],
+}
+
+
+def action_spaces(broken: dict[str, str]) -> Any:
+    """Every action space; those that are known to be broken must fail."""
+    marks = {name: pytest.mark.xfail(strict=True, reason=why) for name, why in broken.items()}
+    rows = [
+        pytest.param(space, id=name, marks=marks.get(name, ()))
+        for name, space in ACTION_SPACES.items()
+    ]
+    return pytest.mark.parametrize("space", rows)
+
+
+def noise(head: ActionHead, seed: int, copies: int = COPIES) -> Any:
+    generator = np.random.default_rng(seed)
+    return head.noise(draw_with_generator(generator), (copies,))
+
+
+def head_parameters(head: ActionHead, seed: int = 0, size: float = 1.0) -> np.ndarray:
+    shape = (COPIES, head.outputs + head.free)
+    return np.random.default_rng(seed).normal(0, size, shape).astype(np.float32)
+
+
+def contained(space: spaces.Space[Any], actions: Any) -> None:
+    for copy in range(COPIES):
+        action = unbatch(actions, space, copy)
+        assert space.contains(action), (action, type(action))
+
+
+@action_spaces(broken=ON_NUMPY)
+@pytest.mark.parametrize("size", [1.0, 5.0])
+def test_actions_are_in_the_space_on_numpy(space: spaces.Space[Any], size: float) -> None:
+    head = action_head(space)
+    parameters = head_parameters(head, size=size)
+    for draw in (noise(head, 1), None):
+        contained(space, head.to_environment(head.sample(parameters, draw)))
+
+
+@action_spaces(broken=ON_JAX)
+def test_actions_are_in_the_space_on_jax(space: spaces.Space[Any]) -> None:
+    head = action_head(space)
+
+    def act(parameters: Any, draw: Any) -> Any:
+        return head.to_environment(head.sample(parameters, draw))
+
+    parameters = jnp.asarray(head_parameters(head, size=5.0))
+    actions = jax.jit(jax.vmap(act))(parameters, noise(head, 1))
+    # float64 and int64 become their short relations inside XLA; Gymnasium's casts are the world's.
+    contained(space, jax.tree.map(np.asarray, actions))
+
+
+@action_spaces(broken={})
+def test_jax_agrees_with_numpy(space: spaces.Space[Any]) -> None:
+    head = action_head(space)
+    parameters = head_parameters(head)
+
+    def decide(parameters: Any, draw: Any) -> Any:
+        action = head.sample(parameters, draw)
+        return action, head.log_probability(parameters, action), head.entropy(parameters)
+
+    on_numpy = decide(parameters, noise(head, 1))
+    on_jax = jax.jit(jax.vmap(decide))(jnp.asarray(parameters), noise(head, 1))
+    for one, other in zip(jax.tree.leaves(on_numpy), jax.tree.leaves(on_jax), strict=True):
+        assert isinstance(one, np.ndarray)
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@action_spaces(broken={})
+def test_no_noise_is_the_most_probable_action(space: spaces.Space[Any]) -> None:
+    head = action_head(space)
+    parameters = head_parameters(head)
+    greedy = head.sample(parameters, None)
+    silent = jax.tree.map(np.zeros_like, noise(head, 1))
+    same = head.sample(parameters, silent)
+    jax.tree.map(np.testing.assert_array_equal, greedy, same)
+    best = head.log_probability(parameters, greedy)
+    for seed in range(5):
+        other = head.sample(parameters, noise(head, seed))
+        assert np.all(head.log_probability(parameters, other) <= best)
+
+
+# --- Figures of one part --------------------------------------------------------------------------
+
+
+def test_discrete_actions_are_numbered_from_their_start() -> None:
+    head = action_head(spaces.Discrete(4, start=-2))
+    actions = head.sample(np.float32([[0, 9, 0, 0], [0, 0, 0, 9]]), None)
+    np.testing.assert_array_equal(actions, [1, 3])
+    np.testing.assert_array_equal(head.to_environment(actions), [-1, 1])
+
+
+def test_bounded_boxes_are_scaled_and_clipped() -> None:
+    head = action_head(BOXES["bounded"])
+    corners = [[-1, -1, -1], [0, 0, 0], [1, 1, 1], [-9, 9, -9], [0.5, -0.5, 0.5]]
+    expected = [[-2, 0, 10], [0, 0.5, 10.5], [2, 1, 11], [-2, 1, 10], [1, 0.25, 10.75]]
+    actions = np.array(corners, np.float32)
+    np.testing.assert_allclose(head.to_environment(actions), expected)
+    on_jax = jax.vmap(head.to_environment)(jnp.asarray(actions))
+    np.testing.assert_allclose(on_jax, expected)
+
+
+def test_half_bounded_boxes_are_clipped_alone() -> None:
+    head = action_head(BOXES["half-bounded"])
+    actions = np.array([[-3.0, 3.0], [3.0, -3.0]], np.float32)
+    np.testing.assert_allclose(head.to_environment(actions), [[-3.0, 3.0], [-0.5, 0.5]])
+
+
+def test_matrices_have_their_shape_and_dtype() -> None:
+    for name in ("matrix", "float16", "multi-binary matrix"):
+        space = ACTION_SPACES[name]
+        head = action_head(space)
+        action = head.to_environment(head.sample(head_parameters(head), None))
+        assert action.shape == (COPIES, *space.shape)
+        assert action.dtype == space.dtype
+
+
+@pytest.mark.parametrize("scale", ["free", "network"])
+def test_gaussian_parameters_are_means_then_log_scales(scale: Any) -> None:
+    head = action_head(BOXES["bounded"], scale)
+    assert (head.outputs, head.free) == ((3, 3) if scale == "free" else (6, 0))
+    parameters, action = head_parameters(head), np.ones((COPIES, 3), np.float32)
+    normal = scipy.stats.norm(parameters[:, :3], np.exp(parameters[:, 3:].astype(np.float64)))
+    expected = normal.logpdf(1.0).sum(-1)
+    np.testing.assert_allclose(head.log_probability(parameters, action), expected, rtol=1e-5)
+    np.testing.assert_allclose(head.entropy(parameters), normal.entropy().sum(-1), rtol=1e-5)
+
+
+def test_bernoulli_figures() -> None:
+    head = action_head(DISCRETE["multi-binary"])
+    parameters = head_parameters(head)
+    bits = head.sample(parameters, noise(head, 2))
+    chances = scipy.stats.bernoulli(scipy.special.expit(parameters.astype(np.float64)))
+    found = head.log_probability(parameters, bits)
+    np.testing.assert_allclose(found, chances.logpmf(bits).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(head.entropy(parameters), chances.entropy().sum(-1), rtol=1e-5)
+
+
+# --- Figures of several parts ---------------------------------------------------------------------
+
+Part = tuple[ActionHead, np.ndarray, Any]
+
+
+def parts_of(space: spaces.Space[Any], outputs: np.ndarray, free: np.ndarray, action: Any) -> Any:
+    """The simple heads of a space, left to right, with their parameters and their action."""
+    match space:
+        case spaces.Tuple():
+            children = list(space)
+        case spaces.Dict():
+            children = list(space.spaces.values())
+        case spaces.MultiDiscrete():
+            sizes, starts = space.nvec.reshape(-1), space.start.reshape(-1)
+            children = [spaces.Discrete(n, start=s) for n, s in zip(sizes, starts, strict=True)]
+        case _:
+            parameters = np.concatenate([outputs, free], axis=-1)
+            yield action_head(space), parameters, action
+            return
+    assert len(children) == len(action)
+    for child, one in zip(children, action, strict=True):
+        head = action_head(child)
+        yield from parts_of(child, outputs[:, : head.outputs], free[:, : head.free], one)
+        outputs, free = outputs[:, head.outputs :], free[:, head.free :]
+    assert outputs.shape[1] == free.shape[1] == 0
+
+
+@action_spaces(broken={})
+def test_figures_are_the_sums_of_the_parts(space: spaces.Space[Any]) -> None:
+    head = action_head(space)
+    parameters = head_parameters(head)
+    action = head.sample(parameters, noise(head, 3))
+    outputs, free = parameters[:, : head.outputs], parameters[:, head.outputs :]
+    parts = list(parts_of(space, outputs, free, action))
+    log_probability = sum(part.log_probability(own, one) for part, own, one in parts)
+    entropy = sum(part.entropy(own) for part, own, _ in parts)
+    np.testing.assert_allclose(head.log_probability(parameters, action), log_probability, rtol=1e-5)
+    np.testing.assert_allclose(head.entropy(parameters), entropy, rtol=1e-5)
+
+
+@pytest.mark.parametrize("space", NESTED.values(), ids=NESTED.keys())
+def test_parts_are_independent(space: spaces.Space[Any]) -> None:
+    """Frequencies of the first discrete part are its own, whatever the others do."""
+    head = action_head(space)
+    row = np.random.default_rng(8).normal(size=(1, head.outputs + head.free)).astype(np.float32)
+    copies = 4_000
+    parameters = np.repeat(row, copies, axis=0)
+    action = head.sample(parameters, noise(head, 4, copies))
+    outputs, free = parameters[:, : head.outputs], parameters[:, head.outputs :]
+    discrete = [
+        (own, one)
+        for part, own, one in parts_of(space, outputs, free, action)
+        if type(part).__name__ == "CategoricalHead"
+    ]
+    assert discrete
+    for own, one in discrete:
+        expected = scipy.special.softmax(own[0].astype(np.float64))
+        found = np.bincount(one, minlength=len(expected)) / copies
+        assert np.all(np.abs(found - expected) < 4 * np.sqrt(0.25 / copies))
+
+
+@pytest.mark.parametrize("space", UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
+def test_other_spaces_are_refused(space: spaces.Space[Any]) -> None:
+    with pytest.raises(UnsupportedSpaceError, match="not supported"):
+        action_head(space)
+
+
+def test_boxes_of_integers_are_refused() -> None:
+    with pytest.raises(UnsupportedSpaceError, match="Box of floats"):
+        action_head(spaces.Box(0, 5, (2,), np.int32))
+
+
+def test_distant_bounds_do_not_overflow() -> None:
+    largest = np.finfo(np.float32).max
+    head = action_head(spaces.Box(-largest, largest, (2,)))
+    found = head.to_environment(np.array([[0.0, -1.0]], np.float32))
+    np.testing.assert_array_equal(found, [[0.0, -largest]])

@@ -1,0 +1,82 @@
+"""Encoders agree with Gymnasium's ``flatten``."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
+
+from poise.agent.encoders import encode, feature_count
+from poise.errors import UnsupportedSpaceError
+
+from .examples import BYTES, OBSERVATION_SPACES, UNSUPPORTED
+
+COPIES = 6
+
+every_space = pytest.mark.parametrize(
+    "space", OBSERVATION_SPACES.values(), ids=OBSERVATION_SPACES.keys()
+)
+
+
+def samples(space: spaces.Space[Any], count: int = COPIES) -> list[Any]:
+    space.seed(5)
+    return [space.sample() for _ in range(count)]
+
+
+def batch(space: spaces.Space[Any], observations: list[Any]) -> Any:
+    return concatenate(space, observations, create_empty_array(space, len(observations)))
+
+
+@every_space
+def test_encoding_is_gymnasiums_flattening(space: spaces.Space[Any]) -> None:
+    observations = samples(space)
+    encoded = encode(space, batch(space, observations))
+    assert encoded.shape == (COPIES, feature_count(space))
+    assert encoded.dtype == np.float32
+    for row, observation in zip(encoded, observations, strict=True):
+        expected = spaces.flatten(space, observation).astype(np.float32)
+        np.testing.assert_array_equal(row, expected)
+
+
+# Without "large integers": JAX has none of 64 bits unless asked.
+@pytest.mark.parametrize("name", sorted(OBSERVATION_SPACES.keys() - {"large integers"}))
+def test_jax_agrees_with_numpy(name: str) -> None:
+    space = OBSERVATION_SPACES[name]
+    observations = batch(space, samples(space))
+    narrow = jax.tree.map(_as_jax_has_it, observations)
+    encoded = jax.jit(jax.vmap(lambda one: encode(space, one)))(narrow)
+    assert encoded.dtype == np.float32
+    np.testing.assert_allclose(encoded, encode(space, observations), rtol=1e-6)
+
+
+def _as_jax_has_it(leaf: np.ndarray) -> np.ndarray:
+    narrow = {"int64": np.int32, "float64": np.float32}.get(leaf.dtype.name, leaf.dtype)
+    return leaf.astype(narrow)
+
+
+@every_space
+def test_leading_axes_are_kept(space: spaces.Space[Any]) -> None:
+    flat = batch(space, samples(space))
+    folded = jax.tree.map(lambda leaf: leaf.reshape((2, 3, *leaf.shape[1:])), flat)
+    expected = encode(space, flat).reshape((2, 3, feature_count(space)))
+    np.testing.assert_array_equal(encode(space, folded), expected)
+
+
+def test_bytes_become_numbers_from_0_to_1() -> None:
+    observation = samples(BYTES, 1)[0]
+    encoded = encode(BYTES, observation)
+    np.testing.assert_allclose(encoded, observation.reshape(-1) / 255, rtol=1e-6)
+    assert feature_count(BYTES) == 60
+
+
+@pytest.mark.parametrize("space", UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
+def test_other_spaces_are_refused(space: spaces.Space[Any]) -> None:
+    with pytest.raises(UnsupportedSpaceError, match="not supported"):
+        feature_count(space)
+
+
+def test_encoding_other_spaces_is_refused() -> None:
+    with pytest.raises(UnsupportedSpaceError, match="not supported"):
+        encode(spaces.Text(5), np.zeros(3))

@@ -1,0 +1,323 @@
+"""The gradient is held against Algorithm S3 by hand, and against finite differences."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from poise.agent.agent import Agent, NetworkSpec, build_agent
+from poise.agent.gradient import actor_critic_gradient, unroll
+from poise.trajectory import Trajectory
+
+from ..maths.literal import generalised_advantages, segments
+from .examples import recurrent_agent
+
+LENGTH, COPIES, INPUTS = 7, 2, 3
+OBSERVATIONS = spaces.Box(-1.0, 1.0, (INPUTS,))
+DISCRETE, CONTINUOUS = spaces.Discrete(3), spaces.Box(-1.0, 1.0, (2,))
+SETTINGS: dict[str, Any] = {
+    "discount": 0.9,
+    "gae_lambda": 1.0,
+    "normalize_advantages": False,
+    "value_coefficient": 0.5,
+    "entropy_coefficient": 0.01,
+}
+
+# Copy 0 falls at step 2 and begins anew; copy 1 is cut at step 3, and is both at step 6.
+TERMINATED, TRUNCATED, VALID = np.zeros((3, LENGTH, COPIES), np.bool_)
+TERMINATED[2, 0] = TERMINATED[6, 1] = TRUNCATED[3, 1] = TRUNCATED[6, 1] = True
+VALID[:] = True
+VALID[3, 0] = VALID[4, 1] = False
+
+
+def trajectory(agent: Agent, seed: int = 0) -> Trajectory:
+    generator = np.random.default_rng(seed)
+    steps = (LENGTH, COPIES)
+    if isinstance(agent.action_space, spaces.Discrete):
+        actions: np.ndarray = generator.integers(0, 3, steps).astype(np.int32)
+    else:
+        actions = generator.normal(size=(*steps, 2)).astype(np.float32)
+    first = np.zeros((LENGTH + 1, COPIES), np.bool_)
+    first[0, 0] = True
+    first[1:] = ~VALID
+    inputs = agent.observation_space.shape or ()
+    return Trajectory(
+        observations=generator.normal(size=(LENGTH + 1, COPIES, *inputs)).astype(np.float32),
+        actions=actions,
+        rewards=np.where(VALID, generator.normal(size=steps), 0.0).astype(np.float32),
+        terminated=TERMINATED,
+        truncated=TRUNCATED,
+        valid=VALID,
+        first=first,
+        initial_state=agent.initial_state(COPIES),
+        behaviour_log_probabilities=np.zeros(steps, np.float32),
+        version=np.int32(0),
+    )
+
+
+def make(actions: spaces.Space[Any], hidden: tuple[int, ...]) -> tuple[Agent, np.ndarray]:
+    agent, parameters = build_agent(OBSERVATIONS, actions, NetworkSpec(hidden), None)
+    drawn = np.random.default_rng(9).normal(0, 0.5, parameters.shape)
+    return agent, drawn.astype(np.float32)
+
+
+def differentiate(
+    agent: Agent, parameters: np.ndarray, path: Trajectory, statistics: Any = (), **settings: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    def run(parameters: Any, path: Trajectory) -> Any:
+        chosen = SETTINGS | settings
+        return actor_critic_gradient(agent, parameters, statistics, path, **chosen)
+
+    gradient, losses = jax.jit(run)(parameters, path)
+    return np.asarray(gradient), np.asarray(losses)
+
+
+def normalized(advantages: np.ndarray) -> np.ndarray:
+    chosen = advantages[VALID]
+    return np.where(VALID, (advantages - chosen.mean()) / chosen.std(), 0.0)
+
+
+def literal_advantages(values: np.ndarray, path: Trajectory, gae_lambda: float) -> np.ndarray:
+    columns = [
+        generalised_advantages(
+            values[:, copy],
+            path.rewards[:, copy],
+            segments(TERMINATED[:, copy], TRUNCATED[:, copy], VALID[:, copy]),
+            SETTINGS["discount"],
+            gae_lambda,
+        )
+        for copy in range(COPIES)
+    ]
+    return np.stack(columns, axis=1)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_algorithm_s3_by_hand(normalize: bool) -> None:
+    """A linear network: log-probabilities and values differentiated with pen and paper.
+
+    ``dtheta <- dtheta + grad log pi(a_i|s_i) (R - V(s_i)) + beta grad H`` and
+    ``dtheta_v <- dtheta_v + d (R - V(s_i))^2 / d theta_v``, from each segment's end backwards.
+    """
+    agent, parameters = make(DISCRETE, ())
+    path = trajectory(agent)
+    network = agent.network(parameters.astype(np.float64))
+    weights, bias = (
+        np.asarray(one, np.float64) for one in (network.policy[0].weight, network.policy[0].bias)
+    )
+    values_of = np.asarray(network.value[0].weight, np.float64)[:, 0]
+    values = path.observations.astype(np.float64) @ values_of + float(network.value[0].bias[0])
+
+    returns = np.array(values[:-1])
+    for copy in range(COPIES):
+        total = values[LENGTH, copy]
+        for i in reversed(range(LENGTH)):
+            if not VALID[i, copy]:
+                continue
+            if TERMINATED[i, copy]:
+                total = 0.0
+            elif TRUNCATED[i, copy]:
+                total = values[i + 1, copy]
+            total = path.rewards[i, copy] + 0.9 * total
+            returns[i, copy] = total
+    advantages = returns - values[:-1]
+    weighed = normalized(advantages) if normalize else advantages
+
+    d_weights, d_bias = np.zeros_like(weights), np.zeros_like(bias)
+    d_values, d_value_bias = np.zeros_like(values_of), 0.0
+    for i in range(LENGTH):
+        for copy in range(COPIES):
+            if not VALID[i, copy]:
+                continue
+            x = path.observations[i, copy].astype(np.float64)
+            logits = x @ weights + bias
+            chances = np.exp(logits) / np.sum(np.exp(logits))
+            entropy = -np.sum(chances * np.log(chances))
+            taken = np.eye(3)[path.actions[i, copy]]
+            ascent = (taken - chances) * weighed[i, copy]
+            ascent += 0.01 * -chances * (np.log(chances) + entropy)
+            d_weights -= np.outer(x, ascent)
+            d_bias -= ascent
+            d_values -= 0.5 * advantages[i, copy] * x
+            d_value_bias -= 0.5 * advantages[i, copy]
+    count = VALID.sum()
+
+    gradient, losses = differentiate(agent, parameters, path, normalize_advantages=normalize)
+    found = agent.layout.unflatten(gradient)
+    for one, expected in (
+        (found.policy[0].weight, d_weights),
+        (found.policy[0].bias, d_bias),
+        (found.value[0].weight[:, 0], d_values),
+        (found.value[0].bias[0], d_value_bias),
+    ):
+        np.testing.assert_allclose(one, expected / count, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(losses[4], np.linalg.norm(gradient), rtol=1e-5)
+
+
+def in_float64(agent: Agent) -> Agent:
+    """The same agent, computing in float64 on NumPy."""
+    wide = tuple(np.dtype(np.float64) for _ in agent.layout.dtypes)
+    return dataclasses.replace(agent, layout=dataclasses.replace(agent.layout, dtypes=wide))
+
+
+def surrogate(agent: Agent, path: Trajectory, **settings: Any) -> Callable[..., np.ndarray]:
+    """(parameters, advantages and targets as constants) -> the loss's four terms, in float64."""
+    chosen = SETTINGS | settings
+    wide = in_float64(agent)
+
+    def values(parameters: np.ndarray) -> np.ndarray:
+        return wide.network(parameters)(path.observations, (), path.first)[1]
+
+    def terms(parameters: np.ndarray, at: np.ndarray) -> np.ndarray:
+        constants = values(at)
+        advantages = literal_advantages(constants, path, chosen["gae_lambda"])
+        targets = constants[:-1] + advantages
+        if chosen["normalize_advantages"]:
+            advantages = normalized(advantages)
+        outputs, now, _ = wide.network(parameters)(path.observations, (), path.first)
+        scores = wide.head.log_probability(outputs[:-1], path.actions)
+        entropy = wide.head.entropy(outputs[:-1])[VALID].mean()
+        policy = -(scores * advantages)[VALID].mean()
+        value = 0.5 * np.square(targets - now[:-1])[VALID].mean()
+        weights = chosen["value_coefficient"], chosen["entropy_coefficient"]
+        total = policy + weights[0] * value - weights[1] * entropy
+        return np.array([total, policy, value, entropy])
+
+    return terms
+
+
+@pytest.mark.parametrize("actions", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"gae_lambda": 0.7, "normalize_advantages": True, "entropy_coefficient": 0.3}],
+    ids=["n-step", "normalised GAE"],
+)
+def test_finite_differences(actions: spaces.Space[Any], settings: dict[str, Any]) -> None:
+    agent, parameters = make(actions, (4,))
+    path = trajectory(agent)
+    gradient, losses = differentiate(agent, parameters, path, **settings)
+    terms = surrogate(agent, path, **settings)
+    at = parameters.astype(np.float64)
+    np.testing.assert_allclose(losses[:4], terms(at, at), rtol=1e-4, atol=1e-5)
+    step = 1e-6
+    for index, expected in enumerate(gradient):
+        ahead, behind = at.copy(), at.copy()
+        ahead[index] += step
+        behind[index] -= step
+        slope = (terms(ahead, at)[0] - terms(behind, at)[0]) / (2 * step)
+        np.testing.assert_allclose(expected, slope, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("actions", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
+def test_without_a_valid_step_the_gradient_is_0(
+    actions: spaces.Space[Any], normalize: bool
+) -> None:
+    agent, parameters = make(actions, (4,))
+    nothing = np.zeros_like(VALID)
+    path = trajectory(agent)._replace(valid=nothing, terminated=nothing, truncated=nothing)
+    gradient, losses = differentiate(agent, parameters, path, normalize_advantages=normalize)
+    np.testing.assert_array_equal(gradient, 0.0)
+    np.testing.assert_array_equal(losses, 0.0)
+
+
+def test_what_happens_in_invalid_steps_changes_nothing() -> None:
+    agent, parameters = make(DISCRETE, (4,))
+    path = trajectory(agent)
+    before = differentiate(agent, parameters, path, normalize_advantages=True)
+    actions, rewards = path.actions.copy(), path.rewards.copy()
+    actions[~VALID] = (actions[~VALID] + 1) % 3
+    rewards[~VALID] = 50.0
+    changed = path._replace(actions=actions, rewards=rewards)
+    after = differentiate(agent, parameters, changed, normalize_advantages=True)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_observations_are_normalised_before_the_network_sees_them() -> None:
+    agent, parameters = make(DISCRETE, (4,))
+    path = trajectory(agent)
+    mean, scale = np.float32([0.5, -1.0, 0.0]), np.float32([2.0, 1.0, 0.5])
+    seen = path._replace(observations=(path.observations - mean) * scale)
+    expected, _ = differentiate(agent, parameters, seen)
+    found, _ = differentiate(agent, parameters, path, statistics=(mean, scale))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+# --- Networks with memory -------------------------------------------------------------------------
+
+
+def stepped_by_hand(
+    agent: Agent, parameters: Any, observations: Any, state: Any, first: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    network = agent.network(jnp.asarray(parameters))
+    outputs, values = [], []
+    for observation, begins in zip(observations, first, strict=True):
+        output, value, state = network(observation, state, begins)
+        outputs.append(np.asarray(output))
+        values.append(np.asarray(value))
+    return np.stack(outputs), np.stack(values)
+
+
+def test_unrolling_is_stepping_by_hand() -> None:
+    agent, parameters = recurrent_agent()
+    generator = np.random.default_rng(2)
+    observations = generator.normal(size=(9, 2)).astype(np.float32)
+    state = generator.normal(size=3).astype(np.float32)
+    first = np.zeros(9, np.bool_)
+    first[[4, 5]] = True
+    found = unroll(agent.network(jnp.asarray(parameters)), observations, state, first)
+    expected = stepped_by_hand(agent, parameters, observations, state, first)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_memory_ends_where_an_episode_begins() -> None:
+    agent, parameters = recurrent_agent()
+    network = agent.network(jnp.asarray(parameters))
+    generator = np.random.default_rng(3)
+    one, other = generator.normal(size=(2, 8, 2)).astype(np.float32)
+    other[5:] = one[5:]
+    first = np.zeros(8, np.bool_)
+    state, other_state = generator.normal(size=(2, 3)).astype(np.float32)
+    remembered = unroll(network, one, state, first), unroll(network, other, other_state, first)
+    assert not np.allclose(remembered[0][1][5:], remembered[1][1][5:])
+    first[5] = True
+    forgotten = unroll(network, one, state, first), unroll(network, other, other_state, first)
+    for column in (0, 1):
+        np.testing.assert_array_equal(forgotten[0][column][5:], forgotten[1][column][5:])
+
+
+def test_feed_forward_networks_take_all_steps_at_once() -> None:
+    agent, parameters = make(DISCRETE, (4,))
+    network = agent.network(jnp.asarray(parameters))
+    path = trajectory(agent)
+    outputs, values = unroll(network, path.observations[:, 0], (), path.first[:, 0])
+    expected = agent.network(parameters)(path.observations[:, 0], (), path.first[:, 0])
+    np.testing.assert_allclose(outputs, expected[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(values, expected[1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_gradient_flows_through_memory_up_to_the_beginning() -> None:
+    """Only the last step counts; what it remembers has a gradient, what came before has none."""
+    agent, parameters = recurrent_agent(actions=3)
+    path = trajectory(agent)
+    valid = np.zeros_like(VALID)
+    valid[6] = True
+    ends = np.zeros_like(VALID)
+    first = np.zeros((LENGTH + 1, COPIES), np.bool_)
+    first[4] = True
+    path = path._replace(valid=valid, terminated=ends, truncated=ends, first=first)
+
+    def gradient(observations: np.ndarray) -> np.ndarray:
+        return differentiate(agent, parameters, path._replace(observations=observations))[0]
+
+    before = gradient(path.observations)
+    for step, matters in ((3, False), (4, True), (5, True)):
+        changed = path.observations.copy()
+        changed[step] += 1.0
+        assert np.array_equal(gradient(changed), before) is not matters

@@ -1,0 +1,109 @@
+"""The network is what its docstring says: shapes, layers, first weights."""
+
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from poise.agent.networks import ActorCritic, Dense, actor_critic, parameter_count
+
+OBSERVATIONS = spaces.Box(-1.0, 1.0, (4,))
+
+
+def network(hidden: tuple[int, ...] = (8, 5), free: int = 0, seed: int | None = 0) -> ActorCritic:
+    generator = None if seed is None else np.random.default_rng(seed)
+    return actor_critic(OBSERVATIONS, 3, free, hidden, generator)
+
+
+def is_orthogonal(layer: Dense, gain: float) -> None:
+    weight = np.asarray(layer.weight, np.float64)
+    small = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
+    np.testing.assert_allclose(small, gain**2 * np.eye(len(small)), atol=1e-6)
+    np.testing.assert_array_equal(layer.bias, 0.0)
+
+
+@pytest.mark.parametrize("hidden", [(8,), (3, 7), (4, 4, 4), ()])
+def test_first_weights_are_orthogonal_with_their_gains(hidden: tuple[int, ...]) -> None:
+    made = network(hidden)
+    for trunk, last_gain in ((made.policy, 0.01), (made.value, 1.0)):
+        assert len(trunk) == len(hidden) + 1
+        for layer in trunk[:-1]:
+            is_orthogonal(layer, np.sqrt(2))
+        is_orthogonal(trunk[-1], last_gain)
+
+
+def test_first_weights_have_no_preferred_sign() -> None:
+    """The signs of QR are an accident of the algorithm until they are fixed."""
+    weights = [network((4,), seed=seed).policy[0].weight for seed in range(300)]
+    assert np.all(np.abs(np.mean(weights, axis=0)) < 0.3)
+
+
+def test_the_first_policy_is_nearly_uniform() -> None:
+    parameters, _, _ = network()(np.ones((1, 4), np.float32), (), np.ones(1, np.bool_))
+    assert np.max(np.abs(parameters)) < 0.05
+
+
+@pytest.mark.parametrize(("hidden", "free"), [((8, 5), 0), ((6,), 2), ((), 1)])
+def test_shapes(hidden: tuple[int, ...], free: int) -> None:
+    made = network(hidden, free)
+    for leading in ((), (7,), (2, 7)):
+        observation = np.zeros((*leading, 4), np.float32)
+        parameters, value, state = made(observation, (), np.zeros(leading, np.bool_))
+        assert parameters.shape == (*leading, 3 + free)
+        assert value.shape == leading
+        assert parameters.dtype == value.dtype == np.float32
+        assert state == ()
+
+
+def test_the_forward_pass_is_relu_layers() -> None:
+    made = network((6,), free=2)
+    free = np.array([0.5, -0.5], np.float32)
+    made = ActorCritic(made.policy, made.value, free, OBSERVATIONS)
+    x = np.random.default_rng(3).normal(size=4)
+    outputs = {}
+    for name in ("policy", "value"):
+        first, last = getattr(made, name)
+        hidden = [max(0.0, float(np.dot(x, column))) for column in first.weight.T]
+        outputs[name] = [float(np.dot(hidden, column)) for column in last.weight.T]
+    parameters, value, _ = made(x.astype(np.float32), (), np.bool_(False))
+    np.testing.assert_allclose(parameters, [*outputs["policy"], *free], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(value, outputs["value"][0], rtol=1e-4)
+
+
+def test_numpy_batches_agree_with_vmapped_jax() -> None:
+    made = network(free=2)
+    observations = np.random.default_rng(4).normal(size=(9, 4)).astype(np.float32)
+    first = np.zeros(9, np.bool_)
+    on_numpy = made(observations, (), first)
+    on_jax = jax.vmap(lambda one, begins: made(one, (), begins))(observations, first)
+    for one, other in zip(on_numpy[:2], on_jax[:2], strict=True):
+        assert isinstance(one, np.ndarray)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_policy_and_value_share_nothing() -> None:
+    made = network()
+
+    def value(made: ActorCritic) -> jax.Array:
+        return made(jax.numpy.ones(4), (), jax.numpy.bool_(False))[1]
+
+    gradient = jax.grad(value, allow_int=True)(made)
+    for leaf in jax.tree.leaves(gradient.policy):
+        np.testing.assert_array_equal(leaf, 0.0)
+    assert all(np.any(layer.weight) for layer in gradient.value)
+
+
+def test_a_seed_determines_the_weights() -> None:
+    one, same, other = (jax.tree.leaves(network(seed=seed)) for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_without_a_generator_all_is_0() -> None:
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(network(seed=None)))
+
+
+@pytest.mark.parametrize(("hidden", "free"), [((8, 5), 0), ((6,), 2), ((), 1), ((3, 3, 3), 4)])
+def test_parameters_are_counted_without_making_them(hidden: tuple[int, ...], free: int) -> None:
+    made = sum(leaf.size for leaf in jax.tree.leaves(network(hidden, free)))
+    assert parameter_count(OBSERVATIONS, 3, free, hidden) == made

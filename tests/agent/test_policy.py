@@ -1,0 +1,156 @@
+"""A trained policy acts, values and plays on unbatched observations."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from poise.agent.agent import NetworkSpec, build_agent
+from poise.agent.policy import Policy
+from poise.config import EnvironmentChoice
+
+from .examples import ACTION_SPACES, OBSERVATION_SPACES, recurrent_agent
+
+CHOICE = EnvironmentChoice("CartPole-v1")
+NESTED = spaces.Dict({"x": spaces.Box(-1.0, 1.0, (3,)), "mode": spaces.Discrete(2)})
+BROKEN = {
+    "unbounded": "inf - inf in the middle of the bounds warns",
+    "in part bounded": "inf - inf in the middle of the bounds warns",
+    "scalar": "unbatch returns a NumPy scalar, which Box refuses",
+}
+
+
+def make(
+    observations: spaces.Space[Any] = NESTED,
+    actions: spaces.Space[Any] = spaces.Discrete(3),
+    statistics: Any = (),
+) -> Policy:
+    agent, parameters = build_agent(
+        observations, actions, NetworkSpec((6,)), np.random.SeedSequence(0)
+    )
+    return Policy(agent, 5 * parameters, CHOICE, statistics)
+
+
+def samples(space: spaces.Space[Any], count: int = 5) -> list[Any]:
+    space.seed(3)
+    return [space.sample() for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        pytest.param(
+            space,
+            id=name,
+            marks=pytest.mark.xfail(strict=True, reason=BROKEN[name]) if name in BROKEN else (),
+        )
+        for name, space in ACTION_SPACES.items()
+    ],
+)
+def test_actions_are_for_the_environment(space: spaces.Space[Any]) -> None:
+    policy = make(actions=space)
+    generator = np.random.default_rng(0)
+    for observation in samples(NESTED):
+        assert space.contains(policy.act(observation))
+        assert space.contains(policy.act(observation, greedy=False, generator=generator))
+
+
+def test_a_discrete_action_is_an_int() -> None:
+    assert type(make().act(samples(NESTED)[0])) is int
+
+
+@pytest.mark.parametrize("name", OBSERVATION_SPACES)
+def test_any_observation_can_be_acted_on_and_valued(name: str) -> None:
+    space = OBSERVATION_SPACES[name]
+    policy = make(observations=space)
+    for observation in samples(space, 2):
+        assert policy.act(observation) in range(3)
+        if name != "large integers":  # JAX has none of 64 bits unless asked
+            assert np.isfinite(policy.value(observation))
+
+
+def test_greedy_is_the_most_probable_action() -> None:
+    policy = make()
+    for observation in samples(NESTED):
+        network = policy.agent.network(policy.parameters)
+        logits, value, _ = network(policy.batch([observation]), (), np.ones(1, np.bool_))
+        assert policy.act(observation) == np.argmax(logits)
+        assert policy.value(observation) == pytest.approx(float(value[0]), rel=1e-5)
+
+
+def test_sampling_follows_its_generator() -> None:
+    policy, observation = make(), samples(NESTED)[0]
+
+    def drawn(seed: int) -> list[int]:
+        generator = np.random.default_rng(seed)
+        return [policy.act(observation, greedy=False, generator=generator) for _ in range(40)]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+    assert set(drawn(1)) == {0, 1, 2}
+
+
+def test_sampling_needs_a_generator() -> None:
+    policy, observation = make(), samples(NESTED)[0]
+    with pytest.raises(ValueError, match="generator"):
+        policy.act(observation, greedy=False)
+    with pytest.raises(ValueError, match="generator"):
+        policy.player(greedy=False)
+
+
+def test_greedy_ignores_the_generator() -> None:
+    policy, observation = make(), samples(NESTED)[0]
+    generator = np.random.default_rng(0)
+    before = generator.bit_generator.state
+    assert policy.act(observation, generator=generator) == policy.act(observation)
+    assert generator.bit_generator.state == before
+
+
+def test_observations_are_normalised_with_the_policys_statistics() -> None:
+    space = spaces.Box(-10.0, 10.0, (3,))
+    mean, scale = np.float32([1.0, -2.0, 3.0]), np.float32([2.0, 0.5, 1.0])
+    plain, with_statistics = make(space), make(space, statistics=(mean, scale))
+    for observation in samples(space):
+        seen = np.clip((observation - mean) * scale, -10, 10)
+        assert with_statistics.act(observation) == plain.act(seen)
+        assert with_statistics.value(observation) == pytest.approx(plain.value(seen), rel=1e-5)
+
+
+def test_a_policy_says_what_it_is_for() -> None:
+    policy = make()
+    assert policy.observation_space == NESTED
+    assert policy.action_space == spaces.Discrete(3)
+    assert policy.environment == CHOICE
+
+
+def test_a_batch_is_acted_on_as_its_rows_are() -> None:
+    policy = make()
+    observations = samples(NESTED)
+    first = np.ones(len(observations), np.bool_)
+    decision = policy.decide(policy.batch(observations), (), first, None)
+    assert decision.environment_action.tolist() == [policy.act(one) for one in observations]
+
+
+# --- With memory ----------------------------------------------------------------------------------
+
+
+def test_a_player_remembers_until_it_is_reset() -> None:
+    agent, parameters = recurrent_agent()
+    policy = Policy(agent, parameters, CHOICE)
+    observations = np.random.default_rng(5).normal(size=(30, 2)).astype(np.float32)
+    network = agent.network(jnp.asarray(parameters))
+    state = jnp.zeros(3)
+    expected = []
+    for step, observation in enumerate(observations):
+        logits, _, state = network(observation, state, jnp.asarray(step == 0))
+        expected.append(int(np.argmax(logits)))
+    player = policy.player()
+    played = [player.act(observation) for observation in observations]
+    assert played == expected
+    forgetful = [policy.act(observation) for observation in observations]
+    assert forgetful != expected
+    assert [player.act(observation) for observation in observations] != expected
+    player.reset()
+    assert [player.act(observation) for observation in observations] == expected

@@ -1,0 +1,562 @@
+"""The contract that every launcher keeps, driven with fake workers and the real owner.
+
+A launcher is added to `LAUNCHERS` by one line. Nothing here is decided by how long something takes:
+workers hang in a named pipe, which works across threads and processes alike, and the heartbeats'
+clock is moved by the test.
+"""
+
+import dataclasses
+import errno
+import itertools
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poise.errors import DeadlineError, WorkerError
+from poise.launchers import threads
+from poise.launchers.supervision import Heartbeats, Supervision
+from poise.learning.events import Event, Score, Stopped, Updated, Verdict
+from poise.learning.journal import Journal, StopReason
+from poise.learning.owner import EvaluationAborted, Owner, OwnerSettings
+from poise.learning.worker import Worker
+from poise.trajectory import Contribution, EpisodeReport, Snapshot
+
+Launch = Callable[[Owner, Sequence[Worker], Supervision, Heartbeats], None]
+
+LAUNCHERS: dict[str, Launch] = {
+    "threads": threads.run_threads,
+    "serial": threads.run_serial,
+}
+IN_TURN = ("serial",)
+"""Launchers that run one worker at a time, so that one which hangs holds up the others."""
+
+ENVIRONMENT = "Fake-v0"
+INTERVAL = 0.001
+TIMEOUT = 1000.0
+"""Of the test's own clock, which stands still until the test moves it."""
+PATIENCE = 60.0
+"""Real seconds after which a test gives up. No outcome depends on it."""
+PARAMETERS = 3
+STEPS = 5
+"""Steps in each contribution."""
+
+
+class AwkwardError(Exception):
+    """Neither pickles nor prints."""
+
+    def __init__(self, first: object, second: object) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+RAISES: dict[str, Callable[[], BaseException]] = {
+    "ValueError": lambda: ValueError("the pole is \N{SNOWMAN}\nand on a second line"),
+    "awkward": lambda: AwkwardError(1, 2),
+    "StopIteration": StopIteration,
+    "SystemExit": lambda: SystemExit(0),
+    "KeyboardInterrupt": KeyboardInterrupt,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeWorker:
+    """Counts its cycles, and fails or hangs where it is told to. Can be pickled."""
+
+    index: int
+    incarnation: int = 0
+    raises: str = ""
+    """Which of `RAISES`; at ``at``, or on waking up where ``pipe`` is given."""
+    pipe: str = ""
+    """A named pipe to hang in until somebody writes to it."""
+    at: int = 2
+    """In which cycle; -1 in `initial_state`."""
+
+    @property
+    def seed(self) -> int:
+        return 1000 + self.index
+
+    def initial_state(self) -> int:
+        self._misbehave(-1)
+        return 0
+
+    def cycle(self, snapshot: Snapshot, state: int) -> tuple[Contribution, int]:
+        self._misbehave(state)
+        contribution = Contribution(
+            version=int(snapshot.version),
+            gradient=np.full(PARAMETERS, self.index + 1, np.float32),
+            trajectory=None,
+            statistics=(),
+            losses=np.zeros(5, np.float32),
+            steps=STEPS,
+            episodes=EpisodeReport(np.zeros(0, np.float32), np.zeros(0, np.int32)),
+        )
+        return contribution, state + 1
+
+    def close(self) -> None:
+        pass
+
+    def _misbehave(self, cycle: int) -> None:
+        if cycle != self.at:
+            return
+        if self.pipe:
+            Path(self.pipe).read_bytes()
+        if self.raises:
+            raise RAISES[self.raises]()
+
+
+class Pipe:
+    """Where a worker hangs, and the hand that wakes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._end: int | None = None
+        os.mkfifo(path)
+
+    def is_waited_at(self) -> bool:
+        """Whether a worker hangs here by now."""
+        if self._end is None:
+            try:
+                self._end = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                assert error.errno == errno.ENXIO
+        return self._end is not None
+
+    def wake(self) -> None:
+        if self._end is not None:
+            os.close(self._end)
+            self._end = None
+
+
+class Clock:
+    """Moves when it is told to, and by a hair at every look, so that no two looks are equal."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._hairs = itertools.count()
+
+    def __call__(self) -> float:
+        return self.now + next(self._hairs) * 1e-6
+
+
+class Stage:
+    """An owner, what it did, and what a test needs to direct a launcher."""
+
+    def __init__(self, launch: Launch, interval: int = 10**9) -> None:
+        self._launch = launch
+        self.clock = Clock()
+        self.events: list[Event] = []
+        self.judged = 0
+        self.judge: Callable[[], None] = lambda: None
+        self.pumped = 0
+        settings = OwnerSettings(
+            learning_rate=1.0,
+            anneal=False,
+            max_steps=None,
+            max_episodes=None,
+            evaluation_interval=interval,
+            target_return=None,
+            stop_when_solved=True,
+        )
+        self.journal = Journal()
+        parameters = np.zeros(PARAMETERS, np.float32)
+        self.owner = self.owner_class(
+            parameters, (), _add, settings, self._judge, self.events.append, self.journal
+        )
+
+    owner_class: type[Owner] = Owner
+
+    def run(
+        self, workers: Sequence[FakeWorker], direct: Callable[["Stage"], StopReason | None]
+    ) -> None:
+        """Launch; ``direct`` is the pump, which is asked for a reason to stop."""
+        deadline = time.monotonic() + PATIENCE
+
+        def pump() -> StopReason | None:
+            self.pumped += 1
+            assert time.monotonic() < deadline, "the test waits for something that never came"
+            return direct(self)
+
+        supervision = Supervision(
+            pump=pump, interval=INTERVAL, worker_timeout=TIMEOUT, environment=ENVIRONMENT
+        )
+        self._launch(self.owner, workers, supervision, Heartbeats(self.clock))
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """Contributions that were applied, by worker."""
+        found: dict[int, int] = {}
+        for event in list(self.events):
+            if isinstance(event, Updated):
+                found[event.worker] = found.get(event.worker, 0) + 1
+        return found
+
+    def all_have(self, count: int, workers: Sequence[int]) -> bool:
+        return all(self.counts.get(worker, 0) >= count for worker in workers)
+
+    def check_books(self, reason: StopReason) -> None:
+        """Whatever happened: the end is the last event, and the sums are right."""
+        owner = self.owner
+        assert owner.stop_reason == reason
+        assert isinstance(self.events[-1], Stopped)
+        assert sum(isinstance(event, Stopped) for event in self.events) == 1
+        assert owner.version == sum(self.counts.values())
+        assert owner.steps == STEPS * owner.version
+        expected = -sum((worker + 1) * count for worker, count in self.counts.items())
+        assert np.asarray(owner.snapshot().parameters).tolist() == [expected] * PARAMETERS
+
+    def _judge(self, snapshot: Snapshot) -> Verdict:
+        self.judged += 1
+        self.judge()
+        score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes=2, greedy=True, cut=0, steps=2)
+        return Verdict(score, None, False)
+
+
+def _add(parameters: Any, state: Any, gradient: Any, learning_rate: Any) -> tuple[Any, Any]:
+    return parameters - learning_rate * gradient, state
+
+
+def _never(stage: Stage) -> StopReason | None:
+    return None
+
+
+@pytest.fixture(params=LAUNCHERS)
+def launcher(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def stage(launcher: str) -> Stage:
+    return Stage(LAUNCHERS[launcher])
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Pipe]:
+    pipe = Pipe(tmp_path / "pipe")
+    yield pipe
+    pipe.wake()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """No test leaves a thread or a process; one that hung on purpose has been released."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert not multiprocessing.active_children()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a hung worker behind at once."""
+    monkeypatch.setattr(threads, "LEAVE_SECONDS", 0.01, raising=False)
+
+
+@pytest.fixture
+def crew() -> "Crew":
+    return Crew()
+
+
+class Crew:
+    """Tells whether threads or processes that were not there before are there now."""
+
+    def __init__(self) -> None:
+        self._before = set(threading.enumerate())
+
+    def has_left(self) -> bool:
+        return set(threading.enumerate()) <= self._before and not multiprocessing.active_children()
+
+
+def _team(count: int = 3, **special: Any) -> list[FakeWorker]:
+    """Workers of which number 1 is special."""
+    return [FakeWorker(index, **(special if index == 1 else {})) for index in range(count)]
+
+
+def test_contributions_of_all_workers_arrive(stage: Stage, crew: Crew):
+    everyone = range(4)
+    stage.run(
+        _team(4), lambda stage: StopReason.INTERRUPTED if stage.all_have(5, everyone) else None
+    )
+    stage.check_books(StopReason.INTERRUPTED)
+    assert stage.all_have(5, everyone)
+    assert crew.has_left()
+
+
+def test_serial_takes_workers_in_turn():
+    stage = Stage(threads.run_serial)
+    stage.run(
+        _team(3), lambda stage: StopReason.INTERRUPTED if stage.all_have(5, range(3)) else None
+    )
+    order = [event.worker for event in stage.events if isinstance(event, Updated)]
+    assert order == [index % 3 for index in range(len(order))]
+
+
+def test_the_owner_s_own_budget_ends_the_run(launcher: str, crew: Crew):
+    stage = Stage(LAUNCHERS[launcher])
+    stage.owner._settings = stage.owner._settings._replace(max_steps=20 * STEPS)
+    stage.run(_team(), _never)
+    stage.check_books(StopReason.MAX_STEPS)
+    assert stage.owner.version == 20
+    assert stage.judged == 1
+    assert crew.has_left()
+
+
+class RoundOwner(Owner):
+    """Answers nobody before all three workers have contributed, as a synchronous owner does."""
+
+    def receive(self, worker: int, contribution: Contribution) -> dict[int, Snapshot]:
+        self.waiting = {**getattr(self, "waiting", {}), **super().receive(worker, contribution)}
+        if len(self.waiting) < 3:
+            return {}
+        answers, self.waiting = self.waiting, {}
+        return answers
+
+
+def test_answers_may_come_later_and_to_everybody(launcher: str, crew: Crew, monkeypatch):
+    monkeypatch.setattr(Stage, "owner_class", RoundOwner)
+    stage = Stage(LAUNCHERS[launcher])
+    stage.run(
+        _team(3), lambda stage: StopReason.INTERRUPTED if stage.all_have(4, range(3)) else None
+    )
+    stage.check_books(StopReason.INTERRUPTED)
+    counts = stage.counts.values()
+    assert max(counts) - min(counts) <= 1
+    assert crew.has_left()
+
+
+def _bug(kind: str) -> Any:
+    return pytest.param(kind, marks=())
+
+
+@pytest.mark.parametrize("raises", RAISES)
+@pytest.mark.parametrize("at", [-1, 0, 3])
+def test_a_worker_s_exception_comes_back(stage: Stage, crew: Crew, raises: str, at: int):
+    workers = _team(raises=raises, at=at)
+    with pytest.raises(WorkerError) as caught:
+        stage.run(workers, _never)
+    error = caught.value
+    assert (error.worker, error.environment, error.seed) == (1, ENVIRONMENT, workers[1].seed)
+    assert "Traceback" in error.worker_traceback
+    assert "_misbehave" in error.worker_traceback
+    assert type(RAISES[raises]()).__name__ in error.worker_traceback
+    for part in ("worker 1", ENVIRONMENT, str(workers[1].seed)):
+        assert part in str(error)
+    assert stage.counts.get(1, 0) == max(at, 0)
+    stage.check_books(StopReason.FAILED)
+    assert crew.has_left()
+
+
+def test_the_first_of_many_failures_is_reported(stage: Stage, crew: Crew):
+    workers = [FakeWorker(index, raises="ValueError", at=0) for index in range(4)]
+    with pytest.raises(WorkerError) as caught:
+        stage.run(workers, _never)
+    assert caught.value.seed == workers[caught.value.worker].seed
+    stage.check_books(StopReason.FAILED)
+    assert crew.has_left()
+
+
+def test_a_protocol_mistake_comes_back_too(stage: Stage, crew: Crew):
+    # Two workers of one number: the owner refuses the contribution of the second.
+    with pytest.raises(WorkerError) as caught:
+        stage.run([FakeWorker(0), FakeWorker(0)], _never)
+    assert "ValueError" in caught.value.worker_traceback
+    assert crew.has_left()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("at", [-1, 0, 2])
+def test_a_hung_worker_ends_the_run_at_its_deadline(
+    launcher: str, stage: Stage, pipe: Pipe, at: int
+):
+    others = [] if launcher in IN_TURN else [0, 2]
+    moved_at: dict[int, int] = {}
+
+    def direct(stage: Stage) -> StopReason | None:
+        if pipe.is_waited_at() and not moved_at:
+            # Almost the timeout: nobody is overdue yet.
+            moved_at.update({worker: stage.counts.get(worker, 0) for worker in others})
+            moved_at[1] = stage.counts.get(1, 0)
+            stage.clock.now += 0.75 * TIMEOUT
+        elif moved_at and all(stage.all_have(moved_at[one] + 2, [one]) for one in others):
+            # The others have given signs of life since; the one that hangs has not.
+            stage.clock.now += 0.5 * TIMEOUT
+        return None
+
+    with pytest.raises(DeadlineError) as caught:
+        stage.run(_team(pipe=str(pipe.path), at=at), direct)
+    stage.check_books(StopReason.FAILED)
+    assert stage.counts.get(1, 0) == max(at, 0)
+    assert ENVIRONMENT in str(caught.value)
+    assert "worker 1 " in str(caught.value)
+    version = stage.owner.version
+    pipe.wake()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and thread.daemon:
+            thread.join(PATIENCE)
+    assert stage.owner.version == version
+
+
+def test_nobody_is_overdue_during_a_long_evaluation(launcher: str, crew: Crew):
+    """An evaluation gives signs of life for all; workers that wait for it are not hung."""
+    stage = Stage(LAUNCHERS[launcher], interval=3 * STEPS)
+    heartbeats: list[Heartbeats] = []
+    launch = stage._launch
+
+    def spy(owner: Owner, workers: Any, supervision: Supervision, beats: Heartbeats) -> None:
+        heartbeats.append(beats)
+        launch(owner, workers, supervision, beats)
+
+    def judge() -> None:
+        for _ in range(4):
+            stage.clock.now += 0.4 * TIMEOUT
+            heartbeats[0].beat_all()
+
+    stage._launch = spy
+    stage.judge = judge
+    stage.run(
+        _team(3), lambda stage: StopReason.INTERRUPTED if stage.judged >= 3 else None
+    )
+    stage.check_books(StopReason.INTERRUPTED)
+    assert crew.has_left()
+
+
+@pytest.mark.parametrize("reason", list(StopReason))
+def test_a_reason_from_the_pump_ends_the_run(stage: Stage, crew: Crew, reason: StopReason):
+    stage.run(_team(), lambda stage: reason if stage.all_have(2, range(3)) else None)
+    stage.check_books(reason)
+    # What ends because a budget is used up ends with an evaluation; what is told to stop does not.
+    concluding = {StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS}
+    assert stage.judged == (reason in concluding)
+    assert crew.has_left()
+
+
+def test_a_reason_at_the_first_look_ends_the_run(stage: Stage, crew: Crew):
+    stage.run(_team(), lambda stage: StopReason.TERMINATED)
+    stage.check_books(StopReason.TERMINATED)
+    assert crew.has_left()
+
+
+def test_a_reason_ends_an_evaluation_that_is_under_way(launcher: str, crew: Crew):
+    """The evaluation sees the same reason between two steps, and gives up."""
+    stage = Stage(LAUNCHERS[launcher], interval=2 * STEPS)
+    evaluating, stopping = threading.Event(), threading.Event()
+
+    def judge() -> None:
+        evaluating.set()
+        assert stopping.wait(PATIENCE)
+        raise EvaluationAborted(StopReason.INTERRUPTED)
+
+    def direct(stage: Stage) -> StopReason | None:
+        if not evaluating.is_set():
+            return None
+        stopping.set()
+        return StopReason.INTERRUPTED
+
+    stage.judge = judge
+    stage.run(_team(), direct)
+    stage.check_books(StopReason.INTERRUPTED)
+    assert stage.judged == 1
+    assert crew.has_left()
+
+
+def test_a_failing_evaluation_ends_the_run(launcher: str, crew: Crew):
+    stage = Stage(LAUNCHERS[launcher], interval=2 * STEPS)
+
+    def judge() -> None:
+        raise ValueError("the judge is unwell")
+
+    stage.judge = judge
+    with pytest.raises(Exception, match="the judge is unwell"):
+        stage.run(_team(), _never)
+    assert stage.owner.stop_reason == StopReason.FAILED
+    assert crew.has_left()
+
+
+@pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt, AssertionError])
+def test_an_exception_in_the_pump_propagates(
+    stage: Stage, crew: Crew, kind: type[BaseException]
+):
+    error = kind(errno.ENOSPC, "No space left on device")
+
+    def direct(stage: Stage) -> StopReason | None:
+        if stage.all_have(2, range(3)):
+            raise error
+        return None
+
+    with pytest.raises(kind) as caught:
+        stage.run(_team(), direct)
+    assert caught.value is error
+    stage.check_books(StopReason.FAILED)
+    assert crew.has_left()
+
+
+def test_a_pump_that_keeps_failing_waits_for_the_evaluation(launcher: str, crew: Crew):
+    """A full disk stays full: the second exception must not cut the clean-up short."""
+    stage = Stage(LAUNCHERS[launcher], interval=2 * STEPS)
+    evaluating, failed = threading.Event(), threading.Event()
+
+    def judge() -> None:
+        evaluating.set()
+        assert failed.wait(PATIENCE)
+        time.sleep(100 * INTERVAL)  # Long enough for the launcher to ask the pump again.
+
+    def direct(stage: Stage) -> StopReason | None:
+        if evaluating.is_set():
+            failed.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return None
+
+    stage.judge = judge
+    with pytest.raises(OSError, match="No space"):
+        stage.run(_team(), direct)
+    assert crew.has_left()
+    assert stage.owner.stop_reason == StopReason.FAILED
+
+
+@pytest.mark.parametrize("raises", ["", "ValueError"])
+def test_what_comes_after_the_stop_is_refused(
+    stage: Stage, pipe: Pipe, crew: Crew, raises: str
+):
+    """A cycle that was under way when the run ended changes nothing, not even by failing."""
+    stopped_at: list[int] = []
+
+    def direct(stage: Stage) -> StopReason | None:
+        if stage.owner.stopped:
+            stopped_at.append(stage.owner.version)
+            pipe.wake()
+            return None
+        return StopReason.INTERRUPTED if pipe.is_waited_at() else None
+
+    stage.run(_team(pipe=str(pipe.path), raises=raises), direct)
+    stage.check_books(StopReason.INTERRUPTED)
+    assert stopped_at[0] == stage.owner.version
+    assert stage.counts[1] == 2
+    assert crew.has_left()
+
+
+def test_many_workers_share_one_owner(stage: Stage, crew: Crew):
+    """Switching threads at every chance loses and doubles nothing."""
+    everyone = range(16)
+    previous = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        stage.run(
+            _team(16),
+            lambda stage: StopReason.INTERRUPTED if stage.all_have(3, everyone) else None,
+        )
+    finally:
+        sys.setswitchinterval(previous)
+    stage.check_books(StopReason.INTERRUPTED)
+    assert crew.has_left()
