@@ -107,6 +107,9 @@ class Evaluate:
     json: bool = False
     """Print one JSON object."""
 
+    trust: bool = False
+    """Import the environment and wrappers that the run's files name by import path."""
+
     def __call__(self) -> int:
         """Evaluate and print the score."""
         from poise.runs.api import evaluate  # noqa: PLC0415
@@ -119,6 +122,7 @@ class Evaluate:
             greedy=not self.sampled,
             seed=self.seed,
             step_limit=self.step_limit,
+            trust=self.trust,
         )
         kind = "sampled actions" if self.sampled else "greedy actions"
         target = target_return(self.run, policy.environment)
@@ -148,6 +152,9 @@ class Play:
     step_limit: int = TrainConfig.evaluation_step_limit
     """An episode is cut after so many steps."""
 
+    trust: bool = False
+    """Import the environment and wrappers that the run's files name by import path."""
+
     def __call__(self) -> int:
         """Play; Ctrl-C ends it, and the environment is closed."""
         from poise.runs.folder import load  # noqa: PLC0415
@@ -161,6 +168,7 @@ class Play:
             seed=self.seed,
             step_limit=self.step_limit,
             render_mode=None if self.render == "none" else self.render,
+            trust=self.trust,
         )
         for step in steps:
             print(
@@ -200,11 +208,14 @@ class Replay:
     run: Positional[Path]
     """A run's folder."""
 
+    trust: bool = False
+    """Import the environment and wrappers that the run's files name by import path."""
+
     def __call__(self) -> int:
         """Replay; exit code 0 if it agrees, 1 if it differs."""
         from poise.runs.replay import replay  # noqa: PLC0415
 
-        report = replay(self.run)
+        report = replay(self.run, trust=self.trust)
         for warning in report.warnings:
             print(f"poise: warning: not the same machine: {warning}", file=sys.stderr)
         compared = " and ".join(report.compared) or "no parameters, since the run was killed"

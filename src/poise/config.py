@@ -165,9 +165,10 @@ class TrainConfig:
     """End the run when a verification reaches the target return."""
 
     evaluation_interval: int = 4096
-    """Environment steps between two evaluations of the greedy policy."""
+    """Environment steps between two evaluations of the greedy policy; more where an evaluation
+    takes more steps itself, so that it never costs more than the training in between."""
 
-    selection_episodes: int = 20
+    selection_episodes: int = 10
     """Episodes of an evaluation that decides whether a candidate is worth verifying."""
 
     verification_episodes: int = 100

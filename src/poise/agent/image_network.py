@@ -2,8 +2,8 @@
 
 Mnih et al. 2016 (arXiv 1602.01783), section 5.1, after Mnih et al. 2013 (arXiv 1312.5602): 16
 filters of 8x8 with stride 4, 32 of 4x4 with stride 2, 256 units, all ReLU, shared by policy and
-value. Images smaller than 36 pixels get 3x3 filters with stride 2 instead. Parts of an observation
-that are no images join in front of the last hidden layer.
+value. Images smaller than 36 pixels get 4x4 filters with stride 2 twice instead. Parts of an
+observation that are no images join in front of the last hidden layer.
 """
 
 import math
@@ -22,16 +22,17 @@ from poise.agent.networks import Dense, orthogonal
 __all__ = ["Convolution", "ImageActorCritic", "has_images", "image_actor_critic", "is_image"]
 
 LARGE_SIDE = 36
-SMALL_SIDE = 8
-LARGE_FILTERS = ((16, 8, 4), (32, 4, 2))
-SMALL_FILTERS = ((16, 3, 2), (32, 3, 2))
+SMALL_SIDE = 12
+LARGE_FILTERS = ((16, 4), (32, 2))
+SMALL_FILTERS = ((16, 2), (32, 2))
+"""(number, stride) of each layer; filters are twice as wide as their stride."""
 HIDDEN_UNITS = 256
 MAX_CHANNELS_LAST = 4
 """A last axis of at most so many numbers is taken for colours."""
 
 
 def is_image(space: spaces.Space[Any]) -> bool:
-    """Whether a space holds images: bytes, of two to four axes, at least 8 x 8 pixels."""
+    """Whether a space holds images: bytes, of two to four axes, at least 12 x 12 pixels."""
     if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
         return False
     if not 2 <= len(space.shape) <= 4:
@@ -75,30 +76,39 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def _channels_first(image: Any) -> Any:
-    """One image as [channels, height, width]; a stack of coloured frames joins both axes."""
+def _channels_last(image: Any) -> Any:
+    """One image as [height, width, channels]; a stack of coloured frames joins both axes."""
     shape = image.shape
+    channels, height, width = _image_shape(shape)
     if len(shape) == 4:
-        image = jnp.moveaxis(image, 3, 1)
-    elif len(shape) == 3 and shape[-1] <= MAX_CHANNELS_LAST < shape[0]:
-        image = jnp.moveaxis(image, 2, 0)
-    return image.reshape(_image_shape(shape))
+        image = jnp.moveaxis(image, 0, 2)
+    elif len(shape) == 3 and not shape[-1] <= MAX_CHANNELS_LAST < shape[0]:
+        image = jnp.moveaxis(image, 0, 2)
+    return image.reshape(height, width, channels)
 
 
 class Convolution(eqx.Module):
-    """A convolution without padding, weight ``[out, in, size, size]``."""
+    """A convolution without padding whose filters are twice as wide as their stride.
 
-    weight: Float[Array | np.ndarray, "out in size size"]
+    The image is cut into tiles of the stride's size; every filter then covers 2 x 2 tiles, so that
+    the convolution, and its gradient, is one matrix product. On the CPU this is several times
+    faster than XLA's own convolution. The weight is ``[2, 2, stride, stride, in, out]``, flat.
+    """
+
+    weight: Float[Array | np.ndarray, "inputs out"]
     bias: Float[Array | np.ndarray, "out"]
     stride: int = eqx.field(static=True)
 
     def __call__(self, image: Any) -> Any:
-        """``[in, height, width]`` to ``[out, height', width']``."""
-        strides = (self.stride, self.stride)
-        result = jax.lax.conv_general_dilated(
-            image[None], jnp.asarray(self.weight), strides, "VALID"
-        )[0]
-        return result + self.bias[:, None, None]
+        """``[height, width, in]`` to ``[height / stride - 1, width / stride - 1, out]``."""
+        stride = self.stride
+        rows, columns = (side // stride for side in image.shape[:2])
+        image = image[: rows * stride, : columns * stride]
+        tiles = image.reshape(rows, stride, columns, stride, -1).transpose(0, 2, 1, 3, 4)
+        tiles = tiles.reshape(rows, columns, -1)
+        patches = [tiles[y : rows - 1 + y, x : columns - 1 + x] for y in (0, 1) for x in (0, 1)]
+        flat = jnp.concatenate(patches, axis=-1)
+        return flat @ self.weight + self.bias[None, None, :]
 
 
 class ImageActorCritic(eqx.Module):
@@ -134,7 +144,7 @@ class ImageActorCritic(eqx.Module):
 
 
 def _convolve(layers: tuple[Convolution, ...], image: Any) -> Any:
-    x = _channels_first(image).astype(np.float32) / np.float32(255.0)
+    x = _channels_last(image).astype(np.float32) / np.float32(255.0)
     for layer in layers:
         x = jax.nn.relu(layer(x))
     return x.reshape(-1)
@@ -162,12 +172,11 @@ def image_actor_critic(
         channels, height, width = _image_shape(part.shape or ())
         filters = LARGE_FILTERS if min(height, width) >= LARGE_SIDE else SMALL_FILTERS
         stack = []
-        for count, size, stride in filters:
-            flat = orthogonal(generator, channels * size * size, count, math.sqrt(2.0)).weight
-            weight = np.ascontiguousarray(np.asarray(flat).T).reshape(count, channels, size, size)
-            stack.append(Convolution(weight, np.zeros(count, np.float32), stride))
+        for count, stride in filters:
+            layer = orthogonal(generator, channels * (2 * stride) ** 2, count, math.sqrt(2.0))
+            stack.append(Convolution(layer.weight, layer.bias, stride))
             channels = count
-            height, width = ((side - size) // stride + 1 for side in (height, width))
+            height, width = height // stride - 1, width // stride - 1
         stacks.append(tuple(stack))
         features += channels * height * width
     return ImageActorCritic(

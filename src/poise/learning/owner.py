@@ -108,6 +108,7 @@ class Owner:
         self._emit = emit
         self._journal = journal
         self._counters = _Counters()
+        self._evaluation_interval = settings.evaluation_interval
         self._held: dict[int, tuple[int, int]] = {}
         self._recent: collections.deque[float] = collections.deque(maxlen=MEAN_WINDOW)
         self.best: Snapshot | None = None
@@ -202,7 +203,7 @@ class Owner:
             )
         )
         self._count_episodes(worker, contribution.episodes, loss)
-        if counters.steps - counters.evaluated_at >= self._settings.evaluation_interval:
+        if counters.steps - counters.evaluated_at >= self._evaluation_interval:
             self._evaluate()
         self._check_budgets()
         if self.stopped:
@@ -289,6 +290,10 @@ class Owner:
         bits = struct.unpack("<Q", struct.pack("<d", verdict.selection.mean))[0]
         self._journal.append(
             Record(Kind.EVALUATION, int(verdict.solved), 0, 0, counters.version, bits)
+        )
+        # Long episodes: an evaluation must not take more steps than the training in between.
+        self._evaluation_interval = max(
+            self._settings.evaluation_interval, verdict.selection.steps
         )
         is_best = self._is_best(verdict)
         if is_best:
