@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from poise.runs.replay import ReplayReport as ReplayReport
     from poise.runs.replay import replay as replay
     from poise.runs.training import TrainResult as TrainResult
+    from poise.runs.training import resume as resume
     from poise.runs.training import train as train
+    from poise.world.finding import register as register
 
 __all__ = [
     "RUN_FILES",
@@ -38,7 +40,9 @@ __all__ = [
     "load",
     "play",
     "random_baseline",
+    "register",
     "replay",
+    "resume",
     "train",
 ]
 
@@ -55,7 +59,9 @@ _HOMES = {
     "load": "poise.runs.folder",
     "play": "poise.runs.play",
     "random_baseline": "poise.runs.api",
+    "register": "poise.world.finding",
     "replay": "poise.runs.replay",
+    "resume": "poise.runs.training",
     "train": "poise.runs.training",
 }
 

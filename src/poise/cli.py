@@ -36,17 +36,72 @@ class Train:
 
     def __call__(self) -> int:
         """Train; exit code 0, or 130 and 143 where a signal ended the run."""
-        from poise.learning.journal import StopReason  # noqa: PLC0415
         from poise.runs.runtime import process_age  # noqa: PLC0415
         from poise.runs.training import train_config  # noqa: PLC0415
 
         result = train_config(
             self.config, run_dir=self.run_dir, quiet=self.quiet, process_age=process_age()
         )
-        if not self.quiet:
-            print(_describe_run(result.summary, result.folder))
-        ends = {StopReason.INTERRUPTED: INTERRUPTED, StopReason.TERMINATED: TERMINATED}
-        return ends.get(result.reason, 0)
+        return _end(result, self.quiet)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Go on with a run from its newest checkpoint; before the first, start it over."""
+
+    run: Positional[Path]
+    """A run's folder."""
+
+    max_steps: int | None = None
+    """A new budget in environment steps, counted from the run's beginning."""
+
+    max_episodes: int | None = None
+    """A new budget in finished training episodes, counted from the run's beginning."""
+
+    max_seconds: float | None = None
+    """A new budget in seconds of training, counted from now."""
+
+    quiet: bool = False
+    """Print nothing."""
+
+    trust: bool = False
+    """Import the environment and wrappers that the run's files name by import path."""
+
+    def __call__(self) -> int:
+        """Go on; exit codes as of train."""
+        from poise.runs.runtime import process_age  # noqa: PLC0415
+        from poise.runs.training import resume  # noqa: PLC0415
+
+        result = resume(
+            self.run,
+            quiet=self.quiet,
+            max_steps=self.max_steps,
+            max_episodes=self.max_episodes,
+            max_seconds=self.max_seconds,
+            trust=self.trust,
+            process_age=process_age(),
+        )
+        return _end(result, self.quiet)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Show the batch whose gradient was not finite: which arrays, and what is wrong with them."""
+
+    run: Positional[Path]
+    """A run's folder."""
+
+    def __call__(self) -> int:
+        """Print a row an array, the broken ones first."""
+        from poise.runs.bad_batch import inspect_batch  # noqa: PLC0415
+
+        print("not finite       minimum       maximum  array")
+        for row in inspect_batch(self.run):
+            print(
+                f"{row.not_finite:10d}  {row.minimum:12.5g}  {row.maximum:12.5g}  {row.name} "
+                f"{list(row.shape)}"
+            )
+        return 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,11 +324,13 @@ class Bench:
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": Train,
+    "resume": Resume,
     "random": Random,
     "evaluate": Evaluate,
     "play": Play,
     "plot": Plot,
     "replay": Replay,
+    "inspect": Inspect,
     "bench": Bench,
 }
 
@@ -311,6 +368,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _require_positive(flag: str, value: int) -> None:
     if value < 1:
         raise ConfigError(f"{flag} is {value}, but must be 1 or more")
+
+
+def _end(result: Any, quiet: bool) -> int:
+    """Say how a run ended; its exit code."""
+    if not quiet:
+        print(_describe_run(result.summary, result.folder))
+    ends = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
+    return ends.get(result.summary["stopped"], 0)
 
 
 def _describe_run(summary: dict[str, Any], folder: Path) -> str:

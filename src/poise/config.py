@@ -6,6 +6,7 @@ The command line is generated from this class, so a setting's docstring is its `
 import dataclasses
 import math
 import os
+import re
 import typing
 from typing import Any, Literal
 
@@ -180,6 +181,22 @@ class TrainConfig:
     worker_timeout: float = 300.0
     """Seconds without a contribution after which a worker counts as hung."""
 
+    max_restarts: int = 3
+    """How many workers that died or hung are started again (processes only)."""
+
+    restart_on_error: bool = False
+    """Start a worker again whose environment raised, too (processes only)."""
+
+    max_bad_gradients: int = 10
+    """Gradients that are not finite are never applied; after more than so many the run ends."""
+
+    checkpoint_every: str = "30s"
+    """How often a checkpoint is written: seconds as 30s, or environment steps as 100000steps. One
+    is always written at the end."""
+
+    keep_checkpoints: int = 3
+    """Checkpoints that are kept; older ones are removed."""
+
     record_every: int = 10
     """Updates between two rows about updates in metrics.jsonl."""
 
@@ -191,7 +208,17 @@ class TrainConfig:
             _require_positive(name, getattr(self, name))
         for name in ("selection_episodes", "verification_episodes", "evaluation_step_limit"):
             _require_positive(name, getattr(self, name))
-        _require_positive("record_every", self.record_every)
+        for name in ("record_every", "keep_checkpoints"):
+            _require_positive(name, getattr(self, name))
+        for name in ("max_restarts", "max_bad_gradients"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        seconds, steps = self.checkpoint_seconds, self.checkpoint_steps
+        _require(
+            (seconds or steps or 0) > 0 and seconds != math.inf,
+            "checkpoint_every",
+            self.checkpoint_every,
+            "a time such as 30s, or a number of steps such as 100000steps",
+        )
         _require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2**63 - 1")
         for name in ("learning_rate", "optimizer_epsilon", "worker_timeout", "reward_scale"):
             _require_positive(name, getattr(self, name))
@@ -224,6 +251,18 @@ class TrainConfig:
                 "learning_rate_schedule is linear, which anneals to 0 at max_steps: "
                 "give max_steps too"
             )
+
+    @property
+    def checkpoint_seconds(self) -> float | None:
+        """Seconds between two checkpoints; None if they go by steps."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)s", self.checkpoint_every)
+        return float(match.group(1)) if match else None
+
+    @property
+    def checkpoint_steps(self) -> int | None:
+        """Environment steps between two checkpoints; None if they go by time."""
+        match = re.fullmatch(r"(\d+)steps", self.checkpoint_every)
+        return int(match.group(1)) if match else None
 
     @property
     def environment_choice(self) -> EnvironmentChoice:

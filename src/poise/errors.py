@@ -15,6 +15,7 @@
     ├── TrainingError               the run itself failed: exit code 1
     │   ├── EnvironmentFailureError     an environment raised or broke its contract in training
     │   ├── WorkerError             a worker raised: number, environment, seed, traceback
+    │   ├── NotFiniteError          too many gradients were not finite
     │   └── DeadlineError           something did not answer in time
     └── ReplayMismatchError         a replay that differs from its journal: exit code 1
 """
@@ -28,6 +29,7 @@ __all__ = [
     "FileFormatError",
     "InputError",
     "MissingExtraError",
+    "NotFiniteError",
     "PoiseError",
     "ReplayMismatchError",
     "RunFolderError",
@@ -123,6 +125,10 @@ class WorkerError(TrainingError):
 
 class EnvironmentFailureError(TrainingError):
     """An environment raised, or broke its contract, during training."""
+
+
+class NotFiniteError(TrainingError):
+    """Too many gradients were not finite."""
 
 
 class DeadlineError(TrainingError):

@@ -15,7 +15,9 @@ from .examples import ACTION_SPACES, OBSERVATION_SPACES, recurrent_agent
 
 CHOICE = EnvironmentChoice("CartPole-v1")
 NESTED = spaces.Dict({"x": spaces.Box(-1.0, 1.0, (3,)), "mode": spaces.Discrete(2)})
+CHOICES = spaces.Discrete(3)
 BROKEN = {
+    "float64": "the bounds are rounded to float32 and lie outside",
     "unbounded": "inf - inf in the middle of the bounds warns",
     "in part bounded": "inf - inf in the middle of the bounds warns",
     "scalar": "unbatch returns a NumPy scalar, which Box refuses",
@@ -24,7 +26,7 @@ BROKEN = {
 
 def make(
     observations: spaces.Space[Any] = NESTED,
-    actions: spaces.Space[Any] = spaces.Discrete(3),
+    actions: spaces.Space[Any] = CHOICES,
     statistics: Any = (),
 ) -> Policy:
     agent, parameters = build_agent(
@@ -121,7 +123,7 @@ def test_observations_are_normalised_with_the_policys_statistics() -> None:
 def test_a_policy_says_what_it_is_for() -> None:
     policy = make()
     assert policy.observation_space == NESTED
-    assert policy.action_space == spaces.Discrete(3)
+    assert policy.action_space == CHOICES
     assert policy.environment == CHOICE
 
 

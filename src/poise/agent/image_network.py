@@ -80,9 +80,7 @@ def _channels_last(image: Any) -> Any:
     """One image as [height, width, channels]; a stack of coloured frames joins both axes."""
     shape = image.shape
     channels, height, width = _image_shape(shape)
-    if len(shape) == 4:
-        image = jnp.moveaxis(image, 0, 2)
-    elif len(shape) == 3 and not shape[-1] <= MAX_CHANNELS_LAST < shape[0]:
+    if len(shape) == 4 or (len(shape) == 3 and not shape[-1] <= MAX_CHANNELS_LAST < shape[0]):
         image = jnp.moveaxis(image, 0, 2)
     return image.reshape(height, width, channels)
 

@@ -24,7 +24,13 @@ from poise.agent.space_json import space_from_json, space_to_json
 from poise.config import EnvironmentChoice
 from poise.errors import FileFormatError, InputError
 
-__all__ = ["FORMAT_VERSION", "parameter_hash", "policy_from_bytes", "policy_to_bytes"]
+__all__ = [
+    "FORMAT_VERSION",
+    "parameter_hash",
+    "policy_from_bytes",
+    "policy_to_bytes",
+    "read_metadata",
+]
 
 FORMAT_VERSION = 1
 _PREFIX = "parameters/"
@@ -50,7 +56,7 @@ def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> byte
     for name, shape in zip(layout.names, layout.shapes, strict=True):
         size = int(np.prod(shape, dtype=np.int64))
         part = policy.parameters[offset : offset + size].reshape(shape)
-        tensors[_PREFIX + name] = np.ascontiguousarray(part)
+        tensors[_PREFIX + name] = np.asarray(part, order="C")
         offset += size
     if policy.statistics:
         mean, scale = policy.statistics
@@ -79,7 +85,7 @@ def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -
     Raises:
         FileFormatError: truncated, damaged, not safetensors, or of another format version.
     """
-    metadata = _metadata(content, source)
+    metadata = read_metadata(content, source, "poise", "a policy file of poise")
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise FileFormatError(
@@ -131,9 +137,19 @@ def _statistics(
     return pair
 
 
-def _metadata(content: bytes, source: str) -> dict[str, Any]:
-    """The JSON metadata of a safetensors file, checked before anything is allocated."""
-    damaged = FileFormatError(f"{source} is damaged, truncated, or not a policy file of poise")
+def read_metadata(content: bytes, source: str, key: str, kind: str) -> dict[str, Any]:
+    """The JSON metadata of a safetensors file, checked before anything is allocated.
+
+    Args:
+        content: of the file.
+        source: its name, for error messages.
+        key: under which the metadata was saved.
+        kind: what the file should be, for error messages.
+
+    Raises:
+        FileFormatError: it is not such a file.
+    """
+    damaged = FileFormatError(f"{source} is damaged, truncated, or not {kind}")
     if len(content) < 8:
         raise damaged
     (length,) = struct.unpack("<Q", content[:8])
@@ -141,7 +157,7 @@ def _metadata(content: bytes, source: str) -> dict[str, Any]:
         raise damaged
     try:
         header = json.loads(content[8 : 8 + length])
-        metadata = json.loads(header["__metadata__"]["poise"])
+        metadata = json.loads(header["__metadata__"][key])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged from error
     if not isinstance(metadata, dict):

@@ -11,7 +11,7 @@ import signal
 import struct
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -61,7 +61,7 @@ def pickle_factory(factory: WorkerFactory, environment: str) -> bytes:
 def run_processes(
     owner: Owner,
     factory: WorkerFactory,
-    workers: int,
+    workers: Sequence[tuple[int, int]],
     shape: MailboxShape,
     supervision: Supervision,
     heartbeats: Heartbeats,
@@ -71,7 +71,7 @@ def run_processes(
     Args:
         owner: lives in this thread.
         factory: makes a worker in its process.
-        workers: how many.
+        workers: (index, incarnation) of each.
         shape: of the mailboxes.
         supervision: how the run watches.
         heartbeats: when workers last gave a sign of life.
@@ -84,8 +84,8 @@ def run_processes(
     payload = pickle_factory(factory, supervision.environment)
     team = _Team(owner, payload, shape, supervision, heartbeats)
     try:
-        for index in range(workers):
-            team.start(index, 0)
+        for index, incarnation in workers:
+            team.start(index, incarnation)
         team.run()
     finally:
         owner.stop(StopReason.FAILED)

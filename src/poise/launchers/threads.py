@@ -114,11 +114,7 @@ class _Team:
             states: dict[int, Any] = {}
             for current in share:
                 self._heartbeats.beat(current.index)
-                states[current.index] = current.initial_state()
-                with self._lock:
-                    self._inbox[current.index] = self._owner.join(
-                        current.index, current.incarnation
-                    )
+                self._admit(current, states)
             while not self._owner.stopped:
                 for current in share:
                     if not self._turn(current, states):
@@ -133,6 +129,19 @@ class _Team:
                 if self._running == 0:
                     self._finished.set()
 
+    def _admit(self, worker: Worker, states: dict[int, Any]) -> None:
+        """Let a worker begin, or go on where the run was cut."""
+        with self._lock:
+            seat = self._owner.rejoin(worker.index)
+        if seat is not None:
+            states[worker.index] = seat.deposit
+            self._inbox[worker.index] = seat.snapshot
+            return
+        states[worker.index] = worker.initial_state()
+        deposit = states[worker.index] if worker.has_whole_state else None
+        with self._lock:
+            self._inbox[worker.index] = self._owner.join(worker.index, worker.incarnation, deposit)
+
     def _turn(self, worker: Worker, states: dict[int, Any]) -> bool:
         """One cycle of one worker; False once the run has ended."""
         with self._lock:
@@ -146,7 +155,8 @@ class _Team:
         self._heartbeats.beat(worker.index)
         with self._lock:
             # Silent until the answer: the evaluation that may be under way beats for all.
-            answers = self._owner.receive(worker.index, contribution)
+            deposit = states[worker.index] if worker.has_whole_state else None
+            answers = self._owner.receive(worker.index, contribution, deposit)
             self._inbox.update(answers)
             if len(answers) != 1 or self._owner.stopped:
                 self._lock.notify_all()

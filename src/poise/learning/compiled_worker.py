@@ -80,6 +80,11 @@ class CompiledWorker:
         self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, incarnation))
 
     @property
+    def has_whole_state(self) -> bool:
+        """Its environments are part of its state."""
+        return True
+
+    @property
     def seed(self) -> int:
         """The key of its environments, as one number."""
         return int(self._key[0]) << 32 | int(self._key[1])

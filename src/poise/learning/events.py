@@ -5,13 +5,17 @@ The owner emits them; nothing in them was read from a clock.
 
 from typing import NamedTuple
 
+from poise.learning.cut import Cut
 from poise.learning.journal import StopReason
+from poise.trajectory import Contribution, Snapshot
 
 __all__ = [
+    "CutTaken",
     "EpisodeFinished",
     "Evaluated",
     "Event",
     "Joined",
+    "Rejected",
     "Score",
     "Stopped",
     "TrainingSolved",
@@ -79,7 +83,6 @@ class EpisodeFinished(NamedTuple):
     episode_return: float
     length: int
     moving_average: float
-    mean_100: float
     loss: float
 
 
@@ -105,6 +108,7 @@ class Evaluated(NamedTuple):
     steps: int
     verdict: Verdict
     is_best: bool
+    snapshot: Snapshot
 
 
 class TrainingSolved(NamedTuple):
@@ -121,4 +125,21 @@ class Stopped(NamedTuple):
     steps: int
 
 
-Event = Joined | EpisodeFinished | Updated | Evaluated | TrainingSolved | Stopped
+class Rejected(NamedTuple):
+    """A contribution was not finite, and was not applied."""
+
+    worker: int
+    version: int
+    bad_gradients: int
+    contribution: Contribution
+
+
+class CutTaken(NamedTuple):
+    """The run can go on from here, if it is cut off: what a checkpoint is made of."""
+
+    cut: Cut
+
+
+Event = (
+    CutTaken | Joined | Rejected | EpisodeFinished | Updated | Evaluated | TrainingSolved | Stopped
+)

@@ -137,6 +137,11 @@ class HostedWorker:
         self._copies: Copies | None = None
 
     @property
+    def has_whole_state(self) -> bool:
+        """Its environments' states cannot be had."""
+        return False
+
+    @property
     def seed(self) -> int:
         """The seed of its first environment copy."""
         return self._seeds[0]

@@ -56,6 +56,7 @@ class StopReason(enum.IntEnum):
     INTERRUPTED = 5
     TERMINATED = 6
     FAILED = 7
+    NOT_FINITE = 8
 
 
 class Record(NamedTuple):
@@ -79,20 +80,26 @@ class Record(NamedTuple):
 
 
 class Journal:
-    """Collects records in memory; whoever runs the owner writes them to disk."""
+    """Collects records in memory; whoever runs the owner writes them to disk.
 
-    def __init__(self, checksum: int = 0) -> None:
-        self._checksum = checksum
+    Args:
+        length: records that are there already.
+        checksum: of the last of them.
+    """
+
+    def __init__(self, length: int = 0, checksum: int = 0) -> None:
+        self.checksum = checksum
+        """Checksum of the last record."""
         # Appended by workers' threads, drained by the main one: deques make both atomic.
         self._pending: collections.deque[bytes] = collections.deque()
-        self.length = 0
+        self.length = length
         """Records so far."""
 
     def append(self, record: Record) -> None:
         """Add a record."""
         body = _BODY.pack(*record)
-        self._checksum = zlib.crc32(body, self._checksum)
-        self._pending.append(body + _CHECKSUM.pack(self._checksum))
+        self.checksum = zlib.crc32(body, self.checksum)
+        self._pending.append(body + _CHECKSUM.pack(self.checksum))
         self.length += 1
 
     def drain(self) -> bytes:

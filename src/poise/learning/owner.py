@@ -5,19 +5,20 @@ contribution is applied as it comes, its sender is answered with the newest para
 Locks, waiting and deadlines belong to the launchers; clocks and files to the runs.
 """
 
-import collections
-import dataclasses
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from poise.learning.cut import Cut, Seat
 from poise.learning.events import (
+    CutTaken,
     EpisodeFinished,
     Evaluated,
     Event,
     Joined,
+    Rejected,
     Stopped,
     TrainingSolved,
     Updated,
@@ -25,16 +26,11 @@ from poise.learning.events import (
 )
 from poise.learning.journal import Journal, Kind, Record, StopReason
 from poise.learning.optimizer import OptimizerState, Update
+from poise.learning.tally import Tally
 from poise.maths.statistics import Moments, merge_moments, normalization
-from poise.trajectory import Contribution, EpisodeReport, Snapshot
+from poise.trajectory import Contribution, Snapshot
 
 __all__ = ["EvaluationAborted", "Owner", "OwnerSettings"]
-
-MEAN_WINDOW = 100
-"""The tutorial's statistic: the mean over 100 consecutive training episodes."""
-MOVING_AVERAGE_DECAY = 0.99
-"""The tutorial's moving average: 0.99 old + 0.01 new."""
-
 
 _CONCLUDING = (StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS)
 
@@ -57,20 +53,12 @@ class OwnerSettings(NamedTuple):
     evaluation_interval: int
     target_return: float | None
     stop_when_solved: bool
+    checkpoint_steps: int | None = None
+    max_bad_gradients: int = 10
 
 
 Judge = Callable[[Snapshot], Verdict]
 Emit = Callable[[Event], None]
-
-
-@dataclasses.dataclass
-class _Counters:
-    version: int = 0
-    steps: int = 0
-    episodes: int = 0
-    evaluated_at: int = 0
-    moving_average: float | None = None
-    training_solved: bool = False
 
 
 class Owner:
@@ -107,34 +95,25 @@ class Owner:
         self._judge = judge
         self._emit = emit
         self._journal = journal
-        self._counters = _Counters()
         self._evaluation_interval = settings.evaluation_interval
-        self._held: dict[int, tuple[int, int]] = {}
-        self._recent: collections.deque[float] = collections.deque(maxlen=MEAN_WINDOW)
+        self._evaluated_at = 0
+        self._cut_at = 0
+        self._cut_wanted = False
+        self._seats: dict[int, Seat] = {}
+        self._resumed: set[int] = set()
+        self.tally = Tally(settings.target_return)
+        self.version = 0
+        """Number of updates applied."""
+        self.steps = 0
+        """Environment steps in accepted contributions."""
+        self.bad_gradients = 0
+        """Contributions rejected because they were not finite."""
+        self.last_worker: int | None = None
+        """Who contributed last."""
         self.best: Snapshot | None = None
         """The best candidate so far: verified before unverified, then by selection score."""
         self.best_verdict: Verdict | None = None
         self.stop_reason: StopReason | None = None
-
-    @property
-    def steps(self) -> int:
-        """Environment steps in accepted contributions."""
-        return self._counters.steps
-
-    @property
-    def episodes(self) -> int:
-        """Finished training episodes."""
-        return self._counters.episodes
-
-    @property
-    def version(self) -> int:
-        """Number of updates applied."""
-        return self._counters.version
-
-    @property
-    def training_mean(self) -> float | None:
-        """Mean return of the last 100 training episodes (of fewer, if there were fewer)."""
-        return float(np.mean(self._recent)) if self._recent else None
 
     @property
     def stopped(self) -> bool:
@@ -143,24 +122,46 @@ class Owner:
 
     def snapshot(self) -> Snapshot:
         """The current version and parameters."""
-        return Snapshot(np.int32(self._counters.version), self._parameters, self._statistics)
+        return Snapshot(np.int32(self.version), self._parameters, self._statistics)
 
-    def join(self, worker: int, incarnation: int = 0) -> Snapshot:
-        """Admit a worker and hand it its first snapshot."""
-        version = self._counters.version
-        self._held[worker] = (incarnation, version)
-        self._record(Kind.JOIN, 0, worker, version, 0)
-        self._emit(Joined(worker, incarnation, version))
-        return self.snapshot()
+    def join(self, worker: int, incarnation: int = 0, deposit: Any = None) -> Snapshot:
+        """Admit a worker and hand it its first snapshot.
+
+        Args:
+            worker: its number.
+            incarnation: how often it has been started before.
+            deposit: its state before its first cycle, where it can be had.
+        """
+        snapshot = self.snapshot()
+        self._seats[worker] = Seat(incarnation, snapshot, deposit)
+        self._record(Kind.JOIN, 0, worker, self.version, 0)
+        self._emit(Joined(worker, incarnation, self.version))
+        return snapshot
 
     def leave(self, worker: int) -> None:
         """Let a worker go."""
-        if worker in self._held:
-            self._record(Kind.LEAVE, 0, worker, self._held[worker][1], 0)
-            del self._held[worker]
+        if worker in self._seats:
+            self._record(Kind.LEAVE, 0, worker, int(self._seats[worker].snapshot.version), 0)
+            del self._seats[worker]
 
-    def receive(self, worker: int, contribution: Contribution) -> dict[int, Snapshot]:
+    def rejoin(self, worker: int) -> Seat | None:
+        """The seat that a worker had when the run was cut; None if it must join anew."""
+        if worker not in self._resumed:
+            return None
+        self._resumed.discard(worker)
+        seat = self._seats[worker]
+        self._emit(Joined(worker, seat.incarnation, int(seat.snapshot.version)))
+        return seat
+
+    def receive(
+        self, worker: int, contribution: Contribution, deposit: Any = None
+    ) -> dict[int, Snapshot]:
         """Apply a contribution.
+
+        Args:
+            worker: who brings it.
+            contribution: what was learned from one rollout.
+            deposit: the worker's state after it, where it can be had, for checkpoints.
 
         Returns:
             Snapshots to hand out, by worker; empty once the run has ended, when contributions are
@@ -172,7 +173,111 @@ class Owner:
         if self.stopped:
             return {}
         self._check_protocol(worker, contribution)
-        counters = self._counters
+        accepted = bool(np.isfinite(contribution.losses).all())
+        if accepted:
+            self._apply(worker, contribution)
+        else:
+            self._reject(worker, contribution)
+        answer = self.snapshot()
+        self._seats[worker] = Seat(self._seats[worker].incarnation, answer, deposit)
+        self.last_worker = worker
+        self._evaluate_if_due()
+        self._check_budgets()
+        if self.stopped:
+            return {}
+        self._cut_if_due()
+        return {worker: answer}
+
+    def stop(self, reason: StopReason) -> None:
+        """End the run; contributions that come later are refused. A second call changes nothing.
+
+        A run that has used up a budget ends with an evaluation, if anything was learned since the
+        last one.
+        """
+        if self.stopped:
+            return
+        self._emit(CutTaken(self.cut()))
+        if reason in _CONCLUDING and self.steps > self._evaluated_at:
+            self._evaluate()
+            if self.stopped:
+                return
+        self.stop_reason = reason
+        self._journal.append(Record(Kind.STOP, int(reason), 0, 0, self.version, self.steps))
+        self._emit(Stopped(reason, self.steps))
+
+    def want_cut(self) -> None:
+        """Ask for a cut after the next contribution; may be called from any thread."""
+        self._cut_wanted = True
+
+    def cut(self) -> Cut:
+        """Everything that the run has come to: parameters, counters, every worker's seat."""
+        return Cut(
+            version=self.version,
+            steps=self.steps,
+            bad_gradients=self.bad_gradients,
+            evaluated_at=self._evaluated_at,
+            evaluation_interval=self._evaluation_interval,
+            last_worker=self.last_worker,
+            tally=self.tally.state(),
+            parameters=self._parameters,
+            optimizer_state=self._optimizer_state,
+            moments=self._moments,
+            best=self.best,
+            best_verdict=self.best_verdict,
+            seats=dict(self._seats),
+            journal_records=self._journal.length,
+            journal_checksum=self._journal.checksum,
+        )
+
+    def resume(self, cut: Cut, *, changed: bool = False) -> None:
+        """Go on from a cut, before any worker has joined.
+
+        Workers with a deposit `rejoin` and do again what was under way; the others have left.
+
+        Args:
+            cut: where to go on.
+            changed: the budgets are not those that the cut was taken under.
+        """
+        self.version, self.steps = cut.version, cut.steps
+        self.bad_gradients = cut.bad_gradients
+        self._evaluated_at = cut.evaluated_at
+        self._evaluation_interval = cut.evaluation_interval
+        self._cut_at = cut.steps
+        self.last_worker = cut.last_worker
+        self.tally.restore(cut.tally)
+        self._parameters, self._optimizer_state = cut.parameters, cut.optimizer_state
+        self._moments = cut.moments
+        self._statistics = () if cut.moments is None else normalization(cut.moments)
+        self.best, self.best_verdict = cut.best, cut.best_verdict
+        self._seats = dict(cut.seats)
+        # What was under way when the run was cut comes first, as if it had not been cut.
+        self._evaluate_if_due()
+        if self.stopped:
+            return
+        if changed:
+            self._journal.append(Record(Kind.RESUME, 0, 0, 0, self.version, self.steps))
+        for worker, seat in cut.seats.items():
+            if seat.deposit is None:
+                self.leave(worker)
+            else:
+                self._resumed.add(worker)
+        self._check_budgets()
+
+    def change(self, settings: OwnerSettings) -> None:
+        """Go on under other budgets; a replay does so where the journal says that the run did."""
+        self._settings = settings
+        self._journal.append(Record(Kind.RESUME, 0, 0, 0, self.version, self.steps))
+
+    def _check_protocol(self, worker: int, contribution: Contribution) -> None:
+        if worker not in self._seats:
+            raise ValueError(f"worker {worker} contributes without having joined")
+        held = int(self._seats[worker].snapshot.version)
+        if contribution.version != held:
+            raise ValueError(
+                f"worker {worker} acted with version {contribution.version}, but was given {held}"
+            )
+
+    def _apply(self, worker: int, contribution: Contribution) -> None:
         learning_rate = self._learning_rate()
         self._parameters, self._optimizer_state = self._update(
             self._parameters,
@@ -183,16 +288,16 @@ class Owner:
         if self._moments is not None:
             self._moments = merge_moments(self._moments, contribution.statistics)
             self._statistics = normalization(self._moments)
-        staleness = counters.version - contribution.version
-        counters.version += 1
-        counters.steps += contribution.steps
-        self._record(Kind.CONTRIBUTION, 1, worker, contribution.version, counters.steps)
+        staleness = self.version - contribution.version
+        self.version += 1
+        self.steps += contribution.steps
+        self._record(Kind.CONTRIBUTION, 1, worker, contribution.version, self.steps)
         loss, policy, value, entropy, norm = map(float, contribution.losses)
         self._emit(
             Updated(
                 worker=worker,
-                update=counters.version,
-                steps=counters.steps,
+                update=self.version,
+                steps=self.steps,
                 loss=loss,
                 policy_loss=policy,
                 value_loss=value,
@@ -202,103 +307,58 @@ class Owner:
                 learning_rate=learning_rate,
             )
         )
-        self._count_episodes(worker, contribution.episodes, loss)
-        if counters.steps - counters.evaluated_at >= self._evaluation_interval:
-            self._evaluate()
-        self._check_budgets()
-        if self.stopped:
-            return {}
-        self._held[worker] = (self._held[worker][0], counters.version)
-        return {worker: self.snapshot()}
-
-    def stop(self, reason: StopReason) -> None:
-        """End the run; contributions that come later are refused. A second call changes nothing.
-
-        A run that has used up a budget ends with an evaluation, if anything was learned since the
-        last one.
-        """
-        if self.stopped:
-            return
-        if reason in _CONCLUDING and self._counters.steps > self._counters.evaluated_at:
-            self._evaluate()
-            if self.stopped:
-                return
-        self.stop_reason = reason
-        self._journal.append(
-            Record(Kind.STOP, int(reason), 0, 0, self._counters.version, self._counters.steps)
-        )
-        self._emit(Stopped(reason, self._counters.steps))
-
-    def _check_protocol(self, worker: int, contribution: Contribution) -> None:
-        if worker not in self._held:
-            raise ValueError(f"worker {worker} contributes without having joined")
-        held = self._held[worker][1]
-        if contribution.version != held:
-            raise ValueError(
-                f"worker {worker} acted with version {contribution.version}, but was given {held}"
+        report = contribution.episodes
+        for value, length in zip(report.returns.tolist(), report.lengths.tolist(), strict=True):
+            solved = self.tally.add(value)
+            self._emit(
+                EpisodeFinished(
+                    worker=worker,
+                    episode=self.tally.episodes,
+                    steps=self.steps,
+                    episode_return=value,
+                    length=length,
+                    moving_average=self.tally.moving_average or 0.0,
+                    loss=loss,
+                )
             )
+            if solved:
+                self._emit(TrainingSolved(self.steps, self.tally.episodes))
+
+    def _reject(self, worker: int, contribution: Contribution) -> None:
+        """A gradient that is not finite is never applied."""
+        self.bad_gradients += 1
+        self._record(Kind.CONTRIBUTION, 0, worker, contribution.version, self.steps)
+        self._emit(Rejected(worker, self.version, self.bad_gradients, contribution))
+        if self.bad_gradients > self._settings.max_bad_gradients:
+            self.stop(StopReason.NOT_FINITE)
 
     def _learning_rate(self) -> float:
         settings = self._settings
         if not settings.anneal or settings.max_steps is None:
             return settings.learning_rate
-        return settings.learning_rate * max(0.0, 1.0 - self._counters.steps / settings.max_steps)
+        return settings.learning_rate * max(0.0, 1.0 - self.steps / settings.max_steps)
 
-    def _count_episodes(self, worker: int, report: EpisodeReport, loss: float) -> None:
-        counters = self._counters
-        for value, length in zip(report.returns.tolist(), report.lengths.tolist(), strict=True):
-            counters.episodes += 1
-            average = counters.moving_average
-            counters.moving_average = (
-                value
-                if average is None
-                else MOVING_AVERAGE_DECAY * average + (1 - MOVING_AVERAGE_DECAY) * value
-            )
-            self._recent.append(value)
-            mean = sum(self._recent) / len(self._recent)
-            self._emit(
-                EpisodeFinished(
-                    worker=worker,
-                    episode=counters.episodes,
-                    steps=counters.steps,
-                    episode_return=value,
-                    length=length,
-                    moving_average=counters.moving_average,
-                    mean_100=mean,
-                    loss=loss,
-                )
-            )
-            target = self._settings.target_return
-            if (
-                not counters.training_solved
-                and target is not None
-                and len(self._recent) == MEAN_WINDOW
-                and mean >= target
-            ):
-                counters.training_solved = True
-                self._emit(TrainingSolved(counters.steps, counters.episodes))
+    def _evaluate_if_due(self) -> None:
+        if not self.stopped and self.steps - self._evaluated_at >= self._evaluation_interval:
+            self._evaluate()
 
     def _evaluate(self) -> None:
-        counters = self._counters
-        counters.evaluated_at = counters.steps
+        before, self._evaluated_at = self._evaluated_at, self.steps
         snapshot = self.snapshot()
         try:
             verdict = self._judge(snapshot)
         except EvaluationAborted as aborted:
+            self._evaluated_at = before
             self.stop(aborted.reason)
             return
         bits = struct.unpack("<Q", struct.pack("<d", verdict.selection.mean))[0]
-        self._journal.append(
-            Record(Kind.EVALUATION, int(verdict.solved), 0, 0, counters.version, bits)
-        )
+        self._journal.append(Record(Kind.EVALUATION, int(verdict.solved), 0, 0, self.version, bits))
         # Long episodes: an evaluation must not take more steps than the training in between.
-        self._evaluation_interval = max(
-            self._settings.evaluation_interval, verdict.selection.steps
-        )
+        self._evaluation_interval = max(self._settings.evaluation_interval, verdict.selection.steps)
         is_best = self._is_best(verdict)
         if is_best:
             self.best, self.best_verdict = snapshot, verdict
-        self._emit(Evaluated(counters.version, counters.steps, verdict, is_best))
+        self._emit(Evaluated(self.version, self.steps, verdict, is_best, snapshot))
         if verdict.solved and self._settings.stop_when_solved:
             self.stop(StopReason.SOLVED)
 
@@ -312,9 +372,17 @@ class Owner:
         settings = self._settings
         if settings.max_steps is not None and self.steps >= settings.max_steps:
             self.stop(StopReason.MAX_STEPS)
-        elif settings.max_episodes is not None and self.episodes >= settings.max_episodes:
+        elif settings.max_episodes is not None and self.tally.episodes >= settings.max_episodes:
             self.stop(StopReason.MAX_EPISODES)
 
+    def _cut_if_due(self) -> None:
+        every = self._settings.checkpoint_steps
+        due = every is not None and self.steps // every > self._cut_at // every
+        if due or self._cut_wanted:
+            self._cut_wanted = False
+            self._cut_at = self.steps
+            self._emit(CutTaken(self.cut()))
+
     def _record(self, kind: Kind, detail: int, worker: int, version: int, value: int) -> None:
-        incarnation = self._held[worker][0]
+        incarnation = self._seats[worker].incarnation
         self._journal.append(Record(kind, detail, worker, incarnation, version, value))

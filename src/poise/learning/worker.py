@@ -38,6 +38,10 @@ class Worker(Protocol):
     def seed(self) -> int:
         """The seed of its environments, for error messages."""
 
+    @property
+    def has_whole_state(self) -> bool:
+        """Whether `cycle` is a function of its state, so that a checkpoint can hold the worker."""
+
     def initial_state(self) -> Any:
         """The state before its first cycle."""
 

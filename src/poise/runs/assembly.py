@@ -2,7 +2,8 @@
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -31,7 +32,7 @@ from poise.world.rewards import RewardShaping
 from poise.world.seeding import Purpose, seed_sequence
 from poise.world.source import EnvironmentSource, find_source
 
-__all__ = ["Assembly", "assemble"]
+__all__ = ["Assembly", "assemble", "owner_settings"]
 
 
 ATARI_REWARD_CLIP = 1.0
@@ -83,35 +84,26 @@ class Assembly:
 
     def owner(self, judge: JudgeFunction, emit: Emit, journal: Journal) -> Owner:
         """The owner at version 0."""
-        config = self.config
-        settings = OwnerSettings(
-            learning_rate=config.learning_rate,
-            anneal=config.learning_rate_schedule == "linear",
-            max_steps=config.max_steps,
-            max_episodes=config.max_episodes,
-            evaluation_interval=config.evaluation_interval,
-            target_return=self.target_return,
-            stop_when_solved=config.stop_when_solved,
-        )
         state = self.initial_optimizer_state()
         return Owner(
             self.parameters,
             state,
             self._update,
-            settings,
+            owner_settings(self.config, self.target_return),
             judge,
             emit,
             journal,
-            self._initial_moments(),
+            self.initial_moments(),
         )
 
     def first_snapshot(self) -> Snapshot:
         """What the workers begin with."""
-        moments = self._initial_moments()
+        moments = self.initial_moments()
         statistics = () if moments is None else normalization(moments)
         return Snapshot(np.int32(0), self.parameters, statistics)
 
-    def _initial_moments(self) -> Moments | None:
+    def initial_moments(self) -> Moments | None:
+        """Of no observations yet; None where they are not normalised."""
         if not self.config.normalize_observations:
             return None
         count = normalized_count(self.agent.observation_space)
@@ -141,9 +133,11 @@ class Assembly:
         while self._workers:
             self._workers.pop().close()
 
-    def workers(self) -> list[Worker]:
-        """All workers, in order."""
-        return [self.worker(index) for index in range(self.config.workers)]
+    def workers(self, incarnations: Mapping[int, int] = MappingProxyType({})) -> list[Worker]:
+        """All workers, in order; incarnation 0 where nothing else is said."""
+        return [
+            self.worker(index, incarnations.get(index, 0)) for index in range(self.config.workers)
+        ]
 
     def worker_factory(self) -> "AssembledWorkerFactory":
         """What makes a worker in a process of its own."""
@@ -194,6 +188,21 @@ class AssembledWorkerFactory:
         assembly = assemble(self.config, self.source)
         assembly.program.compile(assembly.first_snapshot(), assembly.options)
         return assembly.worker(index, incarnation)
+
+
+def owner_settings(config: TrainConfig, target_return: float | None) -> OwnerSettings:
+    """What the owner must know of the settings."""
+    return OwnerSettings(
+        learning_rate=config.learning_rate,
+        anneal=config.learning_rate_schedule == "linear",
+        max_steps=config.max_steps,
+        max_episodes=config.max_episodes,
+        evaluation_interval=config.evaluation_interval,
+        target_return=target_return,
+        stop_when_solved=config.stop_when_solved,
+        checkpoint_steps=config.checkpoint_steps,
+        max_bad_gradients=config.max_bad_gradients,
+    )
 
 
 def assemble(config: TrainConfig, source: EnvironmentSource | None = None) -> Assembly:

@@ -2,29 +2,36 @@
 
 import dataclasses
 import time
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from poise.config import TrainConfig
-from poise.errors import ConfigError
+from poise.errors import ConfigError, DeadlineError
+from poise.launchers.processes import run_processes
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_threads
 from poise.learning.compiled_worker import CompiledProgram
-from poise.learning.events import Event, Score, Verdict
+from poise.learning.events import Event, Score, Updated, Verdict
 from poise.learning.journal import Journal, StopReason
 from poise.runs.assembly import Assembly, assemble
 from poise.runs.runtime import prepare_jax
 from poise.trajectory import Snapshot
 
-__all__ = ["BenchRow", "bench"]
+__all__ = ["BenchRow", "MeasuredLauncher", "bench", "training_rate"]
 
 REPETITIONS = 3
 FUSED_CYCLES = 50
 """Cycles in one call of the fused loop."""
 UNLIMITED = 2**62
+START_SECONDS = 120.0
+"""How long workers may take to start and compile."""
+UPDATES_PER_WORKER = 2
+"""Contributions of each worker, on average, that are measured at least."""
+
+MeasuredLauncher = Literal["threads", "processes"]
 
 
 class BenchRow(NamedTuple):
@@ -70,7 +77,7 @@ def bench(
         for _ in range(REPETITIONS):
             base.append(_rate(fused, seconds))
             for count in workers:
-                measured[count].append(_training_rate(assembly, count, seconds))
+                measured[count].append(training_rate(assembly, count, seconds))
         ceiling = float(np.median(base))
         for count in workers:
             rate = float(np.median(measured[count]))
@@ -78,30 +85,96 @@ def bench(
     return rows
 
 
-def _training_rate(assembly: Assembly, workers: int, seconds: float) -> float:
-    """Steps per second of real training, without evaluations."""
+def training_rate(
+    assembly: Assembly,
+    workers: int,
+    seconds: float,
+    launcher: MeasuredLauncher = "threads",
+    timeout: float = 60.0,
+) -> float:
+    """Steps per second of real training, without evaluations.
+
+    The clock starts when every worker has contributed once, so that neither starting processes nor
+    compiling counts, and runs for a few contributions of each at least.
+
+    Args:
+        assembly: compiled parts of a run; its budget must not be used up by the measurement.
+        workers: how many.
+        seconds: length of the measurement.
+        launcher: where the workers run.
+        timeout: seconds without a contribution after which a worker counts as hung.
+
+    Raises:
+        TrainingError: a worker failed or hung, or not all were ready in time.
+    """
 
     def judge(snapshot: Snapshot) -> Verdict:
         nothing = Score(*(0.0,) * 6, episodes=0, greedy=True, cut=0, steps=0)
         return Verdict(nothing, None, False)
 
     journal = Journal()
-    began = time.monotonic()
-    last = [began]
-
-    def emit(event: Event) -> None:
-        last[0] = time.monotonic()
-
-    owner = assembly.owner(judge, emit, journal)
+    window = _Window(workers)
+    owner = assembly.owner(judge, window, journal)
+    started = time.monotonic()
 
     def pump() -> StopReason | None:
         journal.drain()
-        return StopReason.MAX_SECONDS if time.monotonic() - began >= seconds else None
+        now = time.monotonic()
+        if window.began is None:
+            return StopReason.FAILED if now - started > START_SECONDS + timeout else None
+        enough = window.updates >= UPDATES_PER_WORKER * workers
+        late = now - window.began >= seconds + timeout
+        over = now - window.began >= seconds and enough
+        return StopReason.MAX_SECONDS if over or late else None
 
-    supervision = Supervision(pump, 0.01, 60.0, assembly.config.environment)
-    everyone = assembly.workers()[:workers]
-    run_threads(owner, everyone, supervision, Heartbeats())
-    return owner.steps / (last[0] - began)
+    supervision = Supervision(pump, 0.01, timeout, assembly.config.environment)
+    try:
+        if launcher == "processes":
+            factory, shape = assembly.worker_factory(), assembly.mailbox_shape()
+            run_processes(owner, factory, workers, shape, supervision, Heartbeats())
+        else:
+            everyone = [assembly.worker(index) for index in range(workers)]
+            run_threads(owner, everyone, supervision, Heartbeats())
+    finally:
+        assembly.close()
+    rate = window.rate()
+    if rate is None:
+        raise DeadlineError(
+            f"{assembly.config.environment}: {workers} workers ({launcher}) made too few "
+            "contributions to measure"
+        )
+    return rate
+
+
+class _Window:
+    """Counts steps between the moment when all workers are under way and the last update."""
+
+    def __init__(self, workers: int) -> None:
+        self._waiting = set(range(workers))
+        self._first_steps = 0
+        self._last_steps = 0
+        self._ended = 0.0
+        self.began: float | None = None
+        self.updates = 0
+
+    def __call__(self, event: Event) -> None:
+        """Take an event of the owner's; one at a time."""
+        if not isinstance(event, Updated):
+            return
+        now = time.monotonic()
+        if self.began is None:
+            self._waiting.discard(event.worker)
+            if not self._waiting:
+                self._first_steps, self.began = event.steps, now
+            return
+        self._last_steps, self._ended = event.steps, now
+        self.updates += 1
+
+    def rate(self) -> float | None:
+        """Steps per second, None if nothing was counted."""
+        if self.began is None or not self.updates:
+            return None
+        return (self._last_steps - self._first_steps) / (self._ended - self.began)
 
 
 def _fused_loop(assembly: Assembly) -> Any:

@@ -3,14 +3,17 @@
 Files are written under a temporary name in the same folder, then renamed over the old one.
 """
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from poise.errors import FileFormatError, RunFolderError
 
-__all__ = ["create_run_folder", "read_json", "write_bytes", "write_json"]
+__all__ = ["create_run_folder", "lock_folder", "read_json", "write_bytes", "write_json"]
 
 MAX_JSON_BYTES = 1 << 24
 
@@ -55,6 +58,26 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise FileFormatError(f"{path} is damaged: it holds no JSON object")
     return parsed
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for this process alone (flock; the system lets go when we die).
+
+    Raises:
+        RunFolderError: another process is training in it.
+    """
+    path = folder / ".lock"
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunFolderError(f"another process is training in {folder}") from error
+        yield
 
 
 def create_run_folder(folder: Path) -> None:

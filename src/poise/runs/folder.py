@@ -19,6 +19,7 @@ __all__ = [
     "default_run_folder",
     "load",
     "load_config",
+    "load_resumptions",
     "load_summary",
     "target_return",
 ]
@@ -48,13 +49,36 @@ def default_run_folder(config: TrainConfig) -> Path:
     return folder
 
 
-def config_to_json(config: TrainConfig, resolved: dict[str, Any]) -> dict[str, Any]:
-    """What ``config.json`` holds."""
+def config_to_json(
+    config: TrainConfig,
+    resolved: dict[str, Any],
+    resumptions: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """What ``config.json`` holds: settings, what was resolved, and budgets that came later."""
     settings = {
         name: value if value != float("inf") else "inf"
         for name, value in dataclasses.asdict(config).items()
     }
-    return {"format": CONFIG_FORMAT, "settings": settings, "resolved": resolved}
+    return {
+        "format": CONFIG_FORMAT,
+        "settings": settings,
+        "resolved": resolved,
+        "resumptions": resumptions or [],
+    }
+
+
+def load_resumptions(folder: Path) -> list[dict[str, Any]]:
+    """The budgets that a run was resumed under: ``record`` of the journal, and the budgets.
+
+    Raises:
+        FileFormatError: the file is damaged.
+    """
+    found = read_json(folder / "config.json").get("resumptions", [])
+    if not isinstance(found, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("record"), int) for one in found
+    ):
+        raise FileFormatError(f"{folder / 'config.json'} is damaged: its resumptions")
+    return found
 
 
 def load_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:

@@ -10,16 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from poise.learning.cut import Cut
 from poise.learning.events import (
+    CutTaken,
     EpisodeFinished,
     Evaluated,
     Event,
     Joined,
+    Rejected,
     Score,
     TrainingSolved,
     Updated,
 )
-from poise.learning.journal import Journal, header_bytes
+from poise.learning.journal import RECORD_SIZE, Journal, header_bytes
+from poise.runs.checkpoint import Offsets
 
 __all__ = ["Recorder", "Subscriber", "score_to_json"]
 
@@ -37,6 +41,7 @@ class Recorder:
         record_every: updates between two rows about updates.
         started: monotonic time at which the process started.
         subscribers: others who want to see the events.
+        resumed: where the files are cut, to go on from there; None begins them.
     """
 
     def __init__(
@@ -47,24 +52,50 @@ class Recorder:
         record_every: int,
         started: float,
         subscribers: tuple[Subscriber, ...] = (),
+        resumed: Offsets | None = None,
     ) -> None:
         self._events: collections.deque[tuple[float, Event]] = collections.deque()
         self._journal = journal
         self._record_every = record_every
         self._started = started
         self._subscribers = subscribers
-        self._metrics_file: IO[str] = (folder / "metrics.jsonl").open("x")
-        self._journal_file: IO[bytes] = (folder / "journal").open("xb")
-        self._journal_file.write(header_bytes(header))
-        self.first_cycle: float | None = None
-        """When the first worker was admitted."""
-        self.last_update: float | None = None
-        self.training_solved: tuple[float, TrainingSolved] | None = None
-        self.solved_at_steps: int | None = None
+        self._before = resumed
+        self._first_cycle: float | None = None
+        self._last_update: float | None = None
+        self._metrics_file = _open(folder / "metrics.jsonl", resumed and resumed.metrics_bytes)
+        self._journal_file = _open(folder / "journal", resumed and resumed.journal_bytes)
+        if resumed is None:
+            self._journal_file.write(header_bytes(header))
+            self._header_bytes = len(header_bytes(header))
+        else:
+            self._header_bytes = resumed.journal_bytes - RECORD_SIZE * journal.length
+        self.training_solved_seconds = resumed.training_solved_seconds if resumed else None
+        self.training_solved_steps = resumed.training_solved_steps if resumed else None
+        self.solved_at_steps = resumed.solved_at_steps if resumed else None
+        self.cut: tuple[Cut, int] | None = None
+        """The latest cut that no checkpoint was made of, and the bytes of metrics before it."""
 
     def emit(self, event: Event) -> None:
         """Take an event; from any thread."""
         self._events.append((time.monotonic() - self._started, event))
+
+    @property
+    def training_seconds(self) -> float:
+        """From the first cycle to the last accepted contribution, over all resumptions."""
+        before = self._before.training_seconds if self._before else 0.0
+        if self._first_cycle is None or self._last_update is None:
+            return before
+        return before + max(0.0, self._last_update - self._first_cycle)
+
+    @property
+    def wall_seconds(self) -> float:
+        """Since the process started, and of the processes before it."""
+        before = self._before.wall_seconds if self._before else 0.0
+        return before + time.monotonic() - self._started
+
+    def journal_bytes(self, records: int) -> int:
+        """Length of the journal's file with so many records."""
+        return self._header_bytes + RECORD_SIZE * records
 
     def pump(self) -> None:
         """Write what has come in; from the main thread.
@@ -72,16 +103,18 @@ class Recorder:
         Raises:
             OSError: the disk is full, for example.
         """
-        rows = []
+        rows: list[str] = []
         for _ in range(len(self._events)):
             when, event = self._events.popleft()
             row = self._row(when, event)
             if row is not None:
                 rows.append(json.dumps({"wall_time": round(when, 6), **row}) + "\n")
+            if isinstance(event, CutTaken):
+                self._write_rows(rows)
+                self.cut = event.cut, self._metrics_file.tell()
             for subscriber in self._subscribers:
                 subscriber(when, event)
-        self._metrics_file.write("".join(rows))
-        self._metrics_file.flush()
+        self._write_rows(rows)
         self._journal_file.write(self._journal.drain())
         self._journal_file.flush()
 
@@ -93,11 +126,16 @@ class Recorder:
             self._metrics_file.close()
             self._journal_file.close()
 
+    def _write_rows(self, rows: list[str]) -> None:
+        self._metrics_file.write("".join(rows).encode())
+        self._metrics_file.flush()
+        rows.clear()
+
     def _row(self, when: float, event: Event) -> dict[str, Any] | None:
         match event:
             case Joined():
-                if self.first_cycle is None:
-                    self.first_cycle = when
+                if self._first_cycle is None:
+                    self._first_cycle = when
             case EpisodeFinished():
                 return {
                     "kind": "episode",
@@ -110,7 +148,7 @@ class Recorder:
                     "loss": event.loss,
                 }
             case Updated():
-                self.last_update = when
+                self._last_update = when
                 if event.update % self._record_every:
                     return None
                 return {"kind": "update", **event._asdict()}
@@ -128,8 +166,26 @@ class Recorder:
                     "solved": verdict.solved,
                 }
             case TrainingSolved():
-                self.training_solved = (when, event)
+                self.training_solved_seconds = round(when, 6)
+                self.training_solved_steps = event.steps
+            case Rejected():
+                return {
+                    "kind": "rejected",
+                    "worker": event.worker,
+                    "version": event.version,
+                    "bad_gradients": event.bad_gradients,
+                }
         return None
+
+
+def _open(path: Path, keep: int | None) -> IO[bytes]:
+    """A new file, or an old one cut to its first ``keep`` bytes, to be appended to."""
+    if keep is None:
+        return path.open("xb")
+    file = path.open("r+b")
+    file.truncate(keep)
+    file.seek(keep)
+    return file
 
 
 def score_to_json(score: Score) -> dict[str, Any]:

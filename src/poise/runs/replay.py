@@ -1,5 +1,6 @@
 """Replay: a run's journal, followed serially, must lead to the same parameters, bit for bit."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,8 @@ from poise.learning.events import Verdict
 from poise.learning.journal import Journal, JournalFile, Kind, Record, StopReason, read_journal
 from poise.learning.owner import EvaluationAborted, Owner
 from poise.learning.worker import Worker
-from poise.runs.assembly import Assembly, assemble
-from poise.runs.folder import load_config
+from poise.runs.assembly import Assembly, assemble, owner_settings
+from poise.runs.folder import load_config, load_resumptions
 from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax, processor_model, versions
 from poise.runs.trust import EnvironmentFactory, source_from_file
@@ -64,14 +65,15 @@ def replay(
     config, resolved = load_config(folder)
     journal = _read(folder)
     prepare_jax()
-    assembly = assemble(config, source_from_file(config.environment_choice, environment, trust))
+    source = source_from_file(config.environment_choice, environment, trust)
+    assembly = assemble(dataclasses.replace(config, world=_world(resolved)), source)
     warnings = _differences(journal.header, resolved, assembly)
     assembly.compile()
     checking = _CheckingJournal(journal.records)
     judge = assembly.judge()
     try:
         owner = assembly.owner(_ReplayedJudge(judge, checking), lambda event: None, checking)
-        _follow(owner, assembly, checking)
+        _follow(owner, assembly, checking, load_resumptions(folder))
     finally:
         judge.close()
         assembly.close()
@@ -136,7 +138,12 @@ class _EndOfJournalError(Exception):
     pass
 
 
-def _follow(owner: Owner, assembly: Assembly, journal: _CheckingJournal) -> None:
+def _follow(
+    owner: Owner,
+    assembly: Assembly,
+    journal: _CheckingJournal,
+    resumptions: list[dict[str, Any]],
+) -> None:
     workers: dict[int, Worker] = {}
     snapshots: dict[int, Snapshot] = {}
     states: dict[int, Any] = {}
@@ -170,11 +177,22 @@ def _follow(owner: Owner, assembly: Assembly, journal: _CheckingJournal) -> None
             )
         owner.stop(_reason(end))
 
+    def resume(record: Record) -> None:
+        # Budgets that came later are in the run's settings, by the record that they begin at.
+        for one in resumptions:
+            if one["record"] == journal.length:
+                budgets = {name: value for name, value in one.items() if name != "record"}
+                changed = dataclasses.replace(assembly.config, **budgets)
+                owner.change(owner_settings(changed, assembly.target_return))
+                return
+        raise ReplayMismatchError(f"no budgets are known for record {journal.length + 1}")
+
     steps: dict[Kind, Callable[[Record], None]] = {
         Kind.JOIN: join,
         Kind.CONTRIBUTION: contribute,
         Kind.LEAVE: lambda record: owner.leave(record.worker),
         Kind.EVALUATION: evaluate,
+        Kind.RESUME: resume,
         Kind.STOP: lambda record: owner.stop(_reason(record)),
     }
     while (record := journal.next) is not None:
@@ -242,6 +260,14 @@ def _differences(
         if resolved.get(name) != value:
             found.append(f"{name} was {resolved.get(name)}, here {value}")
     return tuple(found)
+
+
+def _world(resolved: dict[str, Any]) -> Any:
+    """What the run stepped; a replay must step the same."""
+    world = resolved.get("world")
+    if world not in ("compiled", "atari", "vector", "copies"):
+        raise FileFormatError(f"config.json is damaged: the world is {world!r}")
+    return world
 
 
 def _reason(record: Record) -> StopReason:

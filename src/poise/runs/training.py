@@ -1,69 +1,41 @@
 """Training: from settings to a run's folder with everything that a user asked for."""
 
-import contextlib
+import dataclasses
 import multiprocessing
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from poise.agent.policy import Policy
-from poise.agent.policy_file import policy_to_bytes
 from poise.config import TrainConfig
-from poise.errors import PoiseError
-from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory, run_processes
-from poise.launchers.supervision import Heartbeats, Supervision
-from poise.launchers.threads import run_serial, run_threads
-from poise.learning.events import Evaluated, Event, Score
-from poise.learning.journal import Journal, StopReason
-from poise.learning.owner import EvaluationAborted, Owner
-from poise.runs.api import random_baseline
-from poise.runs.assembly import Assembly, assemble
-from poise.runs.files import create_run_folder, write_bytes, write_json
-from poise.runs.folder import config_to_json, default_run_folder
-from poise.runs.judge import Judge
-from poise.runs.plotting import import_matplotlib, plot_folder
-from poise.runs.progress import Progress
-from poise.runs.recorder import Recorder, Subscriber, score_to_json
-from poise.runs.runtime import prepare_jax, processor_model, versions
-from poise.runs.signals import StopSignals
-from poise.runs.trust import EnvironmentFactory
+from poise.errors import ConfigError
+from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory
+from poise.learning.journal import StopReason
+from poise.runs.assembly import assemble
+from poise.runs.checkpoint import Checkpoint, Template, newest_checkpoint, remove_checkpoints
+from poise.runs.files import create_run_folder, lock_folder, write_json
+from poise.runs.folder import (
+    config_to_json,
+    default_run_folder,
+    load,
+    load_config,
+    load_resumptions,
+    load_summary,
+)
+from poise.runs.recorder import Subscriber
+from poise.runs.runtime import prepare_jax
+from poise.runs.session import Session, TrainResult
+from poise.runs.trust import EnvironmentFactory, source_from_file
 from poise.world.checking import check_environment
 from poise.world.finding import world_kind
-from poise.world.source import find_source, import_path
+from poise.world.source import EnvironmentSource, find_source, import_path
 
-__all__ = ["TrainResult", "train", "train_config"]
+__all__ = ["TrainResult", "resume", "train", "train_config"]
 
-BASELINE_EPISODES = 100
-BASELINE_STEPS = 5_000
-"""No new episode of the random baseline begins after so many steps."""
-PUMP_INTERVAL = 0.05
-"""Seconds between two looks at budgets, signals and records."""
-
-_LAUNCHERS = {"threads": run_threads, "serial": run_serial}
-
-
-class TrainResult(NamedTuple):
-    """What a training run came to.
-
-    Attributes:
-        folder: where its files are.
-        summary: the content of ``summary.json``.
-        policy: the best policy.
-        reason: why it ended.
-    """
-
-    folder: Path
-    summary: dict[str, Any]
-    policy: Policy
-    reason: StopReason
-
-    @property
-    def solved(self) -> bool:
-        """Whether a verification reached the target return."""
-        return bool(self.summary["solved"])
+_FINISHED = {
+    reason.name.lower()
+    for reason in (StopReason.SOLVED, StopReason.MAX_STEPS, StopReason.MAX_EPISODES)
+}
 
 
 def train(
@@ -116,210 +88,133 @@ def train_config(
         factory: makes the environment, instead of what the settings name.
         process_age: seconds that the run's clock has been going already.
     """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        # A worker's process, which is importing a script that trains without being asked.
-        sys.exit(MISSING_GUARD_EXIT_CODE)
+    _leave_if_imported_by_worker()
     started = time.monotonic() - process_age
     prepare_jax()
     source = find_source(config.environment_choice, factory)
-    if world_kind(source, config.world) != "compiled":
-        check_environment(source, config.worker_timeout)
+    _check(config, source)
     assembly = assemble(config, source)
     if assembly.launcher == "processes":
         pickle_factory(assembly.worker_factory(), source.name)
     folder = Path(run_dir) if run_dir is not None else default_run_folder(config)
     create_run_folder(folder)
-    return _Run(assembly, folder, started, quiet, subscriber).run()
+    with lock_folder(folder):
+        write_json(folder / "config.json", config_to_json(config, assembly.resolved()))
+        return Session(assembly, folder, started, quiet, subscriber).run()
 
 
-class _Run:
-    """One training run, from the compiled program to the last file."""
+def resume(
+    run: str | Path,
+    *,
+    quiet: bool = True,
+    max_steps: int | None = None,
+    max_episodes: int | None = None,
+    max_seconds: float | None = None,
+    subscriber: Subscriber | None = None,
+    environment: EnvironmentFactory | None = None,
+    trust: bool = False,
+    process_age: float = 0.0,
+) -> TrainResult:
+    """Go on with a run from its newest whole checkpoint; before the first, start it over.
 
-    def __init__(
-        self,
-        assembly: Assembly,
-        folder: Path,
-        started: float,
-        quiet: bool,
-        subscriber: Subscriber | None,
-    ) -> None:
-        self._assembly = assembly
-        self._config = assembly.config
-        self._folder = folder
-        self._started = started
-        self._signals = StopSignals()
-        self._heartbeats = Heartbeats()
-        self._began: float | None = None
-        self._saved_best: int | None = None
-        config = assembly.config
-        self._progress = None if quiet else Progress(config, assembly.target_return)
-        self._resolved = assembly.resolved()
-        write_json(folder / "config.json", config_to_json(config, self._resolved))
-        self._journal = Journal()
-        header = {"versions": versions(), "processor": processor_model()}
-        self._recorder = Recorder(
-            folder,
-            header,
-            self._journal,
-            config.record_every,
-            started,
-            tuple(one for one in (self._progress, self._save_best, subscriber) if one is not None),
-        )
-        self._judge: Judge = assembly.judge(self._alive)
-        self._owner: Owner | None = None
+    Under the serial launcher the run becomes, to the last bit, what it would have been; under every
+    launcher the whole of it replays.
 
-    def run(self) -> TrainResult:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._judge.close)
-            stack.callback(self._assembly.close)
-            if self._progress is not None:
-                stack.callback(self._progress.close)
-            stack.enter_context(self._signals)
-            try:
-                self._assembly.compile(import_matplotlib)
-                owner = self._assembly.owner(self._judge, self._recorder.emit, self._journal)
-                self._owner = owner
-                self._launch(owner)
-                score = self._final_score(owner)
-            except BaseException as error:
-                with contextlib.suppress(OSError, PoiseError):
-                    self._finish(None, type(error).__name__)
-                raise
-            return self._finish(score, None)
+    Args:
+        run: the run's folder.
+        quiet: print nothing.
+        max_steps: a new budget in environment steps, counted from the run's beginning.
+        max_episodes: a new budget in training episodes.
+        max_seconds: a new budget in seconds, counted from now.
+        subscriber: called with the run's clock, in seconds, and each event.
+        environment: makes the environment, instead of what the run's file names.
+        trust: import the environment that the run's file names by an import path.
+        process_age: seconds that the run's clock has been going already.
 
-    def _launch(self, owner: Owner) -> None:
-        supervision = Supervision(
-            pump=self._pump,
-            interval=PUMP_INTERVAL,
-            worker_timeout=self._config.worker_timeout,
-            environment=self._config.environment,
-        )
-        self._began = time.monotonic()
-        if self._assembly.launcher == "processes":
-            run_processes(
-                owner,
-                self._assembly.worker_factory(),
-                self._config.workers,
-                self._assembly.mailbox_shape(),
-                supervision,
-                self._heartbeats,
+    Returns:
+        What the run came to; at once, if it had finished and got no larger budget.
+
+    Raises:
+        InputError: there is no such run, it is in use, or a budget is impossible.
+        TrainingError: the run failed.
+    """
+    _leave_if_imported_by_worker()
+    started = time.monotonic() - process_age
+    folder = Path(run)
+    old, resolved = load_config(folder)
+    budgets = {"max_steps": max_steps, "max_episodes": max_episodes, "max_seconds": max_seconds}
+    given: dict[str, Any] = {name: value for name, value in budgets.items() if value is not None}
+    config = dataclasses.replace(old, **given) if given else old
+    prepare_jax()
+    source = source_from_file(old.environment_choice, environment, trust)
+    assembly = assemble(dataclasses.replace(config, world=resolved["world"]), source)
+    assembly.config = config
+    with lock_folder(folder):
+        if not given and _has_finished(folder):
+            summary = load_summary(folder)
+            reason = StopReason[str(summary["stopped"]).upper()]
+            return TrainResult(folder, summary, load(folder), reason)
+        checkpoint = newest_checkpoint(folder, _template(assembly))
+        changed = bool(given) and checkpoint is not None
+        if checkpoint is not None and max_steps is not None and max_steps < checkpoint.cut.steps:
+            raise ConfigError(
+                f"--max-steps is {max_steps}, but {checkpoint.cut.steps} steps are behind the run"
             )
-        else:
-            launch = _LAUNCHERS[self._assembly.launcher]
-            launch(owner, self._assembly.workers(), supervision, self._heartbeats)
+        if checkpoint is None:
+            for name in ("journal", "metrics.jsonl"):
+                (folder / name).unlink(missing_ok=True)
+            remove_checkpoints(folder)
+        resumptions = _resumptions(folder, checkpoint, config if changed else None)
+        base = old if checkpoint is not None else config
+        write_json(folder / "config.json", config_to_json(base, assembly.resolved(), resumptions))
+        return Session(assembly, folder, started, quiet, subscriber, checkpoint, changed).run()
 
-    def _pump(self) -> StopReason | None:
-        self._recorder.pump()
-        if self._signals.reason is not None:
-            return self._signals.reason
-        limit = self._config.max_seconds
-        if limit is not None and time.monotonic() - (self._began or 0.0) >= limit:
-            return StopReason.MAX_SECONDS
-        return None
 
-    def _alive(self) -> None:
-        """Called by the judge between two steps of an evaluation."""
-        self._heartbeats.beat_all()
-        if self._signals.reason is not None:
-            raise EvaluationAborted(self._signals.reason)
+def _leave_if_imported_by_worker() -> None:
+    """A worker's process that imports a script which trains without being asked must end."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(MISSING_GUARD_EXIT_CODE)
 
-    def _final_score(self, owner: Owner) -> Score | None:
-        """The verified score of the best policy, unless the run was interrupted."""
-        verdict = owner.best_verdict
-        if verdict is not None and verdict.solved:
-            return verdict.verification
-        if owner.best is None or self._signals.reason is not None:
-            return None
-        try:
-            return self._judge.verify(self._judge.policy(owner.best))
-        except EvaluationAborted:
-            return None
 
-    def _save_best(self, when: float, event: Event) -> None:
-        """A subscriber: whenever a better policy is found, it is saved."""
-        del when
-        owner = self._owner
-        if not isinstance(event, Evaluated) or not event.is_best or owner is None:
-            return
-        if owner.best is not None and int(owner.best.version) != self._saved_best:
-            self._saved_best = int(owner.best.version)
-            self._write_policy("best", self._judge.policy(owner.best), self._saved_best)
+def _check(config: TrainConfig, source: EnvironmentSource) -> None:
+    """Compiled twins are ours; every other environment is looked at before training begins."""
+    if world_kind(source, config.world) != "compiled":
+        check_environment(source, config.worker_timeout)
 
-    def _write_policy(self, name: str, policy: Policy, version: int) -> None:
-        content = policy_to_bytes(policy, {"version": version, "seed": self._config.seed})
-        write_bytes(self._folder / f"{name}.safetensors", content)
 
-    def _finish(self, score: Score | None, failure: str | None) -> TrainResult:
-        """Write everything that a run leaves behind."""
-        owner = self._owner
-        if owner is None:
-            self._recorder.close()
-            raise PoiseError("the run ended before it began")
-        owner.stop(StopReason.FAILED)
-        self._recorder.close()
-        final = self._judge.policy(owner.snapshot())
-        self._write_policy("final", final, owner.version)
-        best = final
-        if owner.best is not None:
-            best = self._judge.policy(owner.best)
-        if self._saved_best is None:
-            self._write_policy("best", best, int((owner.best or owner.snapshot()).version))
-        summary = self._summary(owner, score, failure)
-        summary["random_baseline"] = None if self._signals.reason else self._random_baseline()
-        plot_folder(self._folder, baseline=summary["random_baseline"])
-        summary["wall_seconds"] = round(time.monotonic() - self._started, 6)
-        write_json(self._folder / "summary.json", summary)
-        reason = owner.stop_reason or StopReason.FAILED
-        return TrainResult(self._folder, summary, best, reason)
+def _has_finished(folder: Path) -> bool:
+    return (folder / "summary.json").is_file() and load_summary(folder).get("stopped") in _FINISHED
 
-    def _random_baseline(self) -> float | None:
-        """The mean return of random actions, drawn into the learning curve."""
-        try:
-            return random_baseline(
-                self._assembly.source,
-                episodes=BASELINE_EPISODES,
-                seed=self._config.seed,
-                step_limit=self._config.evaluation_step_limit,
-                step_budget=BASELINE_STEPS,
-            ).mean
-        except PoiseError:
-            return None
 
-    def _summary(self, owner: Owner, score: Score | None, failure: str | None) -> dict[str, Any]:
-        config, recorder = self._config, self._recorder
-        seconds = 0.0
-        if recorder.first_cycle is not None and recorder.last_update is not None:
-            seconds = recorder.last_update - recorder.first_cycle
-        solved = score is not None and self._judge.solves(score)
-        solved_at = recorder.solved_at_steps
-        if solved and solved_at is None:
-            solved_at = owner.steps
-        training = recorder.training_solved
-        mean = owner.training_mean
-        evaluation = score_to_json(score) if score is not None else None
-        return {
-            "environment": config.environment,
-            "algorithm": config.algorithm,
-            "seed": config.seed,
-            "solved": solved,
-            "solved_at_steps": solved_at,
-            "target_return": self._assembly.target_return,
-            "steps": owner.steps,
-            "episodes": owner.episodes,
-            "updates": owner.version,
-            "wall_seconds": 0.0,
-            "training_seconds": round(seconds, 6),
-            "steps_per_second": round(owner.steps / seconds, 1) if seconds else None,
-            "workers": config.workers,
-            "launcher": self._assembly.launcher,
-            "evaluation": evaluation,
-            "verification_attempts": self._judge.attempts,
-            "training_mean_100": mean if mean is None or np.isfinite(mean) else None,
-            "training_solved_at_seconds": round(training[0], 6) if training else None,
-            "training_solved_at_steps": training[1].steps if training else None,
-            "restarts": 0,
-            "stopped": (owner.stop_reason or StopReason.FAILED).name.lower(),
-            "failure": failure,
-            "versions": versions(),
-            "processor": processor_model(),
-        }
+def _template(assembly: Any) -> Template:
+    worker = assembly.worker(0)
+    state = worker.initial_state() if worker.has_whole_state else None
+    if assembly.launcher == "processes":
+        state = None
+    return Template(
+        snapshot=assembly.first_snapshot(),
+        optimizer_state=assembly.initial_optimizer_state(),
+        worker_state=state,
+        moments=assembly.initial_moments(),
+        workers=assembly.config.workers,
+    )
+
+
+def _resumptions(
+    folder: Path, checkpoint: Checkpoint | None, config: TrainConfig | None
+) -> list[dict[str, Any]]:
+    """The budgets that the run went on under, each from a record of its journal."""
+    if checkpoint is None:
+        return []
+    records = checkpoint.cut.journal_records
+    kept = [one for one in load_resumptions(folder) if one["record"] < records]
+    if config is not None:
+        kept.append(
+            {
+                "record": records,
+                "max_steps": config.max_steps,
+                "max_episodes": config.max_episodes,
+                "max_seconds": config.max_seconds,
+            }
+        )
+    return kept

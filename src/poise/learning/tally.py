@@ -1,0 +1,72 @@
+"""The tally of training episodes: the tutorial's statistics, in the order of the contributions."""
+
+import collections
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Tally", "TallyState"]
+
+MEAN_WINDOW = 100
+"""The tutorial's statistic: the mean over 100 consecutive training episodes."""
+MOVING_AVERAGE_DECAY = 0.99
+"""The tutorial's moving average: 0.99 old + 0.01 new, started at the first return."""
+
+
+class TallyState(NamedTuple):
+    """A tally at one moment, for a checkpoint."""
+
+    episodes: int
+    moving_average: float | None
+    recent: tuple[float, ...]
+    solved: bool
+
+
+class Tally:
+    """Counts finished training episodes.
+
+    Args:
+        target_return: what the mean of the last 100 must reach to be called solved.
+    """
+
+    def __init__(self, target_return: float | None) -> None:
+        self._target = target_return
+        self._recent: collections.deque[float] = collections.deque(maxlen=MEAN_WINDOW)
+        self.episodes = 0
+        self.moving_average: float | None = None
+        self.solved = False
+
+    @property
+    def mean(self) -> float | None:
+        """Mean return of the last 100 episodes (of all, if there are fewer)."""
+        return float(np.mean(self._recent)) if self._recent else None
+
+    def add(self, episode_return: float) -> bool:
+        """Count an episode; true when its mean of 100 reaches the target for the first time."""
+        self.episodes += 1
+        self._recent.append(episode_return)
+        old = self.moving_average
+        if old is None:
+            self.moving_average = episode_return
+        else:
+            self.moving_average = (
+                MOVING_AVERAGE_DECAY * old + (1 - MOVING_AVERAGE_DECAY) * episode_return
+            )
+        reached = (
+            self._target is not None
+            and len(self._recent) == MEAN_WINDOW
+            and float(np.mean(self._recent)) >= self._target
+        )
+        if self.solved or not reached:
+            return False
+        self.solved = True
+        return True
+
+    def state(self) -> TallyState:
+        """Everything that was counted."""
+        return TallyState(self.episodes, self.moving_average, tuple(self._recent), self.solved)
+
+    def restore(self, state: TallyState) -> None:
+        """Go on from a state."""
+        self.episodes, self.moving_average, recent, self.solved = state
+        self._recent = collections.deque(recent, maxlen=MEAN_WINDOW)

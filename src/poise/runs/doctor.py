@@ -1,0 +1,232 @@
+"""The doctor: what there is to say about an environment before the hours are spent.
+
+The environment is a stranger's: every look at it has a deadline, and whatever it does becomes a
+finding.
+"""
+
+import multiprocessing
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from poise.config import TrainConfig
+from poise.errors import ConfigError, EnvironmentNotFoundError, PoiseError, UnsupportedSpaceError
+from poise.launchers.processes import MISSING_GUARD_EXIT_CODE
+from poise.runs.assembly import Assembly, assemble
+from poise.runs.bench import MeasuredLauncher
+from poise.runs.diagnosis import Diagnosis, Finding, Rate
+from poise.runs.doctor_checks import (
+    Patient,
+    anatomy,
+    contract,
+    gymnasium_checker,
+    seeding,
+    unsupported,
+)
+from poise.runs.doctor_play import random_play
+from poise.runs.doctor_spawn import rendering, spawning
+from poise.runs.doctor_speed import copies_rate, one_copy_rate, training_rates
+from poise.runs.runtime import prepare_jax
+from poise.runs.trust import EnvironmentFactory
+from poise.world.checking import in_time
+from poise.world.finding import world_kind
+from poise.world.hosted import HostedWorld
+from poise.world.source import EnvironmentSource, find_source
+
+__all__ = ["examine"]
+
+CLEARLY_FASTER = 1.1
+"""What a launcher must gain over the one that ``auto`` takes to be recommended instead."""
+
+Tell = Callable[[Finding | Rate], None]
+
+
+def examine(
+    config: TrainConfig,
+    seconds: float = 2.0,
+    *,
+    factory: EnvironmentFactory | None = None,
+    tell: Tell = lambda item: None,
+) -> Diagnosis:
+    """Examine an environment: what poise makes of it, what is wrong with it, how fast it is.
+
+    Args:
+        config: how it would be trained; of the settings, those about environment, world, workers
+            and deadline matter.
+        seconds: length of each measurement.
+        factory: makes the environment, instead of what the settings name.
+        tell: called with each finding and rate as soon as there is one.
+
+    Raises:
+        InputError: the environment cannot be found or made, or a setting is impossible.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # A spawned process, which is importing a script that examines without being asked.
+        sys.exit(MISSING_GUARD_EXIT_CODE)
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"--seconds is {seconds}, but must be above 0, and finite")
+    prepare_jax()
+    source = _admit(config, factory)
+    return _Examination(Patient(source, config, seconds), tell).run()
+
+
+def _admit(config: TrainConfig, factory: EnvironmentFactory | None) -> EnvironmentSource:
+    """Find the environment and make it once."""
+
+    def find() -> EnvironmentSource:
+        source = find_source(config.environment_choice, factory)
+        world_kind(source, config.world)
+        source.make().close()
+        return source
+
+    try:
+        found: EnvironmentSource = in_time(find, config.worker_timeout, config.environment)
+    except PoiseError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EnvironmentNotFoundError(
+            f"the environment {config.environment} cannot be imported or made: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return found
+
+
+class _Examination:
+    """One examination, which remembers what was found."""
+
+    def __init__(self, patient: Patient, tell: Tell) -> None:
+        self._patient = patient
+        self._tell = tell
+        self._findings: list[Finding] = []
+        self._rates: list[Rate] = []
+        self._hung = False
+
+    def run(self) -> Diagnosis:
+        patient = self._patient
+        assembly = self._assemble()
+        trainable = assembly is not None
+        trainable &= self._look("contract", lambda: contract(patient))
+        self._look("gymnasium", lambda: gymnasium_checker(patient))
+        self._look("seeding", lambda: seeding(patient))
+        trainable &= self._look("random play", lambda: random_play(patient))
+        processes = False
+        if not self._hung:
+            needed = assembly is not None and assembly.launcher == "processes"
+            spawned = spawning(patient, needed=needed)
+            self._say(spawned)
+            processes = spawned.status == "ok"
+            self._look("rendering", lambda: [rendering(patient)], processes=1)
+        command = None
+        if assembly is not None and trainable and not self._hung:
+            command = self._measure(assembly, processes)
+        return Diagnosis(
+            patient.source.name, tuple(self._findings), tuple(self._rates), command
+        )
+
+    def _say(self, item: Finding | Rate) -> None:
+        if isinstance(item, Rate):
+            self._rates.append(item)
+        else:
+            self._findings.append(item)
+        self._tell(item)
+
+    def _assemble(self) -> Assembly | None:
+        patient = self._patient
+        made: list[Assembly] = []
+
+        def look() -> list[Finding]:
+            try:
+                made.append(assemble(patient.config, patient.source))
+            except UnsupportedSpaceError as error:
+                return [unsupported(error)]
+            return anatomy(patient, made[0])
+
+        self._look("spaces", look)
+        return made[0] if made else None
+
+    def _look(
+        self, name: str, check: Callable[[], list[Finding] | list[Rate]], processes: int = 0
+    ) -> bool:
+        """Run one check before its deadline; True if it found no failure."""
+        if self._hung:
+            return False
+        patient = self._patient
+
+        def guarded() -> list[Any]:
+            try:
+                return check()
+            except (Exception, SystemExit) as error:
+                return [_failure(name, error)]
+
+        timeout = patient.config.worker_timeout * (1 + processes) + patient.seconds
+        try:
+            found = in_time(guarded, timeout, patient.source.name)
+        except PoiseError as error:
+            self._hung = True
+            found = [
+                Finding(
+                    name,
+                    "failure",
+                    str(error),
+                    "nothing else was looked at; give every wait in the environment a deadline, "
+                    "or poise a longer --worker-timeout",
+                )
+            ]
+        for item in found:
+            self._say(item)
+        return not any(isinstance(item, Finding) and item.status == "failure" for item in found)
+
+    def _measure(self, assembly: Assembly, processes: bool) -> str | None:
+        """Measure speeds; returns the recommended command line."""
+        patient, world = self._patient, assembly.world
+        self._look("speed", lambda: [one_copy_rate(patient)])
+        if isinstance(world, HostedWorld):
+            self._look("speed", lambda: [copies_rate(patient, world)])
+        if self._hung:
+            return None
+        launchers: list[MeasuredLauncher] = ["threads"]
+        if processes:
+            launchers.append("processes")
+        outcomes = training_rates(patient, assembly, launchers)
+        for outcome in outcomes.values():
+            self._say(outcome)
+        measured = {
+            launcher: outcome.steps_per_second
+            for launcher, outcome in outcomes.items()
+            if isinstance(outcome, Rate)
+        }
+        if not measured:
+            return None
+        best = max(measured, key=lambda launcher: measured[launcher])
+        usual = assembly.launcher
+        if usual in measured and measured[best] < CLEARLY_FASTER * measured[usual]:
+            best = usual
+        flags = [flag for finding in self._findings for flag in finding.flags]
+        return _command(patient.config, best, flags)
+
+
+def _failure(name: str, error: BaseException) -> Finding:
+    """A check that ended in an exception."""
+    text = str(error) if isinstance(error, PoiseError) else f"{type(error).__name__}: {error}"
+    return Finding(
+        name,
+        "failure",
+        text,
+        "mend the environment: training would end with the same error, or meet it later",
+    )
+
+
+def _command(config: TrainConfig, launcher: str, flags: list[str]) -> str:
+    """The recommended command line."""
+    words = ["poise", "train", config.environment]
+    if config.env_kwargs:
+        words += ["--env-kwargs", *config.env_kwargs]
+    if config.wrappers:
+        words += ["--wrappers", *config.wrappers]
+    if config.world != "auto":
+        words += ["--world", config.world]
+    words += ["--workers", str(config.workers), "--launcher", launcher]
+    if config.envs_per_worker != TrainConfig.envs_per_worker:
+        words += ["--envs-per-worker", str(config.envs_per_worker)]
+    return shlex.join([*words, *flags])

@@ -1,0 +1,283 @@
+"""The doctor's checks of one environment, in this process: what it is, keeps and repeats.
+
+Each check is a function of the patient that returns findings. It may raise or hang: whoever calls
+it holds the deadline and turns an exception into a finding.
+"""
+
+import copy
+import re
+import threading
+import time
+import typing
+import warnings
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env
+
+from poise.agent.image_network import has_images
+from poise.config import TrainConfig
+from poise.errors import ConfigError, UnsupportedSpaceError
+from poise.runs.assembly import Assembly
+from poise.runs.diagnosis import Finding, brief
+from poise.world.checking import check_environment
+from poise.world.finding import WorldKind, world_kind
+from poise.world.source import EnvironmentSource
+
+__all__ = [
+    "Patient",
+    "anatomy",
+    "contract",
+    "gymnasium_checker",
+    "possible_worlds",
+    "seeding",
+    "unsupported",
+]
+
+TRACE_STEPS = 100
+"""Steps that are compared to see whether a seed repeats an episode."""
+TRACE_SECONDS = 5.0
+"""How long they may take; of a slow environment, fewer are compared."""
+LARGE_NETWORK = 5_000_000
+"""Parameters above which a network is too large for processor cores (the paper's have 600,000)."""
+SMALLEST_IMAGE = 12
+
+_WORLDS = {
+    "compiled": "the compiled twin",
+    "atari": "ale-py's vector environment",
+    "vector": "Gymnasium's vector implementation",
+    "copies": "copies in a loop",
+}
+_HARMLESS = {
+    "minimum value is -infinity": "poise takes infinite bounds as they are",
+    "maximum value is infinity": "poise takes infinite bounds as they are",
+    "symmetric and normalized space": "poise brings actions into the bounds itself",
+}
+"""What Gymnasium's checker remarks, but poise deals with."""
+
+
+class Patient(NamedTuple):
+    """Whom the doctor examines.
+
+    Attributes:
+        source: makes the environment.
+        config: how it would be trained.
+        seconds: length of a measurement.
+    """
+
+    source: EnvironmentSource
+    config: TrainConfig
+    seconds: float
+
+
+def possible_worlds(source: EnvironmentSource) -> list[WorldKind]:
+    """The kinds of world that an environment can have, best first."""
+    found: list[WorldKind] = []
+    for kind in typing.get_args(WorldKind):
+        try:
+            found.append(world_kind(source, kind))
+        except ConfigError:
+            continue
+    return found
+
+
+def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
+    """The spaces, the network that they get, the world and the launcher."""
+    world, agent, resolved = assembly.world, assembly.agent, assembly.resolved()
+    observation, action = agent.observation_space, agent.action_space
+    found = [Finding("spaces", "ok", f"observes {brief(observation)}; acts in {brief(action)}")]
+    if has_images(observation):
+        network = "the A3C paper's convolutional network"
+    else:
+        sizes = " + ".join(map(str, agent.spec.hidden_sizes)) or "no"
+        network = f"an MLP with {sizes} hidden units for each of policy and value"
+    description = (
+        f"{network}, {agent.layout.size:,} parameters; {_head(action)}; {resolved['acting']} acts"
+    )
+    advice = ""
+    if agent.layout.size > LARGE_NETWORK:
+        advice = (
+            "this is large for processor cores: make the observations smaller, for example by "
+            "--wrappers with a function that returns gymnasium.wrappers.ResizeObservation(env, "
+            "(84, 84))"
+        )
+    elif shape := _float_image(observation):
+        advice = (
+            f"the numbers of shape {shape} are flattened: if they are an image, observe it as "
+            "uint8 from 0 to 255, and it gets the convolutional network"
+        )
+    found.append(Finding("network", "warning" if advice else "ok", description, advice))
+    others = [kind for kind in possible_worlds(patient.source) if kind != resolved["world"]]
+    text = f"training steps {_WORLDS[resolved['world']]} ({resolved['world']})"
+    if others:
+        text += f"; --world {' or '.join(others)} would do too"
+    found.append(Finding("world", "ok", text))
+    why = "the environment holds the GIL" if getattr(world, "holds_gil", False) else "no GIL held"
+    found.append(Finding("launcher", "ok", f"auto takes {resolved['launcher']} ({why})"))
+    return found
+
+
+def unsupported(error: UnsupportedSpaceError) -> Finding:
+    """Spaces that poise cannot learn."""
+    return Finding(
+        "spaces",
+        "failure",
+        str(error),
+        "convert it by --wrappers with a function that returns "
+        "gymnasium.wrappers.TransformObservation or TransformAction of the environment",
+    )
+
+
+def _head(space: spaces.Space[Any]) -> str:
+    match space:
+        case spaces.Discrete():
+            return f"actions from a categorical distribution over {space.n}"
+        case spaces.Box():
+            return f"actions from {int(np.prod(space.shape))} independent Gaussians"
+        case spaces.MultiBinary():
+            return f"actions of {int(np.prod(space.shape))} independent bits"
+    return "actions from the product of their parts' distributions"
+
+
+def _float_image(space: spaces.Space[Any]) -> tuple[int, ...] | None:
+    """The shape of a part that looks like an image, but is not made of bytes."""
+    match space:
+        case spaces.Dict() | spaces.Tuple():
+            parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+            return next((shape for part in parts if (shape := _float_image(part))), None)
+        case spaces.Box() if space.dtype != np.uint8 and len(space.shape) in (2, 3):
+            sides = sorted(space.shape)[-2:]
+            return tuple(space.shape) if min(sides) >= SMALLEST_IMAGE else None
+    return None
+
+
+def contract(patient: Patient) -> list[Finding]:
+    """What poise itself asks of an environment before it trains."""
+    # The deadline is the caller's.
+    check_environment(patient.source, threading.TIMEOUT_MAX)
+    return [Finding("contract", "ok", "a reset and 20 random steps return what they should")]
+
+
+def gymnasium_checker(patient: Patient) -> list[Finding]:
+    """Gymnasium's own environment checker, on the environment without its wrappers."""
+    name = "gymnasium"
+    environment = patient.source.make()
+    failure = None
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                check_env(environment.unwrapped, skip_render_check=True)
+            except Exception as error:
+                failure = Finding(
+                    name,
+                    "failure",
+                    f"Gymnasium's checker: {_plain(error) or type(error).__name__}",
+                    "mend the environment; gymnasium.utils.env_checker.check_env(env.unwrapped) "
+                    "says the same",
+                )
+    finally:
+        environment.close()
+    remarks = dict.fromkeys(
+        _plain(one.message) for one in caught if not issubclass(one.category, DeprecationWarning)
+    )
+    found, handled = [], []
+    for remark in remarks:
+        harmless = next((why for text, why in _HARMLESS.items() if text in remark), None)
+        if harmless is None:
+            advice = "mend the environment, if the remark is right; poise can train as it is"
+            found.append(Finding(name, "warning", f"Gymnasium's checker: {remark}", advice))
+        elif harmless not in handled:
+            handled.append(harmless)
+    if failure is not None:
+        return [failure, *found]
+    if not found:
+        text = "Gymnasium's checker has nothing against it"
+        if handled:
+            text = f"Gymnasium's checker remarks nothing that matters here: {'; '.join(handled)}"
+        found.append(Finding(name, "ok", text))
+    return found
+
+
+def _plain(message: object) -> str:
+    """Gymnasium's message without colours and its own level."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(message))
+    return brief(re.sub(r"^WARN: ", "", text))
+
+
+def seeding(patient: Patient) -> list[Finding]:
+    """Whether one seed gives one episode, in two copies and twice in the same."""
+    source = patient.source
+    one = source.make()
+    try:
+        other = source.make()
+        try:
+            limit = min(TRACE_SECONDS, patient.config.worker_timeout / 8)
+            first, second = _trace(one, 0, limit), _trace(other, 0, limit)
+            again, different = _trace(one, 0, limit), _trace(one, 1, limit)
+            random = source.spec is not None and source.spec.nondeterministic
+        finally:
+            other.close()
+    finally:
+        one.close()
+    mend = (
+        "reset(seed=...) must call super().reset(seed=seed), and everything random must be drawn "
+        "from self.np_random; nothing of an earlier episode may be left. Without it scores cannot "
+        "be repeated, nor runs replayed"
+    )
+    for pair, who in (((first, second), "two copies"), ((first, again), "two resets of one copy")):
+        step = _difference(*pair)
+        if step is not None:
+            where = "in the first observation" if step == 0 else f"at step {step}"
+            text = f"{who} with the same seed and actions differ {where}"
+            if random:
+                text += "; it is registered as nondeterministic"
+            return [Finding("seeding", "warning" if random else "failure", text, mend)]
+    if _difference(first, different) is None:
+        return [
+            Finding(
+                "seeding",
+                "warning",
+                "seeds 0 and 1 give the same episode, step by step",
+                "nothing, if chance has no part in the environment (then all evaluation episodes "
+                f"are alike); otherwise {mend}",
+            )
+        ]
+    return [Finding("seeding", "ok", "a seed repeats its episode, and another gives another")]
+
+
+def _trace(environment: gymnasium.Env[Any, Any], seed: int, limit: float) -> list[Any]:
+    """The first steps after a seeded reset: the observation, then all that each step returned."""
+    environment.action_space.seed(0)
+    began = time.monotonic()
+    rows = [copy.deepcopy(environment.reset(seed=seed)[0])]
+    ended = False
+    while len(rows) <= TRACE_STEPS and time.monotonic() - began < limit:
+        if ended:
+            rows.append(copy.deepcopy(environment.reset()[0]))
+            ended = False
+            continue
+        observation, reward, terminated, truncated, _ = environment.step(
+            environment.action_space.sample()
+        )
+        rows.append(copy.deepcopy((observation, reward, terminated, truncated)))
+        ended = bool(terminated or truncated)
+    return rows
+
+
+def _difference(one: list[Any], other: list[Any]) -> int | None:
+    """The first row in which two traces differ, as far as both go."""
+    for index, (left, right) in enumerate(zip(one, other, strict=False)):
+        leaves, structure = jax.tree.flatten(left)
+        others, other_structure = jax.tree.flatten(right)
+        if structure != other_structure:
+            return index
+        for leaf, another in zip(leaves, others, strict=True):
+            leaf, another = np.asarray(leaf), np.asarray(another)
+            floats = leaf.dtype.kind == another.dtype.kind == "f"
+            if not np.array_equal(leaf, another, equal_nan=floats):
+                return index
+    return None

@@ -1,0 +1,273 @@
+"""The doctor's look at random play: what is observed and rewarded, and how episodes end."""
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from poise.agent.normalizer import gather, normalized_count
+from poise.batches import stack
+from poise.runs.diagnosis import Finding, brief
+from poise.runs.doctor_checks import Patient
+from poise.world.hosted import observation_checker
+
+__all__ = ["random_play"]
+
+STEPS = 2_000
+SECONDS = 10.0
+"""No longer than this; of a slow environment, fewer steps are seen."""
+LARGE = 10.0
+"""Numbers above this slow learning down: networks begin with weights for numbers around 1."""
+FAR_APART = 100.0
+"""Observed numbers whose largest values differ by more than this factor."""
+
+
+class _Play(NamedTuple):
+    """What random play came to."""
+
+    steps: int
+    lengths: list[int]
+    returns: list[float]
+    truncated: bool
+    rewards: np.ndarray
+    """``[steps]`` float64."""
+    peaks: np.ndarray
+    """``[S]`` float64: the largest magnitude of each observed float."""
+    largest_integer: float
+    outside: int
+    """Observations that are not in their space."""
+    example: str
+    """One of them."""
+    problem: str
+    """Why play ended early, empty if it did not."""
+    limit: int | None
+    """The environment's time limit, as far as it tells."""
+
+
+def random_play(patient: Patient) -> list[Finding]:
+    """Play at random for a while, and look at observations, rewards and ends of episodes."""
+    environment = patient.source.make()
+    try:
+        play = _play(environment, min(SECONDS, patient.config.worker_timeout / 2))
+    finally:
+        environment.close()
+    if play.problem:
+        advice = (
+            "mend the environment: a run ends with an error when it meets this, and training "
+            "plays for far longer"
+        )
+        return [Finding("random play", "failure", play.problem, advice)]
+    atari = patient.source.is_atari
+    return [
+        *_observations(play, environment.observation_space),
+        _rewards(play, atari),
+        _time_limit(play, atari, patient.config.evaluation_step_limit),
+    ]
+
+
+def _play(environment: gymnasium.Env[Any, Any], seconds: float) -> _Play:
+    space, actions = environment.observation_space, environment.action_space
+    check = observation_checker(space)
+    actions.seed(0)
+    rewards: list[float] = []
+    lengths: list[int] = []
+    returns: list[float] = []
+    peaks = np.zeros(normalized_count(space))
+    truncations, outside = 0, 0
+    largest, example, problem = 0.0, "", ""
+    start: int | None = None
+    began = time.monotonic()
+    action: Any = None
+    while len(rewards) < STEPS and time.monotonic() - began < seconds:
+        try:
+            if start is None:
+                observation = environment.reset(seed=None if rewards else 0)[0]
+                start = len(rewards)
+                action = None
+            else:
+                action = actions.sample()
+                observation, reward, terminated, truncated, _ = environment.step(action)
+                rewards.append(float(reward))
+                truncations += bool(truncated)
+                if terminated or truncated:
+                    lengths.append(len(rewards) - start)
+                    returns.append(sum(rewards[start:]))
+                    start = None
+            problem = check(observation) or ""
+            if rewards and not math.isfinite(rewards[-1]):
+                problem = f"the reward is {rewards[-1]}"
+        except Exception as error:
+            problem = f"raised {type(error).__name__}: {error}"
+        if problem:
+            call = "reset" if action is None else f"step({brief(repr(action))})"
+            problem = f"{call} after {len(rewards):,} random steps from seed 0: {problem}"
+            break
+        strange = _outside(space, observation)
+        if strange:
+            outside += 1
+            example = example or strange
+        if len(peaks):
+            with np.errstate(over="ignore"):
+                seen = gather(space, stack(space, [observation]))[0]
+            peaks = np.maximum(peaks, np.abs(seen))
+        largest = max(largest, _largest_integer(space, observation))
+    return _Play(
+        steps=len(rewards),
+        lengths=lengths,
+        returns=returns,
+        truncated=truncations > 0,
+        rewards=np.asarray(rewards, np.float64),
+        peaks=peaks,
+        largest_integer=largest,
+        outside=outside,
+        example=example,
+        problem=problem,
+        limit=_known_limit(environment),
+    )
+
+
+def _known_limit(environment: gymnasium.Env[Any, Any]) -> int | None:
+    if environment.spec is not None and environment.spec.max_episode_steps is not None:
+        return int(environment.spec.max_episode_steps)
+    while isinstance(environment, gymnasium.Wrapper):
+        if isinstance(environment, gymnasium.wrappers.TimeLimit):
+            return int(environment._max_episode_steps)
+        environment = environment.env
+    return None
+
+
+def _outside(space: spaces.Space[Any], observation: Any) -> str | None:
+    """How an observation of the right shape is not in its space, None if it is."""
+    match space:
+        case spaces.Dict():
+            pairs = [(f"{key!r}: ", part, observation[key]) for key, part in space.items()]
+        case spaces.Tuple():
+            pairs = [
+                (f"part {index}: ", part, observation[index]) for index, part in enumerate(space)
+            ]
+        case spaces.Box():
+            return _outside_box(space, np.asarray(observation))
+        case _:
+            inside = space.contains(observation)
+            return None if inside else f"{brief(repr(observation))} is not in {brief(space)}"
+    problems = ((where, _outside(part, one)) for where, part, one in pairs)
+    return next((where + problem for where, problem in problems if problem), None)
+
+
+def _outside_box(space: spaces.Box, values: np.ndarray) -> str | None:
+    wrong = (values < space.low) | (values > space.high)
+    if np.any(wrong):
+        index = tuple(map(int, np.argwhere(wrong)[0]))
+        low, high = space.low[index], space.high[index]
+        return f"{values[index]:g} at index {list(index)} is not from {low:g} to {high:g}"
+    if not np.can_cast(values.dtype, space.dtype):
+        return f"dtype {values.dtype}, where the space says {space.dtype}"
+    return None
+
+
+def _largest_integer(space: spaces.Space[Any], observation: Any) -> float:
+    """The largest magnitude among Boxes of integers, which nobody scales (bytes are scaled)."""
+    match space:
+        case spaces.Dict():
+            return max(_largest_integer(part, observation[key]) for key, part in space.items())
+        case spaces.Tuple():
+            pairs = zip(space, observation, strict=True)
+            return max(_largest_integer(part, one) for part, one in pairs)
+        case spaces.Box() if space.dtype != np.uint8 and space.dtype.kind in "iu":
+            return float(np.max(np.abs(np.asarray(observation, np.float64)), initial=0.0))
+    return 0.0
+
+
+def _observations(play: _Play, space: spaces.Space[Any]) -> list[Finding]:
+    name = "observations"
+    found = []
+    if play.outside:
+        found.append(
+            Finding(
+                name,
+                "warning",
+                f"{play.outside:,} of {play.steps:,} random steps observe what is not in the "
+                f"observation space: {play.example}",
+                "make the space true (bounds, dtype), or clip and convert the observations; "
+                "poise can train as it is",
+            )
+        )
+    peaks = play.peaks[play.peaks > 0]
+    high = float(peaks.max()) if len(peaks) else 0.0
+    low = float(peaks.min()) if len(peaks) else 0.0
+    text = ""
+    if high > LARGE:
+        text = f"an observed number reaches {high:.3g}"
+    elif len(peaks) and high > FAR_APART * low:
+        text = f"the observed numbers are of different scales: {low:.2g} and {high:.2g} at most"
+    if text:
+        flag = "--normalize-observations"
+        advice = f"{flag} brings them to mean 0 and variance 1"
+        found.append(Finding(name, "warning", text, advice, (flag,)))
+    if play.largest_integer > LARGE:
+        found.append(
+            Finding(
+                name,
+                "warning",
+                f"an observed whole number reaches {play.largest_integer:.3g}, and the network "
+                "sees it as it is",
+                "scale it by --wrappers with a function that returns "
+                "gymnasium.wrappers.TransformObservation of the environment, or observe "
+                "categories as Discrete or MultiDiscrete",
+            )
+        )
+    if not found:
+        text = "finite and in their space"
+        if len(peaks):
+            text += f"; no float beyond {high:.3g}"
+        found.append(Finding(name, "ok", f"{text}, in {play.steps:,} random steps"))
+    return found
+
+
+def _rewards(play: _Play, clipped: bool) -> Finding:
+    low, high = float(np.min(play.rewards)), float(np.max(play.rewards))
+    text = f"from {low:.4g} to {high:.4g}"
+    if play.returns:
+        mean, count = float(np.mean(play.returns)), len(play.returns)
+        text += f"; {count:,} random episodes return {mean:.4g} on average"
+    peak = max(-low, high)
+    if clipped:
+        text += "; clipped to -1 and 1 for the loss (--reward-clip)"
+    elif peak > LARGE:
+        scale = f"{1 / peak:.1g}"
+        advice = (
+            f"--reward-scale {scale} (or --reward-clip 1) for the loss only; scores stay as they "
+            "are"
+        )
+        return Finding("rewards", "warning", text, advice, ("--reward-scale", scale))
+    if low == high == 0:
+        advice = (
+            "random play is never rewarded, so there is little to learn from at first: "
+            "--entropy-coefficient 0.01 keeps it exploring"
+        )
+        return Finding("rewards", "ok", text, advice)
+    return Finding("rewards", "ok", text)
+
+
+def _time_limit(play: _Play, atari: bool, cut: int) -> Finding:
+    name = "time limit"
+    if play.limit is not None:
+        return Finding(name, "ok", f"an episode is truncated after {play.limit:,} steps")
+    if atari:
+        return Finding(name, "ok", "a game is truncated after half an hour of play")
+    if play.truncated:
+        return Finding(name, "ok", "none is declared, but episodes were truncated in random play")
+    text = f"none, so evaluation episodes are cut after {cut:,} steps (--evaluation-step-limit)"
+    if play.lengths:
+        shortest, longest = min(play.lengths), max(play.lengths)
+        text += f"; random episodes ended by themselves after {shortest:,} to {longest:,} steps"
+    else:
+        text += f"; no episode ended in {play.steps:,} random steps"
+    advice = (
+        "if an episode can go on without end: gymnasium.register(..., max_episode_steps=...), or "
+        "--wrappers with a function that returns gymnasium.wrappers.TimeLimit(env, steps)"
+    )
+    return Finding(name, "warning", text, advice)

@@ -1,0 +1,331 @@
+"""One training run, from the compiled program to the last file."""
+
+import contextlib
+import time
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from poise.agent.policy import Policy
+from poise.agent.policy_file import policy_to_bytes
+from poise.errors import NotFiniteError, PoiseError
+from poise.launchers.processes import run_processes
+from poise.launchers.supervision import Heartbeats, Supervision
+from poise.launchers.threads import run_serial, run_threads
+from poise.learning.events import Evaluated, Event, Rejected, Score
+from poise.learning.journal import Journal, StopReason
+from poise.learning.owner import EvaluationAborted, Owner
+from poise.runs.api import random_baseline
+from poise.runs.assembly import Assembly
+from poise.runs.bad_batch import save_bad_batch
+from poise.runs.checkpoint import Checkpoint, Offsets, write_checkpoint
+from poise.runs.files import write_bytes, write_json
+from poise.runs.plotting import import_matplotlib, plot_folder
+from poise.runs.progress import Progress
+from poise.runs.recorder import Recorder, Subscriber, score_to_json
+from poise.runs.runtime import processor_model, versions
+from poise.runs.signals import StopSignals
+
+__all__ = ["Session", "TrainResult"]
+
+BASELINE_EPISODES = 100
+BASELINE_STEPS = 5_000
+"""No new episode of the random baseline begins after so many steps."""
+PUMP_INTERVAL = 0.05
+"""Seconds between two looks at budgets, signals and records."""
+
+_LAUNCHERS = {"threads": run_threads, "serial": run_serial}
+_INTERRUPTIONS = (StopReason.INTERRUPTED, StopReason.TERMINATED)
+
+
+class TrainResult(NamedTuple):
+    """What a training run came to.
+
+    Attributes:
+        folder: where its files are.
+        summary: the content of ``summary.json``.
+        policy: the best policy.
+        reason: why it ended.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    policy: Policy
+    reason: StopReason
+
+    @property
+    def solved(self) -> bool:
+        """Whether a verification reached the target return."""
+        return bool(self.summary["solved"])
+
+
+class Session:
+    """One training run in this process: a new one, or one that goes on from a checkpoint.
+
+    Args:
+        assembly: the run's parts.
+        folder: of the run; ``config.json`` is there.
+        started: monotonic time at which the process started.
+        quiet: print nothing.
+        subscriber: called with each event.
+        checkpoint: where to go on; None begins.
+        changed: the budgets are not those of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        folder: Path,
+        started: float,
+        quiet: bool,
+        subscriber: Subscriber | None = None,
+        checkpoint: Checkpoint | None = None,
+        changed: bool = False,
+    ) -> None:
+        self._assembly = assembly
+        self._config = config = assembly.config
+        self._folder = folder
+        self._quiet = quiet
+        self._checkpoint, self._changed = checkpoint, changed
+        self._signals = StopSignals()
+        self._heartbeats = Heartbeats()
+        self._began: float | None = None
+        self._last_checkpoint = time.monotonic()
+        self._restarts = checkpoint.offsets.restarts if checkpoint else 0
+        self._progress = None if quiet else Progress(config, assembly.target_return)
+        self._journal = Journal()
+        if checkpoint is not None:
+            cut = checkpoint.cut
+            self._journal = Journal(cut.journal_records, cut.journal_checksum)
+        followers = (self._progress, self._follow, subscriber)
+        self._recorder = Recorder(
+            folder,
+            {"versions": versions(), "processor": processor_model()},
+            self._journal,
+            config.record_every,
+            started,
+            tuple(one for one in followers if one is not None),
+            checkpoint.offsets if checkpoint else None,
+        )
+        self._judge = assembly.judge(self._alive)
+        if checkpoint is not None:
+            self._judge.attempts = checkpoint.offsets.verification_attempts
+        self._owner: Owner | None = None
+
+    def run(self) -> TrainResult:
+        """Train to the end, whatever that is, and leave everything on disk.
+
+        Raises:
+            TrainingError: the run failed; what was learned so far is saved.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._judge.close)
+            stack.callback(self._assembly.close)
+            if self._progress is not None:
+                stack.callback(self._progress.close)
+            stack.enter_context(self._signals)
+            try:
+                self._assembly.compile(import_matplotlib)
+                owner = self._assembly.owner(self._judge, self._recorder.emit, self._journal)
+                self._owner = owner
+                if self._checkpoint is not None:
+                    owner.resume(self._checkpoint.cut, changed=self._changed)
+                if not owner.stopped:
+                    self._launch(owner)
+                if owner.stop_reason == StopReason.NOT_FINITE:
+                    raise NotFiniteError(
+                        f"{owner.bad_gradients} gradients were not finite (--max-bad-gradients "
+                        f"{self._config.max_bad_gradients}); they were not applied, and the last "
+                        f"offending batch is in {self._folder}: poise inspect shows it"
+                    )
+                score = self._final_score(owner)
+            except BaseException as error:
+                # What was learned so far is saved, as far as the disk still allows.
+                with contextlib.suppress(OSError, PoiseError):
+                    self._finish(None, type(error).__name__)
+                raise
+            return self._finish(score, None)
+
+    def _launch(self, owner: Owner) -> None:
+        supervision = Supervision(
+            pump=self._pump,
+            interval=PUMP_INTERVAL,
+            worker_timeout=self._config.worker_timeout,
+            environment=self._config.environment,
+            max_restarts=max(0, self._config.max_restarts - self._restarts),
+            restart_on_error=self._config.restart_on_error,
+            on_restart=self._note_restart,
+        )
+        self._began = time.monotonic()
+        incarnations = self._incarnations()
+        if self._assembly.launcher == "processes":
+            run_processes(
+                owner,
+                self._assembly.worker_factory(),
+                [(one, incarnations.get(one, 0)) for one in range(self._config.workers)],
+                self._assembly.mailbox_shape(),
+                supervision,
+                self._heartbeats,
+            )
+            return
+        workers = self._assembly.workers(incarnations)
+        if owner.last_worker is not None:
+            # Serial workers go on with whose turn it is.
+            turn = owner.last_worker + 1
+            workers = workers[turn:] + workers[:turn]
+        _LAUNCHERS[self._assembly.launcher](owner, workers, supervision, self._heartbeats)
+
+    def _incarnations(self) -> dict[int, int]:
+        """Which incarnation each worker begins with: the next, where its state is lost."""
+        if self._checkpoint is None:
+            return {}
+        return {
+            worker: seat.incarnation + (seat.deposit is None)
+            for worker, seat in self._checkpoint.cut.seats.items()
+        }
+
+    def _pump(self) -> StopReason | None:
+        self._recorder.pump()
+        self._checkpoint_if_cut()
+        if self._signals.reason is not None:
+            return self._signals.reason
+        now = time.monotonic()
+        seconds = self._config.checkpoint_seconds
+        if seconds is not None and now - self._last_checkpoint >= seconds and self._owner:
+            self._last_checkpoint = now
+            self._owner.want_cut()
+        limit = self._config.max_seconds
+        if limit is not None and now - (self._began or now) >= limit:
+            return StopReason.MAX_SECONDS
+        return None
+
+    def _alive(self) -> None:
+        """Called by the judge between two steps of an evaluation."""
+        self._heartbeats.beat_all()
+        if self._signals.reason is not None:
+            raise EvaluationAborted(self._signals.reason)
+
+    def _note_restart(self, what: str) -> None:
+        self._restarts += 1
+        warnings.warn(f"{what}; started again", RuntimeWarning, stacklevel=2)
+
+    def _checkpoint_if_cut(self) -> None:
+        if self._recorder.cut is None:
+            return
+        (cut, metrics_bytes), self._recorder.cut = self._recorder.cut, None
+        recorder = self._recorder
+        offsets = Offsets(
+            journal_bytes=recorder.journal_bytes(cut.journal_records),
+            metrics_bytes=metrics_bytes,
+            training_seconds=recorder.training_seconds,
+            wall_seconds=recorder.wall_seconds,
+            verification_attempts=self._judge.attempts,
+            restarts=self._restarts,
+            solved_at_steps=recorder.solved_at_steps,
+            training_solved_seconds=recorder.training_solved_seconds,
+            training_solved_steps=recorder.training_solved_steps,
+        )
+        write_checkpoint(self._folder, Checkpoint(cut, offsets), self._config.keep_checkpoints)
+
+    def _final_score(self, owner: Owner) -> Score | None:
+        """The verified score of the best policy, unless the run was interrupted."""
+        verdict = owner.best_verdict
+        if verdict is not None and verdict.solved:
+            return verdict.verification
+        if owner.best is None or owner.stop_reason in _INTERRUPTIONS:
+            return None
+        try:
+            return self._judge.verify(self._judge.policy(owner.best))
+        except EvaluationAborted:
+            return None
+
+    def _follow(self, when: float, event: Event) -> None:
+        """A subscriber: saves what must not wait for the end."""
+        del when
+        if isinstance(event, Evaluated) and event.is_best:
+            version = int(event.snapshot.version)
+            self._write_policy("best", self._judge.policy(event.snapshot), version)
+        if isinstance(event, Rejected):
+            path = save_bad_batch(self._folder, event, self._assembly.agent)
+            warnings.warn(
+                f"worker {event.worker} computed a gradient that is not finite, with version "
+                f"{event.contribution.version}; it was not applied; see {path}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _write_policy(self, name: str, policy: Policy, version: int) -> None:
+        content = policy_to_bytes(policy, {"version": version, "seed": self._config.seed})
+        write_bytes(self._folder / f"{name}.safetensors", content)
+
+    def _finish(self, score: Score | None, failure: str | None) -> TrainResult:
+        """Write everything that a run leaves behind."""
+        owner = self._owner
+        if owner is None:
+            self._recorder.close()
+            raise PoiseError("the run ended before it began")
+        owner.stop(StopReason.FAILED)
+        self._recorder.close()
+        self._checkpoint_if_cut()
+        final = owner.snapshot()
+        best = owner.best or final
+        self._write_policy("final", self._judge.policy(final), int(final.version))
+        self._write_policy("best", self._judge.policy(best), int(best.version))
+        summary = self._summary(owner, score, failure)
+        plot_folder(self._folder, baseline=summary["random_baseline"])
+        summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
+        write_json(self._folder / "summary.json", summary)
+        reason = owner.stop_reason or StopReason.FAILED
+        return TrainResult(self._folder, summary, self._judge.policy(best), reason)
+
+    def _summary(self, owner: Owner, score: Score | None, failure: str | None) -> dict[str, Any]:
+        config, recorder = self._config, self._recorder
+        seconds = recorder.training_seconds
+        solved = score is not None and self._judge.solves(score)
+        solved_at = recorder.solved_at_steps
+        if solved and solved_at is None:
+            solved_at = owner.steps
+        mean = owner.tally.mean
+        return {
+            "environment": config.environment,
+            "algorithm": config.algorithm,
+            "seed": config.seed,
+            "solved": solved,
+            "solved_at_steps": solved_at,
+            "target_return": self._assembly.target_return,
+            "steps": owner.steps,
+            "episodes": owner.tally.episodes,
+            "updates": owner.version,
+            "wall_seconds": 0.0,
+            "training_seconds": round(seconds, 6),
+            "steps_per_second": round(owner.steps / seconds, 1) if seconds else None,
+            "workers": config.workers,
+            "launcher": self._assembly.launcher,
+            "evaluation": score_to_json(score) if score is not None else None,
+            "sticky_actions": config.sticky_actions if self._assembly.source.is_atari else None,
+            "verification_attempts": self._judge.attempts,
+            "random_baseline": self._random_baseline(owner, failure),
+            "training_mean_100": mean if mean is None or np.isfinite(mean) else None,
+            "training_solved_at_seconds": recorder.training_solved_seconds,
+            "training_solved_at_steps": recorder.training_solved_steps,
+            "restarts": self._restarts,
+            "bad_gradients": owner.bad_gradients,
+            "stopped": (owner.stop_reason or StopReason.FAILED).name.lower(),
+            "failure": failure,
+            "versions": versions(),
+            "processor": processor_model(),
+        }
+
+    def _random_baseline(self, owner: Owner, failure: str | None) -> float | None:
+        """The mean return of random actions, drawn into the curve of a run that ended well."""
+        if failure is not None or owner.stop_reason in _INTERRUPTIONS:
+            return None
+        return random_baseline(
+            self._assembly.source,
+            episodes=BASELINE_EPISODES,
+            seed=self._config.seed,
+            step_limit=self._config.evaluation_step_limit,
+            step_budget=BASELINE_STEPS,
+        ).mean

@@ -1,0 +1,102 @@
+"""Fakes for the owner: an update that can be done in the head, a judge with a script."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poise.learning.events import Event, Score, Verdict
+from poise.learning.journal import Journal, JournalFile, header_bytes, read_journal
+from poise.learning.owner import Owner, OwnerSettings
+from poise.trajectory import Contribution, EpisodeReport, Snapshot
+
+SETTINGS = OwnerSettings(
+    learning_rate=0.5,
+    anneal=False,
+    max_steps=None,
+    max_episodes=None,
+    evaluation_interval=10**9,
+    target_return=None,
+    stop_when_solved=True,
+)
+
+
+def verdict(mean: float, solved: bool = False, steps: int = 1) -> Verdict:
+    score = Score(mean, 0.0, mean, mean, mean, mean, 20, True, 0, steps)
+    return Verdict(score, score if solved else None, solved)
+
+
+def contribution(
+    version: int, steps: int = 10, returns: Sequence[float] = (), gradient: float = 1.0
+) -> Contribution:
+    return Contribution(
+        version=version,
+        gradient=np.full(2, gradient, np.float32),
+        trajectory=None,
+        statistics=(),
+        losses=np.float32([1.0, 2.0, 3.0, 4.0, 5.0]),
+        steps=steps,
+        episodes=EpisodeReport(
+            np.asarray(returns, np.float32), np.arange(1, len(returns) + 1, dtype=np.int32)
+        ),
+    )
+
+
+def plain_update(parameters: Any, state: Any, gradient: Any, learning_rate: Any) -> Any:
+    """Gradient descent; the state is how many updates there were."""
+    return parameters - learning_rate * gradient, state + 1
+
+
+class Bench:
+    """An owner with its fakes, and what it told them.
+
+    The judge answers with the script's entries in turn: a verdict, or an exception to raise.
+    """
+
+    def __init__(self, script: Sequence[Any] = (), moments: Any = None, **settings: Any) -> None:
+        self.events: list[Event] = []
+        self.judged: list[Snapshot] = []
+        self.journal = Journal()
+        self._script = list(script)
+        self._content = b""
+        self.owner = Owner(
+            np.zeros(2, np.float32),
+            0,
+            plain_update,
+            SETTINGS._replace(**settings),
+            self._judge,
+            self.events.append,
+            self.journal,
+            moments,
+        )
+
+    def _judge(self, snapshot: Snapshot) -> Verdict:
+        self.judged.append(snapshot)
+        answer = self._script.pop(0) if self._script else verdict(0.0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """The events of one kind, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def give(self, worker: int = 0, **what: Any) -> dict[int, Snapshot]:
+        """A contribution that keeps the protocol."""
+        version = int(self.snapshots[worker].version)
+        answers = self.owner.receive(worker, contribution(version, **what))
+        self.snapshots.update(answers)
+        return answers
+
+    def join(self, *workers: int) -> None:
+        self.snapshots = getattr(self, "snapshots", {})
+        for worker in workers:
+            self.snapshots[worker] = self.owner.join(worker)
+
+    def written(self, folder: Path) -> JournalFile:
+        """The journal, by way of a file."""
+        self._content += self.journal.drain()
+        path = folder / "journal"
+        path.write_bytes(header_bytes({}) + self._content)
+        return read_journal(path)

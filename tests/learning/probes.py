@@ -1,0 +1,168 @@
+"""Five environments, each with one more thing to get right, and training on them.
+
+The ladder of probe environments (after rejax's ``tests/environments.py``): which rung breaks says
+where to look. 1: value and loss; 2: the network's input; 3: discount and bootstrap; 4: the policy
+gradient; 5: all of them.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from gymnasium.experimental.functional import FuncEnv
+
+from poise.agent.agent import NetworkSpec, build_agent
+from poise.agent.policy import Policy
+from poise.config import EnvironmentChoice
+from poise.learning.compiled_worker import CompiledProgram, CompiledWorker
+from poise.learning.journal import Journal
+from poise.learning.optimizer import make_optimizer
+from poise.learning.owner import Owner
+from poise.learning.worker import LossSettings, compile_options
+from poise.trajectory import Contribution
+from poise.world.compiled import CompiledWorld
+from poise.world.seeding import Purpose, seed_sequence
+
+from .fakes import SETTINGS, verdict
+
+DISCOUNT = 0.5
+LOSS = LossSettings(
+    discount=DISCOUNT,
+    gae_lambda=1.0,
+    normalize_advantages=True,
+    value_coefficient=0.5,
+    entropy_coefficient=0.01,
+)
+WORKERS, COPIES, LENGTH = 2, 8, 10
+
+
+class Probe(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
+    """One step, one observation (0), two actions that change nothing, reward 0.
+
+    The state is ``[sign, steps]``.
+    """
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,))
+    action_space = spaces.Discrete(2)
+    steps = 1
+
+    def initial(self, rng: Any, params: Any = None) -> Any:
+        sign = jnp.where(jax.random.bits(rng) % 2 == 0, -1.0, 1.0)
+        return jnp.stack([sign, jnp.zeros(())])
+
+    def transition(self, state: Any, action: Any, rng: Any, params: Any = None) -> Any:
+        return state + jnp.array([0.0, 1.0])
+
+    def observation(self, state: Any, rng: Any, params: Any = None) -> Any:
+        return jnp.zeros(1)
+
+    def reward(self, state: Any, action: Any, next_state: Any, rng: Any, params: Any = None) -> Any:
+        return jnp.zeros(())
+
+    def terminal(self, state: Any, rng: Any, params: Any = None) -> Any:
+        return state[1] >= self.steps
+
+
+class ConstantReward(Probe):
+    """The reward is 1: the value must be 1."""
+
+    def reward(self, state: Any, action: Any, next_state: Any, rng: Any, params: Any = None) -> Any:
+        return jnp.ones(())
+
+
+class ObservationReward(Probe):
+    """The reward is the observation, -1 or 1: so must be the value."""
+
+    def observation(self, state: Any, rng: Any, params: Any = None) -> Any:
+        return state[:1]
+
+    def reward(self, state: Any, action: Any, next_state: Any, rng: Any, params: Any = None) -> Any:
+        return state[0]
+
+
+class DelayedReward(Probe):
+    """Two steps, of which the second is rewarded: the values must be gamma and 1."""
+
+    steps = 2
+
+    def observation(self, state: Any, rng: Any, params: Any = None) -> Any:
+        return state[1:]
+
+    def reward(self, state: Any, action: Any, next_state: Any, rng: Any, params: Any = None) -> Any:
+        return state[1]
+
+
+class ActionReward(Probe):
+    """Action 1 is rewarded with 1, action 0 with -1: the policy must choose 1."""
+
+    def reward(self, state: Any, action: Any, next_state: Any, rng: Any, params: Any = None) -> Any:
+        return 2.0 * action - 1.0
+
+
+class MatchingReward(Probe):
+    """The action must be 1 where the observation is 1, and 0 where it is -1."""
+
+    def observation(self, state: Any, rng: Any, params: Any = None) -> Any:
+        return state[:1]
+
+    def reward(self, state: Any, action: Any, next_state: Any, rng: Any, params: Any = None) -> Any:
+        return state[0] * (2.0 * action - 1.0)
+
+
+def program(environment: Any, loss: LossSettings = LOSS) -> CompiledProgram:
+    """The compiled cycle; parameters and keys are arguments, so it serves every seed."""
+    world = CompiledWorld(type(environment).__name__, environment, None)
+    agent, _ = build_agent(world.observation_space, world.action_space, NetworkSpec((16,)), None)
+    made = CompiledProgram(agent, world, loss, COPIES, LENGTH)
+    owner = new_owner(made, 0)
+    made.compile(owner.snapshot(), compile_options("cpu"))
+    return made
+
+
+def new_owner(program: CompiledProgram, seed: int, **settings: Any) -> Owner:
+    """An owner at version 0, with Adam and an unimpressed judge."""
+    agent = program.agent
+    _, parameters = build_agent(
+        agent.observation_space,
+        agent.action_space,
+        agent.spec,
+        seed_sequence(seed, Purpose.PARAMETERS),
+    )
+    initialise, update = make_optimizer(
+        "adam",
+        max_gradient_norm=0.5,
+        epsilon=1e-5,
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        rmsprop_decay=0.99,
+    )
+    return Owner(
+        parameters,
+        initialise(parameters),
+        jax.jit(update),
+        SETTINGS._replace(learning_rate=1e-2, **settings),
+        lambda snapshot: verdict(0.0),
+        lambda event: None,
+        Journal(),
+    )
+
+
+def train(program: CompiledProgram, seed: int, updates: int) -> tuple[Policy, list[Contribution]]:
+    """Train with two workers in turn; the policy, and what came in."""
+    owner = new_owner(program, seed)
+    workers = [CompiledWorker(program, seed, index) for index in range(WORKERS)]
+    states = [worker.initial_state() for worker in workers]
+    snapshots = {worker.index: owner.join(worker.index) for worker in workers}
+    contributions = []
+    while owner.version < updates:
+        worker = workers[owner.version % WORKERS]
+        contribution, states[worker.index] = worker.cycle(
+            snapshots[worker.index], states[worker.index]
+        )
+        contributions.append(contribution)
+        snapshots.update(owner.receive(worker.index, contribution))
+    parameters = np.asarray(owner.snapshot().parameters)
+    choice = EnvironmentChoice(program.world.name)
+    return Policy(program.agent, parameters, choice), contributions

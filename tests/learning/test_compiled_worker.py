@@ -1,0 +1,186 @@
+"""A compiled worker: what it contributes, and that it is a pure step."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from poise.agent.gradient import actor_critic_gradient
+from poise.learning.compiled_worker import CompiledProgram, CompiledWorker
+from poise.learning.worker import Worker, compile_options
+from poise.maths.statistics import Moments, normalization
+from poise.trajectory import Contribution, Snapshot
+
+from .probes import COPIES, LENGTH, LOSS, DelayedReward, Probe, new_owner, program
+
+
+class Ragged(DelayedReward):
+    """Episodes of 2 or 4 steps, with the step's number as reward."""
+
+    def terminal(self, state: Any, rng: Any, params: Any = None) -> Any:
+        return state[1] >= jax.numpy.where(state[0] > 0, 2.0, 4.0)
+
+
+class Cycles(NamedTuple):
+    contributions: list[Contribution]
+    states: list[Any]
+
+
+@pytest.fixture(scope="module")
+def ragged() -> CompiledProgram:
+    return program(Ragged())
+
+
+@pytest.fixture(scope="module")
+def snapshot(ragged: CompiledProgram) -> Snapshot:
+    return new_owner(ragged, 0).snapshot()
+
+
+def cycles(worker: CompiledWorker, snapshot: Snapshot, count: int = 3) -> Cycles:
+    done = Cycles([], [worker.initial_state()])
+    for _ in range(count):
+        contribution, state = worker.cycle(snapshot, done.states[-1])
+        done.contributions.append(contribution)
+        done.states.append(state)
+    return done
+
+
+def same(one: Any, other: Any) -> bool:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_it_is_a_worker(ragged: CompiledProgram) -> None:
+    worker = CompiledWorker(ragged, 0, 3, incarnation=2)
+    assert isinstance(worker, Worker)
+    assert (worker.index, worker.incarnation) == (3, 2)
+    assert 0 <= worker.seed < 2**64
+    worker.close()
+
+
+def test_a_contribution_is_of_plain_types(ragged: CompiledProgram, snapshot: Snapshot) -> None:
+    found = cycles(CompiledWorker(ragged, 0, 0), snapshot._replace(version=np.int32(5)), 1)
+    one = found.contributions[0]
+    assert (type(one.version), one.version) == (int, 5)
+    assert type(one.steps) is int
+    assert one.gradient.shape == (ragged.agent.layout.size,)
+    assert one.gradient.dtype == np.float32
+    assert one.trajectory is None
+    assert one.statistics == ()
+    assert one.losses.shape == (5,)
+    assert one.losses.dtype == np.float32
+    assert one.episodes.returns.dtype == np.float32
+    assert one.episodes.lengths.dtype == np.int32
+    np.testing.assert_allclose(one.losses[4], np.linalg.norm(one.gradient), rtol=1e-5)
+
+
+def test_the_gradient_is_that_of_its_rollout(ragged: CompiledProgram, snapshot: Snapshot) -> None:
+    agent = ragged.agent
+    found = cycles(CompiledWorker(ragged, 0, 0), snapshot)
+    rolled: list[Any] = []
+
+    class Watching(type(ragged.world)):  # type: ignore[misc]
+        def rollout(self, *given: Any) -> Any:
+            rolled.append(super().rollout(*given))
+            return rolled[-1]
+
+    world = Watching(ragged.world.name, ragged.world.environment, None)
+    watched = CompiledProgram(agent, world, LOSS, COPIES, LENGTH)
+    state = found.states[1]
+
+    def watch(snapshot: Snapshot, state: Any) -> Any:
+        watched.cycle(snapshot, state)
+        trajectory, episodes, _ = rolled[-1]
+        loss = dataclasses.asdict(LOSS)
+        return (
+            trajectory,
+            episodes,
+            actor_critic_gradient(agent, snapshot.parameters, (), trajectory, **loss),
+        )
+
+    compiled = jax.jit(watch).lower(snapshot, state).compile(compile_options("cpu"))
+    trajectory, episodes, (gradient, losses) = compiled(snapshot, state)
+    second = found.contributions[1]
+    np.testing.assert_allclose(second.gradient, gradient, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(second.losses, losses, rtol=1e-4, atol=1e-6)
+    assert second.steps == np.sum(trajectory.valid)
+    # In order of time, then of copy.
+    expected = [
+        (float(episodes.returns[t, copy]), int(episodes.lengths[t, copy]))
+        for t in range(LENGTH)
+        for copy in range(COPIES)
+        if episodes.finished[t, copy]
+    ]
+    report = second.episodes
+    assert list(zip(report.returns.tolist(), report.lengths.tolist(), strict=True)) == expected
+
+
+def test_steps_and_episodes_are_counted(ragged: CompiledProgram, snapshot: Snapshot) -> None:
+    """Episodes have 2 steps (reward 0 + 1) or 4 (0 + 1 + 2 + 3), and one reset behind each."""
+    found = cycles(CompiledWorker(ragged, 0, 0), snapshot, 6)
+    reports = [one.episodes for one in found.contributions]
+    lengths = np.concatenate([report.lengths for report in reports])
+    returns = np.concatenate([report.returns for report in reports])
+    assert set(lengths.tolist()) == {2, 4}
+    np.testing.assert_array_equal(returns, np.where(lengths == 2, 1.0, 6.0))
+    unfinished = np.asarray(found.states[-1].elapsed)[~np.asarray(found.states[-1].ended)]
+    steps = sum(one.steps for one in found.contributions)
+    assert steps == lengths.sum() + unfinished.sum()
+    resets = 6 * LENGTH * COPIES - steps
+    assert resets == len(lengths) - np.sum(found.states[-1].ended)
+
+
+def test_a_cycle_is_pure(ragged: CompiledProgram, snapshot: Snapshot) -> None:
+    worker = CompiledWorker(ragged, 0, 0)
+    done = cycles(worker, snapshot)
+    again = worker.cycle(snapshot, done.states[1])
+    assert same(again, (done.contributions[1], done.states[2]))
+
+
+def test_the_same_worker_contributes_the_same(ragged: CompiledProgram, snapshot: Snapshot) -> None:
+    one, other = (cycles(CompiledWorker(ragged, 7, 2, 1), snapshot) for _ in range(2))
+    assert same(one, other)
+
+
+@pytest.mark.parametrize("other", [(8, 2, 1), (7, 3, 1), (7, 2, 2), (7, 1, 2)])
+def test_other_seeds_workers_and_incarnations_contribute_something_else(
+    other: tuple[int, int, int], ragged: CompiledProgram, snapshot: Snapshot
+) -> None:
+    worker, different = CompiledWorker(ragged, 7, 2, 1), CompiledWorker(ragged, *other)
+    assert worker.seed != different.seed
+    mine, theirs = cycles(worker, snapshot, 1), cycles(different, snapshot, 1)
+    assert not same(mine.contributions, theirs.contributions)
+
+
+def test_each_cycle_has_its_own_randomness(ragged: CompiledProgram, snapshot: Snapshot) -> None:
+    gradients = [one.gradient for one in cycles(CompiledWorker(ragged, 0, 0), snapshot, 5)[0]]
+    assert len({np.asarray(one).tobytes() for one in gradients}) == 5
+
+
+class Shifted(Probe):
+    """Observations of 5 or 7, once a step."""
+
+    def observation(self, state: Any, rng: Any, params: Any = None) -> Any:
+        return state[:1] + 6.0
+
+
+def test_statistics_are_of_the_valid_observations() -> None:
+    made = program(Shifted())
+    moments = Moments(np.float64(0), np.zeros(1), np.zeros(1))
+    snapshot = new_owner(made, 0).snapshot()._replace(statistics=normalization(moments))
+    made.compile(snapshot, compile_options("cpu"))
+    done = cycles(CompiledWorker(made, 0, 0), snapshot)
+    for one in done.contributions:
+        number, mean, squares = one.statistics
+        # Of two steps one only resets, and shows the observation after the end: no sample.
+        assert number == one.steps == LENGTH * COPIES / 2
+        share = (mean[0] - 5.0) / 2.0
+        np.testing.assert_allclose(squares[0], 4 * number * share * (1 - share), rtol=1e-4)
+        assert 0.2 < share < 0.8
+
+
+def test_compile_options_are_the_cpus_alone() -> None:
+    assert compile_options("gpu") == {}
+    assert compile_options("cpu")["xla_backend_optimization_level"] == 1
