@@ -5,6 +5,7 @@ JAX takes most of a second to import, so it is imported only by the commands tha
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -322,6 +323,66 @@ class Bench:
         return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Examine an environment before the hours are spent: what is wrong, how fast, what to run."""
+
+    environment: Positional[str] = "CartPole-v1"
+    """Gymnasium id of the environment, or an import path module:attribute."""
+
+    env_kwargs: tuple[str, ...] = ()
+    """Arguments of the environment's constructor as key=value; values are Python literals."""
+
+    wrappers: tuple[str, ...] = ()
+    """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
+
+    world: Literal["auto", "compiled", "atari", "vector", "copies"] = "auto"
+    """What training steps, as in train."""
+
+    workers: int = usable_cores()
+    """Number of workers of the measured training. Default: the usable processor cores."""
+
+    envs_per_worker: int = TrainConfig.envs_per_worker
+    """Environment copies that each worker steps together."""
+
+    seconds: float = 2.0
+    """Length of each measurement, of which there are up to four."""
+
+    worker_timeout: float = 60.0
+    """Seconds without an answer after which the environment counts as hung."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    def __call__(self) -> int:
+        """Examine; exit code 0 if there is no failure, 1 if there is one."""
+        from poise.runs.diagnosis import describe  # noqa: PLC0415
+        from poise.runs.doctor import examine  # noqa: PLC0415
+
+        config = TrainConfig(
+            self.environment,
+            env_kwargs=self.env_kwargs,
+            wrappers=self.wrappers,
+            world=self.world,
+            workers=self.workers,
+            envs_per_worker=self.envs_per_worker,
+            worker_timeout=self.worker_timeout,
+        )
+        if self.json:
+            diagnosis = examine(config, self.seconds)
+            print(json.dumps(diagnosis.to_json(), indent=2))
+            return int(diagnosis.failed)
+        width = shutil.get_terminal_size((100, 24)).columns
+        diagnosis = examine(
+            config, self.seconds, tell=lambda item: print(describe(item, width), flush=True)
+        )
+        if diagnosis.failed:
+            print("There are failures: mend them first.")
+        if diagnosis.command is not None:
+            print(f"Recommended:\n  {diagnosis.command}")
+        return int(diagnosis.failed)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": Train,
     "resume": Resume,
@@ -332,6 +393,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "replay": Replay,
     "inspect": Inspect,
     "bench": Bench,
+    "doctor": Doctor,
 }
 
 

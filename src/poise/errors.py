@@ -16,6 +16,7 @@
     │   ├── EnvironmentFailureError     an environment raised or broke its contract in training
     │   ├── WorkerError             a worker raised: number, environment, seed, traceback
     │   ├── NotFiniteError          too many gradients were not finite
+    │   ├── RunWriteError           the run's files can no longer be written
     │   └── DeadlineError           something did not answer in time
     └── ReplayMismatchError         a replay that differs from its journal: exit code 1
 """
@@ -33,6 +34,7 @@ __all__ = [
     "PoiseError",
     "ReplayMismatchError",
     "RunFolderError",
+    "RunWriteError",
     "TrainingError",
     "UnsupportedSpaceError",
     "UntrustedImportError",
@@ -129,6 +131,10 @@ class EnvironmentFailureError(TrainingError):
 
 class NotFiniteError(TrainingError):
     """Too many gradients were not finite."""
+
+
+class RunWriteError(TrainingError):
+    """The run's files can no longer be written: the disk is full, for example."""
 
 
 class DeadlineError(TrainingError):

@@ -81,8 +81,9 @@ class Contribution(NamedTuple):
     """Version of the snapshot acted with."""
     gradient: Any
     """``[P]`` float32, or None where a trajectory is brought instead."""
-    trajectory: Trajectory | None
-    """The rollout itself, where the owner computes the loss; else None."""
+    trajectory: Any
+    """The rollout itself (a `Trajectory`, or its arrays by name), where the owner computes the
+    loss or the gradient is not finite; else None."""
     statistics: Any
     """What this rollout adds to the shared statistics; ``()`` if there are none."""
     losses: np.ndarray

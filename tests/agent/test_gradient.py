@@ -1,6 +1,7 @@
 """The gradient is held against Algorithm S3 by hand, and against finite differences."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from .examples import recurrent_agent
 
 LENGTH, COPIES, INPUTS = 7, 2, 3
 OBSERVATIONS = spaces.Box(-1.0, 1.0, (INPUTS,))
-DISCRETE, CONTINUOUS = spaces.Discrete(3), spaces.Box(-1.0, 1.0, (2,))
+ACTIONS = {"discrete": spaces.Discrete(3), "continuous": spaces.Box(-1.0, 1.0, (2,))}
 SETTINGS: dict[str, Any] = {
     "discount": 0.9,
     "gae_lambda": 1.0,
@@ -60,8 +61,9 @@ def trajectory(agent: Agent, seed: int = 0) -> Trajectory:
     )
 
 
-def make(actions: spaces.Space[Any], hidden: tuple[int, ...]) -> tuple[Agent, np.ndarray]:
-    agent, parameters = build_agent(OBSERVATIONS, actions, NetworkSpec(hidden), None)
+@functools.cache
+def make(actions: str, hidden: tuple[int, ...]) -> tuple[Agent, np.ndarray]:
+    agent, parameters = build_agent(OBSERVATIONS, ACTIONS[actions], NetworkSpec(hidden), None)
     drawn = np.random.default_rng(9).normal(0, 0.5, parameters.shape)
     return agent, drawn.astype(np.float32)
 
@@ -69,12 +71,23 @@ def make(actions: spaces.Space[Any], hidden: tuple[int, ...]) -> tuple[Agent, np
 def differentiate(
     agent: Agent, parameters: np.ndarray, path: Trajectory, statistics: Any = (), **settings: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    def run(parameters: Any, path: Trajectory) -> Any:
-        chosen = SETTINGS | settings
+    compiled = gradient_program(agent, tuple(settings.items()))
+    gradient, losses = compiled(parameters, path, statistics)
+    return np.asarray(gradient), np.asarray(losses)
+
+
+PROGRAMS: dict[Any, Any] = {}
+
+
+def gradient_program(agent: Agent, settings: tuple[tuple[str, Any], ...]) -> Any:
+    """Compiled once for each agent, quickly rather than well."""
+
+    def run(parameters: Any, path: Trajectory, statistics: Any) -> Any:
+        chosen = SETTINGS | dict(settings)
         return actor_critic_gradient(agent, parameters, statistics, path, **chosen)
 
-    gradient, losses = jax.jit(run)(parameters, path)
-    return np.asarray(gradient), np.asarray(losses)
+    quick = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    return PROGRAMS.setdefault((id(agent), settings), jax.jit(run, compiler_options=quick))
 
 
 def normalized(advantages: np.ndarray) -> np.ndarray:
@@ -103,7 +116,7 @@ def test_algorithm_s3_by_hand(normalize: bool) -> None:
     ``dtheta <- dtheta + grad log pi(a_i|s_i) (R - V(s_i)) + beta grad H`` and
     ``dtheta_v <- dtheta_v + d (R - V(s_i))^2 / d theta_v``, from each segment's end backwards.
     """
-    agent, parameters = make(DISCRETE, ())
+    agent, parameters = make("discrete", ())
     path = trajectory(agent)
     network = agent.network(parameters.astype(np.float64))
     weights, bias = (
@@ -190,13 +203,13 @@ def surrogate(agent: Agent, path: Trajectory, **settings: Any) -> Callable[..., 
     return terms
 
 
-@pytest.mark.parametrize("actions", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
+@pytest.mark.parametrize("actions", ACTIONS)
 @pytest.mark.parametrize(
     "settings",
     [{}, {"gae_lambda": 0.7, "normalize_advantages": True, "entropy_coefficient": 0.3}],
     ids=["n-step", "normalised GAE"],
 )
-def test_finite_differences(actions: spaces.Space[Any], settings: dict[str, Any]) -> None:
+def test_finite_differences(actions: str, settings: dict[str, Any]) -> None:
     agent, parameters = make(actions, (4,))
     path = trajectory(agent)
     gradient, losses = differentiate(agent, parameters, path, **settings)
@@ -213,10 +226,8 @@ def test_finite_differences(actions: spaces.Space[Any], settings: dict[str, Any]
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("actions", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
-def test_without_a_valid_step_the_gradient_is_0(
-    actions: spaces.Space[Any], normalize: bool
-) -> None:
+@pytest.mark.parametrize("actions", ACTIONS)
+def test_without_a_valid_step_the_gradient_is_0(actions: str, normalize: bool) -> None:
     agent, parameters = make(actions, (4,))
     nothing = np.zeros_like(VALID)
     path = trajectory(agent)._replace(valid=nothing, terminated=nothing, truncated=nothing)
@@ -226,7 +237,7 @@ def test_without_a_valid_step_the_gradient_is_0(
 
 
 def test_what_happens_in_invalid_steps_changes_nothing() -> None:
-    agent, parameters = make(DISCRETE, (4,))
+    agent, parameters = make("discrete", (4,))
     path = trajectory(agent)
     before = differentiate(agent, parameters, path, normalize_advantages=True)
     actions, rewards = path.actions.copy(), path.rewards.copy()
@@ -239,7 +250,7 @@ def test_what_happens_in_invalid_steps_changes_nothing() -> None:
 
 
 def test_observations_are_normalised_before_the_network_sees_them() -> None:
-    agent, parameters = make(DISCRETE, (4,))
+    agent, parameters = make("discrete", (4,))
     path = trajectory(agent)
     mean, scale = np.float32([0.5, -1.0, 0.0]), np.float32([2.0, 1.0, 0.5])
     seen = path._replace(observations=(path.observations - mean) * scale)
@@ -293,7 +304,7 @@ def test_memory_ends_where_an_episode_begins() -> None:
 
 
 def test_feed_forward_networks_take_all_steps_at_once() -> None:
-    agent, parameters = make(DISCRETE, (4,))
+    agent, parameters = make("discrete", (4,))
     network = agent.network(jnp.asarray(parameters))
     path = trajectory(agent)
     outputs, values = unroll(network, path.observations[:, 0], (), path.first[:, 0])

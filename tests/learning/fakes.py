@@ -13,7 +13,7 @@ from poise.trajectory import Contribution, EpisodeReport, Snapshot
 
 SETTINGS = OwnerSettings(
     learning_rate=0.5,
-    anneal=False,
+    anneal_steps=None,
     max_steps=None,
     max_episodes=None,
     evaluation_interval=10**9,

@@ -20,7 +20,7 @@ from poise.learning.compiled_worker import CompiledProgram, CompiledWorker
 from poise.learning.journal import Journal
 from poise.learning.optimizer import make_optimizer
 from poise.learning.owner import Owner
-from poise.learning.worker import LossSettings, compile_options
+from poise.learning.worker import CompileOptions, LossSettings, compile_options
 from poise.trajectory import Contribution
 from poise.world.compiled import CompiledWorld
 from poise.world.seeding import Purpose, seed_sequence
@@ -36,6 +36,8 @@ LOSS = LossSettings(
     entropy_coefficient=0.01,
 )
 WORKERS, COPIES, LENGTH = 2, 8, 10
+FAST: CompileOptions = compile_options("cpu") | {"xla_backend_optimization_level": 0}
+"""Compiled in half the time; what is trained here is small."""
 
 
 class Probe(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
@@ -111,13 +113,13 @@ class MatchingReward(Probe):
         return state[0] * (2.0 * action - 1.0)
 
 
-def program(environment: Any, loss: LossSettings = LOSS) -> CompiledProgram:
+def program(environment: Any, statistics: Any = ()) -> CompiledProgram:
     """The compiled cycle; parameters and keys are arguments, so it serves every seed."""
     world = CompiledWorld(type(environment).__name__, environment, None)
-    agent, _ = build_agent(world.observation_space, world.action_space, NetworkSpec((16,)), None)
-    made = CompiledProgram(agent, world, loss, COPIES, LENGTH)
-    owner = new_owner(made, 0)
-    made.compile(owner.snapshot(), compile_options("cpu"))
+    spaces = world.observation_space, world.action_space
+    agent, parameters = build_agent(*spaces, NetworkSpec((16,)), None)
+    made = CompiledProgram(agent, world, LOSS, COPIES, LENGTH)
+    made.compile(Snapshot(np.int32(0), parameters, statistics), FAST)
     return made
 
 
@@ -141,7 +143,7 @@ def new_owner(program: CompiledProgram, seed: int, **settings: Any) -> Owner:
     return Owner(
         parameters,
         initialise(parameters),
-        jax.jit(update),
+        jax.jit(update, compiler_options=dict(FAST)),
         SETTINGS._replace(learning_rate=1e-2, **settings),
         lambda snapshot: verdict(0.0),
         lambda event: None,

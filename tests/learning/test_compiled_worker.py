@@ -13,7 +13,7 @@ from poise.learning.worker import Worker, compile_options
 from poise.maths.statistics import Moments, normalization
 from poise.trajectory import Contribution, Snapshot
 
-from .probes import COPIES, LENGTH, LOSS, DelayedReward, Probe, new_owner, program
+from .probes import COPIES, FAST, LENGTH, LOSS, DelayedReward, Probe, new_owner, program
 
 
 class Ragged(DelayedReward):
@@ -100,7 +100,7 @@ def test_the_gradient_is_that_of_its_rollout(ragged: CompiledProgram, snapshot: 
             actor_critic_gradient(agent, snapshot.parameters, (), trajectory, **loss),
         )
 
-    compiled = jax.jit(watch).lower(snapshot, state).compile(compile_options("cpu"))
+    compiled = jax.jit(watch).lower(snapshot, state).compile(dict(FAST))
     trajectory, episodes, (gradient, losses) = compiled(snapshot, state)
     second = found.contributions[1]
     np.testing.assert_allclose(second.gradient, gradient, rtol=1e-4, atol=1e-6)
@@ -167,10 +167,9 @@ class Shifted(Probe):
 
 
 def test_statistics_are_of_the_valid_observations() -> None:
-    made = program(Shifted())
-    moments = Moments(np.float64(0), np.zeros(1), np.zeros(1))
-    snapshot = new_owner(made, 0).snapshot()._replace(statistics=normalization(moments))
-    made.compile(snapshot, compile_options("cpu"))
+    statistics = normalization(Moments(np.float64(0), np.zeros(1), np.zeros(1)))
+    made = program(Shifted(), statistics)
+    snapshot = new_owner(made, 0).snapshot()._replace(statistics=statistics)
     done = cycles(CompiledWorker(made, 0, 0), snapshot)
     for one in done.contributions:
         number, mean, squares = one.statistics

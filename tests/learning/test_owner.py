@@ -352,7 +352,7 @@ def test_being_solved_stops_the_run_if_that_is_wanted(stop: bool) -> None:
 
 
 def test_the_learning_rate_anneals_with_the_steps_counted() -> None:
-    bench = joined(anneal=True, max_steps=40, learning_rate=1.0)
+    bench = joined(anneal_steps=40, learning_rate=1.0)
     for _ in range(4):
         bench.give()
     assert [event.learning_rate for event in bench.of(Updated)] == [1.0, 0.75, 0.5, 0.25]
@@ -360,9 +360,11 @@ def test_the_learning_rate_anneals_with_the_steps_counted() -> None:
 
 
 def test_the_learning_rate_never_falls_below_0() -> None:
-    bench = joined(anneal=True, max_steps=10, learning_rate=1.0)
-    bench.owner.steps = 15
-    assert bench.owner._learning_rate() == 0.0
+    bench = joined(anneal_steps=15, learning_rate=1.0)
+    for _ in range(3):
+        bench.give()
+    rates = [event.learning_rate for event in bench.of(Updated)]
+    np.testing.assert_allclose(rates, [1.0, 1 / 3, 0.0])
 
 
 def test_a_constant_learning_rate_is_constant() -> None:

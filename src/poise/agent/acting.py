@@ -19,14 +19,19 @@ Acting = Literal["numpy", "xla"]
 Actor = Callable[[Any, Any, Any, Any, Any, Any], Decision]
 """(parameters [P], statistics, observations [N, ...], recurrent state, first [N], noise)."""
 
-MAX_NUMPY_PARAMETERS = 100_000
-"""Above this, a forward pass for 8 copies takes longer in NumPy than a call into XLA (measured)."""
+MAX_NUMPY_PRODUCTS = 1_000_000
+"""Above so many multiplications an act, NumPy takes longer than a call into XLA (measured)."""
 
 
-def choose_acting(agent: Agent) -> Acting:
-    """NumPy for small networks that run on it, XLA for all others."""
+def choose_acting(agent: Agent, copies: int) -> Acting:
+    """NumPy for small networks that run on it, XLA for all others.
+
+    Args:
+        agent: what decides.
+        copies: for how many copies at once.
+    """
     runs_on_numpy = getattr(agent.layout.static, "runs_on_numpy", False)
-    return "numpy" if runs_on_numpy and agent.layout.size <= MAX_NUMPY_PARAMETERS else "xla"
+    return "numpy" if runs_on_numpy and agent.layout.size * copies <= MAX_NUMPY_PRODUCTS else "xla"
 
 
 def make_actor(agent: Agent, acting: Acting, options: dict[str, Any] | None = None) -> Actor:

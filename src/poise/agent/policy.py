@@ -12,7 +12,10 @@ from poise.batches import stack, unbatch
 from poise.config import EnvironmentChoice
 from poise.trajectory import Decision
 
-__all__ = ["Player", "Policy"]
+__all__ = ["EVALUATION_COPIES", "Player", "Policy"]
+
+EVALUATION_COPIES = 100
+"""Environment copies that an evaluation steps side by side at most."""
 
 
 class Policy:
@@ -38,7 +41,7 @@ class Policy:
         self.parameters = np.asarray(parameters, np.float32)
         self.environment = environment
         self.statistics = statistics
-        self._actor = actor or make_actor(agent, choose_acting(agent))
+        self._actor = actor or make_actor(agent, choose_acting(agent, EVALUATION_COPIES))
 
     @property
     def observation_space(self) -> spaces.Space[Any]:

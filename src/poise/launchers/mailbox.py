@@ -8,12 +8,14 @@ is not accepted, and holds no lock that could freeze anybody.
 from multiprocessing.context import SpawnContext
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from safetensors.numpy import load, save
 
 from poise.maths.statistics import Moments
-from poise.trajectory import Contribution, EpisodeReport, Snapshot
+from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
 
-__all__ = ["Mailbox", "MailboxShape", "TornMessageError"]
+__all__ = ["Mailbox", "MailboxShape", "TornMessageError", "pack_batch", "unpack_batch"]
 
 _WORD = 8
 
@@ -152,6 +154,18 @@ class Mailbox:
         if self.shape.statistics is not None:
             statistics = (np.array(row["mean"]), np.array(row["scale"]))
         return Snapshot(np.int32(row["version"]), np.array(row["parameters"]), statistics)
+
+
+def pack_batch(trajectory: Trajectory) -> bytes:
+    """A trajectory as safetensors, by the names of its arrays."""
+    leaves = jax.tree_util.tree_leaves_with_path(trajectory)
+    return save({jax.tree_util.keystr(path): np.asarray(leaf, order="C") for path, leaf in leaves})
+
+
+def unpack_batch(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of `pack_batch`."""
+    arrays: dict[str, np.ndarray] = load(content)
+    return arrays
 
 
 def _slot_bytes(layout: np.dtype[Any]) -> int:

@@ -19,7 +19,13 @@ from typing import Any
 import cloudpickle
 
 from poise.errors import ConfigError, DeadlineError, InputError, WorkerError
-from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError
+from poise.launchers.mailbox import (
+    Mailbox,
+    MailboxShape,
+    TornMessageError,
+    pack_batch,
+    unpack_batch,
+)
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.journal import StopReason
 from poise.learning.owner import Owner
@@ -38,7 +44,7 @@ LEAVE_SECONDS = 5.0
 MISSING_GUARD_EXIT_CODE = 78
 """Exit code of a worker process that began to run the user's script instead of working."""
 
-_READY, _CONTRIBUTION, _ERROR = b"R", b"C", b"E"
+_READY, _CONTRIBUTION, _ERROR, _BATCH = b"R", b"C", b"E", b"B"
 _SIGNAL = struct.Struct("<cQ")
 
 
@@ -102,6 +108,7 @@ class _Seat:
         self.ready = False
         self.sequence = 0
         self.seed = 0
+        self.batch: Any = None
         self.mailbox = Mailbox(context, shape)
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(
@@ -197,6 +204,8 @@ class _Team:
         kind = message[:1]
         if kind == _ERROR:
             self._failed(seat, message[1:].decode(errors="replace"))
+        elif kind == _BATCH:
+            seat.batch = unpack_batch(message[1:])
         elif kind == _READY:
             seat.ready = True
             seat.seed = _SIGNAL.unpack(message)[1]
@@ -214,6 +223,8 @@ class _Team:
         except TornMessageError as error:
             self._lost(seat, f"sent a damaged contribution: {error}")
             return
+        contribution = contribution._replace(trajectory=seat.batch)
+        seat.batch = None
         answers = self._owner.receive(seat.index, contribution)
         self._heartbeats.beat(seat.index)
         self._answer(answers)
@@ -300,6 +311,9 @@ def _child(
             _, sequence = _SIGNAL.unpack(pipe.recv_bytes())
             snapshot = mailbox.take_snapshot(sequence)
             contribution, state = worker.cycle(snapshot, state)
+            if contribution.trajectory is not None:
+                # Too large and too rare for the mailbox: the batch behind a broken gradient.
+                pipe.send_bytes(_BATCH + pack_batch(contribution.trajectory))
             mailbox.put_contribution(contribution, sequence)
             pipe.send_bytes(_SIGNAL.pack(_CONTRIBUTION, sequence))
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -10,9 +10,9 @@ import numpy as np
 
 from poise.agent.agent import Agent
 from poise.agent.noise import draw_with_key
-from poise.learning.worker import CompileOptions, LossSettings, weigh
-from poise.trajectory import Contribution, EpisodeReport, Snapshot
-from poise.world.compiled import CompiledWorld, RolloutState
+from poise.learning.worker import CompileOptions, LossSettings, require_finite, weigh
+from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
+from poise.world.compiled import CompiledWorld, FinishedEpisodes, RolloutState
 from poise.world.seeding import Purpose, key_data, seed_sequence
 
 __all__ = ["CompiledProgram", "CompiledWorker"]
@@ -38,18 +38,29 @@ class CompiledProgram:
         self.length = length
         self._loss = loss
         self._compiled: Any = None
+        self._trajectory = jax.jit(self._act)
 
     def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Any, RolloutState]:
         """The pure cycle: act, weigh, differentiate. Traced once, by `compile`."""
+        trajectory, finished, state = self._act(snapshot, state)
+        return (*weigh(self.agent, snapshot, trajectory, self._loss), finished), state
+
+    def trajectory(self, snapshot: Snapshot, state: RolloutState) -> Trajectory:
+        """The trajectory of a cycle, once more, to look at; compiled when it is first wanted."""
+        trajectory: Trajectory = jax.tree.map(np.asarray, self._trajectory(snapshot, state)[0])
+        return trajectory
+
+    def _act(
+        self, snapshot: Snapshot, state: RolloutState
+    ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
         network = self.agent.network(snapshot.parameters)
-        trajectory, finished, state = self.world.rollout(
+        return self.world.rollout(
             lambda *copy: self.agent.decide(network, snapshot.statistics, *copy),
             lambda key, batch: self.agent.head.noise(draw_with_key(key), batch),
             snapshot.version,
             state,
             self.length,
         )
-        return (*weigh(self.agent, snapshot, trajectory, self._loss), finished), state
 
     def initial_state(self, key: np.ndarray) -> RolloutState:
         """A worker's state before its first cycle."""
@@ -95,13 +106,18 @@ class CompiledWorker:
 
     def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Contribution, RolloutState]:
         """One XLA call, outside the GIL."""
+        before = state
         outcome, state = self._program(snapshot, state)
         gradient, losses, steps, statistics, finished = outcome
+        trajectory = None
+        if not np.isfinite(losses).all():
+            trajectory = self._program.trajectory(snapshot, before)
+            require_finite(trajectory, self._program.world.name)
         mask = np.asarray(finished.finished)
         contribution = Contribution(
             version=int(snapshot.version),
             gradient=gradient,
-            trajectory=None,
+            trajectory=trajectory,
             statistics=jax.tree.map(np.asarray, statistics),
             losses=np.asarray(losses),
             steps=int(steps),

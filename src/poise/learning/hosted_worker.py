@@ -214,10 +214,11 @@ class HostedWorker:
             first, ended = ended, finished
         trajectory = self._trajectory(snapshot, state, rows, observation, first)
         gradient, losses, steps, statistics = self._program.weigh(snapshot, trajectory)
+        finite = bool(np.isfinite(losses).all())
         contribution = Contribution(
             version=int(snapshot.version),
             gradient=gradient,
-            trajectory=None,
+            trajectory=None if finite else trajectory,
             statistics=jax.tree.map(np.asarray, statistics),
             losses=np.asarray(losses),
             steps=int(steps),

@@ -47,7 +47,7 @@ class OwnerSettings(NamedTuple):
     """What the owner must know of a run's settings; units are environment steps."""
 
     learning_rate: float
-    anneal: bool
+    anneal_steps: int | None
     max_steps: int | None
     max_episodes: int | None
     evaluation_interval: int
@@ -334,9 +334,9 @@ class Owner:
 
     def _learning_rate(self) -> float:
         settings = self._settings
-        if not settings.anneal or settings.max_steps is None:
+        if settings.anneal_steps is None:
             return settings.learning_rate
-        return settings.learning_rate * max(0.0, 1.0 - self.steps / settings.max_steps)
+        return settings.learning_rate * max(0.0, 1.0 - self.steps / settings.anneal_steps)
 
     def _evaluate_if_due(self) -> None:
         if not self.stopped and self.steps - self._evaluated_at >= self._evaluation_interval:

@@ -9,14 +9,23 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from poise.agent.agent import Agent
 from poise.agent.gradient import actor_critic_gradient
 from poise.agent.normalizer import gather
+from poise.errors import EnvironmentFailureError
 from poise.maths.statistics import moments_of
 from poise.trajectory import Contribution, Snapshot, Trajectory
 
-__all__ = ["CompileOptions", "LossSettings", "Worker", "compile_options", "weigh"]
+__all__ = [
+    "CompileOptions",
+    "LossSettings",
+    "Worker",
+    "compile_options",
+    "require_finite",
+    "weigh",
+]
 
 
 CompileOptions = dict[str, str | bool | int]
@@ -76,6 +85,23 @@ def compile_options(backend: str) -> CompileOptions:
         "xla_cpu_use_fusion_emitters": False,
         "xla_cpu_multi_thread_eigen": False,
     }
+
+
+def require_finite(trajectory: Trajectory, environment: str) -> None:
+    """Tell a world that breaks from a network that breaks.
+
+    Raises:
+        EnvironmentFailureError: an observation or a reward is not finite.
+    """
+    named = {"observations": trajectory.observations, "rewards": trajectory.rewards}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(named):
+        array = np.asarray(leaf)
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            where = tuple(int(one) for one in np.argwhere(~np.isfinite(array))[0])
+            raise EnvironmentFailureError(
+                f"the environment {environment} returned {array[where]} in its "
+                f"{jax.tree_util.keystr(path)} at step and copy {where[:2]}"
+            )
 
 
 def weigh(agent: Agent, snapshot: Snapshot, trajectory: Trajectory, loss: LossSettings) -> Any:

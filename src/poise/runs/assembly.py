@@ -82,14 +82,20 @@ class Assembly:
         lowered = jax.jit(self.raw_update).lower(self.parameters, state, gradient, np.float32(0))
         self._update = lowered.compile(compiler_options=dict[str, Any](self.options))
 
-    def owner(self, judge: JudgeFunction, emit: Emit, journal: Journal) -> Owner:
-        """The owner at version 0."""
+    def owner(
+        self,
+        judge: JudgeFunction,
+        emit: Emit,
+        journal: Journal,
+        settings: OwnerSettings | None = None,
+    ) -> Owner:
+        """The owner at version 0; by default with the run's own settings."""
         state = self.initial_optimizer_state()
         return Owner(
             self.parameters,
             state,
             self._update,
-            owner_settings(self.config, self.target_return),
+            settings or owner_settings(self.config, self.target_return),
             judge,
             emit,
             journal,
@@ -194,7 +200,7 @@ def owner_settings(config: TrainConfig, target_return: float | None) -> OwnerSet
     """What the owner must know of the settings."""
     return OwnerSettings(
         learning_rate=config.learning_rate,
-        anneal=config.learning_rate_schedule == "linear",
+        anneal_steps=config.max_steps if config.learning_rate_schedule == "linear" else None,
         max_steps=config.max_steps,
         max_episodes=config.max_episodes,
         evaluation_interval=config.evaluation_interval,
@@ -244,7 +250,7 @@ def assemble(config: TrainConfig, source: EnvironmentSource | None = None) -> As
     if isinstance(world, CompiledWorld):
         program = CompiledProgram(agent, world, loss, copies, length)
     else:
-        program = HostedProgram(agent, world, loss, copies, length, choose_acting(agent))
+        program = HostedProgram(agent, world, loss, copies, length, choose_acting(agent, copies))
     initialise, update = make_optimizer(
         config.optimizer,
         max_gradient_norm=config.max_gradient_norm,

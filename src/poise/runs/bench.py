@@ -130,8 +130,9 @@ def training_rate(
     supervision = Supervision(pump, 0.01, timeout, assembly.config.environment)
     try:
         if launcher == "processes":
+            seats = [(index, 0) for index in range(workers)]
             factory, shape = assembly.worker_factory(), assembly.mailbox_shape()
-            run_processes(owner, factory, workers, shape, supervision, Heartbeats())
+            run_processes(owner, factory, seats, shape, supervision, Heartbeats())
         else:
             everyone = [assembly.worker(index) for index in range(workers)]
             run_threads(owner, everyone, supervision, Heartbeats())

@@ -12,7 +12,7 @@ Status = Literal["ok", "warning", "failure"]
 
 STATUS_WIDTH = 9
 CHECK_WIDTH = 14
-LONGEST_VALUE = 120
+LONGEST_VALUE = 200
 """Letters of a value that are shown."""
 
 
@@ -84,7 +84,8 @@ def describe(item: Finding | Rate, width: int = 100) -> str:
     width = max(width, len(indent) + 40)
     if isinstance(item, Rate):
         head = f"{'':{STATUS_WIDTH}} {'speed':{CHECK_WIDTH}} "
-        return f"{head}{item.what}: {item.steps_per_second:,.0f} steps/s"
+        million = _duration(1e6 / item.steps_per_second)
+        return f"{head}{item.what}: {item.steps_per_second:,.0f} steps/s, a million in {million}"
     head = f"{item.status:{STATUS_WIDTH}} {item.check:{CHECK_WIDTH}} "
 
     def fill(text: str, first: str, rest: str) -> str:
@@ -102,6 +103,13 @@ def describe(item: Finding | Rate, width: int = 100) -> str:
     if item.advice:
         rows.append(fill(item.advice, f"{indent}-> ", f"{indent}   "))
     return "\n".join(rows)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:,.1f} seconds"
 
 
 def brief(value: object) -> str:

@@ -4,9 +4,11 @@ The environment is a stranger's: every look at it has a deadline, and whatever i
 finding.
 """
 
+import dataclasses
 import multiprocessing
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ from poise.config import TrainConfig
 from poise.errors import ConfigError, EnvironmentNotFoundError, PoiseError, UnsupportedSpaceError
 from poise.launchers.processes import MISSING_GUARD_EXIT_CODE
 from poise.runs.assembly import Assembly, assemble
-from poise.runs.bench import MeasuredLauncher
+from poise.runs.bench import UNLIMITED, MeasuredLauncher
 from poise.runs.diagnosis import Diagnosis, Finding, Rate
 from poise.runs.doctor_checks import (
     Patient,
@@ -68,6 +70,8 @@ def examine(
         raise ConfigError(f"--seconds is {seconds}, but must be above 0, and finite")
     prepare_jax()
     source = _admit(config, factory)
+    # A measurement must not end because the budget is used up.
+    config = dataclasses.replace(config, max_steps=UNLIMITED)
     return _Examination(Patient(source, config, seconds), tell).run()
 
 
@@ -120,9 +124,7 @@ class _Examination:
         command = None
         if assembly is not None and trainable and not self._hung:
             command = self._measure(assembly, processes)
-        return Diagnosis(
-            patient.source.name, tuple(self._findings), tuple(self._rates), command
-        )
+        return Diagnosis(patient.source.name, tuple(self._findings), tuple(self._rates), command)
 
     def _say(self, item: Finding | Rate) -> None:
         if isinstance(item, Rate):
@@ -161,7 +163,9 @@ class _Examination:
 
         timeout = patient.config.worker_timeout * (1 + processes) + patient.seconds
         try:
-            found = in_time(guarded, timeout, patient.source.name)
+            # What a check that is left behind has done to the filters of warnings is undone.
+            with warnings.catch_warnings():
+                found = in_time(guarded, timeout, patient.source.name)
         except PoiseError as error:
             self._hung = True
             found = [

@@ -25,6 +25,7 @@ from poise.runs.assembly import Assembly
 from poise.runs.diagnosis import Finding, brief
 from poise.world.checking import check_environment
 from poise.world.finding import WorldKind, world_kind
+from poise.world.hosted import HostedWorld
 from poise.world.source import EnvironmentSource
 
 __all__ = [
@@ -88,12 +89,12 @@ def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
     """The spaces, the network that they get, the world and the launcher."""
     world, agent, resolved = assembly.world, assembly.agent, assembly.resolved()
     observation, action = agent.observation_space, agent.action_space
-    found = [Finding("spaces", "ok", f"observes {brief(observation)}; acts in {brief(action)}")]
+    found = [Finding("spaces", "ok", f"observes {_space(observation)}; acts in {_space(action)}")]
     if has_images(observation):
         network = "the A3C paper's convolutional network"
     else:
         sizes = " + ".join(map(str, agent.spec.hidden_sizes)) or "no"
-        network = f"an MLP with {sizes} hidden units for each of policy and value"
+        network = f"an MLP with {sizes} hidden units for the policy and one for the value"
     description = (
         f"{network}, {agent.layout.size:,} parameters; {_head(action)}; {resolved['acting']} acts"
     )
@@ -115,9 +116,19 @@ def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
     if others:
         text += f"; --world {' or '.join(others)} would do too"
     found.append(Finding("world", "ok", text))
-    why = "the environment holds the GIL" if getattr(world, "holds_gil", False) else "no GIL held"
-    found.append(Finding("launcher", "ok", f"auto takes {resolved['launcher']} ({why})"))
+    if isinstance(world, HostedWorld) and world.holds_gil:
+        why = "Python steps the environment, which keeps other threads waiting (GIL)"
+    else:
+        why = "the environment is stepped outside of Python, so that threads use all cores"
+    found.append(Finding("launcher", "ok", f"auto takes {resolved['launcher']}: {why}"))
     return found
+
+
+def _space(space: spaces.Space[Any]) -> str:
+    if isinstance(space, spaces.Box) and space.shape:
+        low, high = f"{np.min(space.low):g}", f"{np.max(space.high):g}"
+        return f"Box of shape {space.shape}, {space.dtype}, {low} to {high}"
+    return brief(space)
 
 
 def unsupported(error: UnsupportedSpaceError) -> Finding:
@@ -271,11 +282,10 @@ def _trace(environment: gymnasium.Env[Any, Any], seed: int, limit: float) -> lis
 def _difference(one: list[Any], other: list[Any]) -> int | None:
     """The first row in which two traces differ, as far as both go."""
     for index, (left, right) in enumerate(zip(one, other, strict=False)):
-        leaves, structure = jax.tree.flatten(left)
-        others, other_structure = jax.tree.flatten(right)
-        if structure != other_structure:
+        structure: Any = jax.tree.structure(left)
+        if structure != jax.tree.structure(right):
             return index
-        for leaf, another in zip(leaves, others, strict=True):
+        for leaf, another in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
             leaf, another = np.asarray(leaf), np.asarray(another)
             floats = leaf.dtype.kind == another.dtype.kind == "f"
             if not np.array_equal(leaf, another, equal_nan=floats):

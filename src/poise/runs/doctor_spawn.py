@@ -16,9 +16,10 @@ import numpy as np
 
 from poise.errors import ConfigError, MissingExtraError
 from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory
-from poise.runs.assembly import AssembledWorkerFactory
+from poise.runs.assembly import AssembledWorkerFactory, assemble
 from poise.runs.diagnosis import Finding, brief
 from poise.runs.doctor_checks import Patient
+from poise.runs.runtime import prepare_jax
 
 __all__ = ["rendering", "spawning"]
 
@@ -130,10 +131,12 @@ def _child(payload: bytes, task: Task, pipe: "connection.Connection[Any, Any]") 
     for stream in (1, 2):
         os.dup2(quiet, stream)
     try:
-        source = cloudpickle.loads(payload).source
+        factory: AssembledWorkerFactory = cloudpickle.loads(payload)
+        source = factory.source
+        prepare_jax()
         if task == "make":
-            environment = source.make()
-            environment.reset(seed=0)
+            assemble(factory.config, source)
+            source.make().reset(seed=0)
             answer = _Answer("ok", "")
         else:
             for variable in DISPLAYS:

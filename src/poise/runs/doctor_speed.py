@@ -75,7 +75,9 @@ def training_rates(
             )
             rates[launcher] = Rate(what, rate)
         except Exception as error:
-            text = str(error) if isinstance(error, PoiseError) else f"{type(error).__name__}: {error}"
+            text = (
+                str(error) if isinstance(error, PoiseError) else f"{type(error).__name__}: {error}"
+            )
             advice = "a run would end like this; mend what the message says"
             rates[launcher] = Finding("training", "failure", f"{what}: {brief(text)}", advice)
     return rates

@@ -15,14 +15,13 @@ import numpy as np
 from gymnasium.vector.utils import batch_space, iterate
 
 from poise.agent.noise import draw_with_generator
-from poise.agent.policy import Policy
+from poise.agent.policy import EVALUATION_COPIES, Policy
 from poise.batches import unbatch
+from poise.errors import EnvironmentFailureError
 from poise.learning.events import Score
 
-__all__ = ["MAX_COPIES", "EpisodePlayer", "random_score", "score", "student_t_quantile"]
+__all__ = ["EpisodePlayer", "random_score", "score", "student_t_quantile"]
 
-MAX_COPIES = 100
-"""Environment copies that are stepped side by side at most."""
 ACTIONS_AT_ONCE = 256
 
 
@@ -65,11 +64,11 @@ class EpisodePlayer:
         returns = np.zeros(len(seeds), np.float64)
         lengths = np.zeros(len(seeds), np.int64)
         cut = 0
-        for begin in range(0, len(seeds), MAX_COPIES):
-            episodes = list(range(begin, min(begin + MAX_COPIES, len(seeds))))
+        for begin in range(0, len(seeds), EVALUATION_COPIES):
+            episodes = list(range(begin, min(begin + EVALUATION_COPIES, len(seeds))))
             self._provide(len(episodes))
             copies = dict(zip(episodes, self._copies, strict=False))
-            observations = [copies[one].reset(seed=seeds[one])[0] for one in episodes]
+            observations = [self._reset(copies[one], seeds[one]) for one in episodes]
             state = agent.initial_state(len(episodes))
             first = np.ones(len(episodes), np.bool_)
             while episodes:
@@ -81,7 +80,7 @@ class EpisodePlayer:
                 going = []
                 for row, episode in enumerate(episodes):
                     action = unbatch(decision.environment_action, space, row)
-                    step = copies[episode].step(action)
+                    step = self._step(copies[episode], action, seeds[episode])
                     observations[row], reward, terminated, truncated, _ = step
                     returns[episode] += reward
                     lengths[episode] += 1
@@ -96,6 +95,26 @@ class EpisodePlayer:
                     state = _rows(state, going)
                 first = np.zeros(len(episodes), np.bool_)
         return score(returns, lengths, greedy=generator is None, cut=cut)
+
+    @staticmethod
+    def _reset(environment: gymnasium.Env[Any, Any], seed: int) -> Any:
+        try:
+            return environment.reset(seed=seed)[0]
+        except Exception as error:
+            raise EnvironmentFailureError(
+                f"the environment's reset raised {type(error).__name__}: {error} "
+                f"(in evaluation, seed {seed})"
+            ) from error
+
+    @staticmethod
+    def _step(environment: gymnasium.Env[Any, Any], action: Any, seed: int) -> Any:
+        try:
+            return environment.step(action)
+        except Exception as error:
+            raise EnvironmentFailureError(
+                f"the environment's step raised {type(error).__name__}: {error} "
+                f"(in evaluation, seed {seed}, last action {action!r})"
+            ) from error
 
     def _provide(self, count: int) -> None:
         while len(self._copies) < count:

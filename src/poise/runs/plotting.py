@@ -40,6 +40,9 @@ def read_episodes(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open() as file:
             for number, line in enumerate(file, 1):
+                if not line.endswith("\n"):
+                    # The last row of a run that was killed while it wrote.
+                    break
                 _read_row(line, f"{path}, line {number}", episodes, evaluations)
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error

@@ -11,7 +11,7 @@ from poise.agent.policy_file import parameter_hash, policy_from_bytes
 from poise.errors import FileFormatError, ReplayMismatchError, RunFolderError
 from poise.learning.events import Verdict
 from poise.learning.journal import Journal, JournalFile, Kind, Record, StopReason, read_journal
-from poise.learning.owner import EvaluationAborted, Owner
+from poise.learning.owner import EvaluationAborted, Owner, OwnerSettings
 from poise.learning.worker import Worker
 from poise.runs.assembly import Assembly, assemble, owner_settings
 from poise.runs.folder import load_config, load_resumptions
@@ -72,8 +72,11 @@ def replay(
     checking = _CheckingJournal(journal.records)
     judge = assembly.judge()
     try:
-        owner = assembly.owner(_ReplayedJudge(judge, checking), lambda event: None, checking)
-        _follow(owner, assembly, checking, load_resumptions(folder))
+        segments = _segments(assembly, load_resumptions(folder))
+        owner = assembly.owner(
+            _ReplayedJudge(judge, checking), lambda event: None, checking, segments.pop(-1)
+        )
+        _follow(owner, assembly, checking, segments)
     finally:
         judge.close()
         assembly.close()
@@ -142,7 +145,7 @@ def _follow(
     owner: Owner,
     assembly: Assembly,
     journal: _CheckingJournal,
-    resumptions: list[dict[str, Any]],
+    segments: dict[int, OwnerSettings],
 ) -> None:
     workers: dict[int, Worker] = {}
     snapshots: dict[int, Snapshot] = {}
@@ -178,14 +181,11 @@ def _follow(
         owner.stop(_reason(end))
 
     def resume(record: Record) -> None:
-        # Budgets that came later are in the run's settings, by the record that they begin at.
-        for one in resumptions:
-            if one["record"] == journal.length:
-                budgets = {name: value for name, value in one.items() if name != "record"}
-                changed = dataclasses.replace(assembly.config, **budgets)
-                owner.change(owner_settings(changed, assembly.target_return))
-                return
-        raise ReplayMismatchError(f"no budgets are known for record {journal.length + 1}")
+        del record
+        settings = segments.pop(journal.length, None)
+        if settings is None:
+            raise ReplayMismatchError(f"no budgets are known for record {journal.length + 1}")
+        owner.change(settings)
 
     steps: dict[Kind, Callable[[Record], None]] = {
         Kind.JOIN: join,
@@ -260,6 +260,24 @@ def _differences(
         if resolved.get(name) != value:
             found.append(f"{name} was {resolved.get(name)}, here {value}")
     return tuple(found)
+
+
+def _segments(assembly: Assembly, resumptions: list[dict[str, Any]]) -> dict[int, OwnerSettings]:
+    """The owner's settings by the record that they begin at, -1 for the first.
+
+    Only the last budgets ended the run; those before it were left for larger ones.
+    """
+    config = assembly.config
+    segments = {-1: owner_settings(config, assembly.target_return)}
+    for one in resumptions:
+        budgets = {name: value for name, value in one.items() if name != "record"}
+        changed = dataclasses.replace(config, **budgets)
+        segments[one["record"]] = owner_settings(changed, assembly.target_return)
+    last = max(segments)
+    return {
+        record: settings if record == last else settings._replace(max_steps=None, max_episodes=None)
+        for record, settings in segments.items()
+    }
 
 
 def _world(resolved: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from poise.agent.policy import Policy
 from poise.agent.policy_file import policy_to_bytes
-from poise.errors import NotFiniteError, PoiseError
+from poise.errors import NotFiniteError, PoiseError, RunWriteError
 from poise.launchers.processes import run_processes
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_serial, run_threads
@@ -141,12 +141,18 @@ class Session:
                         f"offending batch is in {self._folder}: poise inspect shows it"
                     )
                 score = self._final_score(owner)
+                return self._finish(score, None)
             except BaseException as error:
                 # What was learned so far is saved, as far as the disk still allows.
                 with contextlib.suppress(OSError, PoiseError):
                     self._finish(None, type(error).__name__)
+                if isinstance(error, OSError):
+                    raise RunWriteError(
+                        f"the run folder {self._folder} can no longer be written: "
+                        f"{error.strerror or error}; what was written before is whole, and "
+                        "poise resume goes on from the last checkpoint"
+                    ) from error
                 raise
-            return self._finish(score, None)
 
     def _launch(self, owner: Owner) -> None:
         supervision = Supervision(

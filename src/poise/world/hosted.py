@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import gymnasium
+import jax
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
@@ -133,7 +134,15 @@ class VectorCopies:
         """Step all copies."""
         observations, rewards, terminated, truncated, _ = self._vector.step(actions)
         if not np.all(np.isfinite(rewards)):
-            raise EnvironmentFailureError(f"the environment returned the rewards {rewards}")
+            raise EnvironmentFailureError(
+                f"the environment returned the rewards {rewards} (last actions {actions})"
+            )
+        for leaf in jax.tree.leaves(observations):
+            if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+                raise EnvironmentFailureError(
+                    f"the environment's observations are not finite: {_brief(leaf)} "
+                    f"(last actions {actions})"
+                )
         return observations, np.asarray(rewards, np.float64), terminated, truncated
 
     def close(self) -> None:
