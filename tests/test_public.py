@@ -21,7 +21,9 @@ PUBLIC = [
     "load",
     "play",
     "random_baseline",
+    "register",
     "replay",
+    "resume",
     "train",
 ]
 

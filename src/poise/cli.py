@@ -3,6 +3,7 @@
 JAX takes most of a second to import, so it is imported only by the commands that need it.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -369,7 +370,9 @@ class Doctor:
             worker_timeout=self.worker_timeout,
         )
         if self.json:
-            diagnosis = examine(config, self.seconds)
+            # What the environment prints must not get between the JSON.
+            with contextlib.redirect_stdout(sys.stderr):
+                diagnosis = examine(config, self.seconds)
             print(json.dumps(diagnosis.to_json(), indent=2))
             return int(diagnosis.failed)
         width = shutil.get_terminal_size((100, 24)).columns

@@ -167,7 +167,8 @@ class TrainConfig:
 
     evaluation_interval: int = 4096
     """Environment steps between two evaluations of the greedy policy; more where an evaluation
-    takes more steps itself, so that it never costs more than the training in between."""
+    takes more steps itself, so that it never costs more than the training in between, and at least
+    a sixteenth of the steps so far."""
 
     selection_episodes: int = 10
     """Episodes of an evaluation that decides whether a candidate is worth verifying."""

@@ -365,8 +365,8 @@ def nothing_left_behind() -> Iterator[None]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a hung thread behind at once."""
-    monkeypatch.setattr(threads, "LEAVE_SECONDS", 0.01, raising=False)
+    """Leave a hung thread behind soon; what does not hang needs far less."""
+    monkeypatch.setattr(threads, "LEAVE_SECONDS", 1.0, raising=False)
 
 
 @pytest.fixture
@@ -457,7 +457,7 @@ def test_a_protocol_mistake_comes_back_too(stage: Stage, crew: Crew):
 
 
 @pytest.mark.usefixtures("impatient")
-@on_every_launcher("at", [(-1,), (0,), (2,)], core=[(2,)])
+@on_every_launcher("at", [(-1,), (2,)], core=[(2,)])
 def test_a_hung_worker_ends_the_run_at_its_deadline(
     launcher: str, stage: Stage, pipe: Pipe, at: int
 ):

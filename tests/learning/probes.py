@@ -21,7 +21,7 @@ from poise.learning.journal import Journal
 from poise.learning.optimizer import make_optimizer
 from poise.learning.owner import Owner
 from poise.learning.worker import CompileOptions, LossSettings, compile_options
-from poise.trajectory import Contribution
+from poise.trajectory import Contribution, Snapshot
 from poise.world.compiled import CompiledWorld
 from poise.world.seeding import Purpose, seed_sequence
 

@@ -89,7 +89,7 @@ def test_a_journal_goes_on_where_it_was_cut(tmp_path: Path) -> None:
 
 
 def test_every_flipped_bit_of_the_records_is_noticed(tmp_path: Path) -> None:
-    content = written(RECORDS)
+    content = written(RECORDS[::2])
     for bit in range(8 * len(content)):
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << (bit % 8)
@@ -97,7 +97,7 @@ def test_every_flipped_bit_of_the_records_is_noticed(tmp_path: Path) -> None:
         record = bit // 8 // RECORD_SIZE
         assert found.damage is not None
         assert f"record {record + 1} " in found.damage
-        assert found.records == RECORDS[:record], "what is whole before it is kept"
+        assert found.records == RECORDS[::2][:record], "what is whole before it is kept"
 
 
 def test_every_flipped_bit_of_the_magic_is_noticed(tmp_path: Path) -> None:

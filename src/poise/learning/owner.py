@@ -32,6 +32,9 @@ from poise.trajectory import Contribution, Snapshot
 
 __all__ = ["EvaluationAborted", "Owner", "OwnerSettings"]
 
+EVALUATIONS_PER_DOUBLING = 16
+"""At most about so many evaluations while the number of steps doubles."""
+
 _CONCLUDING = (StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS)
 
 

@@ -82,14 +82,9 @@ def describe(item: Finding | Rate, width: int = 100) -> str:
     """The rows of a table about one finding or rate, at most ``width`` letters wide."""
     indent = " " * (STATUS_WIDTH + CHECK_WIDTH + 2)
     width = max(width, len(indent) + 40)
-    if isinstance(item, Rate):
-        head = f"{'':{STATUS_WIDTH}} {'speed':{CHECK_WIDTH}} "
-        million = _duration(1e6 / item.steps_per_second)
-        return f"{head}{item.what}: {item.steps_per_second:,.0f} steps/s, a million in {million}"
-    head = f"{item.status:{STATUS_WIDTH}} {item.check:{CHECK_WIDTH}} "
 
     def fill(text: str, first: str, rest: str) -> str:
-        # A number with its unit, and a flag, stay in one piece.
+        # Flags stay in one piece.
         return textwrap.fill(
             text,
             width,
@@ -99,6 +94,12 @@ def describe(item: Finding | Rate, width: int = 100) -> str:
             break_on_hyphens=False,
         )
 
+    if isinstance(item, Rate):
+        head = f"{'':{STATUS_WIDTH}} {'speed':{CHECK_WIDTH}} "
+        million = _duration(1e6 / item.steps_per_second)
+        text = f"{item.what}: {item.steps_per_second:,.0f} steps/s, a million in {million}"
+        return fill(text, head, indent)
+    head = f"{item.status:{STATUS_WIDTH}} {item.check:{CHECK_WIDTH}} "
     rows = [fill(item.message, head, indent)]
     if item.advice:
         rows.append(fill(item.advice, f"{indent}-> ", f"{indent}   "))

@@ -109,11 +109,11 @@ class _Examination:
     def run(self) -> Diagnosis:
         patient = self._patient
         assembly = self._assemble()
-        trainable = assembly is not None
-        trainable &= self._look("contract", lambda: contract(patient))
+        # Of an environment whose spaces poise does not know, less can be said.
+        trainable = assembly is not None and self._look("contract", lambda: contract(patient))
         self._look("gymnasium", lambda: gymnasium_checker(patient))
         self._look("seeding", lambda: seeding(patient))
-        trainable &= self._look("random play", lambda: random_play(patient))
+        trainable = trainable and self._look("random play", lambda: random_play(patient))
         processes = False
         if not self._hung:
             needed = assembly is not None and assembly.launcher == "processes"

@@ -81,7 +81,7 @@ def _play(environment: gymnasium.Env[Any, Any], seconds: float) -> _Play:
     start: int | None = None
     began = time.monotonic()
     action: Any = None
-    while len(rewards) < STEPS and time.monotonic() - began < seconds:
+    while not rewards or (len(rewards) < STEPS and time.monotonic() - began < seconds):
         try:
             if start is None:
                 observation = environment.reset(seed=None if rewards else 0)[0]
@@ -90,7 +90,7 @@ def _play(environment: gymnasium.Env[Any, Any], seconds: float) -> _Play:
             else:
                 action = actions.sample()
                 observation, reward, terminated, truncated, _ = environment.step(action)
-                rewards.append(float(reward))
+                rewards.append(np.asarray(reward, np.float64).item())
                 truncations += bool(truncated)
                 if terminated or truncated:
                     lengths.append(len(rewards) - start)

@@ -37,7 +37,7 @@ def one_copy_rate(patient: Patient) -> Rate:
                 environment.reset()
     finally:
         environment.close()
-    return Rate("the environment alone, one copy", steps / elapsed)
+    return Rate("environment alone, one copy", steps / elapsed)
 
 
 def copies_rate(patient: Patient, world: HostedWorld) -> Rate:
@@ -56,7 +56,7 @@ def copies_rate(patient: Patient, world: HostedWorld) -> Rate:
             valid = ~(np.asarray(terminated) | np.asarray(truncated)) | ~valid
     finally:
         copies.close()
-    return Rate(f"the environment alone, {count} copies ({world.kind})", steps / elapsed)
+    return Rate(f"environment alone, {count} copies ({world.kind})", steps / elapsed)
 
 
 def training_rates(

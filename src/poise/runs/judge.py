@@ -49,6 +49,8 @@ class Judge:
         self._player = EpisodePlayer(source.make, config.evaluation_step_limit, alive)
         self.attempts = 0
         """Verifications so far."""
+        self.solved = False
+        """Whether one of them has reached the target: then no other candidate is verified."""
 
     def close(self) -> None:
         """Close the environments."""
@@ -59,10 +61,11 @@ class Judge:
         policy = self.policy(snapshot)
         episodes = self._config.selection_episodes
         selection = self._player.play(policy, self._seeds(Purpose.SELECTION, 0, episodes))
-        if self._target is None or not selection.low >= self._target:
+        if self.solved or self._target is None or not selection.low >= self._target:
             return Verdict(selection, None, False)
         verification = self.verify(policy)
-        return Verdict(selection, verification, self.solves(verification))
+        self.solved = self.solves(verification)
+        return Verdict(selection, verification, self.solved)
 
     def verify(self, policy: Policy) -> Score:
         """Score a policy on fresh seeds, new at each attempt."""

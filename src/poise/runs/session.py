@@ -112,6 +112,8 @@ class Session:
         self._judge = assembly.judge(self._alive)
         if checkpoint is not None:
             self._judge.attempts = checkpoint.offsets.verification_attempts
+            verdict = checkpoint.cut.best_verdict
+            self._judge.solved = verdict is not None and verdict.solved
         self._owner: Owner | None = None
 
     def run(self) -> TrainResult:
