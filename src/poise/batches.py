@@ -6,10 +6,11 @@ What stands between an environment, which knows one copy, and a network, which i
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
-__all__ = ["blank", "stack", "unbatch"]
+__all__ = ["blank", "stack", "unbatch", "unbatch_all"]
 
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
@@ -34,3 +35,10 @@ def unbatch(actions: Any, space: spaces.Space[Any], index: int) -> Any:
         case spaces.Dict():
             return {key: unbatch(actions[key], one, index) for key, one in space.items()}
     return actions[index]
+
+
+def unbatch_all(actions: Any, space: spaces.Space[Any], count: int) -> list[Any]:
+    """All copies' actions out of a batch; at once where that is quick."""
+    if isinstance(space, spaces.Discrete):
+        return list(np.asarray(actions).tolist())
+    return [unbatch(actions, space, index) for index in range(count)]

@@ -38,12 +38,19 @@ class Train:
 
     def __call__(self) -> int:
         """Train; exit code 0, or 130 and 143 where a signal ended the run."""
-        from poise.runs.runtime import process_age  # noqa: PLC0415
-        from poise.runs.training import train_config  # noqa: PLC0415
+        from poise.runs.plotter import Plotter  # noqa: PLC0415
 
-        result = train_config(
-            self.config, run_dir=self.run_dir, quiet=self.quiet, process_age=process_age()
-        )
+        with Plotter() as draw:
+            from poise.runs.runtime import process_age  # noqa: PLC0415
+            from poise.runs.training import train_config  # noqa: PLC0415
+
+            result = train_config(
+                self.config,
+                run_dir=self.run_dir,
+                quiet=self.quiet,
+                draw=draw,
+                process_age=process_age(),
+            )
         return _end(result, self.quiet)
 
 
@@ -380,9 +387,10 @@ class Doctor:
             config, self.seconds, tell=lambda item: print(describe(item, width), flush=True)
         )
         if diagnosis.failed:
-            print("There are failures: mend them first.")
+            print("There are failures: mend them, then ask the doctor again.")
         if diagnosis.command is not None:
-            print(f"Recommended:\n  {diagnosis.command}")
+            said = "What would run as it is" if diagnosis.failed else "Recommended"
+            print(f"{said}:\n  {diagnosis.command}")
         return int(diagnosis.failed)
 
 

@@ -615,12 +615,12 @@ def test_what_comes_after_the_stop_is_refused(stage: Stage, pipe: Pipe, crew: Cr
 
 def test_many_workers_share_one_owner(stage: Stage, crew: Crew):
     """Switching threads at every chance loses and doubles nothing."""
-    everyone = range(16)
+    everyone = range(8)
     previous = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-5)
     try:
         stage.run(
-            _team(16),
+            _team(8),
             lambda stage: _interrupt(stage.all_have(3, everyone)),
         )
     finally:

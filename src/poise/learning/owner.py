@@ -356,8 +356,13 @@ class Owner:
             return
         bits = struct.unpack("<Q", struct.pack("<d", verdict.selection.mean))[0]
         self._journal.append(Record(Kind.EVALUATION, int(verdict.solved), 0, 0, self.version, bits))
-        # Long episodes: an evaluation must not take more steps than the training in between.
-        self._evaluation_interval = max(self._settings.evaluation_interval, verdict.selection.steps)
+        # An evaluation must not take more steps than the training in between, and late ones are
+        # of less use than early ones.
+        self._evaluation_interval = max(
+            self._settings.evaluation_interval,
+            verdict.selection.steps,
+            self.steps // EVALUATIONS_PER_DOUBLING,
+        )
         is_best = self._is_best(verdict)
         if is_best:
             self.best, self.best_verdict = snapshot, verdict

@@ -107,10 +107,10 @@ def describe(item: Finding | Rate, width: int = 100) -> str:
 
 
 def _duration(seconds: float) -> str:
-    for unit, length in (("hours", 3600.0), ("minutes", 60.0)):
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:,.1f} seconds"
+    return f"{seconds:,.1f} s"
 
 
 def brief(value: object) -> str:

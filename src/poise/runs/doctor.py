@@ -109,18 +109,19 @@ class _Examination:
     def run(self) -> Diagnosis:
         patient = self._patient
         assembly = self._assemble()
-        # Of an environment whose spaces poise does not know, less can be said.
         trainable = assembly is not None and self._look("contract", lambda: contract(patient))
         self._look("gymnasium", lambda: gymnasium_checker(patient))
-        self._look("seeding", lambda: seeding(patient))
-        trainable = trainable and self._look("random play", lambda: random_play(patient))
+        if trainable:
+            # Of any other environment these would only say the same once more.
+            self._look("seeding", lambda: seeding(patient))
+            trainable = self._look("random play", lambda: random_play(patient))
         processes = False
-        if not self._hung:
-            needed = assembly is not None and assembly.launcher == "processes"
-            spawned = spawning(patient, needed=needed)
+        if assembly is not None and not self._hung:
+            spawned = spawning(patient, needed=assembly.launcher == "processes")
             self._say(spawned)
             processes = spawned.status == "ok"
-            self._look("rendering", lambda: [rendering(patient)], processes=1)
+            patience = patient.config.worker_timeout
+            self._look("rendering", lambda: [rendering(patient)], patience)
         command = None
         if assembly is not None and trainable and not self._hung:
             command = self._measure(assembly, processes)
@@ -148,9 +149,9 @@ class _Examination:
         return made[0] if made else None
 
     def _look(
-        self, name: str, check: Callable[[], list[Finding] | list[Rate]], processes: int = 0
+        self, name: str, check: Callable[[], list[Finding] | list[Rate]], patience: float = 0.0
     ) -> bool:
-        """Run one check before its deadline; True if it found no failure."""
+        """Run one check before its deadline, or so much later; True if it found no failure."""
         if self._hung:
             return False
         patient = self._patient
@@ -161,7 +162,7 @@ class _Examination:
             except (Exception, SystemExit) as error:
                 return [_failure(name, error)]
 
-        timeout = patient.config.worker_timeout * (1 + processes) + patient.seconds
+        timeout = patient.config.worker_timeout + patience
         try:
             # What a check that is left behind has done to the filters of warnings is undone.
             with warnings.catch_warnings():
@@ -184,9 +185,9 @@ class _Examination:
     def _measure(self, assembly: Assembly, processes: bool) -> str | None:
         """Measure speeds; returns the recommended command line."""
         patient, world = self._patient, assembly.world
-        self._look("speed", lambda: [one_copy_rate(patient)])
+        self._look("speed", lambda: [one_copy_rate(patient)], patient.seconds)
         if isinstance(world, HostedWorld):
-            self._look("speed", lambda: [copies_rate(patient, world)])
+            self._look("speed", lambda: [copies_rate(patient, world)], patient.seconds)
         if self._hung:
             return None
         launchers: list[MeasuredLauncher] = ["threads"]

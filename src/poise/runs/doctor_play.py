@@ -229,7 +229,7 @@ def _observations(play: _Play, space: spaces.Space[Any]) -> list[Finding]:
 
 def _rewards(play: _Play, clipped: bool) -> Finding:
     low, high = float(np.min(play.rewards)), float(np.max(play.rewards))
-    text = f"from {low:.4g} to {high:.4g}"
+    text = f"from {low:.4g} to {high:.4g}" if low < high else f"always {low:.4g}"
     if play.returns:
         mean, count = float(np.mean(play.returns)), len(play.returns)
         text += f"; {count:,} random episodes return {mean:.4g} on average"

@@ -45,7 +45,7 @@ def spawning(patient: Patient, *, needed: bool) -> Finding:
     try:
         payload = _payload(patient)
     except ConfigError as error:
-        text, advice = str(error), "make it from a function at the top of a module"
+        text, _, advice = str(error).partition("; ")
     else:
         answer = _ask(payload, "make", patient.config.worker_timeout)
         if answer.outcome == "ok":
@@ -57,7 +57,7 @@ def spawning(patient: Patient, *, needed: bool) -> Finding:
         )
         if answer.outcome == "guard":
             advice = "put the call under  if __name__ == '__main__':"
-    advice += "; or use --launcher threads"
+        advice += "; or use --launcher threads"
     return Finding(name, "failure" if needed else "warning", text, advice)
 
 
@@ -78,9 +78,11 @@ def rendering(patient: Patient) -> Finding:
     if answer.outcome == "missing":
         advice = "to watch it: pip install 'poise[render]'"
         return Finding(name, "ok", f"needs more to render: {answer.text}", advice)
-    advice = "training needs no pictures; to render without a display, try MUJOCO_GL=egl (MuJoCo)"
+    advice = "training needs no pictures; to watch it, mend render() for render_mode='rgb_array'"
     if "render_mode" in answer.text:
         advice = "its constructor must take render_mode=..., and keep it in self.render_mode"
+    elif "OpenGL" in answer.text:
+        advice = "training needs no pictures; to render without a display, set MUJOCO_GL=egl"
     return Finding(name, "warning", f"does not render without a display: {answer.text}", advice)
 
 

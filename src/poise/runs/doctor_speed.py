@@ -66,7 +66,8 @@ def training_rates(
     config = patient.config
     rates: dict[MeasuredLauncher, Rate | Finding] = {}
     for launcher in launchers:
-        what = f"training with {config.workers} workers, {launcher}"
+        workers = f"{config.workers} worker{'s' if config.workers > 1 else ''}"
+        what = f"training, {workers}, {launcher}"
         try:
             if not rates:
                 assembly.compile()

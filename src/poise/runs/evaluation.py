@@ -16,7 +16,7 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from poise.agent.noise import draw_with_generator
 from poise.agent.policy import EVALUATION_COPIES, Policy
-from poise.batches import unbatch
+from poise.batches import unbatch_all
 from poise.errors import EnvironmentFailureError
 from poise.learning.events import Score
 
@@ -78,8 +78,9 @@ class EpisodePlayer:
                     noise = agent.head.noise(draw_with_generator(generator), (len(episodes),))
                 decision = policy.decide(policy.batch(observations), state, first, noise)
                 going = []
+                actions = unbatch_all(decision.environment_action, space, len(episodes))
                 for row, episode in enumerate(episodes):
-                    action = unbatch(decision.environment_action, space, row)
+                    action = actions[row]
                     step = self._step(copies[episode], action, seeds[episode])
                     observations[row], reward, terminated, truncated, _ = step
                     returns[episode] += reward

@@ -21,8 +21,9 @@ from poise.runs.api import random_baseline
 from poise.runs.assembly import Assembly
 from poise.runs.bad_batch import save_bad_batch
 from poise.runs.checkpoint import Checkpoint, Offsets, write_checkpoint
+from poise.runs.curve import draw_curve, import_matplotlib
 from poise.runs.files import write_bytes, write_json
-from poise.runs.plotting import import_matplotlib, plot_folder
+from poise.runs.plotting import Draw, plot_folder
 from poise.runs.progress import Progress
 from poise.runs.recorder import Recorder, Subscriber, score_to_json
 from poise.runs.runtime import processor_model, versions
@@ -72,6 +73,7 @@ class Session:
         subscriber: called with each event.
         checkpoint: where to go on; None begins.
         changed: the budgets are not those of the checkpoint.
+        draw: draws the learning curve; by default in this process.
     """
 
     def __init__(
@@ -83,11 +85,12 @@ class Session:
         subscriber: Subscriber | None = None,
         checkpoint: Checkpoint | None = None,
         changed: bool = False,
+        draw: Draw | None = None,
     ) -> None:
         self._assembly = assembly
         self._config = config = assembly.config
         self._folder = folder
-        self._quiet = quiet
+        self._draw = draw
         self._checkpoint, self._changed = checkpoint, changed
         self._signals = StopSignals()
         self._heartbeats = Heartbeats()
@@ -115,6 +118,7 @@ class Session:
             verdict = checkpoint.cut.best_verdict
             self._judge.solved = verdict is not None and verdict.solved
         self._owner: Owner | None = None
+        self._finishing = False
 
     def run(self) -> TrainResult:
         """Train to the end, whatever that is, and leave everything on disk.
@@ -129,7 +133,10 @@ class Session:
                 stack.callback(self._progress.close)
             stack.enter_context(self._signals)
             try:
-                self._assembly.compile(import_matplotlib)
+                if self._draw is None:
+                    self._assembly.compile(import_matplotlib)
+                else:
+                    self._assembly.compile()
                 owner = self._assembly.owner(self._judge, self._recorder.emit, self._journal)
                 self._owner = owner
                 if self._checkpoint is not None:
@@ -146,8 +153,9 @@ class Session:
                 return self._finish(score, None)
             except BaseException as error:
                 # What was learned so far is saved, as far as the disk still allows.
-                with contextlib.suppress(OSError, PoiseError):
-                    self._finish(None, type(error).__name__)
+                if not self._finishing:
+                    with contextlib.suppress(OSError, PoiseError):
+                        self._finish(None, type(error).__name__)
                 if isinstance(error, OSError):
                     raise RunWriteError(
                         f"the run folder {self._folder} can no longer be written: "
@@ -270,6 +278,7 @@ class Session:
 
     def _finish(self, score: Score | None, failure: str | None) -> TrainResult:
         """Write everything that a run leaves behind."""
+        self._finishing = True
         owner = self._owner
         if owner is None:
             self._recorder.close()
@@ -282,7 +291,8 @@ class Session:
         self._write_policy("final", self._judge.policy(final), int(final.version))
         self._write_policy("best", self._judge.policy(best), int(best.version))
         summary = self._summary(owner, score, failure)
-        plot_folder(self._folder, baseline=summary["random_baseline"])
+        baseline = summary["random_baseline"]
+        plot_folder(self._folder, baseline=baseline, draw=self._draw or draw_curve)
         summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
         write_json(self._folder / "summary.json", summary)
         reason = owner.stop_reason or StopReason.FAILED

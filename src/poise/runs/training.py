@@ -22,6 +22,7 @@ from poise.runs.folder import (
     load_resumptions,
     load_summary,
 )
+from poise.runs.plotting import Draw
 from poise.runs.recorder import Subscriber
 from poise.runs.runtime import prepare_jax
 from poise.runs.session import Session, TrainResult
@@ -76,6 +77,7 @@ def train_config(
     quiet: bool = True,
     subscriber: Subscriber | None = None,
     factory: EnvironmentFactory | None = None,
+    draw: Draw | None = None,
     process_age: float = 0.0,
 ) -> TrainResult:
     """Train with given settings; see `train`.
@@ -86,6 +88,7 @@ def train_config(
         quiet: print nothing.
         subscriber: called with the run's clock, in seconds, and each event, in the main thread.
         factory: makes the environment, instead of what the settings name.
+        draw: draws the learning curve; by default in this process.
         process_age: seconds that the run's clock has been going already.
     """
     _leave_if_imported_by_worker()
@@ -100,7 +103,7 @@ def train_config(
     create_run_folder(folder)
     with lock_folder(folder):
         write_json(folder / "config.json", config_to_json(config, assembly.resolved()))
-        return Session(assembly, folder, started, quiet, subscriber).run()
+        return Session(assembly, folder, started, quiet, subscriber, draw=draw).run()
 
 
 def resume(

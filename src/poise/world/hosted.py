@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from poise.batches import stack, unbatch
+from poise.batches import stack, unbatch_all
 from poise.errors import EnvironmentFailureError, UnsupportedSpaceError
 from poise.world.rewards import RewardShaping
 from poise.world.source import EnvironmentSource, without_deprecations
@@ -180,11 +180,12 @@ class _Loop:
         rewards = np.zeros(count, np.float64)
         terminated = np.zeros(count, np.bool_)
         truncated = np.zeros(count, np.bool_)
+        separate = unbatch_all(actions, self._action_space, count)
         for copy, environment in enumerate(self._environments):
             if self._ended[copy]:
                 self._reset_one(copy, environment)
                 continue
-            action = unbatch(actions, self._action_space, copy)
+            action = separate[copy]
             try:
                 observation, reward, is_terminated, is_truncated, _ = environment.step(action)
                 rewards[copy] = reward

@@ -1,0 +1,165 @@
+"""Drawing the learning curve: returns of the training episodes against environment steps.
+
+Imports no JAX, so that it also serves as a process of its own (see `plotter`): then it takes one
+JSON object with the arguments of `draw_curve` on standard input.
+"""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poise.errors import FileFormatError, RunFolderError
+from poise.runs.files import write_bytes
+
+__all__ = ["draw_curve", "import_matplotlib", "read_episodes"]
+
+WINDOW = 100
+MAX_POINTS = 4000
+"""Episodes that are drawn as points; of more, evenly chosen ones."""
+
+
+def import_matplotlib() -> None:
+    """Import what plotting needs (slow: best done while something compiles)."""
+    import matplotlib.backends.backend_agg  # noqa: PLC0415
+    import matplotlib.figure  # noqa: F401, PLC0415
+
+
+def read_episodes(path: Path) -> dict[str, np.ndarray]:
+    """The episodes and evaluations of a ``metrics.jsonl``.
+
+    Returns:
+        ``steps``, ``returns``, ``moving_average`` of training episodes; ``evaluated_steps`` and
+        ``evaluated_means`` of evaluations.
+
+    Raises:
+        RunFolderError: the file cannot be read.
+        FileFormatError: a row is damaged.
+    """
+    episodes: list[tuple[float, float, float]] = []
+    evaluations: list[tuple[float, float]] = []
+    try:
+        with path.open() as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith("\n"):
+                    # The last row of a run that was killed while it wrote.
+                    break
+                _read_row(line, f"{path}, line {number}", episodes, evaluations)
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is damaged: it is not text") from error
+    table = np.array(episodes, np.float64).reshape(-1, 3)
+    evaluated = np.array(evaluations, np.float64).reshape(-1, 2)
+    return {
+        "steps": table[:, 0],
+        "returns": table[:, 1],
+        "moving_average": table[:, 2],
+        "evaluated_steps": evaluated[:, 0],
+        "evaluated_means": evaluated[:, 1],
+    }
+
+
+def _read_row(
+    line: str,
+    where: str,
+    episodes: list[tuple[float, float, float]],
+    evaluations: list[tuple[float, float]],
+) -> None:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        if row["kind"] == "episode":
+            numbers = float(row["steps"]), float(row["return"]), float(row["moving_average"])
+            episodes.append(numbers)
+        elif row["kind"] == "evaluation":
+            evaluations.append((float(row["steps"]), float(row["selection"]["mean"])))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FileFormatError(f"{where} is damaged") from error
+
+
+def draw_curve(
+    metrics: Path, output: Path, title: str, target: float | None, baseline: float | None
+) -> None:
+    """Draw a run's learning curve.
+
+    Args:
+        metrics: its ``metrics.jsonl``.
+        output: the PNG to write.
+        title: above the plot.
+        target: the return that solves the environment, drawn as a line.
+        baseline: the mean return of random actions, drawn as a line.
+    """
+    import_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    data = read_episodes(metrics)
+    figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps, returns = data["steps"], data["returns"]
+    chosen = np.unique(np.linspace(0, max(len(steps) - 1, 0), MAX_POINTS).astype(int))
+    if len(steps):
+        axes.plot(
+            steps[chosen], returns[chosen], ".", color="0.75", markersize=2.5, label="episodes"
+        )
+        means = _running_mean(returns)
+        axes.plot(
+            steps[chosen], means[chosen], color="tab:blue", label=f"mean of the last {WINDOW}"
+        )
+        axes.plot(
+            steps[chosen],
+            data["moving_average"][chosen],
+            color="tab:cyan",
+            linewidth=1,
+            label="moving average (0.99 / 0.01)",
+        )
+    axes.plot(
+        data["evaluated_steps"],
+        data["evaluated_means"],
+        "o-",
+        color="tab:orange",
+        markersize=4,
+        linewidth=1,
+        label="greedy policy, evaluated",
+    )
+    if target is not None:
+        axes.axhline(target, color="tab:green", linestyle="--", label=f"solved at {target:g}")
+    if baseline is not None:
+        axes.axhline(baseline, color="tab:red", linestyle=":", label=f"random: {baseline:.1f}")
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("return")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", fontsize="small")
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": "poise"})
+    write_bytes(output, content.getvalue())
+
+
+def _running_mean(returns: np.ndarray) -> np.ndarray:
+    sums = np.cumsum(np.concatenate([[0.0], returns]))
+    ends = np.arange(1, len(returns) + 1)
+    begins = np.maximum(ends - WINDOW, 0)
+    means: np.ndarray = (sums[ends] - sums[begins]) / (ends - begins)
+    return means
+
+
+def main() -> None:
+    """Import what is slow, then wait for what to draw."""
+    import_matplotlib()
+    line = sys.stdin.readline()
+    if not line:
+        return
+    arguments = json.loads(line)
+    for name in ("metrics", "output"):
+        arguments[name] = Path(arguments[name])
+    draw_curve(**arguments)
+    print("drawn")
+
+
+if __name__ == "__main__":
+    main()
