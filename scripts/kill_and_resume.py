@@ -34,12 +34,16 @@ from poise.runs.checkpoint import Offsets
 KILLS_PER_RUN = 5
 LIFE_SECONDS = 300.0
 """A life that neither ends nor reaches its moment in this time counts as hung."""
+GIVE_UP_AFTER = 3
+"""More runs than so many that cannot be resumed: something is wrong altogether."""
 WRITES_BEFORE_KILL = 4
 """The kill is aimed at one of the first so many checkpoints of a life."""
 LAUNCHERS = ("threads", "processes")
 SETTINGS = [
     # Large enough that writing a checkpoint takes a while.
-    "--hidden-sizes=256,256",
+    "--hidden-sizes",
+    "256",
+    "256",
     "--workers=2",
     "--envs-per-worker=8",
     "--rollout-length=20",
@@ -53,6 +57,7 @@ SETTINGS = [
 
 
 def poise(*arguments: str) -> list[str]:
+    """A command line of poise, run by this Python."""
     return [sys.executable, "-m", "poise.cli", *arguments]
 
 
@@ -126,6 +131,7 @@ class Moment:
 
 
 def list_folder(place: Path) -> list[str]:
+    """Names in a folder; none where there is no folder."""
     try:
         return os.listdir(place)
     except OSError:
@@ -148,7 +154,8 @@ def members(group: int) -> list[int]:
 
 def shared_memory() -> set[str]:
     """What lies in the system's shared memory under names that multiprocessing gives."""
-    return {one for one in list_folder(Path("/dev/shm")) if one.startswith(("pym-", "psm_", "sem."))}
+    prefixes = ("pym-", "psm_", "sem.")
+    return {one for one in list_folder(Path("/dev/shm")) if one.startswith(prefixes)}
 
 
 class Kept:
@@ -179,6 +186,7 @@ class Kept:
 
 
 def prefix_digest(folder: Path, length: int) -> str:
+    """Hash of the first bytes of the metrics."""
     if not length:
         return ""
     with (folder / "metrics.jsonl").open("rb") as file:
@@ -296,6 +304,7 @@ FIGURES = (
 
 
 def main() -> int:
+    """Kill, resume, count; exit code 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=100, help="kills in all")
     parser.add_argument("--max-steps", type=int, default=60_000, help="of each run")
@@ -316,6 +325,8 @@ def main() -> int:
                 total["hung"] += 1
                 total["kills"] += 1
             number += 1
+            if total["not resumable"] > GIVE_UP_AFTER:
+                break
             print(f"{total['kills']} of {arguments.times} kills, {number} runs", flush=True)
     # What others make and remove at this moment is not counted: only what stays.
     leaked = shared_memory() - before

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +37,9 @@ class Train:
     quiet: bool = False
     """Print nothing."""
 
+    tensorboard: bool = False
+    """Write TensorBoard event files into the run's folder, too."""
+
     def __call__(self) -> int:
         """Train; exit code 0, or 130 and 143 where a signal ended the run."""
         from poise.runs.plotter import Plotter  # noqa: PLC0415
@@ -49,6 +53,7 @@ class Train:
                 run_dir=self.run_dir,
                 quiet=self.quiet,
                 draw=draw,
+                tensorboard=self.tensorboard,
                 process_age=process_age(),
             )
         return _end(result, self.quiet)
@@ -190,7 +195,10 @@ class Evaluate:
         )
         kind = "sampled actions" if self.sampled else "greedy actions"
         target = target_return(self.run, policy.environment)
-        _print_score(policy.environment.name, kind, score, target, self.json)
+        setup = ""
+        if policy.environment.name.startswith("ALE/"):
+            setup = f", sticky actions {policy.environment.sticky_actions:g}"
+        _print_score(policy.environment.name, kind, score, target, self.json, setup)
         return 0
 
 
@@ -415,6 +423,7 @@ def main(arguments: list[str] | None = None) -> int:
         0 the command did what was asked; 1 failure, or a replay that differs; 2 bad input; 130 and
         143 ended by SIGINT and SIGTERM.
     """
+    warnings.showwarning = _show_warning
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -436,6 +445,20 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"poise: {error}", file=sys.stderr)
         return 1
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a sentence, not as a line of our source code."""
+    del filename, lineno, file, line
+    if issubclass(category, RuntimeWarning):
+        print(f"poise: warning: {message}", file=sys.stderr)
 
 
 def _require_positive(flag: str, value: int) -> None:
@@ -470,7 +493,9 @@ def _describe_run(summary: dict[str, Any], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _print_score(name: str, kind: str, score: Any, target: float | None, as_json: bool) -> None:
+def _print_score(
+    name: str, kind: str, score: Any, target: float | None, as_json: bool, setup: str = ""
+) -> None:
     solved = None if target is None else bool(score.mean >= target)
     if as_json:
         from poise.runs.recorder import score_to_json  # noqa: PLC0415
@@ -480,7 +505,7 @@ def _print_score(name: str, kind: str, score: Any, target: float | None, as_json
             content |= {"target_return": target, "solved": solved}
         print(json.dumps(content, indent=2))
         return
-    print(f"{name}, {kind}, {score.episodes} episodes")
+    print(f"{name}, {kind}, {score.episodes} episodes{setup}")
     print(f"mean {score.mean:.2f}  standard error {score.standard_error:.2f}  ", end="")
     print(f"95% interval {score.low:.2f} to {score.high:.2f}  ", end="")
     print(f"min {score.minimum:g}  max {score.maximum:g}")

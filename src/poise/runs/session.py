@@ -3,6 +3,7 @@
 import contextlib
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ class Session:
         folder: of the run; ``config.json`` is there.
         started: monotonic time at which the process started.
         quiet: print nothing.
-        subscriber: called with each event.
+        subscribers: called with each event, in the main thread.
         checkpoint: where to go on; None begins.
         changed: the budgets are not those of the checkpoint.
         draw: draws the learning curve; by default in this process.
@@ -82,7 +83,7 @@ class Session:
         folder: Path,
         started: float,
         quiet: bool,
-        subscriber: Subscriber | None = None,
+        subscribers: Sequence[Subscriber] = (),
         checkpoint: Checkpoint | None = None,
         changed: bool = False,
         draw: Draw | None = None,
@@ -102,7 +103,7 @@ class Session:
         if checkpoint is not None:
             cut = checkpoint.cut
             self._journal = Journal(cut.journal_records, cut.journal_checksum)
-        followers = (self._progress, self._follow, subscriber)
+        followers = (self._progress, self._follow, *subscribers)
         self._recorder = Recorder(
             folder,
             {"versions": versions(), "processor": processor_model()},

@@ -1,9 +1,11 @@
 """Training: from settings to a run's folder with everything that a user asked for."""
 
+import contextlib
 import dataclasses
 import multiprocessing
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from poise.runs.plotting import Draw
 from poise.runs.recorder import Subscriber
 from poise.runs.runtime import prepare_jax
 from poise.runs.session import Session, TrainResult
+from poise.runs.tensorboard import TensorBoard
 from poise.runs.trust import EnvironmentFactory, source_from_file
 from poise.world.checking import check_environment
 from poise.world.finding import world_kind
@@ -78,6 +81,7 @@ def train_config(
     subscriber: Subscriber | None = None,
     factory: EnvironmentFactory | None = None,
     draw: Draw | None = None,
+    tensorboard: bool = False,
     process_age: float = 0.0,
 ) -> TrainResult:
     """Train with given settings; see `train`.
@@ -89,21 +93,29 @@ def train_config(
         subscriber: called with the run's clock, in seconds, and each event, in the main thread.
         factory: makes the environment, instead of what the settings name.
         draw: draws the learning curve; by default in this process.
+        tensorboard: write TensorBoard event files into the run's folder, too.
         process_age: seconds that the run's clock has been going already.
     """
     _leave_if_imported_by_worker()
     started = time.monotonic() - process_age
     prepare_jax()
     source = find_source(config.environment_choice, factory)
-    _check(config, source)
+    repeatable = _check(config, source)
     assembly = assemble(config, source)
     if assembly.launcher == "processes":
         pickle_factory(assembly.worker_factory(), source.name)
     folder = Path(run_dir) if run_dir is not None else default_run_folder(config)
     create_run_folder(folder)
     with lock_folder(folder):
-        write_json(folder / "config.json", config_to_json(config, assembly.resolved()))
-        return Session(assembly, folder, started, quiet, subscriber, draw=draw).run()
+        resolved = assembly.resolved()
+        _say_whether_replayable(resolved, repeatable)
+        write_json(folder / "config.json", config_to_json(config, resolved))
+        followers = [subscriber] if subscriber is not None else []
+        with contextlib.ExitStack() as stack:
+            if tensorboard:
+                board = TensorBoard(folder / "tensorboard", config.record_every)
+                followers.append(stack.enter_context(board))
+            return Session(assembly, folder, started, quiet, followers, draw=draw).run()
 
 
 def resume(
@@ -169,8 +181,10 @@ def resume(
             remove_checkpoints(folder)
         resumptions = _resumptions(folder, checkpoint, config if changed else None)
         base = old if checkpoint is not None else config
-        write_json(folder / "config.json", config_to_json(base, assembly.resolved(), resumptions))
-        return Session(assembly, folder, started, quiet, subscriber, checkpoint, changed).run()
+        kept = {**assembly.resolved(), "replayable": resolved.get("replayable")}
+        write_json(folder / "config.json", config_to_json(base, kept, resumptions))
+        followers = [subscriber] if subscriber is not None else []
+        return Session(assembly, folder, started, quiet, followers, checkpoint, changed).run()
 
 
 def _leave_if_imported_by_worker() -> None:
@@ -179,10 +193,30 @@ def _leave_if_imported_by_worker() -> None:
         sys.exit(MISSING_GUARD_EXIT_CODE)
 
 
-def _check(config: TrainConfig, source: EnvironmentSource) -> None:
-    """Compiled twins are ours; every other environment is looked at before training begins."""
-    if world_kind(source, config.world) != "compiled":
-        check_environment(source, config.worker_timeout)
+def _check(config: TrainConfig, source: EnvironmentSource) -> bool:
+    """Look at an environment before training begins (compiled twins are ours, and in order).
+
+    Returns:
+        Whether it repeats itself for a seed.
+    """
+    if world_kind(source, config.world) == "compiled":
+        return True
+    return check_environment(source, config.worker_timeout)
+
+
+def _say_whether_replayable(resolved: dict[str, Any], repeatable: bool) -> None:
+    reasons = []
+    if not repeatable:
+        reasons.append("the environment does not repeat itself for a seed")
+    if resolved["backend"] != "cpu":
+        reasons.append("a GPU adds up in no fixed order")
+    if reasons:
+        warnings.warn(
+            f"this run cannot be replayed exactly: {' and '.join(reasons)}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    resolved["replayable"] = not reasons
 
 
 def _has_finished(folder: Path) -> bool:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from poise.errors import EnvironmentCheckError, InputError, PoiseError
@@ -19,18 +20,24 @@ __all__ = ["check_environment", "in_time"]
 STEPS = 20
 
 
-def check_environment(source: EnvironmentSource, timeout: float) -> None:
+def check_environment(source: EnvironmentSource, timeout: float) -> bool:
     """Make a copy, reset it and step it a little with random actions.
 
     Args:
         source: makes the copy.
         timeout: seconds after which it counts as hung.
 
+    Returns:
+        Whether a second copy with the same seed and actions did the same, as far as was seen: if
+        not, the environment has a state outside, and no run of it can be replayed.
+
     Raises:
         EnvironmentCheckError: it hangs, raises, or breaks the contract; says how.
         InputError: it cannot be made.
     """
-    in_time(lambda: _check(source), timeout, source.name)
+    first = in_time(lambda: _check(source), timeout, source.name)
+    second = in_time(lambda: _check(source), timeout, source.name)
+    return bool(first == second)
 
 
 def in_time(work: Callable[[], Any], timeout: float, name: str) -> Any:
@@ -61,7 +68,9 @@ def in_time(work: Callable[[], Any], timeout: float, name: str) -> Any:
     return outcome[0]
 
 
-def _check(source: EnvironmentSource) -> None:
+def _check(source: EnvironmentSource) -> list[bytes]:
+    """Check one copy; returns what it showed, to be compared with another copy's."""
+    seen: list[bytes] = []
     environment = source.make()
     name = source.name
     try:
@@ -72,10 +81,16 @@ def _check(source: EnvironmentSource) -> None:
             action = environment.action_space.sample()
             step = functools.partial(environment.step, action)
             result = _call(name, f"step({action!r})", step)
+            seen.append(_fingerprint(result[:4]))
             if _check_step(name, check, action, result):
                 _check_reset(name, check, _call(name, "reset", environment.reset))
     finally:
         environment.close()
+    return seen
+
+
+def _fingerprint(shown: Any) -> bytes:
+    return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(shown))
 
 
 def _call(name: str, what: str, call: Callable[[], Any]) -> Any:

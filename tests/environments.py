@@ -1,0 +1,270 @@
+"""Environments of every space, and environments that break in every way.
+
+Importable by worker processes as ``tests.environments``, where the repository's root is on the path.
+"""
+
+import threading
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+__all__ = [
+    "ACTION_SPACES",
+    "OBSERVATION_SPACES",
+    "RELEASE",
+    "Ends",
+    "Faulty",
+    "Toy",
+    "Unpicklable",
+    "make_ends",
+]
+
+RELEASE = threading.Event()
+"""Set by a test to wake an environment that hangs in this process."""
+HANG_SECONDS = 120.0
+"""A hung environment gives up after so long, so that a broken test leaves nothing for ever."""
+
+PAIR = spaces.Box(-1.0, 1.0, (2,))
+FREE = spaces.Box(-np.inf, np.inf, (3,))
+
+ACTION_SPACES: dict[str, spaces.Space[Any]] = {
+    "discrete": spaces.Discrete(3),
+    "discrete from 5": spaces.Discrete(3, start=5),
+    "discrete from -2": spaces.Discrete(2, start=-2),
+    "box": PAIR,
+    "narrow float64 box": spaces.Box(
+        np.array([[-0.5, 2.0]]), np.array([[0.25, 2.5]]), dtype=np.float64
+    ),
+    "box without bounds": FREE,
+    "half bounded box": spaces.Box(
+        np.array([0.0, -np.inf], np.float32), np.array([np.inf, 1.0], np.float32)
+    ),
+    "scalar box": spaces.Box(-2.0, 2.0, ()),
+    "multi-discrete": spaces.MultiDiscrete([2, 5, 3]),
+    "multi-discrete from": spaces.MultiDiscrete([[2, 4], [3, 2]], start=[[1, -1], [0, 7]]),
+    "multi-binary": spaces.MultiBinary(4),
+    "square multi-binary": spaces.MultiBinary([2, 3]),
+    "tuple": spaces.Tuple((spaces.Discrete(2), PAIR)),
+    "nested": spaces.Dict(
+        {
+            "steer": FREE,
+            "gears": spaces.Tuple((spaces.Discrete(4, start=1), spaces.MultiBinary(2))),
+            "arms": spaces.Dict(
+                {"left": PAIR, "right": spaces.MultiDiscrete([3, 2], start=[10, 0])}
+            ),
+        }
+    ),
+}
+
+
+def _bytes(*shape: int) -> spaces.Box:
+    return spaces.Box(0, 255, shape, np.uint8)
+
+
+OBSERVATION_SPACES: dict[str, spaces.Space[Any]] = {
+    "vector": FREE,
+    "matrix": spaces.Box(-1.0, 1.0, (2, 3)),
+    "scalar": spaces.Box(0.0, 1.0, ()),
+    "float64": spaces.Box(-1.0, 1.0, (2,), np.float64),
+    "int16": spaces.Box(-300, 300, (2,), np.int16),
+    "bytes": _bytes(5),
+    "discrete": spaces.Discrete(4, start=-1),
+    "multi-discrete": spaces.MultiDiscrete([3, 2], start=[5, 0]),
+    "multi-binary": spaces.MultiBinary([2, 2]),
+    "image, channels first": _bytes(3, 20, 16),
+    "image, channels last": _bytes(20, 16, 3),
+    "image, no channel": _bytes(40, 36),
+    "images, stacked": _bytes(2, 20, 16),
+    "images in colour, stacked": _bytes(2, 20, 16, 3),
+    "tuple": spaces.Tuple((spaces.Discrete(3), FREE)),
+    "everything": spaces.Dict(
+        {
+            "camera": _bytes(16, 12, 3),
+            "joints": spaces.Box(-1.0, 1.0, (2, 2), np.float64),
+            "touch": spaces.Tuple((spaces.MultiBinary(3), spaces.Discrete(2, start=1))),
+            "mode": spaces.MultiDiscrete([2, 3]),
+        }
+    ),
+}
+
+
+class Toy(gymnasium.Env[Any, Any]):
+    """Observes at random, and holds every action and every call against its contract.
+
+    Args:
+        observation_space: drawn from for every observation.
+        action_space: an action outside it raises.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any] = FREE,
+        action_space: spaces.Space[Any] = ACTION_SPACES["discrete from 5"],
+    ) -> None:
+        # Every copy draws from its own.
+        self.observation_space = type(self)._copy(observation_space)
+        self.action_space = type(self)._copy(action_space)
+        self.going = False
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.left = int(self.np_random.integers(1, 8))
+        self.going = True
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if not self.going:
+            raise RuntimeError("stepped on after an end")
+        if not self.action_space.contains(action):
+            raise ValueError(f"{action!r} is not in {self.action_space}")
+        self.left -= 1
+        ended = self.left == 0
+        cut = ended and bool(self.np_random.integers(2))
+        self.going = not ended
+        reward = float(self.np_random.normal())
+        return self.observation_space.sample(), reward, ended and not cut, cut, {}
+
+    @staticmethod
+    def _copy(space: spaces.Space[Any]) -> spaces.Space[Any]:
+        # A deep copy would copy the generator, too.
+        match space:
+            case spaces.Dict():
+                return spaces.Dict({key: Toy._copy(one) for key, one in space.items()})
+            case spaces.Tuple():
+                return spaces.Tuple(tuple(Toy._copy(one) for one in space))
+            case spaces.Discrete():
+                return spaces.Discrete(int(space.n), start=int(space.start))
+            case spaces.MultiDiscrete():
+                return spaces.MultiDiscrete(space.nvec, dtype=space.dtype, start=space.start)
+            case spaces.MultiBinary():
+                return spaces.MultiBinary(space.n)
+            case spaces.Box():
+                return spaces.Box(space.low, space.high, space.shape, space.dtype)
+        raise TypeError(space)
+
+
+class Ends(gymnasium.Env[Any, Any]):
+    """Counts up from a drawn number; ends after ``lengths`` steps in turn, in every way in turn.
+
+    Observation: ``[seed-dependent base, episode, step]``, so that it tells where it came from.
+
+    Args:
+        lengths: of the episodes, in turn; episode k terminates where k is even, is truncated where
+            it is odd, and both where it is a multiple of 3.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,))
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, lengths: tuple[int, ...] = (2, 1, 4, 3)) -> None:
+        self.lengths = lengths
+        self.episode = -1
+        self.closed = False
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.base = float(self.np_random.integers(1000))
+        self.episode += 1
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if not self.action_space.contains(action):
+            raise ValueError(f"{action!r} is no action")
+        self.steps += 1
+        ended = self.steps >= self.lengths[self.episode % len(self.lengths)]
+        terminated = ended and (self.episode % 2 == 0 or self.episode % 3 == 0)
+        truncated = ended and (self.episode % 2 == 1 or self.episode % 3 == 0)
+        return self._observe(), self.base + 10 * int(action), terminated, truncated, {}
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _observe(self) -> np.ndarray:
+        return np.array([self.base, self.episode, self.steps], np.float32)
+
+
+def make_ends(first: int = 2) -> Ends:
+    """A factory function, with an argument."""
+    return Ends((first, 1, 4, 3))
+
+
+class Faulty(gymnasium.Env[Any, Any]):
+    """An endless environment that breaks.
+
+    Args:
+        fault: how; "" never.
+        at: in which step of its life (or reset, for faults of ``reset``), from 1.
+        episode: steps until an episode is truncated.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,))
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, fault: str = "", at: int = 1, episode: int = 5) -> None:
+        self.fault = fault
+        self.at = at
+        self.episode = episode
+        self.steps = self.resets = self.elapsed = 0
+        if fault == "make":
+            raise RuntimeError("no licence")
+        if fault == "import":
+            raise ModuleNotFoundError("No module named 'mujoco'", name="mujoco")
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.resets += 1
+        self.elapsed = 0
+        observation: Any = self.np_random.normal(size=2).astype(np.float32)
+        if self.resets == self.at:
+            if self.fault == "reset raises":
+                raise RuntimeError("the pole is missing")
+            if self.fault == "reset hangs":
+                RELEASE.wait(HANG_SECONDS)
+            if self.fault == "reset nan":
+                observation[1] = np.nan
+            if self.fault == "reset alone":
+                return observation
+        return observation, {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        self.elapsed += 1
+        observation: Any = self.np_random.normal(size=2).astype(np.float32)
+        reward: Any = 1.0
+        truncated = self.elapsed >= self.episode
+        if self.steps == self.at:
+            match self.fault:
+                case "raises":
+                    raise RuntimeError("the pole broke")
+                case "raises two lines":
+                    raise RuntimeError("the pole broke\nin two")
+                case "hangs":
+                    RELEASE.wait(HANG_SECONDS)
+                case "shape":
+                    observation = np.zeros(3, np.float32)
+                case "dtype":
+                    observation = np.array(["a", "b"])
+                case "nan":
+                    observation[0] = np.nan
+                case "nan reward":
+                    reward = np.nan
+                case "text reward":
+                    reward = "much"
+                case "array reward":
+                    reward = np.ones(1)
+                case "four":
+                    return observation, reward, truncated, {}
+                case "info":
+                    return observation, reward, truncated
+        return observation, reward, False, truncated, {}
+
+
+class Unpicklable(Faulty):
+    """Holds a lock in its class, as an environment that was made in a closure may."""
+
+    lock = threading.Lock()
