@@ -35,7 +35,7 @@ ACTION_SPACES: dict[str, spaces.Space[Any]] = {
     "discrete from -2": spaces.Discrete(2, start=-2),
     "box": PAIR,
     "narrow float64 box": spaces.Box(
-        np.array([[-0.5, 2.0]]), np.array([[0.25, 2.5]]), dtype=np.float64
+        np.array([[-0.1, 2.1]]), np.array([[0.1, 2.7]]), dtype=np.float64
     ),
     "box without bounds": FREE,
     "half bounded box": spaces.Box(

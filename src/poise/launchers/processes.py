@@ -44,7 +44,7 @@ LEAVE_SECONDS = 5.0
 MISSING_GUARD_EXIT_CODE = 78
 """Exit code of a worker process that began to run the user's script instead of working."""
 
-_READY, _CONTRIBUTION, _ERROR, _BATCH = b"R", b"C", b"E", b"B"
+_COMPILED, _READY, _CONTRIBUTION, _ERROR, _BATCH = b"X", b"R", b"C", b"E", b"B"
 _SIGNAL = struct.Struct("<cQ")
 
 
@@ -204,6 +204,9 @@ class _Team:
         kind = message[:1]
         if kind == _ERROR:
             self._failed(seat, message[1:].decode(errors="replace"))
+        elif kind == _COMPILED:
+            # From here on, only its environment can keep it waiting.
+            self._heartbeats.beat(seat.index)
         elif kind == _BATCH:
             seat.batch = unpack_batch(message[1:])
         elif kind == _READY:
@@ -305,6 +308,7 @@ def _child(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         worker: Worker = cloudpickle.loads(payload)(index, incarnation)
+        pipe.send_bytes(_COMPILED)
         state = worker.initial_state()
         pipe.send_bytes(_SIGNAL.pack(_READY, worker.seed % 2**64))
         while True:
@@ -317,8 +321,8 @@ def _child(
             mailbox.put_contribution(contribution, sequence)
             pipe.send_bytes(_SIGNAL.pack(_CONTRIBUTION, sequence))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        sys.exit(0)
-    except Exception:
+        return
+    except (Exception, SystemExit):
         try:
             pipe.send_bytes(_ERROR + traceback.format_exc().encode())
         except OSError:

@@ -119,7 +119,7 @@ class _Team:
                 for current in share:
                     if not self._turn(current, states):
                         break
-        except Exception:
+        except (Exception, SystemExit):
             self._fail(current, traceback.format_exc())
         finally:
             with self._lock:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from poise.agent.acting import Acting, make_actor
+from poise.agent.acting import Acting, Actor, make_actor
 from poise.agent.agent import Agent
 from poise.agent.noise import draw_with_generator
 from poise.batches import blank
@@ -69,6 +69,7 @@ class HostedProgram:
         self.acting = acting
         self._loss = loss
         self._weigh: Any = None
+        self._actor: Actor | None = None
         self.options: CompileOptions = {}
 
     def compile(self, snapshot: Snapshot, options: CompileOptions) -> None:
@@ -80,6 +81,14 @@ class HostedProgram:
 
         lowered = jax.jit(run).lower(snapshot, self._blank_trajectory())
         self._weigh = lowered.compile(compiler_options=dict[str, Any](options))
+
+    def actor(self) -> Actor:
+        """What acts for one worker; XLA's program is shared by all, NumPy's network is not."""
+        if self.acting == "numpy":
+            return make_actor(self.agent, self.acting)
+        if self._actor is None:
+            self._actor = make_actor(self.agent, self.acting, self.options)
+        return self._actor
 
     def weigh(self, snapshot: Snapshot, trajectory: Trajectory) -> Any:
         """Run the compiled gradient."""
@@ -133,7 +142,7 @@ class HostedWorker:
             for copy in range(program.copies)
         ]
         self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, incarnation))
-        self._act = make_actor(program.agent, program.acting, program.options)
+        self._act = program.actor()
         self._copies: Copies | None = None
 
     @property

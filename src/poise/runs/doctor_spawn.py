@@ -75,6 +75,8 @@ def rendering(patient: Patient) -> Finding:
         return Finding(name, "ok", "not looked at, since it does not pickle")
     if answer.outcome == "ok":
         return Finding(name, "ok", f"renders pictures without a display ({answer.text})")
+    if answer.outcome == "guard":
+        return Finding(name, "ok", f"not looked at: {answer.text}")
     if answer.outcome == "missing":
         advice = "to watch it: pip install 'poise[render]'"
         return Finding(name, "ok", f"needs more to render: {answer.text}", advice)

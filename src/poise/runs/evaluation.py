@@ -101,7 +101,7 @@ class EpisodePlayer:
     def _reset(environment: gymnasium.Env[Any, Any], seed: int) -> Any:
         try:
             return environment.reset(seed=seed)[0]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvironmentFailureError(
                 f"the environment's reset raised {type(error).__name__}: {error} "
                 f"(in evaluation, seed {seed})"
@@ -111,7 +111,7 @@ class EpisodePlayer:
     def _step(environment: gymnasium.Env[Any, Any], action: Any, seed: int) -> Any:
         try:
             return environment.step(action)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvironmentFailureError(
                 f"the environment's step raised {type(error).__name__}: {error} "
                 f"(in evaluation, seed {seed}, last action {action!r})"

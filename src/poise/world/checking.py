@@ -98,7 +98,7 @@ def _call(name: str, what: str, call: Callable[[], Any]) -> Any:
         return call()
     except (PoiseError, InputError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise EnvironmentCheckError(
             f"the environment {name} raised in {what} (seed 0): {type(error).__name__}: {error}"
         ) from error

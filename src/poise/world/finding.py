@@ -85,11 +85,12 @@ def world_kind(source: EnvironmentSource, wanted: Literal["auto"] | WorldKind) -
     """
     spec = source.spec
     possible: list[WorldKind] = []
-    if source.is_plain and source.name in _TWINS:
+    if source.is_plain and source.identity in _TWINS:
         possible.append("compiled")
     if source.is_plain and source.is_atari:
         possible.append("atari")
-    if source.is_plain and spec is not None and spec.vector_entry_point is not None:
+    has_vector = spec is not None and spec.vector_entry_point is not None
+    if source.is_plain and has_vector and not source.is_atari:
         possible.append("vector")
     possible.append("copies")
     if wanted == "auto":
@@ -110,5 +111,6 @@ def choose_world(
     if kind != "compiled":
         hosted: HostedKind = kind
         return HostedWorld.open(source, hosted, shaping)
-    spec = gymnasium.spec(source.name)
-    return CompiledWorld(source.name, _TWINS[source.name](), spec.max_episode_steps, shaping)
+    spec = source.spec
+    limit = None if spec is None else spec.max_episode_steps
+    return CompiledWorld(source.name, _TWINS[source.identity](), limit, shaping)

@@ -95,7 +95,7 @@ class HostedWorld:
             return copies
         with without_deprecations():
             vector = gymnasium.make_vec(
-                self.source.name, count, vectorization_mode="vector_entry_point"
+                self.source.identity, count, vectorization_mode="vector_entry_point"
             )
         return VectorCopies(vector, self.observation_space)
 
@@ -169,7 +169,7 @@ class _Loop:
             seed = self._seeds[copy]
             try:
                 observation = environment.reset(seed=seed)[0]
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise self._failure("reset raised", error, copy, None) from error
             self._observations[copy] = self._checked(observation, copy, None)
             self._ended[copy] = False
@@ -190,7 +190,7 @@ class _Loop:
                 observation, reward, is_terminated, is_truncated, _ = environment.step(action)
                 rewards[copy] = reward
                 terminated[copy], truncated[copy] = is_terminated, is_truncated
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise self._failure("step raised", error, copy, action) from error
             if not -np.inf < rewards[copy] < np.inf:
                 raise self._failure(f"step returned the reward {reward}", None, copy, action)
@@ -207,7 +207,7 @@ class _Loop:
     def _reset_one(self, copy: int, environment: gymnasium.Env[Any, Any]) -> None:
         try:
             observation = environment.reset()[0]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failure("reset raised", error, copy, None) from error
         self._observations[copy] = self._checked(observation, copy, None)
         self._ended[copy] = False

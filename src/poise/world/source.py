@@ -55,9 +55,19 @@ class EnvironmentSource:
     sticky_actions: float = 0.0
 
     @property
+    def identity(self) -> str:
+        """The id under which Gymnasium knows it: without the ``module:`` in front."""
+        return self.name if self.factory is not None else self.name.rpartition(":")[2]
+
+    @property
     def spec(self) -> EnvSpec | None:
         """Gymnasium's registration, None for a factory."""
-        return None if self.factory is not None else gymnasium.spec(self.name)
+        if self.factory is not None:
+            return None
+        if self.identity not in gymnasium.registry:
+            # In a spawned process nobody has looked for it yet.
+            find_source(EnvironmentChoice(self.name))
+        return gymnasium.registry[self.identity]
 
     @property
     def is_plain(self) -> bool:
@@ -97,7 +107,7 @@ class EnvironmentSource:
             raise EnvironmentNotFoundError(
                 f"the environment {self.name} cannot be made: {error}"
             ) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvironmentNotFoundError(
                 f"the environment {self.name} cannot be made: {type(error).__name__}: {error}"
             ) from error
@@ -115,7 +125,7 @@ class EnvironmentSource:
 
             return make_atari(self.name, self.sticky_actions, arguments)
         with without_deprecations():
-            return gymnasium.make(self.name, disable_env_checker=True, **arguments)
+            return gymnasium.make(self.spec, disable_env_checker=True, **arguments)
 
 
 @contextmanager
@@ -206,8 +216,10 @@ def _import_module(module: str, path: str) -> Any:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        raise EnvironmentNotFoundError(f"{path!r} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise EnvironmentNotFoundError(
+            f"{path!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _register_atari(name: str) -> None:

@@ -1,0 +1,699 @@
+"""Workers in processes: killed at any instant, hung, unpicklable, in scripts of every kind.
+
+Workers are fakes, the owner is real: its parameters must be what the journal says, to the last bit.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+
+from poise.errors import ConfigError, DeadlineError, InputError, WorkerError
+from poise.launchers import processes
+from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError
+from poise.launchers.supervision import Heartbeats, Supervision
+from poise.learning.events import Event, Updated
+from poise.learning.journal import Journal, Kind, Record, StopReason
+from poise.learning.owner import Owner, OwnerSettings
+from poise.maths.statistics import Moments
+from poise.trajectory import Contribution, EpisodeReport, Snapshot
+
+# Classes of this module travel by value: a worker's process cannot import a test.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+ROOT = Path(__file__).parents[2]
+PARAMETERS = 20_000
+"""Enough that a write can be torn."""
+STEPS = 5
+PATIENCE = 120.0
+"""Real seconds after which a test gives up. No outcome depends on it."""
+TIMEOUT = 1000.0
+"""Of a clock that stands still until a test moves it."""
+SHAPE = MailboxShape(PARAMETERS, episodes=2, statistics=None)
+
+
+def gradient_of(index: int, incarnation: int, cycle: int) -> float:
+    """Small whole numbers, whose float32 sums are exact."""
+    return float(1 + cycle + 16 * index + 256 * incarnation)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fake:
+    """A worker that counts its cycles, and its factory."""
+
+    point: str = ""
+    """Where its process kills itself (see `arm`), or what it does instead of its work."""
+    at: int = 3
+    """In which cycle, from 1."""
+    deaths: int = 1
+    """How many of its incarnations do so."""
+    victim: int = 1
+    index: int = 0
+    incarnation: int = 0
+
+    @property
+    def seed(self) -> int:
+        return 1000 + self.index
+
+    @property
+    def has_whole_state(self) -> bool:
+        return False
+
+    def __call__(self, index: int, incarnation: int) -> "Fake":
+        point = self.point if index == self.victim and incarnation < self.deaths else ""
+        arm(point, self.at)
+        return dataclasses.replace(self, index=index, incarnation=incarnation, point=point)
+
+    def initial_state(self) -> int:
+        return 0
+
+    def cycle(self, snapshot: Snapshot, state: int) -> tuple[Contribution, int]:
+        if state + 1 == self.at:
+            match self.point:
+                case "cycle":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "hang":
+                    threading.Event().wait()
+                case "exit":
+                    sys.exit("it has had enough")
+                case "ValueError" | "EOFError" | "BrokenPipeError":
+                    raise {
+                        "ValueError": ValueError,
+                        "EOFError": EOFError,
+                        "BrokenPipeError": BrokenPipeError,
+                    }[self.point]("the pole broke")
+        value = gradient_of(self.index, self.incarnation, state)
+        contribution = Contribution(
+            version=int(snapshot.version),
+            gradient=np.full(PARAMETERS, value, np.float32),
+            trajectory=None,
+            statistics=(),
+            losses=np.zeros(5, np.float32),
+            steps=STEPS,
+            episodes=EpisodeReport(np.array([value], np.float32), np.array([7], np.int32)),
+        )
+        return contribution, state + 1
+
+    def close(self) -> None:
+        pass
+
+
+POINTS = (
+    "cycle",
+    "taking the snapshot",
+    "before writing",
+    "half written",
+    "before the checksum",
+    "before the signal",
+    "half a signal",
+    "most of a signal",
+    "after the signal",
+)
+QUICK_POINTS = ("half written", "half a signal", "after the signal")
+
+
+def arm(point: str, at: int) -> None:
+    """Make this process kill itself at one point of its exchange number ``at``, from 1."""
+    from multiprocessing.connection import Connection
+
+    from poise.launchers import mailbox
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    box, send, checksum = mailbox.Mailbox, Connection.send_bytes, mailbox._checksum
+    put, take = box.put_contribution, box.take_snapshot
+    writing = False
+
+    def take_snapshot(self: Any, sequence: int) -> Any:
+        if point == "taking the snapshot" and sequence == at:
+            die()
+        return take(self, sequence)
+
+    def put_contribution(self: Any, contribution: Any, sequence: int) -> None:
+        nonlocal writing
+        if sequence == at:
+            if point == "before writing":
+                die()
+            if point == "half written":
+                row, _, _ = mailbox._views(self._contribution, self.shape.contribution)
+                row["version"], row["sequence"] = contribution.version, sequence
+                row["gradient"][: PARAMETERS // 2] = np.asarray(contribution.gradient)[0]
+                die()
+            writing = point == "before the checksum"
+        put(self, contribution, sequence)
+        if point == "before the signal" and sequence == at:
+            die()
+
+    def checksum_of(words: Any) -> Any:
+        if writing:
+            die()
+        return checksum(words)
+
+    def send_bytes(self: Any, message: Any, *rest: Any) -> None:
+        is_it = message == processes._SIGNAL.pack(b"C", at)
+        if is_it and point in ("half a signal", "most of a signal"):
+            whole = len(message).to_bytes(4, "big") + message
+            os.write(self.fileno(), whole[: 2 if point == "half a signal" else -1])
+            die()
+        send(self, message, *rest)
+        if is_it and point == "after the signal":
+            die()
+
+    box.take_snapshot, box.put_contribution = take_snapshot, put_contribution
+    mailbox._checksum, Connection.send_bytes = checksum_of, send_bytes
+
+
+class KeptJournal(Journal):
+    """Keeps its records for the test to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[Record] = []
+
+    def append(self, record: Record) -> None:
+        self.records.append(record)
+        super().append(record)
+
+
+class Stage:
+    """An owner, what it did, and the clock of the heartbeats."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.events: list[Event] = []
+        self.restarts: list[str] = []
+        self.journal = KeptJournal()
+        self.heartbeats = Heartbeats(lambda: self.now)
+        settings = OwnerSettings(1.0, None, None, None, 10**9, None, False)
+        self.owner = Owner(
+            np.zeros(PARAMETERS, np.float32),
+            (),
+            lambda parameters, state, gradient, rate: (parameters - rate * gradient, state),
+            settings,
+            lambda snapshot: pytest.fail("nothing is to be evaluated"),
+            self.events.append,
+            self.journal,
+        )
+
+    def run(
+        self,
+        factory: Any,
+        direct: Callable[[], StopReason | None],
+        workers: int = 2,
+        max_restarts: int = 0,
+        **supervised: Any,
+    ) -> None:
+        deadline = time.monotonic() + PATIENCE
+
+        def pump() -> StopReason | None:
+            assert time.monotonic() < deadline, "the test waits for something that never came"
+            return direct()
+
+        supervision = Supervision(
+            pump=pump,
+            interval=0.01,
+            worker_timeout=TIMEOUT,
+            environment="Fake-v0",
+            max_restarts=max_restarts,
+            on_restart=self.restarts.append,
+            **supervised,
+        )
+        seats = [(index, 0) for index in range(workers)]
+        processes.run_processes(self.owner, factory, seats, SHAPE, supervision, self.heartbeats)
+
+    def count(self, worker: int, incarnation: int = 0) -> int:
+        """Contributions that were applied."""
+        return sum(
+            record.kind == Kind.CONTRIBUTION
+            and (record.worker, record.incarnation) == (worker, incarnation)
+            for record in self.journal.records
+        )
+
+    def until(self, count: int, *which: tuple[int, int]) -> Callable[[], StopReason | None]:
+        """A pump that ends the run when these (worker, incarnation) have contributed so often."""
+
+        def direct() -> StopReason | None:
+            there = all(self.count(*one) >= count for one in which)
+            return StopReason.INTERRUPTED if there else None
+
+        return direct
+
+    def check_books(self, reason: StopReason) -> None:
+        """The parameters are what a replay of the journal comes to: no update was halved."""
+        owner = self.owner
+        assert owner.stop_reason == reason
+        assert self.journal.records[-1].kind == Kind.STOP
+        cycles: dict[int, int] = {}
+        total, version = 0.0, 0
+        for record in self.journal.records:
+            if record.kind == Kind.JOIN:
+                cycles[record.worker] = 0
+            elif record.kind == Kind.LEAVE:
+                del cycles[record.worker]
+            elif record.kind == Kind.CONTRIBUTION:
+                total -= gradient_of(record.worker, record.incarnation, cycles[record.worker])
+                cycles[record.worker] += 1
+                version += 1
+        assert owner.version == version
+        assert owner.version == sum(isinstance(event, Updated) for event in self.events)
+        assert owner.steps == STEPS * version
+        assert owner.tally.episodes == version
+        assert set(np.asarray(owner.snapshot().parameters).tolist()) == {total}
+
+
+def never() -> None:
+    return None
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.owner.stop(StopReason.FAILED)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(processes, "LEAVE_SECONDS", 20.0)
+    before, threads = shared_memory(), set(threading.enumerate())
+    yield
+    assert not multiprocessing.active_children()
+    assert shared_memory() <= before
+    assert set(threading.enumerate()) <= threads
+
+
+def shared_memory() -> set[str]:
+    """What this user's processes have put there by name."""
+    folder = Path("/dev/shm")
+    return {one.name for one in folder.iterdir()} if folder.is_dir() else set()
+
+
+def test_contributions_of_all_workers_arrive(stage: Stage) -> None:
+    stage.run(Fake(), stage.until(4, (0, 0), (1, 0)))
+    stage.check_books(StopReason.INTERRUPTED)
+    assert not stage.restarts
+
+
+def test_an_exception_in_the_pump_propagates(stage: Stage) -> None:
+    def direct() -> None:
+        if stage.count(0) >= 2:
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        stage.run(Fake(), direct, workers=1)
+    stage.check_books(StopReason.FAILED)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "ValueError",
+        pytest.param("EOFError", marks=pytest.mark.slow),
+        pytest.param("BrokenPipeError", marks=pytest.mark.slow),
+    ],
+)
+def test_a_workers_exception_comes_back_with_its_traceback(stage: Stage, kind: str) -> None:
+    """Also one that looks as if the pipe to the parent had broken."""
+    with pytest.raises(WorkerError) as caught:
+        stage.run(Fake(kind, victim=0), never, workers=1, max_restarts=3)
+    error = caught.value
+    assert (error.worker, error.environment, error.seed) == (0, "Fake-v0", 1000)
+    assert "Traceback" in error.worker_traceback
+    assert "in cycle" in error.worker_traceback
+    assert str(error).endswith(f"{kind}: the pole broke")
+    assert not stage.restarts
+    stage.check_books(StopReason.FAILED)
+    assert stage.count(0) == 2
+
+
+@pytest.mark.slow
+def test_a_worker_that_raised_is_restarted_on_request(stage: Stage) -> None:
+    stage.run(
+        Fake("ValueError"),
+        stage.until(2, (0, 0), (1, 1)),
+        max_restarts=1,
+        restart_on_error=True,
+    )
+    stage.check_books(StopReason.INTERRUPTED)
+    assert len(stage.restarts) == 1
+    assert "worker 1 (environment seed 1001) raised ValueError: the pole broke" in stage.restarts[0]
+
+
+@pytest.mark.slow
+def test_a_worker_that_exits_says_how(stage: Stage) -> None:
+    with pytest.raises(WorkerError, match="it has had enough|exit code 1"):
+        stage.run(Fake("exit", victim=0), never, workers=1)
+    stage.check_books(StopReason.FAILED)
+
+
+def overdue_after(stage: Stage, count: int) -> Callable[[], None]:
+    """Moves the clock once the victim must be hanging; beats come only from the others."""
+
+    def direct() -> None:
+        if stage.count(1) >= count:
+            stage.now += TIMEOUT / 4
+
+    return direct
+
+
+def test_a_hung_worker_is_killed_at_its_deadline(stage: Stage) -> None:
+    with pytest.raises(DeadlineError) as caught:
+        stage.run(Fake("hang"), overdue_after(stage, 2))
+    assert "worker 1 in Fake-v0 (environment seed 1001) has not answered for 1000 s" in str(
+        caught.value
+    )
+    stage.check_books(StopReason.FAILED)
+    assert stage.count(1) == 2
+
+
+@pytest.mark.slow
+def test_a_hung_worker_is_restarted(stage: Stage) -> None:
+    def direct() -> StopReason | None:
+        if stage.count(1) >= 2 and not stage.restarts:
+            stage.now += TIMEOUT / 4
+        return stage.until(3, (1, 1))()
+
+    stage.run(Fake("hang"), direct, max_restarts=1)
+    stage.check_books(StopReason.INTERRUPTED)
+    assert len(stage.restarts) == 1
+    assert "has not answered" in stage.restarts[0]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param(point, marks=() if point in QUICK_POINTS else pytest.mark.slow)
+        for point in POINTS
+    ],
+)
+def test_a_worker_that_is_killed_never_leaves_half_an_update(stage: Stage, point: str) -> None:
+    stage.run(Fake(point, victim=0), stage.until(3, (0, 1)), workers=1, max_restarts=1)
+    stage.check_books(StopReason.INTERRUPTED)
+    assert len(stage.restarts) == 1
+    assert "killed by SIGKILL" in stage.restarts[0]
+    # The third was heard only where it had been announced as a whole.
+    assert stage.count(0, 0) == (3 if point == "after the signal" else 2)
+    joins = [record for record in stage.journal.records if record.kind == Kind.JOIN]
+    assert [record.incarnation for record in joins] == [0, 1]
+
+
+@pytest.mark.slow
+def test_the_others_go_on_while_a_worker_is_restarted(stage: Stage) -> None:
+    stage.run(Fake("half written", deaths=2), stage.until(3, (0, 0), (1, 2)), max_restarts=2)
+    stage.check_books(StopReason.INTERRUPTED)
+    assert len(stage.restarts) == 2
+    assert stage.count(0, 0) > 3
+
+
+def test_restarts_are_counted(stage: Stage) -> None:
+    with pytest.raises(WorkerError, match="killed by SIGKILL") as caught:
+        stage.run(Fake("cycle", victim=0, deaths=9), never, workers=1, max_restarts=1)
+    assert (caught.value.worker, caught.value.seed) == (0, 1000)
+    assert len(stage.restarts) == 1
+    stage.check_books(StopReason.FAILED)
+
+
+@pytest.mark.slow
+def test_workers_killed_from_outside_at_any_instant(stage: Stage) -> None:
+    """Kills come whenever the parent looks, wherever the worker is by then."""
+    kills = 0
+
+    def direct() -> StopReason | None:
+        nonlocal kills
+        victims = [one for one in multiprocessing.active_children() if one.name.endswith("-1")]
+        if kills < 6 and victims and stage.count(1, kills) >= 1 + 3 * kills:
+            victims[0].kill()
+            kills += 1
+        return StopReason.INTERRUPTED if stage.count(1, 6) >= 3 else None
+
+    stage.run(Fake(), direct, max_restarts=6)
+    stage.check_books(StopReason.INTERRUPTED)
+    assert len(stage.restarts) == 6
+
+
+def fails_to_build(index: int, incarnation: int) -> Any:
+    raise RuntimeError("cannot be built here")
+
+
+def dies_when_built(index: int, incarnation: int) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        pytest.param(fails_to_build, "RuntimeError: cannot be built here", id="raises"),
+        pytest.param(
+            dies_when_built, "SIGKILL before it was ready", id="dies", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_a_worker_that_never_begins_is_not_restarted(
+    stage: Stage, factory: Any, message: str
+) -> None:
+    with pytest.raises(WorkerError, match=message):
+        stage.run(factory, never, workers=1, max_restarts=3)
+    assert not stage.restarts
+    stage.check_books(StopReason.FAILED)
+
+
+def test_what_does_not_pickle_is_found_before_anything_starts(stage: Stage) -> None:
+    lock = threading.Lock()
+
+    def factory(index: int, incarnation: int) -> Any:
+        with lock:
+            raise RuntimeError
+
+    with pytest.raises(ConfigError, match="cannot be sent to a worker process.*threads"):
+        stage.run(factory, never)
+    assert not stage.journal.records
+
+
+class TestMailbox:
+    """What is written is what is read, or nothing is."""
+
+    @pytest.fixture
+    def box(self) -> Mailbox:
+        shape = MailboxShape(5, episodes=3, statistics=2)
+        return Mailbox(multiprocessing.get_context("spawn"), shape)
+
+    @pytest.fixture
+    def contribution(self) -> Contribution:
+        moments = (np.float32(3), np.array([1, 2], np.float32), np.array([3, 4], np.float32))
+        return Contribution(
+            version=2**40,
+            gradient=np.arange(5, dtype=np.float32),
+            trajectory=None,
+            statistics=Moments(*moments),
+            losses=np.arange(5, dtype=np.float32) - 2,
+            steps=12,
+            episodes=EpisodeReport(np.array([1.5, -2], np.float32), np.array([3, 4], np.int32)),
+        )
+
+    def test_a_contribution(self, box: Mailbox, contribution: Contribution) -> None:
+        box.put_contribution(contribution, 7)
+        found = box.take_contribution(7)
+        for name in ("version", "steps", "trajectory"):
+            assert getattr(found, name) == getattr(contribution, name)
+        for name in ("gradient", "losses"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(contribution, name))
+        for one, other in zip(found.episodes, contribution.episodes, strict=True):
+            np.testing.assert_array_equal(one, other)
+        for one, other in zip(found.statistics, contribution.statistics, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_a_snapshot(self, box: Mailbox) -> None:
+        statistics = (np.array([1, 2], np.float32), np.array([3, 4], np.float32))
+        snapshot = Snapshot(np.int32(9), np.arange(5, dtype=np.float32), statistics)
+        box.put_snapshot(snapshot, 3)
+        found = box.take_snapshot(3)
+        assert found.version == 9
+        np.testing.assert_array_equal(found.parameters, snapshot.parameters)
+        for one, other in zip(found.statistics, statistics, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_what_was_taken_stays(self, box: Mailbox, contribution: Contribution) -> None:
+        box.put_contribution(contribution, 1)
+        found = box.take_contribution(1)
+        box.put_contribution(contribution._replace(gradient=np.zeros(5, np.float32)), 2)
+        np.testing.assert_array_equal(found.gradient, contribution.gradient)
+
+    @pytest.mark.parametrize("announced", [0, 6, 8])
+    def test_another_message_is_refused(
+        self, box: Mailbox, contribution: Contribution, announced: int
+    ) -> None:
+        box.put_contribution(contribution, 7)
+        with pytest.raises(TornMessageError, match=f"message 7 instead of {announced}"):
+            box.take_contribution(announced)
+
+    def test_every_changed_byte_is_noticed(self, box: Mailbox, contribution: Contribution) -> None:
+        box.put_contribution(contribution, 7)
+        for position in range(len(box._contribution)):
+            box._contribution[position] ^= 0x10
+            with pytest.raises(TornMessageError):
+                box.take_contribution(7)
+            box._contribution[position] ^= 0x10
+        box.take_contribution(7)
+
+    def test_an_empty_box_holds_nothing(self, box: Mailbox) -> None:
+        with pytest.raises(TornMessageError):
+            box.take_contribution(1)
+        with pytest.raises(TornMessageError):
+            box.take_contribution(0)
+
+
+SCRIPT = """
+import sys
+import gymnasium
+import numpy as np
+import poise
+
+class Local(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.np_random.normal(size=2).astype(np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        observation = self.np_random.normal(size=2).astype(np.float32)
+        return observation, float(action), False, self.steps >= 5, {}
+
+def run():
+    result = poise.train(
+        Local, run_dir=RUN, launcher="processes", workers=2, envs_per_worker=2, rollout_length=5,
+        max_steps=STEPS, selection_episodes=2, verification_episodes=2, hidden_sizes=(4,),
+    )
+    print("steps", result.summary["steps"], "launcher", result.summary["launcher"], flush=True)
+    poise.replay(result.folder, environment=Local)
+    print("replayed", flush=True)
+"""
+GUARDED = SCRIPT + '\nif __name__ == "__main__":\n    run()\n'
+UNGUARDED = SCRIPT + "\nrun()\n"
+
+
+def text(script: str, folder: Path, steps: int = 60) -> str:
+    return script.replace("RUN", repr(str(folder / "run"))).replace("STEPS", str(steps))
+
+
+def python(*arguments: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", *arguments],
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def start(way: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    guarded = text(GUARDED, folder)
+    (folder / "guarded.py").write_text(guarded)
+    match way:
+        case "script":
+            return python("guarded.py", folder=folder)
+        case "module":
+            return python("-m", "guarded", folder=folder)
+        case "command":
+            return python("-c", text(UNGUARDED, folder), folder=folder)
+        case "stdin":
+            return python("-", folder=folder, stdin=text(UNGUARDED, folder))
+        case "notebook":
+            # A kernel runs cells in the namespace of a __main__ that is none of the user's files.
+            (folder / "cell.txt").write_text(text(UNGUARDED, folder))
+            kernel = "import __main__; exec(open('cell.txt').read(), __main__.__dict__)"
+            return python("-c", kernel, folder=folder)
+    raise ValueError(way)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["script", "module", "command", "stdin", "notebook"])
+def test_it_works_however_python_was_started(way: str, tmp_path: Path) -> None:
+    """With an environment that is defined in ``__main__``."""
+    finished = start(way, tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    lines = finished.stdout.splitlines()
+    assert lines[-1] == "replayed"
+    assert lines[-2].endswith("launcher processes")
+
+
+@pytest.mark.slow
+def test_a_missing_guard_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "unguarded.py").write_text(text(UNGUARDED, tmp_path))
+    finished = python("unguarded.py", folder=tmp_path)
+    assert finished.returncode == 1
+    last = finished.stderr.strip().splitlines()[-1]
+    assert "poise.errors.InputError" in last
+    assert "__name__ == '__main__'" in last
+    assert "An attempt has been made to start a new process" not in finished.stderr
+
+
+@pytest.mark.slow
+def test_children_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "guarded.py").write_text(text(GUARDED, tmp_path, steps=10**9))
+    parent = subprocess.Popen(
+        [sys.executable, "guarded.py"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: has_learned(tmp_path / "run"))
+        children = workers_of(parent.pid)
+        assert len(children) == 2
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_for(lambda: not any(map(is_alive, children)))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "the test waits for something that never came"
+        time.sleep(0.05)
+
+
+def has_learned(run: Path) -> bool:
+    metrics = run / "metrics.jsonl"
+    return metrics.is_file() and "update" in metrics.read_text()
+
+
+def workers_of(parent: int) -> list[int]:
+    """The spawned workers among a process's children (one is the resource tracker)."""
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("no /proc")
+    tasks = Path(f"/proc/{parent}/task").glob("*/children")
+    children = [int(one) for task in tasks for one in task.read_text().split()]
+    return [
+        one for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()
+    ]
+
+
+def is_alive(process: int) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_missing_guard_is_bad_input() -> None:
+    assert InputError.exit_code == 2

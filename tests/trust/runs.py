@@ -1,0 +1,168 @@
+"""Small runs, compiled once, that are stopped where a test says: nothing depends on the clock."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import poise
+from poise.config import TrainConfig
+from poise.learning.journal import StopReason
+from poise.learning.owner import EvaluationAborted, Owner
+from poise.runs import replay, session, training
+from poise.runs.assembly import Assembly, assemble
+from poise.runs.session import Session, TrainResult
+
+TINY: dict[str, Any] = {
+    "environment": "CartPole-v1",
+    "workers": 2,
+    "envs_per_worker": 2,
+    "rollout_length": 5,
+    "hidden_sizes": (4,),
+    "max_steps": 300,
+    "launcher": "serial",
+    "evaluation_interval": 100,
+    "selection_episodes": 2,
+    "verification_episodes": 2,
+    "record_every": 3,
+    "checkpoint_every": "50steps",
+}
+TIMES = ("wall_seconds", "training_seconds", "steps_per_second", "training_solved_at_seconds")
+
+# What changes the compiled programs; everything else is an argument of theirs.
+_SHAPES = (
+    "environment",
+    "world",
+    "envs_per_worker",
+    "rollout_length",
+    "hidden_sizes",
+    "normalize_observations",
+    "failure_reward",
+)
+
+
+def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile each program once for all runs of the tests, and draw no plots."""
+    compiled: dict[Any, tuple[Any, Any]] = {}
+
+    def assembled(config: TrainConfig, *rest: Any) -> Assembly:
+        assembly = assemble(config, *rest)
+        assembly.compile = lambda *alongside: compile_once(assembly)  # type: ignore[method-assign]
+        return assembly
+
+    def compile_once(assembly: Assembly) -> None:
+        key = tuple(getattr(assembly.config, name) for name in _SHAPES)
+        if key not in compiled:
+            Assembly.compile(assembly)
+            compiled[key] = assembly.program, assembly._update
+        assembly.program, assembly._update = compiled[key]
+
+    monkeypatch.setattr(training, "assemble", assembled)
+    monkeypatch.setattr(replay, "assemble", assembled)
+    monkeypatch.setattr(session, "plot_folder", lambda *arguments, **settings: None)
+    monkeypatch.setattr(session, "import_matplotlib", lambda: None)
+    # Tiny runs: the baseline of random actions would take longer than they do.
+    monkeypatch.setattr(session, "BASELINE_STEPS", 50)
+
+
+def train(folder: Path, **settings: Any) -> TrainResult:
+    """A tiny run in its folder."""
+    return poise.train(**{**TINY, **settings}, run_dir=folder)
+
+
+class Interruption:
+    """Stops runs at points that are counted, as Ctrl-C would stop them.
+
+    Attributes:
+        contributions: stop once the owner has received so many in this process; None never.
+        evaluation_steps: give up an evaluation after so many steps of evaluations; None never.
+        reason: why.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.contributions: int | None = None
+        self.evaluation_steps: int | None = None
+        self.reason = StopReason.INTERRUPTED
+        self.received = self.evaluated = 0
+        receive, alive, admit = Owner.receive, Session._alive, Owner.join
+
+        def counted(owner: Owner, *arguments: Any, **named: Any) -> Any:
+            answer = receive(owner, *arguments, **named)
+            self.received += 1
+            if self.received == self.contributions:
+                owner.stop(self.reason)
+                return {}
+            return answer
+
+        def joined(owner: Owner, *arguments: Any, **named: Any) -> Any:
+            if self.contributions == 0:
+                owner.stop(self.reason)
+            return admit(owner, *arguments, **named)
+
+        def beating(running: Session) -> None:
+            self.evaluated += 1
+            if self.evaluated == self.evaluation_steps:
+                raise EvaluationAborted(self.reason)
+            alive(running)
+
+        monkeypatch.setattr(Owner, "receive", counted)
+        monkeypatch.setattr(Owner, "join", joined)
+        monkeypatch.setattr(Session, "_alive", beating)
+
+    def after(self, contributions: int | None = None, evaluation_steps: int | None = None) -> None:
+        """Stop the next run there; without arguments, nowhere."""
+        self.contributions, self.evaluation_steps = contributions, evaluation_steps
+        self.received = self.evaluated = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Remains:
+    """What a run leaves behind, apart from what clocks said."""
+
+    journal: bytes
+    metrics: list[dict[str, Any]]
+    summary: dict[str, Any]
+    final: bytes
+    best: bytes
+
+
+def remains(folder: Path) -> Remains:
+    """Read it."""
+    summary = json.loads((folder / "summary.json").read_text())
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return Remains(
+        journal=(folder / "journal").read_bytes(),
+        metrics=[{name: row[name] for name in row if name != "wall_time"} for row in rows],
+        summary={name: summary[name] for name in summary if name not in TIMES},
+        final=(folder / "final.safetensors").read_bytes(),
+        best=(folder / "best.safetensors").read_bytes(),
+    )
+
+
+def require_equal(one: Remains, other: Remains) -> None:
+    """Compare, the most telling first."""
+    assert one.metrics == other.metrics
+    assert one.journal == other.journal
+    assert one.summary == other.summary
+    assert one.final == other.final
+    assert one.best == other.best
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """A run's checkpoint files, newest first."""
+    return sorted((folder / "checkpoints").glob("*.safetensors"), reverse=True)
+
+
+def listing(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file of a run with its time of change and content."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+Stop = Callable[..., None]

@@ -1,0 +1,372 @@
+"""A run that is interrupted anywhere and resumed becomes what it would have been."""
+
+import contextlib
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+import poise
+from poise.cli import main
+from poise.errors import ConfigError, RunFolderError
+from poise.learning.journal import Kind, read_journal
+from poise.runs.files import lock_folder
+
+from .runs import (
+    TINY,
+    Interruption,
+    Remains,
+    checkpoints,
+    listing,
+    remains,
+    require_equal,
+    train,
+)
+
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    # Every policy reaches this, so that every evaluation verifies on fresh seeds.
+    "verifying": {"target_return": 5.0, "stop_when_solved": False, "selection_episodes": 3},
+    "normalised": {"normalize_observations": True, "optimizer": "rmsprop"},
+    "annealed": {"learning_rate_schedule": "linear", "workers": 3},
+}
+DICE = random.Random(0)
+POINTS = [
+    # Contributions are of 10 steps at most: some 32 of them make a run.
+    *((name, DICE.randint(1, 30), None) for name in VARIANTS for _ in range(4)),
+    # An episode of CartPole takes 8 steps at least: there are some 30 in the evaluations.
+    *((name, None, DICE.randint(1, 24)) for name in VARIANTS for _ in range(2)),
+    ("plain", 0, None),
+    ("plain", 1, None),
+    ("verifying", None, 12),
+    ("verifying", None, 20),
+]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    tmp_path_factory: pytest.TempPathFactory, shared_programs: None
+) -> Callable[[str], Remains]:
+    """What a variant leaves behind when nobody interrupts it."""
+    done: dict[str, Remains] = {}
+
+    def run(name: str) -> Remains:
+        if name not in done:
+            folder = tmp_path_factory.mktemp(name) / "run"
+            train(folder, **VARIANTS[name])
+            done[name] = remains(folder)
+        return done[name]
+
+    return run
+
+
+@pytest.mark.parametrize(("name", "contributions", "evaluation_steps"), POINTS)
+def test_a_resumed_serial_run_equals_the_uninterrupted_one(
+    name: str,
+    contributions: int | None,
+    evaluation_steps: int | None,
+    uninterrupted: Callable[[str], Remains],
+    interruption: Interruption,
+    tmp_path: Path,
+) -> None:
+    whole = uninterrupted(name)
+    folder = tmp_path / "run"
+    interruption.after(contributions, evaluation_steps)
+    stopped = train(folder, **VARIANTS[name])
+    assert stopped.summary["stopped"] == "interrupted"
+    assert poise.replay(folder).records == len(read_journal(folder / "journal").records)
+    interruption.after()
+    resumed = poise.resume(folder)
+    assert resumed.summary["stopped"] == "max_steps"
+    require_equal(remains(folder), whole)
+    poise.replay(folder)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_run_that_is_interrupted_twice(
+    name: str,
+    uninterrupted: Callable[[str], Remains],
+    interruption: Interruption,
+    tmp_path: Path,
+) -> None:
+    whole = uninterrupted(name)
+    folder = tmp_path / "run"
+    interruption.after(contributions=7)
+    train(folder, **VARIANTS[name])
+    interruption.after(evaluation_steps=5)
+    poise.resume(folder)
+    interruption.after(contributions=6)
+    poise.resume(folder)
+    interruption.after()
+    poise.resume(folder)
+    require_equal(remains(folder), whole)
+
+
+def test_from_an_older_checkpoint_what_came_after_is_done_again(
+    uninterrupted: Callable[[str], Remains], interruption: Interruption, tmp_path: Path
+) -> None:
+    # As after a kill: the files are longer than the checkpoint knows.
+    folder = tmp_path / "run"
+    interruption.after(contributions=9)
+    train(folder, **VARIANTS["plain"])
+    oldest = checkpoints(folder)[0]
+    interruption.after(contributions=14)
+    poise.resume(folder)
+    for path in checkpoints(folder):
+        if path != oldest:
+            path.unlink()
+    with (folder / "journal").open("ab") as journal:
+        journal.write(b"torn")
+    with (folder / "metrics.jsonl").open("ab") as metrics:
+        metrics.write(b'{"kind": "epi')
+    interruption.after()
+    poise.resume(folder)
+    require_equal(remains(folder), uninterrupted("plain"))
+
+
+def test_before_the_first_checkpoint_a_run_starts_over(
+    uninterrupted: Callable[[str], Remains], interruption: Interruption, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    interruption.after(contributions=5)
+    train(folder, **VARIANTS["plain"])
+    for path in checkpoints(folder):
+        path.unlink()
+    interruption.after()
+    poise.resume(folder)
+    require_equal(remains(folder), uninterrupted("plain"))
+
+
+@pytest.mark.parametrize("left", [(), ("journal",), ("journal", "metrics.jsonl")])
+def test_a_run_that_was_killed_while_it_began(
+    left: tuple[str, ...],
+    uninterrupted: Callable[[str], Remains],
+    interruption: Interruption,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    interruption.after(contributions=1)
+    train(folder, **VARIANTS["plain"])
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name not in ("config.json", *left):
+            path.unlink()
+    interruption.after()
+    poise.resume(folder)
+    require_equal(remains(folder), uninterrupted("plain"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("contributions", [3, 17])
+def test_under_threads_the_whole_replays(
+    workers: int, contributions: int, interruption: Interruption, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    settings = {"launcher": "threads", "workers": workers, **VARIANTS["verifying"]}
+    interruption.after(contributions)
+    train(folder, **settings)
+    interruption.after(contributions)
+    poise.resume(folder)
+    interruption.after()
+    result = poise.resume(folder)
+    assert result.summary["stopped"] == "max_steps"
+    assert poise.replay(folder).compared == ("final.safetensors", "best.safetensors")
+    episodes = [row["episode"] for row in remains(folder).metrics if row["kind"] == "episode"]
+    assert episodes == list(range(1, result.summary["episodes"] + 1))
+
+
+@pytest.mark.parametrize("launcher", ["serial", "threads"])
+def test_hosted_worlds_go_on_with_the_next_incarnation(
+    launcher: str, interruption: Interruption, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    interruption.after(contributions=8)
+    train(folder, launcher=launcher, world="copies")
+    interruption.after(contributions=8)
+    poise.resume(folder)
+    interruption.after()
+    result = poise.resume(folder)
+    assert result.summary["steps"] >= TINY["max_steps"]
+    poise.replay(folder)
+    records = read_journal(folder / "journal").records
+    joins = [(one.worker, one.incarnation) for one in records if one.kind == Kind.JOIN]
+    assert sorted(joins) == [(worker, n) for worker in range(2) for n in range(3)]
+    leaves = [(one.worker, one.incarnation) for one in records if one.kind == Kind.LEAVE]
+    assert sorted(leaves) == [(worker, n) for worker in range(2) for n in range(2)]
+
+
+def test_hosted_worlds_have_other_episodes_in_another_incarnation(
+    interruption: Interruption, tmp_path: Path
+) -> None:
+    # The journal says so; had the seed been the same, the first rollouts would be, too.
+    folder = tmp_path / "run"
+    interruption.after(contributions=6)
+    train(folder, world="copies", learning_rate=1e-30, record_every=1)
+    interruption.after()
+    poise.resume(folder)
+    losses = [row["loss"] for row in remains(folder).metrics if row["kind"] == "update"]
+    assert len(set(losses[:6]) & set(losses[6:12])) == 0
+
+
+@pytest.mark.parametrize("launcher", ["serial", "threads"])
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_a_larger_budget_continues_a_finished_run_and_replays(
+    launcher: str, schedule: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    train(folder, launcher=launcher, learning_rate_schedule=schedule)
+    before = remains(folder)
+    result = poise.resume(folder, max_steps=500)
+    assert result.summary["steps"] >= 500
+    after = remains(folder)
+    episodes = [row for row in after.metrics if row["kind"] == "episode"]
+    known = [row for row in before.metrics if row["kind"] == "episode"]
+    assert episodes[: len(known)] == known
+    assert len(episodes) > len(known)
+    kinds = [one.kind for one in read_journal(folder / "journal").records]
+    assert kinds.count(Kind.RESUME) == 1
+    assert kinds.count(Kind.STOP) == 1
+    assert poise.replay(folder).compared == ("final.safetensors", "best.safetensors")
+
+
+def test_budgets_can_grow_again_and_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder, **VARIANTS["annealed"])
+    for budget in (400, 500):
+        poise.resume(folder, max_steps=budget)
+        poise.replay(folder)
+    rows = [row for row in remains(folder).metrics if row["kind"] == "update"]
+    rates = [row["learning_rate"] for row in rows]
+    assert rates[0] > rates[-1] > 0
+
+
+def test_a_new_budget_holds_for_the_resumptions_after_it(
+    interruption: Interruption, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    train(folder)
+    interruption.after(contributions=8)
+    poise.resume(folder, max_steps=500)
+    interruption.after()
+    result = poise.resume(folder)
+    assert result.summary["steps"] >= 500
+    poise.replay(folder)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_a_new_budget_interrupted_and_resumed_equals_the_uninterrupted(
+    schedule: str, interruption: Interruption, tmp_path: Path
+) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    train(whole, learning_rate_schedule=schedule)
+    poise.resume(whole, max_steps=500)
+    train(folder, learning_rate_schedule=schedule)
+    interruption.after(contributions=8)
+    poise.resume(folder, max_steps=500)
+    interruption.after()
+    poise.resume(folder)
+    require_equal(remains(folder), remains(whole))
+
+
+def test_a_run_that_was_killed_after_a_new_budget_is_not_taken_for_finished(
+    interruption: Interruption, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    train(folder)
+    # Killed: the session writes neither summary nor policies. The files of the end before stay.
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr("poise.runs.session.Session._finish", _die)
+        poise.resume(folder, max_steps=500)
+    poise.replay(folder)
+    result = poise.resume(folder)
+    assert result.summary["steps"] >= 500
+    poise.replay(folder)
+
+
+def _die(*arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_smaller_budget_than_what_is_done_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder)
+    before = listing(folder)
+    with pytest.raises(ConfigError, match="steps are behind the run"):
+        poise.resume(folder, max_steps=100)
+    assert listing(folder) == before
+
+
+def test_a_finished_run_is_returned_at_once_and_no_file_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    first = train(folder)
+    before = listing(folder)
+    again = poise.resume(folder)
+    assert again.summary == first.summary
+    assert again.reason == first.reason
+    np.testing.assert_array_equal(again.policy.parameters, first.policy.parameters)
+    assert main(["resume", str(folder)]) == 0
+    assert "not solved" in capsys.readouterr().out
+    assert listing(folder) == before
+
+
+def test_a_run_in_use_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder)
+    before = listing(folder)
+    with lock_folder(folder), pytest.raises(RunFolderError, match="another process is training"):
+        poise.resume(folder, max_steps=500)
+    assert listing(folder) == before
+
+
+def test_the_command_line_resumes_and_says_how_it_ended(
+    interruption: Interruption, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    interruption.after(contributions=4)
+    train(folder)
+    assert main(["resume", str(folder), "--quiet"]) == 130
+    interruption.after()
+    assert main(["resume", str(folder), "--quiet", "--max-steps=320"]) == 0
+    assert capsys.readouterr().out == ""
+    assert json.loads((folder / "summary.json").read_text())["steps"] >= 320
+
+
+class Counting(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Counts the copies that are open."""
+
+    open = 0
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        Counting.open += 1
+
+    def close(self) -> None:
+        Counting.open -= 1
+        super().close()
+
+
+@pytest.fixture
+def counting() -> Iterator[Callable[[], Any]]:
+    Counting.open = 0
+    yield lambda: Counting(gymnasium.make("CartPole-v1"))
+    assert Counting.open == 0
+
+
+def test_no_environment_is_left_open(
+    counting: Callable[[], Any], interruption: Interruption, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    interruption.after(contributions=4)
+    settings = {**TINY, "environment": counting, "launcher": "threads"}
+    poise.train(**settings, run_dir=folder)
+    interruption.after()
+    poise.resume(folder, environment=counting)
+    poise.replay(folder, environment=counting)

@@ -1,0 +1,166 @@
+"""What breaks Gymnasium's contract is found before training, and said."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poise.errors import EnvironmentCheckError, EnvironmentNotFoundError, MissingExtraError
+from poise.world.checking import STEPS, check_environment, in_time
+from poise.world.source import EnvironmentSource
+
+from ..environments import (
+    ACTION_SPACES,
+    FREE,
+    OBSERVATION_SPACES,
+    RELEASE,
+    Ends,
+    Faulty,
+    Toy,
+    make_ends,
+)
+
+PATIENCE = 60.0
+
+
+def check(timeout: float = PATIENCE, **arguments: Any) -> None:
+    check_environment(
+        EnvironmentSource("toys:Faulty", Faulty, tuple(arguments.items())), timeout
+    )
+
+
+@pytest.fixture(autouse=True)
+def hung_threads_are_released() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    RELEASE.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    RELEASE.clear()
+
+
+@pytest.mark.parametrize("factory", [Ends, make_ends, Faulty, Toy])
+def test_environments_in_order_pass(factory: Any) -> None:
+    check_environment(EnvironmentSource("toy", factory), PATIENCE)
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVATION_SPACES))
+def test_observations_of_every_space_pass(name: str) -> None:
+    source = EnvironmentSource("toy", lambda: Toy(OBSERVATION_SPACES[name]))
+    check_environment(source, PATIENCE)
+
+
+@pytest.mark.parametrize("name", sorted(ACTION_SPACES))
+def test_actions_of_every_space_pass(name: str) -> None:
+    source = EnvironmentSource("toy", lambda: Toy(FREE, ACTION_SPACES[name]))
+    check_environment(source, PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("reset raises", r"raised in reset \(seed 0\): RuntimeError: the pole is missing"),
+        ("reset nan", "seed 0: observation is not finite"),
+        ("reset alone", r"\(observation, info dict\) from reset, but returned ndarray"),
+    ],
+)
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_broken_reset_is_found(fault: str, message: str, at: int) -> None:
+    with pytest.raises(EnvironmentCheckError, match=message) as caught:
+        check(fault=fault, at=at)
+    assert "toys:Faulty" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raises", r"raised in step\(.*\) \(seed 0\): RuntimeError: the pole broke"),
+        ("shape", r"shape \(3,\), but its space says \(2,\)"),
+        ("dtype", "dtype <U1, but its space says float32"),
+        ("nan", "observation is not finite"),
+        ("nan reward", "the reward is nan"),
+        ("text reward", "must be a number, but is 'much'"),
+        ("four", "a tuple of 4.*the old API had no truncated"),
+        ("info", "a tuple of 3"),
+    ],
+)
+@pytest.mark.parametrize("at", [1, STEPS])
+def test_a_broken_step_is_found_with_its_action(fault: str, message: str, at: int) -> None:
+    with pytest.raises(EnvironmentCheckError, match=message) as caught:
+        check(fault=fault, at=at)
+    assert "toys:Faulty" in str(caught.value)
+    assert "step(" in str(caught.value)
+    assert "seed 0" in str(caught.value)
+
+
+class Flags(Faulty):
+    """Says whether it has ended with a number."""
+
+    def step(self, action: Any) -> Any:
+        observation, reward, _, truncated, info = super().step(action)
+        return observation, reward, 0, truncated, info
+
+
+def test_flags_must_be_bools() -> None:
+    with pytest.raises(EnvironmentCheckError, match="terminated must be a bool, but is 0"):
+        check_environment(EnvironmentSource("toy", Flags), PATIENCE)
+
+
+class Vectors(Faulty):
+    """Rewards with a vector."""
+
+    def step(self, action: Any) -> Any:
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, np.ones(2), terminated, truncated, info
+
+
+def test_rewards_must_be_numbers() -> None:
+    with pytest.raises(EnvironmentCheckError, match="reward must be a number"):
+        check_environment(EnvironmentSource("toy", Vectors), PATIENCE)
+
+
+@pytest.mark.parametrize("fault", ["reset hangs", "hangs"])
+def test_an_environment_that_hangs_is_found(fault: str) -> None:
+    with pytest.raises(EnvironmentCheckError, match=r"not answered for 0.05 s \(--worker-timeout"):
+        check(timeout=0.05, fault=fault, at=1)
+
+
+def test_what_cannot_be_made_says_so() -> None:
+    with pytest.raises(EnvironmentNotFoundError, match="cannot be made: RuntimeError: no licence"):
+        check(fault="make")
+
+
+def test_a_missing_package_names_its_extra() -> None:
+    with pytest.raises(MissingExtraError, match=r"needs mujoco: pip install 'poise\[mujoco\]'"):
+        check(fault="import")
+
+
+def test_the_environment_is_closed_whatever_happens() -> None:
+    made: list[Ends] = []
+
+    class Breaks(Ends):
+        def step(self, action: Any) -> Any:
+            raise RuntimeError("broken")
+
+    def make() -> Ends:
+        made.append(Breaks())
+        return made[-1]
+
+    with pytest.raises(EnvironmentCheckError):
+        check_environment(EnvironmentSource("toy", make), PATIENCE)
+    assert [one.closed for one in made] == [True]
+
+
+def test_in_time_returns_what_was_worked_out() -> None:
+    assert in_time(lambda: 3, PATIENCE, "toy") == 3
+
+
+def test_in_time_raises_what_was_raised() -> None:
+    def leave() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_time(leave, PATIENCE, "toy")
