@@ -222,7 +222,7 @@ class _Loop:
         return observation
 
     def _failure(
-        self, what: str, error: Exception | None, copy: int, action: Any
+        self, what: str, error: BaseException | None, copy: int, action: Any
     ) -> EnvironmentFailureError:
         detail = "" if error is None else f" {type(error).__name__}: {error}"
         hint = ""

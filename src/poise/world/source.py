@@ -125,6 +125,7 @@ class EnvironmentSource:
 
             return make_atari(self.name, self.sticky_actions, arguments)
         with without_deprecations():
+            assert self.spec is not None, "there is no factory"
             return gymnasium.make(self.spec, disable_env_checker=True, **arguments)
 
 
