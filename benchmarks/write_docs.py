@@ -5,7 +5,6 @@ No number in the documents is typed by hand: measure again, then run this again.
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from processes import ROOT

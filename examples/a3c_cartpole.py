@@ -26,6 +26,7 @@ ENVIRONMENT = "CartPole-v0"
 
 
 def main() -> None:
+    """Parse the tutorial's flags and do what they say."""
     parser = argparse.ArgumentParser(description="Run A3C on CartPole.")
     parser.add_argument("--algorithm", choices=["a3c", "random"], default="a3c")
     parser.add_argument("--train", action="store_true", help="train; otherwise play")
@@ -45,6 +46,7 @@ def main() -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
+    """Train with the tutorial's settings."""
     result = poise.train(
         ENVIRONMENT,
         run_dir=own_folder(arguments.save_dir),
@@ -77,12 +79,12 @@ def own_folder(save_dir: Path) -> Path:
     """The run's folder below --save-dir; an earlier run of this example makes room."""
     folder = save_dir / "a3c-cartpole"
     if (folder / "config.json").is_file():
-        for name in poise.RUN_FILES:
-            (folder / name).unlink(missing_ok=True)
+        poise.remove_run(folder)
     return folder
 
 
 def play(arguments: argparse.Namespace) -> None:
+    """Play greedily, printing every step."""
     try:
         for step in poise.play(poise.load(arguments.save_dir / "a3c-cartpole"), seed=0):
             print(f"{step.step}. Reward: {step.running_return:.0f}, action: {step.action}")

@@ -29,8 +29,12 @@ FORBIDDEN = {
 """Arrows that point down, and are not allowed all the same."""
 MAY_IMPORT_LATE = {"cli.py", "__init__.py"}
 """JAX takes most of a second to import, and a command or a name may not need it."""
-LATE_BY_NEED = {("world/hosted.py", "world/atari.py"), ("world/source.py", "world/atari.py")}
-"""Late imports of a poise module that itself needs an extra."""
+KNOWN_BREACHES = {
+    "runs/plotter.py": ["runs.curve"],  # which imports Matplotlib at its top
+    "world/hosted.py": ["world.atari"],  # which imports ale-py, an extra, at its top
+    "world/source.py": ["world.atari"],
+}
+"""Late imports of poise modules that are there against the rule; the list must only shrink."""
 
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
@@ -111,8 +115,7 @@ def problem(arrow: Arrow) -> str | None:
         return f"{arrow}: {there} is above {here}"
     if HEIGHT[there] == HEIGHT[here] and here != there and HEIGHT[here] > 0:
         return f"{arrow}: {there} is beside {here}"
-    path = arrow.module.replace(".", "/") + ".py"
-    if arrow.late and arrow.file not in MAY_IMPORT_LATE and (arrow.file, path) not in LATE_BY_NEED:
+    if arrow.late and arrow.file not in MAY_IMPORT_LATE:
         return f"{arrow} inside a function"
     return None
 
@@ -125,8 +128,11 @@ def test_every_file_is_in_a_room() -> None:
 
 @pytest.mark.parametrize("file", files())
 def test_imports_point_down(file: str) -> None:
-    arrows = arrows_of((SOURCE / file).read_text(), file)
-    assert [found for arrow in arrows if (found := problem(arrow))] == []
+    arrows = [arrow for arrow in arrows_of((SOURCE / file).read_text(), file) if problem(arrow)]
+    known = KNOWN_BREACHES.get(file, [])
+    late = {arrow.module for arrow in arrows if arrow.late}
+    assert late >= set(known), "no breach any more: take it off the list"
+    assert [problem(arrow) for arrow in arrows if arrow.module not in known] == []
 
 
 def test_imports_are_found() -> None:

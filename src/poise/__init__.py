@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from poise.learning.events import Score as Score
     from poise.runs.api import evaluate as evaluate
     from poise.runs.api import random_baseline as random_baseline
-    from poise.runs.folder import RUN_FILES as RUN_FILES
     from poise.runs.folder import load as load
+    from poise.runs.folder import remove_run as remove_run
     from poise.runs.play import play as play
     from poise.runs.replay import ReplayReport as ReplayReport
     from poise.runs.replay import replay as replay
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from poise.world.finding import register as register
 
 __all__ = [
-    "RUN_FILES",
     "Player",
     "Policy",
     "ReplayReport",
@@ -41,6 +40,7 @@ __all__ = [
     "play",
     "random_baseline",
     "register",
+    "remove_run",
     "replay",
     "resume",
     "train",
@@ -48,7 +48,6 @@ __all__ = [
 
 # JAX takes most of a second to import: names are looked up when they are first used.
 _HOMES = {
-    "RUN_FILES": "poise.runs.folder",
     "Player": "poise.agent.policy",
     "Policy": "poise.agent.policy",
     "ReplayReport": "poise.runs.replay",
@@ -60,6 +59,7 @@ _HOMES = {
     "play": "poise.runs.play",
     "random_baseline": "poise.runs.api",
     "register": "poise.world.finding",
+    "remove_run": "poise.runs.folder",
     "replay": "poise.runs.replay",
     "resume": "poise.runs.training",
     "train": "poise.runs.training",

@@ -328,13 +328,21 @@ class Bench:
             raise ConfigError(f"--seconds is {self.seconds}, but must be above 0, and finite")
         rows = bench(self.environment, list(self.workers), list(self.envs_per_worker), self.seconds)
         if self.json:
-            print(json.dumps({"rows": [row._asdict() for row in rows]}, indent=2))
+            fused = [row.fused_steps_per_second or 0.0 for row in rows]
+            content = {
+                "rows": [row._asdict() for row in rows],
+                "fused_loop_steps_per_second": max(fused) or None,
+            }
+            print(json.dumps(content, indent=2))
             return 0
         print("workers  envs/worker        steps/s   of one fused loop a core")
         for row in rows:
+            share = "-"
+            if row.share_of_fused_loop is not None:
+                share = f"{row.share_of_fused_loop:6.0%} of {row.fused_steps_per_second:,.0f}"
             print(
                 f"{row.workers:7d}  {row.envs_per_worker:11d}  {row.steps_per_second:13,.0f}   "
-                f"{row.share_of_fused_loop:6.0%} of {row.fused_steps_per_second:,.0f}"
+                f"{share}"
             )
         return 0
 

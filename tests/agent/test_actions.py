@@ -18,6 +18,7 @@ from poise.errors import UnsupportedSpaceError
 from .examples import ACTION_SPACES, BOXES, DISCRETE, NESTED, UNSUPPORTED
 
 COPIES = 40
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 ON_NUMPY = {
     "unbounded": "inf - inf in the middle of the bounds warns",
@@ -78,7 +79,7 @@ def test_actions_are_in_the_space_on_jax(space: spaces.Space[Any]) -> None:
         return head.to_environment(head.sample(parameters, draw))
 
     parameters = jnp.asarray(head_parameters(head, size=5.0))
-    actions = jax.jit(jax.vmap(act))(parameters, noise(head, 1))
+    actions = jax.jit(jax.vmap(act), compiler_options=QUICK)(parameters, noise(head, 1))
     # float64 and int64 become their short relations inside XLA; Gymnasium's casts are the world's.
     contained(space, jax.tree.map(np.asarray, actions))
 
@@ -93,7 +94,8 @@ def test_jax_agrees_with_numpy(space: spaces.Space[Any]) -> None:
         return action, head.log_probability(parameters, action), head.entropy(parameters)
 
     on_numpy = decide(parameters, noise(head, 1))
-    on_jax = jax.jit(jax.vmap(decide))(jnp.asarray(parameters), noise(head, 1))
+    compiled = jax.jit(jax.vmap(decide), compiler_options=QUICK)
+    on_jax = compiled(jnp.asarray(parameters), noise(head, 1))
     for one, other in zip(jax.tree.leaves(on_numpy), jax.tree.leaves(on_jax), strict=True):
         assert isinstance(one, np.ndarray)
         assert one.shape == other.shape

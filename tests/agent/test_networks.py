@@ -82,15 +82,13 @@ def test_numpy_batches_agree_with_vmapped_jax() -> None:
 
 
 def test_policy_and_value_share_nothing() -> None:
-    made = network()
-
-    def value(made: ActorCritic) -> jax.Array:
-        return made(jax.numpy.ones(4), (), jax.numpy.bool_(False))[1]
-
-    gradient = jax.grad(value, allow_int=True)(made)
-    for leaf in jax.tree.leaves(gradient.policy):
-        np.testing.assert_array_equal(leaf, 0.0)
-    assert all(np.any(layer.weight) for layer in gradient.value)
+    made, other = network(seed=1), network(seed=2)
+    mixed = ActorCritic(made.policy, other.value, made.free, OBSERVATIONS)
+    observation, first = np.ones(4, np.float32), np.bool_(False)
+    np.testing.assert_array_equal(mixed(observation, (), first)[0], made(observation, (), first)[0])
+    assert mixed(observation, (), first)[1] == other(observation, (), first)[1]
+    mine, theirs = (jax.tree.leaves(trunk) for trunk in (made.policy, made.value))
+    assert not any(one is two for one in mine for two in theirs)
 
 
 def test_a_seed_determines_the_weights() -> None:

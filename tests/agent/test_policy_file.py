@@ -210,7 +210,7 @@ def test_altered_spaces_are_refused(old: bytes, new: bytes) -> None:
 def test_a_flipped_bit_anywhere_else_never_ends_in_another_error() -> None:
     """Where the header happens to stay readable, the parameters are still the saved ones."""
     content = policy_to_bytes(make(STATISTICS))
-    for byte in range(8 + header_length(content)):
+    for byte in range(0, 8 + header_length(content), 3):
         damaged = flipped(content, 8 * byte + byte % 8)
         try:
             again = policy_from_bytes(damaged, "policy.safetensors")

@@ -327,7 +327,7 @@ def test_an_exception_in_the_pump_propagates(stage: Stage) -> None:
 def test_a_workers_exception_comes_back_with_its_traceback(stage: Stage, kind: str) -> None:
     """Also one that looks as if the pipe to the parent had broken."""
     with pytest.raises(WorkerError) as caught:
-        stage.run(Fake(kind, victim=0), never, workers=1, max_restarts=3)
+        stage.run(Fake(kind, victim=0, deaths=9), never, workers=1, max_restarts=2)
     error = caught.value
     assert (error.worker, error.environment, error.seed) == (0, "Fake-v0", 1000)
     assert "Traceback" in error.worker_traceback
@@ -368,6 +368,13 @@ def overdue_after(stage: Stage, count: int) -> Callable[[], None]:
     return direct
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill soon what does not leave."""
+    monkeypatch.setattr(processes, "LEAVE_SECONDS", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_hung_worker_is_killed_at_its_deadline(stage: Stage) -> None:
     with pytest.raises(DeadlineError) as caught:
         stage.run(Fake("hang"), overdue_after(stage, 2))
@@ -379,6 +386,7 @@ def test_a_hung_worker_is_killed_at_its_deadline(stage: Stage) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 def test_a_hung_worker_is_restarted(stage: Stage) -> None:
     def direct() -> StopReason | None:
         if stage.count(1) >= 2 and not stage.restarts:

@@ -160,10 +160,10 @@ def test_each_cycle_has_its_own_randomness(ragged: CompiledProgram, snapshot: Sn
 
 
 class Shifted(Probe):
-    """Observations of 5 or 7, once a step."""
+    """Observations of 5 or 7, and 100 more at the end of the episode."""
 
     def observation(self, state: Any, rng: Any, params: Any = None) -> Any:
-        return state[:1] + 6.0
+        return state[:1] + 6.0 + 100.0 * state[1:]
 
 
 def test_statistics_are_of_the_valid_observations() -> None:

@@ -35,7 +35,7 @@ def found(kind: Any, steps: np.ndarray, **settings: Any) -> np.ndarray:
     initialise, update = make_optimizer(kind, **(SETTINGS | settings))
     parameters = np.ones(steps.shape[1], np.float32)
     state = initialise(parameters)
-    compiled = jax.jit(update)
+    compiled = jax.jit(update, compiler_options={"xla_backend_optimization_level": 0})
     rows = []
     for gradient, rate in zip(steps, rates(), strict=True):
         parameters, state = compiled(parameters, state, gradient, rate)

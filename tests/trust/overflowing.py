@@ -10,8 +10,8 @@ from gymnasium import spaces
 from gymnasium.experimental.functional import FuncEnv
 
 LENGTH = 4
-HUGE = 1e30
-"""Finite as float32; its square, which the value loss takes, is not."""
+HUGE = 3e38
+"""Finite as float32; the sum of two is not."""
 
 
 class Overflowing(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
@@ -91,7 +91,7 @@ class Plain(gymnasium.Env[Any, Any]):
 
 
 class PlainOverflowing(Plain):
-    """Hosted: in one of eight episodes the rewards are huge, but finite."""
+    """Hosted: in one of eight episodes a reward is huge, but finite."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         answer = super().reset(seed=seed)
@@ -100,4 +100,4 @@ class PlainOverflowing(Plain):
 
     def step(self, action: Any) -> Any:
         observation, reward, *rest = super().step(action)
-        return observation, HUGE if self._huge else reward, *rest
+        return observation, HUGE if self._huge and self._steps == 2 else reward, *rest

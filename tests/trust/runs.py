@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,12 +156,9 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def listing(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file of a run with its time of change and content."""
+    """Every file of a run with its time of change and content; what flock holds is no content."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != ".lock"
     }
-
-
-Stop = Callable[..., None]

@@ -332,6 +332,7 @@ def test_the_command_line_resumes_and_says_how_it_ended(
     folder = tmp_path / "run"
     interruption.after(contributions=4)
     train(folder)
+    interruption.after(contributions=4)
     assert main(["resume", str(folder), "--quiet"]) == 130
     interruption.after()
     assert main(["resume", str(folder), "--quiet", "--max-steps=320"]) == 0

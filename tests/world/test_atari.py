@@ -98,14 +98,12 @@ def test_rewards_are_the_games_own() -> None:
 
 
 def test_games_begin_with_no_ops_in_range() -> None:
-    name, count = "ALE/Pong-v5", 40
+    name, count = "ALE/Pong-v5", 12
     copies = atari.make_atari_copies(name, 0.0, count, source().make().observation_space)
     _, info = copies._vector.reset(seed=np.arange(count, dtype=np.int32))
     frames = set(info["episode_frame_number"].tolist())
-    assert len(frames) > 10
-    still = atari.make_atari_copies(
-        name, 0.0, 1, source().make().observation_space, max_no_ops=0
-    )
+    assert len(frames) > 4
+    still = atari.make_atari_copies(name, 0.0, 1, source().make().observation_space, max_no_ops=0)
     _, without = still._vector.reset(seed=np.zeros(1, np.int32))
     begin = int(without["episode_frame_number"][0])
     assert begin <= min(frames)
@@ -175,7 +173,7 @@ def test_sticky_actions_repeat() -> None:
     def play(sticky: float) -> Any:
         copies = source_world_with(sticky).copies(1)
         copies.reset([0])
-        frames = [copies.step(np.array([action]))[0] for action in ([2] * 5 + [3] * 5) * 6]
+        frames = [copies.step(np.array([action]))[0] for action in ([2] * 5 + [3] * 5) * 2]
         copies.close()
         return np.stack(frames)
 

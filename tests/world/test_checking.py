@@ -26,9 +26,7 @@ PATIENCE = 60.0
 
 
 def check(timeout: float = PATIENCE, **arguments: Any) -> None:
-    check_environment(
-        EnvironmentSource("toys:Faulty", Faulty, tuple(arguments.items())), timeout
-    )
+    check_environment(EnvironmentSource("toys:Faulty", Faulty, tuple(arguments.items())), timeout)
 
 
 @pytest.fixture(autouse=True)

@@ -270,13 +270,11 @@ def test_copies_steps_and_rollouts_have_their_own_randomness(drift: Callable[...
     run = drift(key(1, 0))
     noise = run.joined("behaviour_log_probabilities")
     assert np.unique(noise).size == noise.size
-    positions, valid = run.joined("observations")[..., 0], run.joined("valid")
-    moves = (positions[1:] - positions[:-1])[valid[:-1]]
-    assert np.unique(moves).size == moves.size
-    fresh = positions[run.joined("first")]
-    assert fresh.size > 3 * COPIES
-    assert np.unique(fresh).size == fresh.size
-    for drawn in (moves, fresh):
+    draws = run.joined("observations")[..., 1]
+    assert np.unique(draws).size == draws.size, "resets and steps share none either"
+    first = run.joined("first")
+    assert first.sum() > 3 * COPIES
+    for drawn in (draws[first], draws[~first]):
         assert abs(drawn.mean()) < 4 / np.sqrt(drawn.size)
         assert 0.7 < drawn.std() < 1.3
 

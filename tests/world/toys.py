@@ -68,16 +68,20 @@ class PlainCountdown:
 
 
 class Drift(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
-    """A number that begins anywhere and moves at random, for ever."""
+    """A number that begins anywhere and moves at random, for ever; each draw is shown as it is.
 
-    observation_space = spaces.Box(-np.inf, np.inf, (1,))
+    The state and the observation are ``[number, the draw that led to it]``.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,))
     action_space = spaces.Discrete(2)
 
     def initial(self, rng: Any, params: Any = None) -> Any:
-        return jax.random.normal(rng, (1,))
+        return jnp.tile(jax.random.normal(rng), 2)
 
     def transition(self, state: Any, action: Any, rng: Any, params: Any = None) -> Any:
-        return state + jax.random.normal(rng, (1,))
+        draw = jax.random.normal(rng)
+        return jnp.stack([state[0] + draw, draw])
 
     def observation(self, state: Any, rng: Any, params: Any = None) -> Any:
         return state

@@ -29,7 +29,6 @@ Noise = Callable[[str, tuple[int, ...]], Any]
 
 
 @runtime_checkable
-@runtime_checkable
 class ActionHead(Protocol):
     """A distribution over the actions of one space."""
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from poise.config import TrainConfig
-from poise.errors import ConfigError, DeadlineError
+from poise.errors import DeadlineError
 from poise.launchers.processes import run_processes
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_threads
@@ -42,15 +42,15 @@ class BenchRow(NamedTuple):
         envs_per_worker: environment copies of each.
         steps_per_second: median over the repetitions, of training with owner and journal.
         fused_steps_per_second: what one core reaches with as many copies in one compiled loop of
-            rollouts, gradients and updates, without an owner.
+            rollouts, gradients and updates, without an owner; None for hosted environments.
         share_of_fused_loop: of ``workers`` times that.
     """
 
     workers: int
     envs_per_worker: int
     steps_per_second: float
-    fused_steps_per_second: float
-    share_of_fused_loop: float
+    fused_steps_per_second: float | None
+    share_of_fused_loop: float | None
 
 
 def bench(
@@ -70,18 +70,23 @@ def bench(
         config = TrainConfig(environment, workers=max(workers), envs_per_worker=copies)
         assembly = assemble(dataclasses.replace(config, max_steps=UNLIMITED))
         assembly.compile()
-        fused = _fused_loop(assembly)
+        launcher: MeasuredLauncher = "processes" if assembly.launcher == "processes" else "threads"
+        fused = None
+        if isinstance(assembly.program, CompiledProgram):
+            fused = _fused_loop(assembly, assembly.program)
         measured: dict[int, list[float]] = {count: [] for count in workers}
         base: list[float] = []
         # Interleaved, because other users of the machine come and go.
         for _ in range(REPETITIONS):
-            base.append(_rate(fused, seconds))
+            if fused is not None:
+                base.append(_rate(fused, seconds))
             for count in workers:
-                measured[count].append(training_rate(assembly, count, seconds))
-        ceiling = float(np.median(base))
+                measured[count].append(training_rate(assembly, count, seconds, launcher))
+        ceiling = float(np.median(base)) if base else None
         for count in workers:
             rate = float(np.median(measured[count]))
-            rows.append(BenchRow(count, copies, rate, ceiling, rate / (count * ceiling)))
+            share = rate / (count * ceiling) if ceiling else None
+            rows.append(BenchRow(count, copies, rate, ceiling, share))
     return rows
 
 
@@ -178,11 +183,9 @@ class _Window:
         return (self._last_steps - self._first_steps) / (self._ended - self.began)
 
 
-def _fused_loop(assembly: Assembly) -> Any:
+def _fused_loop(assembly: Assembly, program: CompiledProgram) -> Any:
     """Many cycles with their updates as one compiled call; returns a function of no arguments."""
-    program, update = assembly.program, assembly.raw_update
-    if not isinstance(program, CompiledProgram):
-        raise ConfigError("the fused loop needs a compiled environment")
+    update = assembly.raw_update
     rate = np.float32(assembly.config.learning_rate)
 
     def loop(carry: Any) -> Any:

@@ -21,6 +21,7 @@ __all__ = [
     "load_config",
     "load_resumptions",
     "load_summary",
+    "remove_run",
     "target_return",
 ]
 
@@ -34,7 +35,13 @@ RUN_FILES = (
     "learning_curve.png",
     "summary.json",
 )
-"""Every file that a run writes in its folder."""
+"""The files that a run leaves in its folder."""
+_OTHER_FILES = (
+    ".lock",
+    "bad_batch.safetensors",
+    "checkpoints/*.safetensors",
+    "tensorboard/events.out.tfevents.*",
+)
 Which = Literal["best", "final"]
 
 
@@ -147,6 +154,23 @@ def target_return(run: str | Path, environment: EnvironmentChoice) -> float | No
         return None
     threshold: float | None = find_source(environment).reward_threshold
     return threshold
+
+
+def remove_run(run: str | Path) -> None:
+    """Remove a run: the files that poise wrote, and its folder if nothing else is in it.
+
+    Raises:
+        RunFolderError: there is no run in the folder.
+        FileFormatError: its ``config.json`` is not one of poise.
+    """
+    folder = Path(run)
+    load_config(folder)
+    for pattern in (*RUN_FILES, *_OTHER_FILES):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    for place in (folder / "checkpoints", folder / "tensorboard", folder):
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
 
 
 def _require_folder(folder: Path) -> None:

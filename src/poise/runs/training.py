@@ -168,6 +168,8 @@ def resume(
         if not given and _has_finished(folder):
             summary = load_summary(folder)
             reason = StopReason[str(summary["stopped"]).upper()]
+            if not quiet:
+                print(f"{folder} had finished: give it a larger budget to go on")
             return TrainResult(folder, summary, load(folder), reason)
         checkpoint = newest_checkpoint(folder, _template(assembly))
         changed = bool(given) and checkpoint is not None
