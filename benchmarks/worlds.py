@@ -27,6 +27,8 @@ PEER_STEPS = 40_000
 NEVER = str(10**12)
 COMMON = ("--no-stop-when-solved", "--evaluation-interval", NEVER, "--checkpoint-every", "3600s")
 SHORT = ("--selection-episodes", "2", "--verification-episodes", "2")
+START_SECONDS = 30.0
+"""Added to a run's budget, which counts from before the workers' processes begin to start."""
 LARGE_NETWORK = ("700", "700")
 """About a million parameters on CartPole, in two trunks."""
 PONG_COPIES, PONG_THREADS = 8, 2
@@ -112,7 +114,8 @@ else:
                     for now in range(rollout):
                         decision = act(held, (), current[0], (), first, noise[now])
                         after = env.step(decision.environment_action)
-                        rows.append((current[0], decision.action, *after[1:])); current[0] = after[0]
+                        rows.append((current[0], decision.action, *after[1:]))
+                        current[0] = after[0]
                     return [np.stack(column) for column in zip(*rows)]
                 return step
         else:
@@ -163,10 +166,13 @@ def train(
     """Run ``poise train`` for some seconds in a fresh process; return what its summary says."""
     with tempfile.TemporaryDirectory(prefix="poise-benchmark-") as scratch:
         directory = Path(scratch) / "run"
-        command = [str(poise), "train", environment, "--quiet", "--max-seconds", str(seconds)]
+        command = [str(poise), "train", environment, "--quiet", "--max-seconds"]
+        command += [str(seconds + START_SECONDS)]
         command += [*COMMON, *SHORT, *options, "--run-dir", str(directory)]
         finished = processes.run(command, processes.poise_environment(cache))
         summary = json.loads((directory / "summary.json").read_text())
+    if summary["steps_per_second"] is None:
+        raise processes.BenchmarkError(f"{' '.join(command)}\nlearned nothing: --seconds is short")
     return {
         "steps_per_second": summary["steps_per_second"],
         "updates": summary["updates"],

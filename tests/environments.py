@@ -1,6 +1,6 @@
 """Environments of every space, and environments that break in every way.
 
-Importable by worker processes as ``tests.environments``, where the repository's root is on the path.
+Worker processes import it as ``tests.environments``, with the repository's root on the path.
 """
 
 import threading

@@ -9,7 +9,6 @@ from typing import Any
 import poise
 
 PUBLIC = [
-    "RUN_FILES",
     "Player",
     "Policy",
     "ReplayReport",
@@ -22,6 +21,7 @@ PUBLIC = [
     "play",
     "random_baseline",
     "register",
+    "remove_run",
     "replay",
     "resume",
     "train",
@@ -41,8 +41,9 @@ print(json.dumps({{
 }}))
 """
 
+# What others do on import (Gymnasium sets a variable) is theirs: they come first.
 EVERYTHING = """
-import importlib, pkgutil, jax
+import importlib, pkgutil, equinox, gymnasium, jax, optax, tensorboardX
 names = ("jax_enable_x64", "jax_compilation_cache_dir", "jax_cpu_enable_async_dispatch",
          "jax_platforms", "jax_debug_nans", "jax_numpy_rank_promotion")
 was = {name: getattr(jax.config, name, None) for name in names}

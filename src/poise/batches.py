@@ -34,7 +34,7 @@ def unbatch(actions: Any, space: spaces.Space[Any], index: int) -> Any:
             return tuple(unbatch(part, one, index) for one, part in parts)
         case spaces.Dict():
             return {key: unbatch(actions[key], one, index) for key, one in space.items()}
-    return actions[index]
+    return np.asarray(actions[index])
 
 
 def unbatch_all(actions: Any, space: spaces.Space[Any], count: int) -> list[Any]:

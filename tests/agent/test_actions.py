@@ -20,29 +20,10 @@ from .examples import ACTION_SPACES, BOXES, DISCRETE, NESTED, UNSUPPORTED
 COPIES = 40
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
-ON_NUMPY = {
-    "unbounded": "inf - inf in the middle of the bounds warns",
-    "in part bounded": "inf - inf in the middle of the bounds warns",
-    "scalar": "unbatch returns a NumPy scalar, which Box refuses",
-    "float64": "the bounds are rounded to float32 and lie outside",
-}
-ON_JAX = {
-    "unbounded": ON_NUMPY["unbounded"],
-    "in part bounded": ON_NUMPY["in part bounded"],
-    "multi-discrete": "astype(int64) warns on JAX",
-    "multi-discrete with starts": "astype(int64) warns on JAX",
-    "float64": "astype(float64) warns on JAX",
-    "scalar": ON_NUMPY["scalar"],
-}
 
-
-def action_spaces(broken: dict[str, str]) -> Any:
-    """Every action space; those that are known to be broken must fail."""
-    marks = {name: pytest.mark.xfail(strict=True, reason=why) for name, why in broken.items()}
-    rows = [
-        pytest.param(space, id=name, marks=marks.get(name, ()))
-        for name, space in ACTION_SPACES.items()
-    ]
+def action_spaces() -> Any:
+    """Every action space."""
+    rows = [pytest.param(space, id=name) for name, space in ACTION_SPACES.items()]
     return pytest.mark.parametrize("space", rows)
 
 
@@ -62,7 +43,7 @@ def contained(space: spaces.Space[Any], actions: Any) -> None:
         assert space.contains(action), (action, type(action))
 
 
-@action_spaces(broken=ON_NUMPY)
+@action_spaces()
 @pytest.mark.parametrize("size", [1.0, 5.0])
 def test_actions_are_in_the_space_on_numpy(space: spaces.Space[Any], size: float) -> None:
     head = action_head(space)
@@ -71,7 +52,7 @@ def test_actions_are_in_the_space_on_numpy(space: spaces.Space[Any], size: float
         contained(space, head.to_environment(head.sample(parameters, draw)))
 
 
-@action_spaces(broken=ON_JAX)
+@action_spaces()
 def test_actions_are_in_the_space_on_jax(space: spaces.Space[Any]) -> None:
     head = action_head(space)
 
@@ -84,7 +65,7 @@ def test_actions_are_in_the_space_on_jax(space: spaces.Space[Any]) -> None:
     contained(space, jax.tree.map(np.asarray, actions))
 
 
-@action_spaces(broken={})
+@action_spaces()
 def test_jax_agrees_with_numpy(space: spaces.Space[Any]) -> None:
     head = action_head(space)
     parameters = head_parameters(head)
@@ -102,7 +83,7 @@ def test_jax_agrees_with_numpy(space: spaces.Space[Any]) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-@action_spaces(broken={})
+@action_spaces()
 def test_no_noise_is_the_most_probable_action(space: spaces.Space[Any]) -> None:
     head = action_head(space)
     parameters = head_parameters(head)
@@ -199,7 +180,7 @@ def parts_of(space: spaces.Space[Any], outputs: np.ndarray, free: np.ndarray, ac
     assert outputs.shape[1] == free.shape[1] == 0
 
 
-@action_spaces(broken={})
+@action_spaces()
 def test_figures_are_the_sums_of_the_parts(space: spaces.Space[Any]) -> None:
     head = action_head(space)
     parameters = head_parameters(head)

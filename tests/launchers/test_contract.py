@@ -22,14 +22,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from poise.config import TrainConfig
 from poise.errors import DeadlineError, WorkerError
 from poise.launchers import processes, threads
 from poise.launchers.mailbox import MailboxShape
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.events import Event, Score, Stopped, Updated, Verdict
 from poise.learning.journal import Journal, Kind, Record, StopReason
-from poise.learning.owner import EvaluationAborted, Owner, OwnerSettings
+from poise.learning.owner import EvaluationAborted, Owner
 from poise.learning.worker import Worker
+from poise.runs.assembly import owner_settings
 from poise.trajectory import Contribution, EpisodeReport, Snapshot
 
 Launch = Callable[[Owner, Sequence[Worker], Supervision, Heartbeats], None]
@@ -40,7 +42,8 @@ def _in_processes(
 ) -> None:
     shape = MailboxShape(PARAMETERS, episodes=1, statistics=None)
     factory = functools.partial(_pick, tuple(workers))
-    processes.run_processes(owner, factory, len(workers), shape, supervision, heartbeats)
+    everyone = [(worker.index, worker.incarnation) for worker in workers]
+    processes.run_processes(owner, factory, everyone, shape, supervision, heartbeats)
 
 
 def _pick(workers: tuple[Worker, ...], index: int, incarnation: int) -> Worker:
@@ -55,7 +58,7 @@ LAUNCHERS: dict[str, Launch] = {
 IN_TURN = ("serial",)
 """Launchers that run one worker at a time, so that one which hangs holds up the others."""
 SLOW = ("processes",)
-"""Launchers that take seconds to start: all but the core of the contract is marked slow."""
+"""Launchers that take seconds to start."""
 
 ENVIRONMENT = "Fake-v0"
 INTERVAL = 0.001
@@ -200,7 +203,7 @@ class Stage:
         self,
         launch: Launch,
         evaluation_interval: int = 10**9,
-        max_steps: int | None = None,
+        max_steps: int = 10**9,
         owner: type[Owner] = Owner,
     ) -> None:
         self._launch = launch
@@ -209,15 +212,10 @@ class Stage:
         self.judged = 0
         self.judge: Callable[[], None] = lambda: None
         self.pumped = 0
-        settings = OwnerSettings(
-            learning_rate=1.0,
-            anneal=False,
-            max_steps=max_steps,
-            max_episodes=None,
-            evaluation_interval=evaluation_interval,
-            target_return=None,
-            stop_when_solved=True,
+        config = TrainConfig(
+            learning_rate=1.0, max_steps=max_steps, evaluation_interval=evaluation_interval
         )
+        settings = owner_settings(config, target_return=None)
         self.journal = KeptJournal()
         self.heartbeats = Heartbeats(self.clock)
         parameters = np.zeros(PARAMETERS, np.float32)
@@ -289,26 +287,6 @@ def _in_pump_s_thread() -> bool:
 
 def _never(stage: Stage) -> StopReason | None:
     return None
-
-
-def on_every_launcher(names: str = "", cases: Any = ((),), core: Any = ()) -> Any:
-    """Parametrise over launchers and cases; where starting takes seconds, only ``core`` is quick.
-
-    Args:
-        names: of a case's values.
-        cases: tuples of values.
-        core: the cases that are run on slow launchers too, without ``--slow``.
-    """
-    rows = [
-        pytest.param(
-            launcher,
-            *case,
-            marks=pytest.mark.slow if launcher in SLOW and case not in core else (),
-        )
-        for launcher in LAUNCHERS
-        for case in cases
-    ]
-    return pytest.mark.parametrize(",".join(["launcher", *names.split()]), rows)
 
 
 @pytest.fixture(
@@ -389,7 +367,6 @@ def _team(count: int = 3, **special: Any) -> list[FakeWorker]:
     return [FakeWorker(index, **(special if index == 1 else {})) for index in range(count)]
 
 
-@on_every_launcher(core=[()])
 def test_contributions_of_all_workers_arrive(stage: Stage, crew: Crew):
     everyone = range(3)
     stage.run(_team(), lambda stage: _interrupt(stage.all_have(5, everyone)))
@@ -423,7 +400,8 @@ def test_answers_may_come_later_and_to_everybody(set_stage, crew: Crew):
     assert crew.has_left()
 
 
-@on_every_launcher("raises at", list(itertools.product(RAISES, (-1, 0, 3))), core=[("awkward", -1)])
+@pytest.mark.parametrize("raises", RAISES)
+@pytest.mark.parametrize("at", [-1, 0, 3])
 def test_a_worker_s_exception_comes_back(stage: Stage, crew: Crew, raises: str, at: int):
     workers = _team(raises=raises, at=at)
     with pytest.raises(WorkerError) as caught:
@@ -457,7 +435,7 @@ def test_a_protocol_mistake_comes_back_too(stage: Stage, crew: Crew):
 
 
 @pytest.mark.usefixtures("impatient")
-@on_every_launcher("at", [(-1,), (2,)], core=[(2,)])
+@pytest.mark.parametrize("at", [-1, 2])
 def test_a_hung_worker_ends_the_run_at_its_deadline(
     launcher: str, stage: Stage, pipe: Pipe, at: int
 ):

@@ -353,7 +353,7 @@ def test_a_worker_that_raised_is_restarted_on_request(stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_a_worker_that_exits_says_how(stage: Stage) -> None:
-    with pytest.raises(WorkerError, match="it has had enough|exit code 1"):
+    with pytest.raises(WorkerError, match=r"it has had enough|exit code 1"):
         stage.run(Fake("exit", victim=0), never, workers=1)
     stage.check_books(StopReason.FAILED)
 
@@ -484,7 +484,7 @@ def test_what_does_not_pickle_is_found_before_anything_starts(stage: Stage) -> N
         with lock:
             raise RuntimeError
 
-    with pytest.raises(ConfigError, match="cannot be sent to a worker process.*threads"):
+    with pytest.raises(ConfigError, match=r"cannot be sent to a worker process.*threads"):
         stage.run(factory, never)
     assert not stage.journal.records
 
@@ -690,9 +690,7 @@ def workers_of(parent: int) -> list[int]:
         pytest.skip("no /proc")
     tasks = Path(f"/proc/{parent}/task").glob("*/children")
     children = [int(one) for task in tasks for one in task.read_text().split()]
-    return [
-        one for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()
-    ]
+    return [one for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 def is_alive(process: int) -> bool:

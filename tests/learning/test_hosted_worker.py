@@ -283,7 +283,7 @@ def test_statistics_add_up_to_the_moments_of_all_observations() -> None:
     program = assemble(make, "xla", RewardShaping())
     size = 4
     begin = Moments(np.zeros(()), np.zeros(size), np.zeros(size))
-    program, snapshot = compiled(program, normalization(begin))
+    program, _ = compiled(program, normalization(begin))
     owner = Owner(
         program.parameters,
         (),

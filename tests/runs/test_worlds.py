@@ -1,4 +1,4 @@
-"""Worlds end to end: every space trains, saves, loads and replays; every fault ends in a message."""
+"""Worlds end to end: every space trains and replays, every fault ends in one message."""
 
 import json
 import multiprocessing
@@ -307,9 +307,7 @@ def check_saved(folder: Path, updates: int) -> None:
         ),
         *(pytest.param("serial", *case, marks=pytest.mark.slow) for case in DURING[:3]),
         *(
-            pytest.param(
-                "processes", *case, marks=() if case[0] == "raises" else pytest.mark.slow
-            )
+            pytest.param("processes", *case, marks=() if case[0] == "raises" else pytest.mark.slow)
             for case in DURING
         ),
     ],
@@ -325,11 +323,10 @@ def test_what_breaks_later_is_a_failure_and_saved(
     assert "copy 0, seed " in text
     if "reset" in fault:
         assert "no action yet" in text
-        # A reset is a step, too: the seventh is the step after five episodes of five.
-        check_saved(folder, updates=6)
     else:
         assert "last action " in text
-        check_saved(folder, updates=7)
+    # The 33rd step, and the 7th reset behind six episodes of 5, both in the 8th rollout of 5.
+    check_saved(folder, updates=7)
 
 
 def test_an_array_of_one_number_will_do_as_a_reward(tmp_path: Path) -> None:
@@ -365,16 +362,14 @@ def test_what_hangs_later_ends_at_its_deadline(
     text = said()
     assert "worker 0" in text
     assert "has not answered for 3 s (--worker-timeout); what was learned so far is saved" in text
-    check_saved(tmp_path / "run", updates=6 if "reset" in fault else 7)
+    check_saved(tmp_path / "run", updates=7)
 
 
-@pytest.mark.parametrize(
-    "launcher", ["threads", pytest.param("processes", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("launcher", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def test_what_breaks_in_an_evaluation_is_a_failure_and_saved(
     tmp_path: Path, said: Said, launcher: str
 ) -> None:
-    """Training ends before the 12th step of a copy's life; evaluation's copies live longer."""
+    """Training ends after 20 steps of a copy's life; evaluation's copies live longer."""
     arguments = ("--max-steps", "40", "--env-kwargs", "fault=raises", "at=45", "episode=100")
     assert train(tmp_path / "run", *arguments, launcher=launcher) == 1
     text = said()
@@ -384,6 +379,7 @@ def test_what_breaks_in_an_evaluation_is_a_failure_and_saved(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("launcher", ["threads", "processes"])
 def test_what_hangs_in_an_evaluation_ends_at_its_deadline(
     tmp_path: Path, said: Said, launcher: str

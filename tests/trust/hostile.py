@@ -14,7 +14,7 @@ from typing import Any
 from poise.errors import PoiseError
 from poise.world import source
 
-ALLOWANCE = 64 << 20
+ALLOWANCE = 128 << 20
 """Bytes that a small file may make a loader allocate at most."""
 
 
@@ -45,6 +45,14 @@ def load_or_refuse(load: Callable[[], Any]) -> bool:
         except PoiseError:
             return False
         return True
+
+
+def load_all_or_refuse(load: Callable[[bytes], Any], contents: list[bytes]) -> None:
+    """The same for many contents, within the bounds of one."""
+    with bounded():
+        for content in contents:
+            with contextlib.suppress(PoiseError):
+                load(content)
 
 
 def refuse_execution(monkeypatch: Any) -> None:

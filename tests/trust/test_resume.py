@@ -16,6 +16,7 @@ from poise.cli import main
 from poise.errors import ConfigError, RunFolderError
 from poise.learning.journal import Kind, read_journal
 from poise.runs.files import lock_folder
+from poise.runs.session import Session
 
 from .runs import (
     TINY,
@@ -235,6 +236,21 @@ def test_a_larger_budget_continues_a_finished_run_and_replays(
     assert poise.replay(folder).compared == ("final.safetensors", "best.safetensors")
 
 
+def test_a_larger_budget_later_is_as_good_as_one_from_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The evaluation at the end of the smaller budget, and its verification, are undone. Nothing
+    # is written before the end here, so that the checkpoint is written after both.
+    monkeypatch.setattr("poise.runs.session.PUMP_INTERVAL", 1000.0)
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    train(whole, max_steps=500, **VARIANTS["verifying"])
+    train(folder, max_steps=350, **VARIANTS["verifying"])
+    poise.resume(folder, max_steps=500)
+    assert remains(folder).metrics == remains(whole).metrics
+    assert remains(folder).summary == remains(whole).summary
+    assert remains(folder).final == remains(whole).final
+
+
 def test_budgets_can_grow_again_and_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(folder, **VARIANTS["annealed"])
@@ -289,7 +305,8 @@ def test_a_run_that_was_killed_after_a_new_budget_is_not_taken_for_finished(
     poise.replay(folder)
 
 
-def _die(*arguments: Any) -> None:
+def _die(running: Session, *arguments: Any) -> None:
+    running._recorder.close()
     raise KeyboardInterrupt
 
 

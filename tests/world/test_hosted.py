@@ -232,12 +232,14 @@ def test_a_failing_step_names_copy_seed_and_action(fault: str, message: str) -> 
 @pytest.mark.parametrize("at", [1, 2])
 def test_a_failing_reset_names_copy_and_seed(fault: str, message: str, at: int) -> None:
     copies = loop_of(lambda: Faulty(fault, at=at, episode=1))
+
+    def play() -> None:
+        copies.reset([11, 12, 13])
+        for _ in range(2):
+            copies.step(np.zeros(COPIES, np.int64))
+
     with pytest.raises(EnvironmentFailureError, match=message) as caught:
-        for step in range(3):
-            if step == 0:
-                copies.reset([11, 12, 13])
-            else:
-                copies.step(np.zeros(COPIES, np.int64))
+        play()
     assert "copy 0, seed 11, no action yet" in str(caught.value)
     copies.close()
 

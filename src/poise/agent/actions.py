@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 from gymnasium import spaces
 
@@ -132,13 +133,19 @@ class GaussianHead:
 
     def to_environment(self, action: Any) -> Any:
         xp = array_namespace(action)
-        low = np.asarray(self.low, np.float32)
-        high = np.asarray(self.high, np.float32)
+        dtype = _dtype_on(xp, self.dtype)
+        low, high = np.asarray(self.low), np.asarray(self.high)
         bounded = np.isfinite(low) & np.isfinite(high)
-        middle = np.where(bounded, low / 2 + high / 2, 0.0).astype(np.float32)
-        half_width = np.where(bounded, high / 2 - low / 2, 1.0).astype(np.float32)
-        flat = xp.clip(middle + half_width * action, low, high)
-        return flat.reshape(action.shape[:-1] + self.shape).astype(self.dtype)
+        # Infinite bounds are replaced first: their difference is not a number.
+        bottom, top = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+        middle, half_width = bottom / 2 + top / 2, top / 2 - bottom / 2
+        shape = (1,) * (action.ndim - 1) + (-1,)
+        middle, half_width = middle.astype(dtype).reshape(shape), half_width.astype(dtype)
+        scaled = middle + half_width.reshape(shape) * action.astype(dtype)
+        # Clipped last and in the space's own dtype, or rounding could leave the bounds.
+        bottom, top = _inward(low, np.inf, dtype), _inward(high, -np.inf, dtype)
+        flat = xp.clip(scaled, bottom.reshape(shape), top.reshape(shape))
+        return flat.reshape(action.shape[:-1] + self.shape)
 
     def _split(self, parameters: Any) -> tuple[Any, Any]:
         return parameters[..., : self.size], parameters[..., self.size :]
@@ -230,11 +237,23 @@ class JointHead:
         return parts
 
 
+def _inward(bounds: np.ndarray, inside: float, dtype: Any) -> np.ndarray:
+    """Bounds in another dtype, rounded towards the inside of the box."""
+    rounded = bounds.astype(dtype)
+    outside = rounded < bounds if inside > 0 else rounded > bounds
+    return np.where(outside, np.nextafter(rounded, dtype.type(inside)), rounded)
+
+
+def _dtype_on(xp: Any, dtype: Any) -> Any:
+    """The dtype that an array module has for ``dtype``: JAX has 32 bits where NumPy has 64."""
+    return np.dtype(dtype) if xp is np else jax.dtypes.canonicalize_dtype(dtype)
+
+
 def _stack(shape: tuple[int, ...], dtype: Any) -> Callable[[list[Any]], Any]:
     def assemble(components: list[Any]) -> Any:
         xp = array_namespace(*components)
         flat = xp.stack(components, axis=-1)
-        return flat.reshape(flat.shape[:-1] + shape).astype(dtype)
+        return flat.reshape(flat.shape[:-1] + shape).astype(_dtype_on(xp, dtype))
 
     return assemble
 

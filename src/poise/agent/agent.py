@@ -77,7 +77,10 @@ class Agent:
         return self.layout.unflatten(parameters)
 
     def initial_state(self, copies: int) -> Any:
-        """The network's recurrent state at the start of an episode, as ``[copies, ...]`` zeros."""
+        """The network's recurrent state at the start of an episode, as ``[copies, ...]`` zeros.
+
+        The network is asked without its trainable arrays: shapes must come from its other fields.
+        """
         state = self.layout.static.initial_state()
         return jax.tree.map(lambda leaf: np.zeros((copies, *leaf.shape), leaf.dtype), state)
 

@@ -2,8 +2,8 @@
 
 Format version 1. Tensors: ``parameters/<name>`` for every trainable array of the network, and
 ``statistics/mean`` and ``statistics/scale`` of the observation normaliser, if there is one.
-Metadata ``poise``: format version, environment, spaces, network, and the SHA-256 of the parameter
-vector, so that a damaged file is refused and not played.
+Metadata ``poise``: format version, environment, spaces, network, and the SHA-256 of all of it, so
+that a damaged file is refused and not played.
 """
 
 import dataclasses
@@ -36,7 +36,6 @@ FORMAT_VERSION = 1
 _PREFIX = "parameters/"
 _MEAN, _SCALE = "statistics/mean", "statistics/scale"
 MAX_HEADER_BYTES = 1 << 24
-MAX_PARAMETERS = 1 << 30
 
 
 def parameter_hash(parameters: np.ndarray) -> str:
@@ -61,16 +60,16 @@ def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> byte
     if policy.statistics:
         mean, scale = policy.statistics
         tensors[_MEAN], tensors[_SCALE] = np.asarray(mean), np.asarray(scale)
-    metadata = {
+    metadata: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "environment": dataclasses.asdict(policy.environment),
         "observation_space": space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
         "network": policy.agent.spec.to_json(),
         "normalized_observations": bool(policy.statistics),
-        "parameters_sha256": parameter_hash(policy.parameters),
         "extra": extra or {},
     }
+    metadata["sha256"] = _content_hash(tensors, metadata)
     return save(tensors, {"poise": json.dumps(metadata, sort_keys=True)})
 
 
@@ -97,7 +96,7 @@ def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -
         observation_space = space_from_json(metadata["observation_space"])
         action_space = space_from_json(metadata["action_space"])
         agent, vector = build_agent(
-            observation_space, action_space, spec, None, parameter_limit=MAX_PARAMETERS
+            observation_space, action_space, spec, None, parameter_limit=len(content) // 4
         )
         layout, parts = agent.layout, []
         for name, shape in zip(layout.names, layout.shapes, strict=True):
@@ -108,12 +107,21 @@ def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -
         vector = np.concatenate(parts)
         statistics = _statistics(tensors, metadata, observation_space)
         environment = _environment(metadata["environment"])
-        expected = metadata["parameters_sha256"]
+        expected = metadata.pop("sha256")
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, InputError) as error:
         raise FileFormatError(f"{source} is damaged: {error}") from error
-    if check_hash and parameter_hash(vector) != expected:
-        raise FileFormatError(f"{source} is damaged: its parameters are not those that were saved")
+    if check_hash and _content_hash(tensors, metadata) != expected:
+        raise FileFormatError(f"{source} is damaged: its content is not what was saved")
     return Policy(agent, vector, environment, statistics)
+
+
+def _content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
+    """SHA-256 of all tensors and of the metadata."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.asarray(tensors[name], order="C").tobytes())
+    return digest.hexdigest()
 
 
 def _environment(description: dict[str, Any]) -> EnvironmentChoice:

@@ -3,6 +3,7 @@
 Only data is read: no class is looked up by a name in the file.
 """
 
+import collections
 import math
 from typing import Any
 
@@ -43,10 +44,13 @@ def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
                 "dtype": str(space.dtype),
             }
         case spaces.MultiBinary():
-            return {"space": "MultiBinary", "shape": list(space.shape)}
+            size = space.n if isinstance(space.n, int) else [int(one) for one in space.shape]
+            return {"space": "MultiBinary", "n": size}
         case spaces.Tuple():
             return {"space": "Tuple", "spaces": [space_to_json(part) for part in space]}
         case spaces.Dict():
+            if not all(isinstance(key, str) for key in space.spaces):
+                raise UnsupportedSpaceError(f"the keys of {space} must be texts")
             parts = [[key, space_to_json(part)] for key, part in space.spaces.items()]
             return {"space": "Dict", "spaces": parts}
     raise UnsupportedSpaceError(f"the space {space} cannot be written to a file")
@@ -88,12 +92,15 @@ def _from_json(description: Any, depth: int) -> spaces.Space[Any]:
                 raise ValueError(f"dtype {dtype}")
             return spaces.MultiDiscrete(nvec, dtype.type, start=start)
         case "MultiBinary":
-            return spaces.MultiBinary(_shape(description["shape"]))
+            size = description["n"]
+            return spaces.MultiBinary(_shape([size])[0] if isinstance(size, int) else _shape(size))
         case "Tuple":
             return spaces.Tuple([space_from_json(one, depth + 1) for one in description["spaces"]])
         case "Dict":
             parts = description["spaces"]
-            return spaces.Dict({str(key): space_from_json(one, depth + 1) for key, one in parts})
+            pairs = [(str(key), space_from_json(one, depth + 1)) for key, one in parts]
+            # An OrderedDict, because Gymnasium sorts the keys of any other mapping.
+            return spaces.Dict(collections.OrderedDict(pairs))
     raise ValueError(f"unknown space {description['space']!r}")
 
 
@@ -120,9 +127,13 @@ def _number_to_json(number: Any) -> Any:
 def _bounds_from_json(
     bounds: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> np.ndarray[Any, np.dtype[Any]]:
-    if isinstance(bounds, list):
-        return np.array([_number_from_json(one) for one in bounds], dtype).reshape(shape)
-    return np.full(shape, _number_from_json(bounds), dtype)
+    many = isinstance(bounds, list)
+    numbers = [_number_from_json(one) for one in (bounds if many else [bounds])]
+    with np.errstate(over="ignore"):
+        array = np.array(numbers, dtype)
+    if not np.array_equal(np.isinf(array), np.isinf(np.array(numbers, np.float64))):
+        raise ValueError(f"a bound does not fit {dtype}")
+    return array.reshape(shape) if many else np.full(shape, array[0], dtype)
 
 
 def _number_from_json(number: Any) -> float | int:

@@ -123,7 +123,9 @@ class JournalFile(NamedTuple):
 
 def header_bytes(header: dict[str, Any]) -> bytes:
     """The first two lines of a journal."""
-    return MAGIC + json.dumps(header, sort_keys=True).encode() + b"\n"
+    checksum = zlib.crc32(json.dumps(header, sort_keys=True).encode())
+    line = json.dumps({"checksum": checksum, "header": header}, sort_keys=True)
+    return MAGIC + line.encode() + b"\n"
 
 
 def read_journal(path: Path) -> JournalFile:
@@ -139,10 +141,11 @@ def read_journal(path: Path) -> JournalFile:
         line = file.readline(MAX_HEADER_BYTES)
         content = file.read()
     try:
-        header = json.loads(line)
-    except (ValueError, RecursionError):
-        header = None
-    if not line.endswith(b"\n") or not isinstance(header, dict):
+        header = json.loads(line)["header"]
+        whole = isinstance(header, dict) and header_bytes(header) == MAGIC + line
+    except (ValueError, RecursionError, KeyError, TypeError):
+        whole = False
+    if not whole:
         raise FileFormatError(f"the header of {path} is damaged")
     records: list[Record] = []
     checksum = 0

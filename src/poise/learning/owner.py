@@ -204,6 +204,9 @@ class Owner:
             self._evaluate()
             if self.stopped:
                 return
+        self._end(reason)
+
+    def _end(self, reason: StopReason) -> None:
         self.stop_reason = reason
         self._journal.append(Record(Kind.STOP, int(reason), 0, 0, self.version, self.steps))
         self._emit(Stopped(reason, self.steps))
@@ -352,7 +355,8 @@ class Owner:
             verdict = self._judge(snapshot)
         except EvaluationAborted as aborted:
             self._evaluated_at = before
-            self.stop(aborted.reason)
+            self._emit(CutTaken(self.cut()))
+            self._end(aborted.reason)
             return
         bits = struct.unpack("<Q", struct.pack("<d", verdict.selection.mean))[0]
         self._journal.append(Record(Kind.EVALUATION, int(verdict.solved), 0, 0, self.version, bits))

@@ -59,6 +59,7 @@ def categorical_log_probability(logits: Any, index: Any) -> Any:
     """Log-probability of the category ``index [...]`` under ``logits [..., n]``."""
     xp = array_namespace(logits, index)
     categories = np.arange(logits.shape[-1], dtype=np.int32)
+    categories = categories.reshape((1,) * (logits.ndim - 1) + (-1,))
     chosen = xp.expand_dims(index, -1) == categories
     return xp.sum(xp.where(chosen, log_softmax(logits), np.float32(0.0)), axis=-1)
 
@@ -100,7 +101,8 @@ def bernoulli_sample(logits: Any, noise: Any) -> Any:
 def bernoulli_log_probability(logits: Any, bits: Any) -> Any:
     r"""Log-probability of the bits, :math:`\sum_i b_i x_i - \log(1 + e^{x_i})`, last axis."""
     xp = array_namespace(logits, bits)
-    return xp.sum(bits * logits - xp.logaddexp(logits, np.float32(0.0)), axis=-1)
+    chosen = xp.where(bits != 0, logits, np.float32(0.0))
+    return xp.sum(chosen - xp.logaddexp(logits, np.float32(0.0)), axis=-1)
 
 
 def bernoulli_entropy(logits: Any) -> Any:

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+from poise.runs.curve import draw_curve
+
 __all__ = ["Plotter"]
 
 DRAW_SECONDS = 30.0
@@ -70,6 +72,4 @@ class Plotter:
                 process.kill()
                 process.communicate()
         if drawn.strip() != "drawn":
-            from poise.runs.curve import draw_curve  # imports Matplotlib  # noqa: PLC0415
-
             draw_curve(metrics, output, title, target, baseline)

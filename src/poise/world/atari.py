@@ -8,10 +8,8 @@ the last two shown, up to 30 no-ops at the start. Rewards are unclipped and epis
 from collections.abc import Sequence
 from typing import Any
 
-import ale_py
 import gymnasium
 import numpy as np
-from ale_py.vector_env import AtariVectorEnv
 from gymnasium import spaces
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
@@ -41,6 +39,8 @@ def make_atari(
         keyword_arguments: further arguments of ``gymnasium.make``.
         max_no_ops: at the start of a game.
     """
+    import ale_py  # an extra, and slow  # noqa: PLC0415
+
     gymnasium.register_envs(ale_py)
     arguments = {
         "frameskip": 1,
@@ -83,6 +83,8 @@ def make_atari_copies(
         expected: the observation space of `make_atari`.
         max_no_ops: at the start of a game.
     """
+    from ale_py.vector_env import AtariVectorEnv  # an extra  # noqa: PLC0415
+
     spec = gymnasium.spec(name)
     vector = AtariVectorEnv(
         game=spec.kwargs["game"],
@@ -113,7 +115,7 @@ def make_atari_copies(
 class AtariCopies:
     """ale-py's vector environment, which steps outside the GIL."""
 
-    def __init__(self, vector: AtariVectorEnv) -> None:
+    def __init__(self, vector: Any) -> None:
         self._vector = vector
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:

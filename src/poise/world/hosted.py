@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode
 
 from poise.batches import stack, unbatch_all
 from poise.errors import EnvironmentFailureError, UnsupportedSpaceError
+from poise.world.atari import make_atari_copies
 from poise.world.rewards import RewardShaping
 from poise.world.source import EnvironmentSource, without_deprecations
 
@@ -87,8 +88,6 @@ class HostedWorld:
         if self.kind == "copies":
             return _Loop([self.source.make() for _ in range(count)])
         if self.kind == "atari":
-            from poise.world.atari import make_atari_copies  # noqa: PLC0415 - an extra
-
             copies: Copies = make_atari_copies(
                 self.source.name, self.source.sticky_actions, count, self.observation_space
             )

@@ -20,6 +20,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from poise.config import EnvironmentChoice
 from poise.errors import ConfigError, EnvironmentNotFoundError, MissingExtraError
+from poise.world.atari import make_atari
 
 __all__ = ["EnvironmentSource", "find_source", "import_path", "without_deprecations"]
 
@@ -121,8 +122,6 @@ class EnvironmentSource:
         if self.factory is not None:
             return self.factory(**arguments)
         if self.is_atari:
-            from poise.world.atari import make_atari  # noqa: PLC0415 - the layer below needs none
-
             return make_atari(self.name, self.sticky_actions, arguments)
         with without_deprecations():
             assert self.spec is not None, "there is no factory"

@@ -1,0 +1,269 @@
+"""Disks that are full or not to be written, two trainings at once, clocks that jump."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import poise
+from poise.cli import main
+from poise.errors import RunFolderError, RunWriteError
+from poise.learning.events import Updated
+from poise.runs.files import lock_folder
+
+from .runs import TINY, Interruption, checkpoints, listing, remains, require_equal, train
+
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte."""
+    yield from mounted(tmp_path, "size=1m")
+
+
+def mounted(tmp_path: Path, options: str) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("disks may not be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place: Path, leave: int = 0) -> Path:
+    """Take all space but so many bytes."""
+    filling = place / "filling"
+    with filling.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+        file.truncate(max(0, filling.stat().st_size - leave))
+    return filling
+
+
+class FillsUp:
+    """A subscriber that fills the disk after some updates."""
+
+    def __init__(self, place: Path, after: int) -> None:
+        self.place, self.after = place, after
+        self.filling: Path | None = None
+
+    def __call__(self, when: float, event: Any) -> None:
+        if isinstance(event, Updated) and event.update >= self.after and self.filling is None:
+            self.filling = fill(self.place)
+
+
+LONG = {"max_steps": 3000, "evaluation_interval": 1000, "record_every": 1}
+"""Long enough that its metrics do not fit into what is left of a page."""
+
+
+@pytest.mark.parametrize("launcher", ["serial", "threads"])
+def test_a_disk_that_fills_up_during_a_run(
+    launcher: str, small_disk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Nothing is written before the end of training: then all of it fails.
+    monkeypatch.setattr("poise.runs.session.PUMP_INTERVAL", 1000.0)
+    folder = small_disk / "run"
+    filler = FillsUp(small_disk, after=100)
+    with pytest.raises(RunWriteError, match="No space left on device") as caught:
+        train(folder, **LONG, launcher=launcher, subscriber=filler)
+    assert caught.value.exit_code == 1
+    assert str(folder) in str(caught.value)
+    assert "poise resume" in str(caught.value)
+    assert filler.filling is not None
+    filler.filling.unlink()
+    result = poise.resume(folder)
+    assert result.summary["steps"] >= 3000
+    poise.replay(folder)
+    if launcher == "serial":
+        whole = tmp_path / "whole"
+        train(whole, **LONG)
+        require_equal(remains(folder), remains(whole))
+
+
+def test_a_disk_that_fills_up_after_a_checkpoint(
+    small_disk: Path, interruption: Interruption, tmp_path: Path
+) -> None:
+    folder, whole = small_disk / "run", tmp_path / "whole"
+    train(whole, **LONG)
+    interruption.after(contributions=50)
+    train(folder, **LONG)
+    interruption.after()
+    kept = listing(folder / "checkpoints")
+    filling = fill(small_disk)
+    with pytest.raises(RunWriteError, match="No space left on device"):
+        poise.resume(folder)
+    # What is there is whole: the checkpoint, and the files up to its offsets.
+    assert listing(folder / "checkpoints") == kept
+    assert not list(folder.rglob("*.tmp"))
+    filling.unlink()
+    poise.resume(folder)
+    require_equal(remains(folder), remains(whole))
+
+
+def test_a_full_disk_at_the_start(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(small_disk)
+    command = ["train", "--run-dir", str(small_disk / "run"), "--max-steps=100", "--quiet"]
+    assert main(command) in (1, 2)
+    assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[], Path]]:
+    """A disk that becomes read-only when the test says so."""
+    for place in mounted(tmp_path, "size=4m"):
+
+        def close() -> Path:
+            subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+            return place
+
+        (place / "here").touch()
+        yield lambda place=place: place if not close else close()
+
+
+def test_a_read_only_folder_is_refused_before_any_work(
+    read_only: Callable[[], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = read_only()
+    with pytest.raises(RunFolderError, match="cannot be written: Read-only file system"):
+        train(place / "run")
+    assert main(["train", "--run-dir", str(place / "run"), "--max-steps=100"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert [path.name for path in place.iterdir()] == ["here"]
+
+
+def test_a_run_on_a_disk_that_has_become_read_only(
+    read_only: Callable[[], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "disk" / "run"
+    train(folder)
+    read_only()
+    # Reading goes on; writing says what is wrong.
+    poise.replay(folder)
+    assert poise.load(folder).parameters.size
+    with pytest.raises(RunFolderError, match="cannot be written: Read-only file system"):
+        poise.resume(folder, max_steps=400)
+    assert main(["resume", str(folder), "--max-steps=400"]) == 2
+
+
+AS_NOBODY = """
+import os, sys
+os.setgid(65534); os.setuid(65534)
+os.environ["XDG_CACHE_HOME"] = os.environ["HOME"] = sys.argv[2]
+from poise.cli import main
+sys.exit(main(["train", "--run-dir", sys.argv[1], "--max-steps=100", "--quiet"]))
+"""
+
+
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    forbidden, home = tmp_path / "forbidden", tmp_path / "home"
+    forbidden.mkdir(mode=0o555)
+    home.mkdir()
+    script = AS_NOBODY
+    if os.getuid() != 0:
+        script = script.replace("os.setgid(65534); os.setuid(65534)", "")
+    else:
+        os.chown(home, 65534, 65534)
+        for parent in (tmp_path, *tmp_path.parents[:2]):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    command = [sys.executable, "-c", script, str(forbidden / "run"), str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if "Permission denied" in done.stderr and "poise: " not in done.stderr:
+        pytest.skip("another user may not run this Python")
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written: Permission denied" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(forbidden.iterdir()) == []
+
+
+def test_two_trainings_on_one_folder(tmp_path: Path, interruption: Interruption) -> None:
+    folder = tmp_path / "run"
+    refused: list[Exception] = []
+
+    def intrude(when: float, event: Any) -> None:
+        if refused or not isinstance(event, Updated):
+            return
+        before = (folder / "config.json").read_bytes()
+        for again in (lambda: train(folder), lambda: poise.resume(folder, max_steps=900)):
+            try:
+                again()
+            except RunFolderError as error:
+                refused.append(error)
+        assert (folder / "config.json").read_bytes() == before
+
+    whole = tmp_path / "whole"
+    train(whole)
+    train(folder, subscriber=intrude)
+    assert len(refused) == 2
+    assert "nothing was overwritten" in str(refused[0])
+    assert "another process is training" in str(refused[1])
+    require_equal(remains(folder), remains(whole))
+
+
+def test_the_lock_of_a_dead_process_holds_nobody_up(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder)
+    hold = f"""
+import os, pathlib, signal
+from poise.runs.files import lock_folder
+with lock_folder(pathlib.Path({str(folder)!r})):
+    print("held", flush=True)
+    signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(RunFolderError, match="another process is training"):
+            poise.resume(folder, max_steps=400)
+        holder.kill()
+    with lock_folder(folder):
+        pass
+    poise.resume(folder, max_steps=400)
+
+
+class Jumping:
+    """A wall clock that jumps by days, back and forth; monotonic time goes on."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        with self._lock:
+            self.calls += 1
+            return 1e9 + 86_400.0 * (-1) ** self.calls * self.calls
+
+
+def test_a_clock_that_jumps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruption: Interruption
+) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    settings = {"checkpoint_every": "1s", "max_seconds": 1000.0}
+    train(whole, **settings)
+    monkeypatch.setattr(time, "time", Jumping())
+    interruption.after(contributions=9)
+    train(folder, **settings)
+    interruption.after()
+    poise.resume(folder)
+    require_equal(remains(folder), remains(whole))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert 0 < summary["training_seconds"] <= summary["wall_seconds"] < 1000
+    times = [json.loads(row)["wall_time"] for row in (folder / "metrics.jsonl").open()]
+    assert all(0 <= one < 1000 for one in times)
+    assert len(checkpoints(folder)) <= 3
+    assert TINY["max_steps"] <= summary["steps"]
