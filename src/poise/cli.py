@@ -109,8 +109,9 @@ class Inspect:
         """Print a row an array, the broken ones first."""
         from poise.runs.bad_batch import inspect_batch  # noqa: PLC0415
 
+        reports = inspect_batch(self.run)
         print("not finite       minimum       maximum  array")
-        for row in inspect_batch(self.run):
+        for row in reports:
             print(
                 f"{row.not_finite:10d}  {row.minimum:12.5g}  {row.maximum:12.5g}  {row.name} "
                 f"{list(row.shape)}"

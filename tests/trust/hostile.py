@@ -34,7 +34,19 @@ def bounded(allowance: int = ALLOWANCE) -> Iterator[None]:
 
 
 # Imported late by what the loaders use, whatever the file says.
-_QUIET = {"encodings", "numpy", "safetensors", "jax", "jaxlib", "matplotlib", "scipy", "poise"}
+_QUIET = {
+    "beartype",
+    "encodings",
+    "hypothesis",
+    "jax",
+    "jaxlib",
+    "jaxtyping",
+    "matplotlib",
+    "numpy",
+    "poise",
+    "safetensors",
+    "scipy",
+}
 
 
 def load_or_refuse(load: Callable[[], Any]) -> bool:

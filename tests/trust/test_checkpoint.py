@@ -149,7 +149,7 @@ def rewritten(change: Callable[[dict[str, Any], dict[str, np.ndarray]], Any]) ->
     content = checkpoint_to_bytes(Checkpoint(CUT, OFFSETS))
     metadata, tensors = read_metadata(content, "x", KEY, "x"), load(content)
     change(metadata, tensors)
-    metadata.setdefault("sha256", module._hash(tensors))
+    metadata.setdefault("sha256", module._hash(tensors, metadata))
     return save(tensors, {KEY: json.dumps(metadata)})
 
 

@@ -7,9 +7,8 @@ import dataclasses
 import functools
 import json
 import struct
-import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from poise.agent.policy_file import policy_from_bytes, policy_to_bytes
 from poise.config import EnvironmentChoice, TrainConfig
@@ -28,9 +27,9 @@ from poise.runs.bad_batch import inspect_batch
 from poise.runs.checkpoint import (
     Checkpoint,
     Offsets,
+    _hash,
     checkpoint_from_bytes,
     checkpoint_to_bytes,
-    newest_checkpoint,
 )
 from poise.runs.curve import read_episodes
 from poise.runs.folder import (
@@ -57,7 +56,8 @@ from .hostile import (
 )
 from .test_checkpoint import CUT, KEY, OFFSETS, TEMPLATE
 
-EXAMPLES = 60
+EXAMPLES = 40
+SHARE = 10
 POLICY, CHECKPOINT = "poise", KEY
 CONFIG = TrainConfig(hidden_sizes=(4,), workers=2, env_kwargs=("a=1",), max_steps=100)
 
@@ -118,17 +118,9 @@ def read_config(folder: Path, content: bytes) -> None:
     load_resumptions(folder)
 
 
-def read_newest(folder: Path, content: bytes) -> None:
-    put(folder, "checkpoints/000000000000400-000000000047.safetensors", content)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        newest_checkpoint(folder, TEMPLATE)
-    checkpoint_from_bytes(content, "here", TEMPLATE)
-
-
 LOADERS: dict[str, Callable[[Path, bytes], Any]] = {
     "policy": lambda folder, content: policy_from_bytes(content, "here"),
-    "checkpoint": read_newest,
+    "checkpoint": lambda folder, content: checkpoint_from_bytes(content, "here", TEMPLATE),
     "journal": lambda folder, content: read_journal(put(folder, "journal", content)),
     "config": read_config,
     "metrics": lambda folder, content: read_episodes(put(folder, "metrics.jsonl", content)),
@@ -243,9 +235,11 @@ def test_deep_spaces(folder: Path) -> None:
 
 
 def with_metadata(kind: str, key: str, change: Callable[[Any], Any]) -> bytes:
-    """The file with other metadata."""
+    """The file with other metadata, and a checksum that is right."""
     header, data = split(FILES[kind])
     metadata = change(json.loads(header["__metadata__"][key]))
+    if kind == "checkpoint" and "sha256" in metadata:
+        metadata["sha256"] = _hash(load(FILES[kind]), metadata)
     return joined({**header, "__metadata__": {key: json.dumps(metadata)}}, data)
 
 
@@ -253,9 +247,10 @@ def with_metadata(kind: str, key: str, change: Callable[[Any], Any]) -> bytes:
 def test_wrong_types_in_every_field_of_the_metadata(kind: str, key: str, folder: Path) -> None:
     header, _ = split(FILES[kind])
     metadata = json.loads(header["__metadata__"][key])
-    for path in paths(metadata):
+    # Every field meets some of the values, and every value many of the fields.
+    for number, path in enumerate(paths(metadata)):
         contents = [with_metadata(kind, key, lambda one, at=path: removed(one, at))]
-        for value in WRONG:
+        for value in WRONG[number % SHARE :: SHARE]:
             change = functools.partial(changed, path=path, value=value)
             contents.append(with_metadata(kind, key, change))
         load_all_or_refuse(functools.partial(LOADERS[kind], folder), contents)
@@ -264,8 +259,9 @@ def test_wrong_types_in_every_field_of_the_metadata(kind: str, key: str, folder:
 @pytest.mark.parametrize("kind", ["config", "summary"])
 def test_wrong_types_in_every_field(kind: str, folder: Path) -> None:
     whole = json.loads(FILES[kind])
-    for path in paths(whole):
-        variants = [removed(whole, path), *(changed(whole, path, value) for value in WRONG)]
+    for number, path in enumerate(paths(whole)):
+        some = WRONG[number % 3 :: 3]
+        variants = [removed(whole, path), *(changed(whole, path, value) for value in some)]
         contents = [json.dumps(one).encode() for one in variants]
         load_all_or_refuse(functools.partial(LOADERS[kind], folder), contents)
 
@@ -377,7 +373,6 @@ def test_names_stay_below_runs(name: str) -> None:
     folder = default_run_folder(TrainConfig(name))
     assert folder.parent == Path("runs")
     assert folder.name not in ("", ".", "..")
-    assert "\0" not in str(folder)
 
 
 NAMED = ["os:system", "antigravity:x", "poise_no_such_module:x"]
@@ -429,18 +424,13 @@ def test_paths_in_a_file_lead_nowhere(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def tampered() -> Iterator[bytes]:
-    """Checkpoints with other metadata and the checksum of their arrays, which is right."""
-    header, data = split(FILES["checkpoint"])
-    metadata = json.loads(header["__metadata__"][CHECKPOINT])
-    for name in ("seats", "tally", "offsets", "best_verdict"):
-        for value in ([[0] * n for n in range(12)], [[]] * 3, [1e400] * 9, "text", [None] * 9):
-            metadata_now = metadata | {name: value}
-            yield joined({**header, "__metadata__": {CHECKPOINT: json.dumps(metadata_now)}}, data)
-
-
-def test_checkpoints_of_wrong_structure_are_refused_not_used(folder: Path) -> None:
-    for content in tampered():
+@pytest.mark.parametrize("name", ["seats", "tally", "offsets", "best_verdict"])
+def test_checkpoints_of_wrong_structure_are_refused_not_used(name: str) -> None:
+    values: list[Any] = [[[0] * n for n in range(12)], [[]] * 3, [1e400] * 9, "text", [None] * 9]
+    for value in values:
+        content = with_metadata(
+            "checkpoint", CHECKPOINT, lambda one, value=value: one | {name: value}
+        )
         with pytest.raises(FileFormatError):
             checkpoint_from_bytes(content, "here", TEMPLATE)
 
@@ -460,6 +450,8 @@ def test_a_checkpoint_with_impossible_offsets_is_refused(folder: Path) -> None:
 
 
 def test_altered_metadata_of_a_checkpoint_is_noticed() -> None:
-    content = with_metadata("checkpoint", CHECKPOINT, lambda one: one | {"steps": 401})
-    with pytest.raises(FileFormatError):
+    header, data = split(FILES["checkpoint"])
+    metadata = json.loads(header["__metadata__"][CHECKPOINT]) | {"steps": 401}
+    content = joined({**header, "__metadata__": {CHECKPOINT: json.dumps(metadata)}}, data)
+    with pytest.raises(FileFormatError, match="not what was saved"):
         checkpoint_from_bytes(content, "here", TEMPLATE)

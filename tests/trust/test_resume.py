@@ -295,7 +295,8 @@ def test_a_run_that_was_killed_after_a_new_budget_is_not_taken_for_finished(
 ) -> None:
     folder = tmp_path / "run"
     train(folder)
-    # Killed: the session writes neither summary nor policies. The files of the end before stay.
+    # Killed: nothing more is written. The files of the end before stay.
+    monkeypatch.setattr("poise.runs.session.PUMP_INTERVAL", 1000.0)
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr("poise.runs.session.Session._finish", _die)
         poise.resume(folder, max_steps=500)
@@ -306,7 +307,9 @@ def test_a_run_that_was_killed_after_a_new_budget_is_not_taken_for_finished(
 
 
 def _die(running: Session, *arguments: Any) -> None:
-    running._recorder.close()
+    running._finishing = True
+    running._recorder._metrics_file.close()
+    running._recorder._journal_file.close()
     raise KeyboardInterrupt
 
 

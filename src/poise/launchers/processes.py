@@ -6,12 +6,15 @@ There is no lock, queue or event that a killed process could hold: a worker may 
 instant, and nobody freezes and nothing is half applied.
 """
 
+import contextlib
 import multiprocessing
+import os
 import signal
 import struct
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -98,6 +101,24 @@ def run_processes(
         team.close()
 
 
+@contextlib.contextmanager
+def _without_false_main_file() -> Iterator[None]:
+    """Hide a ``__main__.__file__`` that is no file, such as ``<stdin>``: it cannot be imported.
+
+    What is defined in ``__main__`` travels by value.
+    """
+    main = sys.modules["__main__"]
+    name = getattr(main, "__file__", None)
+    if name is None or os.path.exists(name):
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = name
+
+
 class _Seat:
     """One worker's place: its process, pipe and mailbox."""
 
@@ -109,6 +130,7 @@ class _Seat:
         self.sequence = 0
         self.seed = 0
         self.batch: Any = None
+        self.at_end = False
         self.mailbox = Mailbox(context, shape)
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(
@@ -118,7 +140,8 @@ class _Seat:
             daemon=True,
         )
         try:
-            self.process.start()
+            with _without_false_main_file():
+                self.process.start()
         finally:
             # With only the child holding the other end, its death is the end of file.
             theirs.close()
@@ -182,7 +205,9 @@ class _Team:
                     self._listen(pipes[one])
             for one in signalled:
                 seat = sentinels.get(one)
-                if seat is not None and self._seats.get(seat.index) is seat:
+                present = seat is not None and self._seats.get(seat.index) is seat
+                # What it sent before it died is heard first, in the next round.
+                if seat is not None and present and not _has_mail(seat):
                     self._died(seat)
             reason = self._supervision.pump()
             if reason is not None:
@@ -198,7 +223,7 @@ class _Team:
         try:
             message = seat.pipe.recv_bytes()
         except (EOFError, OSError):
-            seat.process.join(LEAVE_SECONDS)
+            seat.at_end = True
             self._died(seat)
             return
         kind = message[:1]
@@ -242,6 +267,8 @@ class _Team:
                 continue
 
     def _died(self, seat: _Seat) -> None:
+        # The sentinel fires a moment before the exit code is there.
+        seat.process.join(LEAVE_SECONDS)
         code = seat.process.exitcode
         if code == MISSING_GUARD_EXIT_CODE:
             raise InputError(
@@ -296,6 +323,25 @@ class _Team:
         return True
 
 
+def _has_mail(seat: _Seat) -> bool:
+    try:
+        return seat.pipe.poll() and not seat.at_end
+    except OSError:
+        return False
+
+
+def _leave_with_parent() -> None:
+    """End this process with its parent, even while an environment hangs in it."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _child(
     payload: bytes,
     index: int,
@@ -306,13 +352,17 @@ def _child(
     """A worker's process: leaves at the pipe's end of file, so also when its parent is killed."""
     # Ctrl-C reaches the whole group; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _leave_with_parent()
     try:
         worker: Worker = cloudpickle.loads(payload)(index, incarnation)
         pipe.send_bytes(_COMPILED)
         state = worker.initial_state()
         pipe.send_bytes(_SIGNAL.pack(_READY, worker.seed % 2**64))
         while True:
-            _, sequence = _SIGNAL.unpack(pipe.recv_bytes())
+            try:
+                _, sequence = _SIGNAL.unpack(pipe.recv_bytes())
+            except (EOFError, ConnectionResetError):
+                return
             snapshot = mailbox.take_snapshot(sequence)
             contribution, state = worker.cycle(snapshot, state)
             if contribution.trajectory is not None:
@@ -320,10 +370,9 @@ def _child(
                 pipe.send_bytes(_BATCH + pack_batch(contribution.trajectory))
             mailbox.put_contribution(contribution, sequence)
             pipe.send_bytes(_SIGNAL.pack(_CONTRIBUTION, sequence))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
     except (Exception, SystemExit):
         try:
             pipe.send_bytes(_ERROR + traceback.format_exc().encode())
         except OSError:
-            sys.exit(1)
+            # The parent has left: nobody is there to be told.
+            return

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 import jax
 import numpy as np
-from gymnasium.vector.utils import batch_space, iterate
+from gymnasium.vector.utils import batch_space
 
 from poise.agent.noise import draw_with_generator
 from poise.agent.policy import EVALUATION_COPIES, Policy
@@ -83,7 +83,7 @@ class EpisodePlayer:
                     action = actions[row]
                     step = self._step(copies[episode], action, seeds[episode])
                     observations[row], reward, terminated, truncated, _ = step
-                    returns[episode] += reward
+                    returns[episode] += np.asarray(reward).item()
                     lengths[episode] += 1
                     over = lengths[episode] >= self._step_limit
                     cut += int(over and not (terminated or truncated))
@@ -133,7 +133,8 @@ def random_score(
     environment = make()
     try:
         # One call for many samples: a space takes as long to sample one action as a hundred.
-        many = batch_space(environment.action_space, ACTIONS_AT_ONCE)
+        space = environment.action_space
+        many = batch_space(space, ACTIONS_AT_ONCE)
         many.seed(seeds[0])
         samples: Iterator[Any] = iter(())
         played = 0
@@ -146,10 +147,10 @@ def random_score(
             while not ended:
                 action = next(samples, None)
                 if action is None:
-                    samples = iterate(many, many.sample())
+                    samples = iter(unbatch_all(many.sample(), space, ACTIONS_AT_ONCE))
                     action = next(samples)
                 _, reward, terminated, truncated, _ = environment.step(action)
-                returns[episode] += float(reward)
+                returns[episode] += np.asarray(reward).item()
                 lengths[episode] += 1
                 over = lengths[episode] >= step_limit
                 cut += int(over and not (terminated or truncated))

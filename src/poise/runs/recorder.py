@@ -80,6 +80,11 @@ class Recorder:
         self._events.append((time.monotonic() - self._started, event))
 
     @property
+    def training_began(self) -> bool:
+        """Whether a worker has begun its first cycle."""
+        return self._first_cycle is not None
+
+    @property
     def training_seconds(self) -> float:
         """From the first cycle to the last accepted contribution, over all resumptions."""
         before = self._before.training_seconds if self._before else 0.0

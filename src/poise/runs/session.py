@@ -1,6 +1,7 @@
 """One training run, from the compiled program to the last file."""
 
 import contextlib
+import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -11,11 +12,11 @@ import numpy as np
 
 from poise.agent.policy import Policy
 from poise.agent.policy_file import policy_to_bytes
-from poise.errors import NotFiniteError, PoiseError, RunWriteError
+from poise.errors import DeadlineError, NotFiniteError, PoiseError, RunWriteError
 from poise.launchers.processes import run_processes
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_serial, run_threads
-from poise.learning.events import Evaluated, Event, Rejected, Score
+from poise.learning.events import Evaluated, Event, Rejected, Score, Verdict
 from poise.learning.journal import Journal, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
 from poise.runs.api import random_baseline
@@ -29,6 +30,7 @@ from poise.runs.progress import Progress
 from poise.runs.recorder import Recorder, Subscriber, score_to_json
 from poise.runs.runtime import processor_model, versions
 from poise.runs.signals import StopSignals
+from poise.trajectory import Snapshot
 
 __all__ = ["Session", "TrainResult"]
 
@@ -120,6 +122,7 @@ class Session:
             self._judge.solved = verdict is not None and verdict.solved
         self._owner: Owner | None = None
         self._finishing = False
+        self._last_alive = 0.0
 
     def run(self) -> TrainResult:
         """Train to the end, whatever that is, and leave everything on disk.
@@ -138,7 +141,11 @@ class Session:
                     self._assembly.compile(import_matplotlib)
                 else:
                     self._assembly.compile()
-                owner = self._assembly.owner(self._judge, self._recorder.emit, self._journal)
+                # Under processes the owner lives in this thread, which must not hang in an
+                # environment.
+                remote = self._assembly.launcher == "processes"
+                judge = self._judge_in_time if remote else self._judge
+                owner = self._assembly.owner(judge, self._recorder.emit, self._journal)
                 self._owner = owner
                 if self._checkpoint is not None:
                     owner.resume(self._checkpoint.cut, changed=self._changed)
@@ -175,7 +182,6 @@ class Session:
             restart_on_error=self._config.restart_on_error,
             on_restart=self._note_restart,
         )
-        self._began = time.monotonic()
         incarnations = self._incarnations()
         if self._assembly.launcher == "processes":
             run_processes(
@@ -214,15 +220,45 @@ class Session:
             self._last_checkpoint = now
             self._owner.want_cut()
         limit = self._config.max_seconds
-        if limit is not None and now - (self._began or now) >= limit:
-            return StopReason.MAX_SECONDS
+        if limit is not None and self._recorder.training_began:
+            began = self._began = self._began or now
+            if now - began >= limit:
+                return StopReason.MAX_SECONDS
         return None
 
     def _alive(self) -> None:
         """Called by the judge between two steps of an evaluation."""
         self._heartbeats.beat_all()
+        self._last_alive = time.monotonic()
         if self._signals.reason is not None:
             raise EvaluationAborted(self._signals.reason)
+
+    def _judge_in_time(self, snapshot: Snapshot) -> Verdict:
+        """The judge in a thread that can be left behind, if its environment hangs."""
+        outcome: list[Verdict] = []
+        failure: list[BaseException] = []
+
+        def judge() -> None:
+            try:
+                outcome.append(self._judge(snapshot))
+            except BaseException as error:
+                failure.append(error)
+
+        thread = threading.Thread(target=judge, daemon=True)
+        self._last_alive = time.monotonic()
+        thread.start()
+        while thread.is_alive():
+            thread.join(PUMP_INTERVAL)
+            self._recorder.pump()
+            if time.monotonic() - self._last_alive > self._config.worker_timeout:
+                raise DeadlineError(
+                    f"the environment {self._config.environment} has not answered for "
+                    f"{self._config.worker_timeout:g} s in an evaluation (--worker-timeout); what "
+                    "was learned so far is saved"
+                )
+        if failure:
+            raise failure[0]
+        return outcome[0]
 
     def _note_restart(self, what: str) -> None:
         self._restarts += 1

@@ -187,7 +187,7 @@ class _Loop:
             action = separate[copy]
             try:
                 observation, reward, is_terminated, is_truncated, _ = environment.step(action)
-                rewards[copy] = reward
+                rewards[copy] = np.asarray(reward).item()
                 terminated[copy], truncated[copy] = is_terminated, is_truncated
             except (Exception, SystemExit) as error:
                 raise self._failure("step raised", error, copy, action) from error
@@ -223,7 +223,8 @@ class _Loop:
     def _failure(
         self, what: str, error: BaseException | None, copy: int, action: Any
     ) -> EnvironmentFailureError:
-        detail = "" if error is None else f" {type(error).__name__}: {error}"
+        text = " ".join(str(error).split())
+        detail = "" if error is None else f" {type(error).__name__}: {text}"
         hint = ""
         if isinstance(error, ValueError) and "unpack" in str(error):
             hint = (
