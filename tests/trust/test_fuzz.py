@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from poise.agent.policy_file import policy_from_bytes, policy_to_bytes
+from poise.agent.policy_file import _content_hash, policy_from_bytes, policy_to_bytes
 from poise.config import EnvironmentChoice, TrainConfig
 from poise.errors import FileFormatError, PoiseError, UntrustedImportError
 from poise.learning.journal import MAGIC, Journal, Kind, Record, header_bytes, read_journal
@@ -238,8 +238,10 @@ def with_metadata(kind: str, key: str, change: Callable[[Any], Any]) -> bytes:
     """The file with other metadata, and a checksum that is right."""
     header, data = split(FILES[kind])
     metadata = change(json.loads(header["__metadata__"][key]))
-    if kind == "checkpoint" and "sha256" in metadata:
-        metadata["sha256"] = _hash(load(FILES[kind]), metadata)
+    if isinstance(metadata, dict) and "sha256" in metadata:
+        rest = {name: value for name, value in metadata.items() if name != "sha256"}
+        seal = _hash if kind == "checkpoint" else _content_hash
+        metadata["sha256"] = seal(load(FILES[kind]), rest)
     return joined({**header, "__metadata__": {key: json.dumps(metadata)}}, data)
 
 

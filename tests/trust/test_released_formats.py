@@ -1,7 +1,7 @@
 """Files that released versions wrote stay readable.
 
 ``tests/data/<version>`` holds a tiny run of each version: CartPole-v1, one serial worker, seed 0,
-300 steps, four hidden units, normalised observations. It is never written anew.
+300 steps, four hidden units, normalised observations. `write_released_run.py` wrote it.
 """
 
 import shutil

@@ -113,13 +113,15 @@ class _Team:
         try:
             states: dict[int, Any] = {}
             for current in share:
-                self._heartbeats.beat(current.index)
+                self._attend(share, current)
                 self._admit(current, states)
             while not self._owner.stopped:
                 for current in share:
+                    self._attend(share, current)
                     if not self._turn(current, states):
                         break
-        except (Exception, SystemExit):
+        except BaseException:
+            # Whatever it is, this thread ends by it, and the run must know.
             self._fail(current, traceback.format_exc())
         finally:
             with self._lock:
@@ -128,6 +130,13 @@ class _Team:
                 self._running -= 1
                 if self._running == 0:
                     self._finished.set()
+
+    def _attend(self, share: list[Worker], current: Worker) -> None:
+        """Of the workers that share a thread, only the one whose turn it is can hang."""
+        for worker in share:
+            if worker is not current:
+                self._heartbeats.leave(worker.index)
+        self._heartbeats.beat(current.index)
 
     def _admit(self, worker: Worker, states: dict[int, Any]) -> None:
         """Let a worker begin, or go on where the run was cut."""
@@ -140,6 +149,8 @@ class _Team:
         states[worker.index] = worker.initial_state()
         deposit = states[worker.index] if worker.has_whole_state else None
         with self._lock:
+            if self._owner.stopped:
+                return
             self._inbox[worker.index] = self._owner.join(worker.index, worker.incarnation, deposit)
 
     def _turn(self, worker: Worker, states: dict[int, Any]) -> bool:

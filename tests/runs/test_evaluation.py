@@ -1,0 +1,213 @@
+"""Evaluation: the numbers of a score, and which episodes it is made of."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import scipy.stats
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+
+import poise
+from poise.agent.policy import Policy
+from poise.errors import ConfigError
+from poise.runs.evaluation import EpisodePlayer, random_score, score, student_t_quantile
+
+LIMIT = 10_000
+HIGH = np.array([4.8, np.inf, 0.41887903, np.inf], np.float32)
+
+
+class Scripted(gymnasium.Env[Any, Any]):
+    """An episode as long as its seed says, and worth it; ends as the seed says."""
+
+    observation_space = spaces.Box(-HIGH, HIGH)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, log: "Log") -> None:
+        self._log = log
+        self._log.made += 1
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        assert seed is not None
+        self._seed, self._step = seed, 0
+        self._log.seeds.append(seed)
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self._step < self._seed, "a step behind the end"
+        assert self.action_space.contains(action)
+        self._step += 1
+        ended = self._step == self._seed
+        terminated, truncated = ended and self._seed % 2 == 0, ended and self._seed % 2 == 1
+        return np.zeros(4, np.float32), 0.5, terminated, truncated, {}
+
+    def close(self) -> None:
+        self._log.closed += 1
+
+
+class Log:
+    def __init__(self) -> None:
+        self.made = self.closed = self.alive = 0
+        self.seeds: list[int] = []
+
+    def make(self) -> Scripted:
+        return Scripted(self)
+
+    def live(self) -> None:
+        self.alive += 1
+
+
+@pytest.fixture(scope="session")
+def policy(serial_run: Path) -> Policy:
+    return poise.load(serial_run)
+
+
+class TestScore:
+    @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=40))
+    def test_against_numpy_and_scipy(self, values: list[float]):
+        returns = np.array(values)
+        found = score(returns, np.arange(len(values)), greedy=True, cut=3)
+        assert found.mean == np.mean(returns)
+        assert found.standard_error == pytest.approx(scipy.stats.sem(returns), abs=1e-12)
+        margin = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(returns)
+        assert found.low == pytest.approx(np.mean(returns) - margin, abs=5e-4 * margin + 1e-9)
+        assert found.high == pytest.approx(np.mean(returns) + margin, abs=5e-4 * margin + 1e-9)
+        assert (found.minimum, found.maximum) == (min(values), max(values))
+        assert (found.episodes, found.greedy, found.cut) == (len(values), True, 3)
+        assert found.steps == sum(range(len(values)))
+
+    def test_one_episode_has_no_error_and_no_bound(self):
+        found = score(np.array([7.0]), np.array([7]), greedy=False, cut=0)
+        assert found.mean == 7.0
+        assert math.isnan(found.standard_error)
+        assert (found.low, found.high) == (-math.inf, math.inf)
+
+    @pytest.mark.parametrize("freedom", [*range(1, 40), 99, 199, 999, 9999])
+    def test_the_quantile(self, freedom: int):
+        expected = scipy.stats.t.ppf(0.975, freedom)
+        assert student_t_quantile(freedom) == pytest.approx(expected, abs=5e-4)
+
+
+class TestPlayer:
+    @pytest.mark.parametrize("count", [1, 7, 100, 230])
+    def test_one_episode_for_every_seed_and_none_dropped(self, policy: Policy, count: int):
+        """Long and short episodes alike; the first to finish are not favoured."""
+        log = Log()
+        player = EpisodePlayer(log.make, LIMIT, log.live)
+        seeds = list(np.random.default_rng(count).permutation(count) + 1)
+        found = player.play(policy, [int(seed) for seed in seeds])
+        assert log.seeds == seeds
+        assert found.episodes == count
+        assert found.steps == sum(seeds)
+        assert found.mean == pytest.approx(0.5 * np.mean(seeds))
+        assert (found.minimum, found.maximum) == (0.5, 0.5 * count)
+        assert (found.cut, found.greedy) == (0, True)
+        assert log.alive >= max(seeds)
+        player.close()
+        assert log.closed == log.made <= count
+
+    def test_episodes_without_an_end_are_cut_and_counted(self, policy: Policy):
+        log = Log()
+        found = EpisodePlayer(log.make, 10).play(policy, [3, 9, 10, 11, 500])
+        # The tenth step ends an episode of ten steps; only the longer ones are cut.
+        assert found.cut == 2
+        assert found.steps == 3 + 9 + 10 + 10 + 10
+        assert found.maximum == 5.0
+
+    def test_copies_are_used_again(self, policy: Policy):
+        log = Log()
+        player = EpisodePlayer(log.make, LIMIT)
+        for _ in range(3):
+            player.play(policy, [1, 2, 3])
+        assert log.made == 3
+        player.close()
+        player.close()
+        assert log.closed == 3
+
+    def test_giving_up(self, policy: Policy):
+        class GivenUpError(Exception):
+            pass
+
+        def alive() -> None:
+            raise GivenUpError
+
+        with pytest.raises(GivenUpError):
+            EpisodePlayer(Log().make, LIMIT, alive).play(policy, [1])
+
+    def test_many_copies_act_as_one_would(self, policy: Policy):
+        """Evaluation by the batch against a plain loop over Gymnasium's own environment."""
+        seeds = [11, 12, 13, 14, 15]
+        returns = []
+        for seed in seeds:
+            environment, player, total = gymnasium.make("CartPole-v1"), policy.player(), 0.0
+            observation, _ = environment.reset(seed=seed)
+            ended = False
+            while not ended:
+                action = player.act(observation)
+                observation, reward, terminated, truncated, _ = environment.step(action)
+                total, ended = total + float(reward), terminated or truncated
+            returns.append(total)
+            environment.close()
+        player = EpisodePlayer(lambda: gymnasium.make("CartPole-v1"), LIMIT)
+        found = player.play(policy, seeds)
+        player.close()
+        assert found.mean == np.mean(returns)
+        assert (found.minimum, found.maximum) == (min(returns), max(returns))
+
+
+class TestRandom:
+    def test_one_episode_for_every_seed(self):
+        log = Log()
+        found = random_score(log.make, [5, 2, 3], LIMIT)
+        assert log.seeds == [5, 2, 3]
+        assert (log.made, log.closed) == (1, 1)
+        assert found.steps == 10
+        assert found.mean == pytest.approx(0.5 * 10 / 3)
+        assert found.greedy is False
+
+    def test_cut(self):
+        found = random_score(Log().make, [5, 20, 30], 10)
+        assert (found.cut, found.steps) == (2, 25)
+
+    def test_the_known_baseline(self):
+        found = poise.random_baseline("CartPole-v1", episodes=1000)
+        assert found.low < 22.3 < found.high or found.mean == pytest.approx(22.3, abs=1.0)
+        assert found == poise.random_baseline("CartPole-v1", episodes=1000)
+        assert found != poise.random_baseline("CartPole-v1", episodes=1000, seed=1)
+
+
+class TestEvaluate:
+    def test_the_same_for_a_folder_a_file_and_a_policy(self, serial_run: Path, policy: Policy):
+        found = poise.evaluate(policy, episodes=5)
+        assert found == poise.evaluate(serial_run, episodes=5)
+        assert found == poise.evaluate(serial_run / "best.safetensors", episodes=5)
+        assert found == poise.evaluate(str(serial_run), episodes=5)
+        assert found != poise.evaluate(policy, episodes=5, seed=1)
+
+    def test_best_and_final(self, serial_run: Path):
+        final = poise.evaluate(serial_run, episodes=5, which="final")
+        assert final == poise.evaluate(poise.load(serial_run, which="final"), episodes=5)
+
+    def test_sampled_actions(self, policy: Policy):
+        found = poise.evaluate(policy, episodes=8, greedy=False)
+        assert found.greedy is False
+        assert found == poise.evaluate(policy, episodes=8, greedy=False)
+        assert found != poise.evaluate(policy, episodes=8)._replace(greedy=False)
+
+    def test_the_step_limit(self, policy: Policy):
+        found = poise.evaluate(policy, episodes=4, step_limit=3)
+        assert (found.cut, found.steps, found.mean) == (4, 12, 3.0)
+
+    @pytest.mark.parametrize(
+        "bad", [{"episodes": 0}, {"step_limit": 0}, {"seed": -1}, {"seed": 2**63}]
+    )
+    @pytest.mark.parametrize("ask", [poise.evaluate, poise.random_baseline])
+    def test_impossible_numbers(self, policy: Policy, ask: Callable[..., Any], bad: dict[str, int]):
+        subject: Any = policy if ask is poise.evaluate else "CartPole-v1"
+        with pytest.raises(ConfigError, match=next(iter(bad)).replace("_", "-")):
+            ask(subject, **bad)
