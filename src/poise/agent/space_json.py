@@ -14,8 +14,8 @@ from poise.errors import FileFormatError, UnsupportedSpaceError
 
 __all__ = ["space_from_json", "space_to_json"]
 
-MAX_ELEMENTS = 1 << 24
-"""Elements of one array in a space that a file may declare."""
+MAX_ELEMENTS = 1 << 21
+"""Elements of all arrays together that a file may declare."""
 MAX_DEPTH = 16
 
 
@@ -65,6 +65,8 @@ def space_from_json(description: Any, depth: int = 0) -> spaces.Space[Any]:
     if depth > MAX_DEPTH:
         raise FileFormatError("the description of a space is nested too deeply")
     try:
+        if depth == 0 and _elements(description, 0) > MAX_ELEMENTS:
+            raise ValueError("too many elements")
         return _from_json(description, depth)
     except (KeyError, TypeError, ValueError, AssertionError, OverflowError) as error:
         raise FileFormatError(f"the description of a space is damaged: {error!r}") from error
@@ -102,6 +104,20 @@ def _from_json(description: Any, depth: int) -> spaces.Space[Any]:
             # An OrderedDict, because Gymnasium sorts the keys of any other mapping.
             return spaces.Dict(collections.OrderedDict(pairs))
     raise ValueError(f"unknown space {description['space']!r}")
+
+
+def _elements(description: Any, depth: int) -> int:
+    """How many elements the arrays of a space would have, before any is made."""
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    match description["space"]:
+        case "Box" | "MultiBinary":
+            return math.prod(_shape(description["shape"]))
+        case "Tuple":
+            return sum(_elements(one, depth + 1) for one in description["spaces"])
+        case "Dict":
+            return sum(_elements(one, depth + 1) for _, one in description["spaces"])
+    return 0
 
 
 def _shape(numbers: Any) -> tuple[int, ...]:

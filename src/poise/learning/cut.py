@@ -37,6 +37,7 @@ class Cut(NamedTuple):
         bad_gradients: contributions rejected.
         evaluated_at: steps at the last evaluation.
         evaluation_interval: steps from there to the next.
+        verifications: done in evaluations.
         last_worker: who contributed last.
         tally: of the training episodes.
         parameters: ``[P]`` float32.
@@ -54,6 +55,7 @@ class Cut(NamedTuple):
     bad_gradients: int
     evaluated_at: int
     evaluation_interval: int
+    verifications: int
     last_worker: int | None
     tally: TallyState
     parameters: Any

@@ -111,6 +111,8 @@ class Owner:
         """Environment steps in accepted contributions."""
         self.bad_gradients = 0
         """Contributions rejected because they were not finite."""
+        self.verifications = 0
+        """Verifications that came to an end in an evaluation."""
         self.last_worker: int | None = None
         """Who contributed last."""
         self.best: Snapshot | None = None
@@ -184,6 +186,8 @@ class Owner:
         answer = self.snapshot()
         self._seats[worker] = Seat(self._seats[worker].incarnation, answer, deposit)
         self.last_worker = worker
+        if not accepted and self.bad_gradients > self._settings.max_bad_gradients:
+            self.stop(StopReason.NOT_FINITE)
         self._evaluate_if_due()
         self._check_budgets()
         if self.stopped:
@@ -223,6 +227,7 @@ class Owner:
             bad_gradients=self.bad_gradients,
             evaluated_at=self._evaluated_at,
             evaluation_interval=self._evaluation_interval,
+            verifications=self.verifications,
             last_worker=self.last_worker,
             tally=self.tally.state(),
             parameters=self._parameters,
@@ -249,6 +254,7 @@ class Owner:
         self._evaluated_at = cut.evaluated_at
         self._evaluation_interval = cut.evaluation_interval
         self._cut_at = cut.steps
+        self.verifications = cut.verifications
         self.last_worker = cut.last_worker
         self.tally.restore(cut.tally)
         self._parameters, self._optimizer_state = cut.parameters, cut.optimizer_state
@@ -335,8 +341,6 @@ class Owner:
         self.bad_gradients += 1
         self._record(Kind.CONTRIBUTION, 0, worker, contribution.version, self.steps)
         self._emit(Rejected(worker, self.version, self.bad_gradients, contribution))
-        if self.bad_gradients > self._settings.max_bad_gradients:
-            self.stop(StopReason.NOT_FINITE)
 
     def _learning_rate(self) -> float:
         settings = self._settings
@@ -358,6 +362,7 @@ class Owner:
             self._emit(CutTaken(self.cut()))
             self._end(aborted.reason)
             return
+        self.verifications += verdict.verification is not None
         bits = struct.unpack("<Q", struct.pack("<d", verdict.selection.mean))[0]
         self._journal.append(Record(Kind.EVALUATION, int(verdict.solved), 0, 0, self.version, bits))
         # An evaluation must not take more steps than the training in between, and late ones are

@@ -13,8 +13,10 @@ from poise.errors import FileFormatError, RunFolderError
 from poise.learning.events import Rejected
 from poise.runs.files import write_bytes
 
-__all__ = ["ArrayReport", "inspect_batch", "save_bad_batch"]
+__all__ = ["ArrayReport", "broken_tensors", "inspect_batch", "save_bad_batch"]
 
+NAMED = 3
+"""Broken arrays that a warning names."""
 FILE_NAME = "bad_batch.safetensors"
 
 
@@ -49,6 +51,12 @@ def save_bad_batch(folder: Path, event: Rejected, agent: Agent) -> Path:
     return place
 
 
+def broken_tensors(path: Path) -> str:
+    """The names of the first arrays with values that are not finite."""
+    names = [one.name for one in inspect_batch(path) if one.not_finite]
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
 def inspect_batch(run: str | Path) -> list[ArrayReport]:
     """What is in a saved batch, those with values that are not finite first.
 
@@ -60,6 +68,9 @@ def inspect_batch(run: str | Path) -> list[ArrayReport]:
     path = path / FILE_NAME if path.is_dir() else path
     try:
         tensors: dict[str, Any] = load(path.read_bytes())
+        odd = [name for name, one in tensors.items() if one.dtype.kind not in "biuf"]
+        if odd:
+            raise ValueError(f"{odd[0]} holds no real numbers")
     except OSError as error:
         raise RunFolderError(f"there is no saved batch at {path}: {error.strerror}") from error
     except (SafetensorError, ValueError, KeyError) as error:

@@ -6,6 +6,7 @@ like is known from the run's settings, so a file cannot make the reader allocate
 
 import hashlib
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +39,6 @@ class Offsets(NamedTuple):
     metrics_bytes: int
     training_seconds: float
     wall_seconds: float
-    verification_attempts: int
     restarts: int
     solved_at_steps: int | None
     training_solved_seconds: float | None
@@ -97,6 +97,7 @@ def checkpoint_to_bytes(checkpoint: Checkpoint) -> bytes:
         "bad_gradients": cut.bad_gradients,
         "evaluated_at": cut.evaluated_at,
         "evaluation_interval": cut.evaluation_interval,
+        "verifications": cut.verifications,
         "last_worker": cut.last_worker,
         "tally": list(cut.tally),
         "best": None if cut.best is None else int(cut.best.version),
@@ -105,8 +106,8 @@ def checkpoint_to_bytes(checkpoint: Checkpoint) -> bytes:
         "journal_records": cut.journal_records,
         "journal_checksum": cut.journal_checksum,
         "offsets": list(checkpoint.offsets),
-        "sha256": _hash(tensors),
     }
+    metadata["sha256"] = _hash(tensors, metadata)
     return save(tensors, {_KEY: json.dumps(metadata, sort_keys=True)})
 
 
@@ -124,7 +125,7 @@ def checkpoint_from_bytes(content: bytes, source: str, template: Template) -> Ch
         )
     try:
         tensors = load(content)
-        if _hash(tensors) != metadata["sha256"]:
+        if _hash(tensors, metadata) != metadata["sha256"]:
             raise ValueError("its content is not what was saved")
         return _decode(tensors, metadata, template)
     except (
@@ -188,8 +189,10 @@ def _put_snapshot(tensors: dict[str, np.ndarray], snapshot: Snapshot) -> None:
         tensors[f"{name}/statistics/{number}"] = np.asarray(leaf)
 
 
-def _hash(tensors: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
+    """Of all arrays, and of all metadata but the hash itself."""
+    rest = {name: value for name, value in metadata.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(np.asarray(tensors[name], order="C").tobytes())
@@ -239,6 +242,7 @@ def _decode(
         bad_gradients=int(metadata["bad_gradients"]),
         evaluated_at=int(metadata["evaluated_at"]),
         evaluation_interval=int(metadata["evaluation_interval"]),
+        verifications=int(metadata["verifications"]),
         last_worker=None if last is None else int(last),
         tally=TallyState(
             int(episodes),
@@ -255,7 +259,22 @@ def _decode(
         journal_records=int(metadata["journal_records"]),
         journal_checksum=int(metadata["journal_checksum"]),
     )
-    return Checkpoint(cut, Offsets(*metadata["offsets"]))
+    return Checkpoint(cut, _offsets(metadata["offsets"]))
+
+
+def _offsets(numbers: Any) -> Offsets:
+    """Offsets, after a look at each: files are cut there."""
+    offsets = Offsets(*numbers)
+    counts = (offsets.journal_bytes, offsets.metrics_bytes, offsets.restarts)
+    if not all(type(one) is int and one >= 0 for one in counts):
+        raise ValueError(f"offsets {numbers}")
+    optional = (offsets.solved_at_steps, offsets.training_solved_steps)
+    if not all(one is None or type(one) is int for one in optional):
+        raise ValueError(f"offsets {numbers}")
+    times = (offsets.training_seconds, offsets.wall_seconds, offsets.training_solved_seconds or 0.0)
+    if not all(isinstance(one, int | float) and 0 <= one < math.inf for one in times):
+        raise ValueError(f"offsets {numbers}")
+    return offsets
 
 
 def _verdict_to_json(verdict: Verdict | None) -> Any:

@@ -13,7 +13,14 @@ from typing import Any
 
 from poise.errors import FileFormatError, RunFolderError
 
-__all__ = ["create_run_folder", "lock_folder", "read_json", "write_bytes", "write_json"]
+__all__ = [
+    "create_run_folder",
+    "lock_folder",
+    "read_json",
+    "remove_temporary_files",
+    "write_bytes",
+    "write_json",
+]
 
 MAX_JSON_BYTES = 1 << 24
 
@@ -30,6 +37,13 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what a killed process left half-written; for the holder of the folder's lock."""
+    for place in (folder, folder / "checkpoints"):
+        for path in place.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

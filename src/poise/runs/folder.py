@@ -22,6 +22,7 @@ __all__ = [
     "load_resumptions",
     "load_summary",
     "remove_run",
+    "resolved_world",
     "target_return",
 ]
 
@@ -110,6 +111,14 @@ def load_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
         return TrainConfig(**settings), resolved
     except (TypeError, ConfigError) as error:
         raise FileFormatError(f"{folder / 'config.json'} is damaged: {error}") from error
+
+
+def resolved_world(resolved: dict[str, Any]) -> Any:
+    """What the run stepped; a replay must step the same."""
+    world = resolved.get("world")
+    if world not in ("compiled", "atari", "vector", "copies"):
+        raise FileFormatError(f"config.json is damaged: the world is {world!r}")
+    return world
 
 
 def load_summary(folder: Path) -> dict[str, Any]:

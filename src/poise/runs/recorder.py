@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from poise.learning.cut import Cut
 from poise.learning.events import (
@@ -29,6 +29,14 @@ __all__ = ["Recorder", "Subscriber", "score_to_json"]
 
 Subscriber = Callable[[float, Event], None]
 """Called in the main thread with each event and its time, seconds since the process started."""
+
+
+class Solved(NamedTuple):
+    """When a run solved its environment: by verification, and by the training episodes."""
+
+    solved_at_steps: int | None
+    training_solved_seconds: float | None
+    training_solved_steps: int | None
 
 
 class Recorder:
@@ -72,8 +80,9 @@ class Recorder:
         self.training_solved_seconds = resumed.training_solved_seconds if resumed else None
         self.training_solved_steps = resumed.training_solved_steps if resumed else None
         self.solved_at_steps = resumed.solved_at_steps if resumed else None
-        self.cut: tuple[Cut, int] | None = None
-        """The latest cut that no checkpoint was made of, and the bytes of metrics before it."""
+        self.cut: tuple[Cut, int, Solved] | None = None
+        """The latest cut that no checkpoint was made of, the bytes of metrics before it, and what
+        had been solved by then."""
 
     def emit(self, event: Event) -> None:
         """Take an event; from any thread."""
@@ -116,7 +125,10 @@ class Recorder:
                 rows.append(json.dumps({"wall_time": round(when, 6), **row}) + "\n")
             if isinstance(event, CutTaken):
                 self._write_rows(rows)
-                self.cut = event.cut, self._metrics_file.tell()
+                solved = Solved(
+                    self.solved_at_steps, self.training_solved_seconds, self.training_solved_steps
+                )
+                self.cut = event.cut, self._metrics_file.tell(), solved
             for subscriber in self._subscribers:
                 subscriber(when, event)
         self._write_rows(rows)

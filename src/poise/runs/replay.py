@@ -14,7 +14,7 @@ from poise.learning.journal import Journal, JournalFile, Kind, Record, StopReaso
 from poise.learning.owner import EvaluationAborted, Owner, OwnerSettings
 from poise.learning.worker import Worker
 from poise.runs.assembly import Assembly, assemble, owner_settings
-from poise.runs.folder import load_config, load_resumptions
+from poise.runs.folder import load_config, load_resumptions, resolved_world
 from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax, processor_model, versions
 from poise.runs.trust import EnvironmentFactory, source_from_file
@@ -66,7 +66,7 @@ def replay(
     journal = _read(folder)
     prepare_jax()
     source = source_from_file(config.environment_choice, environment, trust)
-    assembly = assemble(dataclasses.replace(config, world=_world(resolved)), source)
+    assembly = assemble(dataclasses.replace(config, world=resolved_world(resolved)), source)
     warnings = _differences(journal.header, resolved, assembly)
     assembly.compile()
     checking = _CheckingJournal(journal.records)
@@ -267,7 +267,8 @@ def _segments(assembly: Assembly, resumptions: list[dict[str, Any]]) -> dict[int
 
     Only the last budgets ended the run; those before it were left for larger ones.
     """
-    config = assembly.config
+    # Which bad gradient was one too many, the journal says.
+    config = dataclasses.replace(assembly.config, max_bad_gradients=2**62)
     segments = {-1: owner_settings(config, assembly.target_return)}
     for one in resumptions:
         budgets = {name: value for name, value in one.items() if name != "record"}
@@ -278,14 +279,6 @@ def _segments(assembly: Assembly, resumptions: list[dict[str, Any]]) -> dict[int
         record: settings if record == last else settings._replace(max_steps=None, max_episodes=None)
         for record, settings in segments.items()
     }
-
-
-def _world(resolved: dict[str, Any]) -> Any:
-    """What the run stepped; a replay must step the same."""
-    world = resolved.get("world")
-    if world not in ("compiled", "atari", "vector", "copies"):
-        raise FileFormatError(f"config.json is damaged: the world is {world!r}")
-    return world
 
 
 def _reason(record: Record) -> StopReason:

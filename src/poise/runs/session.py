@@ -21,7 +21,7 @@ from poise.learning.journal import Journal, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
 from poise.runs.api import random_baseline
 from poise.runs.assembly import Assembly
-from poise.runs.bad_batch import save_bad_batch
+from poise.runs.bad_batch import broken_tensors, save_bad_batch
 from poise.runs.checkpoint import Checkpoint, Offsets, write_checkpoint
 from poise.runs.curve import draw_curve, import_matplotlib
 from poise.runs.files import write_bytes, write_json
@@ -117,7 +117,7 @@ class Session:
         )
         self._judge = assembly.judge(self._alive)
         if checkpoint is not None:
-            self._judge.attempts = checkpoint.offsets.verification_attempts
+            self._judge.attempts = checkpoint.cut.verifications
             verdict = checkpoint.cut.best_verdict
             self._judge.solved = verdict is not None and verdict.solved
         self._owner: Owner | None = None
@@ -267,18 +267,17 @@ class Session:
     def _checkpoint_if_cut(self) -> None:
         if self._recorder.cut is None:
             return
-        (cut, metrics_bytes), self._recorder.cut = self._recorder.cut, None
+        (cut, metrics_bytes, solved), self._recorder.cut = self._recorder.cut, None
         recorder = self._recorder
         offsets = Offsets(
             journal_bytes=recorder.journal_bytes(cut.journal_records),
             metrics_bytes=metrics_bytes,
             training_seconds=recorder.training_seconds,
             wall_seconds=recorder.wall_seconds,
-            verification_attempts=self._judge.attempts,
             restarts=self._restarts,
-            solved_at_steps=recorder.solved_at_steps,
-            training_solved_seconds=recorder.training_solved_seconds,
-            training_solved_steps=recorder.training_solved_steps,
+            solved_at_steps=solved.solved_at_steps,
+            training_solved_seconds=solved.training_solved_seconds,
+            training_solved_steps=solved.training_solved_steps,
         )
         write_checkpoint(self._folder, Checkpoint(cut, offsets), self._config.keep_checkpoints)
 
@@ -304,7 +303,8 @@ class Session:
             path = save_bad_batch(self._folder, event, self._assembly.agent)
             warnings.warn(
                 f"worker {event.worker} computed a gradient that is not finite, with version "
-                f"{event.contribution.version}; it was not applied; see {path}",
+                f"{event.contribution.version}, in {broken_tensors(path)}; it was not applied; "
+                f"poise inspect shows {path}",
                 RuntimeWarning,
                 stacklevel=2,
             )

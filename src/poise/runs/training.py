@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from poise.config import TrainConfig
-from poise.errors import ConfigError
+from poise.errors import ConfigError, FileFormatError, RunWriteError
 from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory
 from poise.learning.journal import StopReason
 from poise.runs.assembly import assemble
 from poise.runs.checkpoint import Checkpoint, Template, newest_checkpoint, remove_checkpoints
-from poise.runs.files import create_run_folder, lock_folder, write_json
+from poise.runs.files import create_run_folder, lock_folder, remove_temporary_files, write_json
 from poise.runs.folder import (
     config_to_json,
     default_run_folder,
@@ -23,6 +23,7 @@ from poise.runs.folder import (
     load_config,
     load_resumptions,
     load_summary,
+    resolved_world,
 )
 from poise.runs.plotting import Draw
 from poise.runs.recorder import Subscriber
@@ -109,7 +110,7 @@ def train_config(
     with lock_folder(folder):
         resolved = assembly.resolved()
         _say_whether_replayable(resolved, repeatable)
-        write_json(folder / "config.json", config_to_json(config, resolved))
+        _write_config(folder, config_to_json(config, resolved))
         followers = [subscriber] if subscriber is not None else []
         with contextlib.ExitStack() as stack:
             if tensorboard:
@@ -159,10 +160,17 @@ def resume(
     old, resolved = load_config(folder)
     budgets = {"max_steps": max_steps, "max_episodes": max_episodes, "max_seconds": max_seconds}
     given: dict[str, Any] = {name: value for name, value in budgets.items() if value is not None}
-    config = dataclasses.replace(old, **given) if given else old
+    later = load_resumptions(folder)
+    latest = {name: later[-1].get(name) for name in budgets} if later else {}
+    try:
+        config = dataclasses.replace(old, **{**latest, **given})
+    except ConfigError as error:
+        if given:
+            raise
+        raise FileFormatError(f"{folder / 'config.json'} is damaged: {error}") from error
     prepare_jax()
     source = source_from_file(old.environment_choice, environment, trust)
-    assembly = assemble(dataclasses.replace(config, world=resolved["world"]), source)
+    assembly = assemble(dataclasses.replace(config, world=resolved_world(resolved)), source)
     assembly.config = config
     with lock_folder(folder):
         if not given and _has_finished(folder):
@@ -172,7 +180,11 @@ def resume(
                 print(f"{folder} had finished: give it a larger budget to go on")
             return TrainResult(folder, summary, load(folder), reason)
         checkpoint = newest_checkpoint(folder, _template(assembly))
-        changed = bool(given) and checkpoint is not None
+        changed = False
+        if checkpoint is not None:
+            # A budget whose record lay behind the checkpoint is new once more.
+            records = checkpoint.cut.journal_records
+            changed = bool(given) or (bool(later) and later[-1]["record"] >= records)
         if checkpoint is not None and max_steps is not None and max_steps < checkpoint.cut.steps:
             raise ConfigError(
                 f"--max-steps is {max_steps}, but {checkpoint.cut.steps} steps are behind the run"
@@ -184,9 +196,21 @@ def resume(
         resumptions = _resumptions(folder, checkpoint, config if changed else None)
         base = old if checkpoint is not None else config
         kept = {**assembly.resolved(), "replayable": resolved.get("replayable")}
-        write_json(folder / "config.json", config_to_json(base, kept, resumptions))
+        _write_config(folder, config_to_json(base, kept, resumptions))
+        # What the end before wrote is no longer true; the best policy so far stays.
+        for name in ("summary.json", "final.safetensors", "learning_curve.png"):
+            (folder / name).unlink(missing_ok=True)
+        remove_temporary_files(folder)
         followers = [subscriber] if subscriber is not None else []
         return Session(assembly, folder, started, quiet, followers, checkpoint, changed).run()
+
+
+def _write_config(folder: Path, content: dict[str, Any]) -> None:
+    path = folder / "config.json"
+    try:
+        write_json(path, content)
+    except OSError as error:
+        raise RunWriteError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _leave_if_imported_by_worker() -> None:
