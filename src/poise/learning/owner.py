@@ -365,16 +365,17 @@ class Owner:
         self.verifications += verdict.verification is not None
         bits = struct.unpack("<Q", struct.pack("<d", verdict.selection.mean))[0]
         self._journal.append(Record(Kind.EVALUATION, int(verdict.solved), 0, 0, self.version, bits))
-        # An evaluation must not take more steps than the training in between, and late ones are
-        # of less use than early ones.
-        self._evaluation_interval = max(
-            self._settings.evaluation_interval,
-            verdict.selection.steps,
-            self.steps // EVALUATIONS_PER_DOUBLING,
-        )
         is_best = self._is_best(verdict)
         if is_best:
             self.best, self.best_verdict = snapshot, verdict
+        # An evaluation must not take more steps than the training in between, late ones are of less
+        # use than early ones, and once solved they cannot change what is best.
+        solved = self.best_verdict is not None and self.best_verdict.solved
+        self._evaluation_interval = max(
+            self._settings.evaluation_interval,
+            verdict.selection.steps,
+            self.steps // (1 if solved else EVALUATIONS_PER_DOUBLING),
+        )
         self._emit(Evaluated(self.version, self.steps, verdict, is_best, snapshot))
         if verdict.solved and self._settings.stop_when_solved:
             self.stop(StopReason.SOLVED)
