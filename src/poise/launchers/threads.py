@@ -18,6 +18,8 @@ from poise.trajectory import Snapshot
 
 __all__ = ["run_serial", "run_threads"]
 
+LAST_TRY_SECONDS = 1.0
+"""How long the owner's lock is waited for where a worker hangs, perhaps while it holds it."""
 LEAVE_SECONDS = 10.0
 """How long a thread may take to leave after the end of a run, before it is left behind."""
 
@@ -77,7 +79,7 @@ class _Team:
         try:
             self._supervise()
         finally:
-            self._stop(StopReason.FAILED)
+            self._stop(StopReason.FAILED, last=True)
             for thread in threads:
                 thread.join(LEAVE_SECONDS)
         if self._failure is not None:
@@ -96,17 +98,32 @@ class _Team:
                     f"{timeout:g} s (--worker-timeout); what was learned so far is saved"
                 )
 
-    def _stop(self, reason: StopReason) -> None:
-        """Stop the owner; an evaluation that holds it is asked, through the pump, to give up."""
+    def _stop(self, reason: StopReason, last: bool = False) -> None:
+        """Stop the owner; an evaluation that holds it is asked, through the pump, to give up.
+
+        Args:
+            reason: why.
+            last: an exception is under way already: one of the pump's would only hide it.
+        """
+        failure: BaseException | None = None
         while not self._lock.acquire(timeout=self._supervision.interval):
-            self._supervision.pump()
-            if self._heartbeats.overdue(self._supervision.worker_timeout) is not None:
+            try:
+                self._supervision.pump()
+            except BaseException as error:
+                # Whoever holds the owner is waited for all the same.
+                failure = failure or error
+            hung = self._heartbeats.overdue(self._supervision.worker_timeout) is not None
+            if hung and not self._lock.acquire(timeout=LAST_TRY_SECONDS):
                 return
+            if hung:
+                break
         try:
             self._owner.stop(reason)
             self._lock.notify_all()
         finally:
             self._lock.release()
+        if failure is not None and not last:
+            raise failure
 
     def _serve(self, share: list[Worker]) -> None:
         current = share[0]

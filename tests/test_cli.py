@@ -1,0 +1,616 @@
+"""The command line: what it prints, what it refuses, and how it ends.
+
+Most tests call `main` in this process; signals, pipes and encodings need a process of their own.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+import pytest
+
+import poise
+from poise.agent.policy_file import policy_to_bytes
+from poise.cli import COMMANDS, main
+from poise.config import EnvironmentChoice, TrainConfig
+
+SMALL = [
+    "--max-steps=1500",
+    "--evaluation-interval=600",
+    "--selection-episodes=3",
+    "--verification-episodes=5",
+    "--hidden-sizes=8",
+    "--workers=2",
+]
+ENDLESS = ["--no-stop-when-solved", "--max-steps=1000000000", *SMALL[1:]]
+DEADLINE = 120.0
+"""Real seconds after which a test gives up. No outcome depends on it."""
+ON_RUNS = ["evaluate", "play", "plot", "replay", "resume", "inspect"]
+"""Commands that take a run."""
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Say = Callable[..., Said]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Whatever is written without a folder of its own goes into the test's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    return tmp_path
+
+
+@pytest.fixture
+def say(capfd: pytest.CaptureFixture[str]) -> Say:
+    """Run a command in this process."""
+
+    def run(*arguments: object) -> Said:
+        try:
+            code = main([str(one) for one in arguments])
+        except SystemExit as left:
+            # How tyro leaves.
+            code = int(left.code or 0)
+        return Said(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, which no test alters."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--quiet", f"--run-dir={folder}", *SMALL]) == 0
+    return folder
+
+
+@pytest.fixture
+def altered(run: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be altered."""
+    return Path(shutil.copytree(run, tmp_path / "altered"))
+
+
+def is_one_sentence(said: Said, *words: str, code: int = 2) -> None:
+    """The command refused: one clear sentence, no traceback, nothing on standard output."""
+    assert said.code == code, said
+    assert said.out == ""
+    assert said.err.startswith("poise: ")
+    assert said.err.endswith("\n")
+    assert len(said.err.splitlines()) == 1, said.err
+    for word in words:
+        assert word in said.err
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_it_names_every_flag(self, say: Say, command: str):
+        said = say(command, "--help")
+        assert said.code == 0
+        assert f"usage: poise {command}" in said.out
+        kinds = [COMMANDS[command], *([TrainConfig] if command == "train" else [])]
+        for kind in kinds:
+            for name in _flags(kind):
+                assert f"--{name} " in said.out or f"--{name}," in said.out, name
+        # Every flag that has a default says what it is.
+        assert said.out.count("(default: ") + said.out.count("(required)") >= 1
+
+    def test_it_names_every_command(self, say: Say):
+        said = say("--help")
+        assert said.code == 0
+        for command in COMMANDS:
+            assert command in said.out
+
+    @pytest.mark.parametrize("command", [[], *[[command] for command in COMMANDS]])
+    def test_it_imports_neither_jax_nor_matplotlib(self, command: list[str]):
+        code = (
+            "import sys\nfrom poise.cli import main\n"
+            f"try:\n    main([*{command!r}, '--help'])\nexcept SystemExit:\n    pass\n"
+            "sys.exit(bool({'jax', 'matplotlib', 'gymnasium', 'optax'} & sys.modules.keys()))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=DEADLINE)
+        assert done.returncode == 0, done.stderr
+
+
+def _flags(kind: Any) -> list[str]:
+    """The flags of a command's class; positional arguments and nested settings are none."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        field.name.replace("_", "-")
+        for field in dataclasses.fields(kind)
+        if "Positional" not in str(hints[field.name]) and field.name not in ("config", "run")
+        if field.name != "environment"
+    ]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["CartPole-v7"], ["'CartPole-v7'", "CartPole-v1", "CartPole-v0"]),
+            (["cartpole"], ["CartPole-v1"]),
+            (["CartPole-v1é\n"], ["CartPole-v1"]),
+            ([""], ["''"]),
+            (["--workers=0"], ["--workers is 0", "1 or more"]),
+            (["--workers=-3"], ["--workers is -3"]),
+            (["--envs-per-worker=0"], ["--envs-per-worker is 0"]),
+            (["--rollout-length=0"], ["--rollout-length is 0"]),
+            (["--hidden-sizes", "100", "0"], ["--hidden-sizes is 0"]),
+            (["--learning-rate=-1e-3"], ["--learning-rate is -0.001", "above 0"]),
+            (["--learning-rate=0"], ["--learning-rate"]),
+            (["--learning-rate=nan"], ["--learning-rate is nan", "number"]),
+            (["--learning-rate=inf"], ["--learning-rate is inf", "finite"]),
+            (["--discount=1.01"], ["--discount is 1.01", "from 0 to 1"]),
+            (["--discount=-0.1"], ["--discount"]),
+            (["--discount=nan"], ["--discount"]),
+            (["--gae-lambda=2"], ["--gae-lambda"]),
+            (["--entropy-coefficient=-1"], ["--entropy-coefficient"]),
+            (["--value-coefficient=inf"], ["--value-coefficient"]),
+            (["--max-gradient-norm=0"], ["--max-gradient-norm"]),
+            (["--max-gradient-norm=nan"], ["--max-gradient-norm"]),
+            (["--adam-beta1=1"], ["--adam-beta1"]),
+            (["--failure-reward=nan"], ["--failure-reward"]),
+            (["--target-return=inf"], ["--target-return"]),
+            (["--seed=-1"], ["--seed is -1", "from 0"]),
+            (["--seed=9223372036854775808"], ["--seed"]),
+            (["--max-steps=0"], ["--max-steps is 0"]),
+            (["--max-episodes=-1"], ["--max-episodes"]),
+            (["--max-seconds=0"], ["--max-seconds"]),
+            (["--max-seconds=nan"], ["--max-seconds"]),
+            (["--worker-timeout=0"], ["--worker-timeout"]),
+            (["--evaluation-interval=0"], ["--evaluation-interval"]),
+            (["--learning-rate-schedule=linear", "--max-seconds=3"], ["linear", "max_steps"]),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+    )
+    def test_impossible_settings(
+        self, say: Say, tmp_path: Path, arguments: list[str], words: list[str]
+    ):
+        is_one_sentence(say("train", "--run-dir=run", *arguments), *words)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ("arguments", "word"),
+        [
+            ([], "train"),
+            (["trian"], "trian"),
+            (["train", "--wrkers=3"], "--workers"),
+            (["train", "--workers=two"], "two"),
+            (["train", "--workers"], "--workers"),
+            (["train", "--workers=1.5"], "1.5"),
+            (["train", "--optimizer=sgd"], "rmsprop"),
+            (["train", "CartPole-v1", "Pendulum-v1"], "Pendulum-v1"),
+            (["evaluate"], "run"),
+            (["play", "x", "--render=sideways"], "human"),
+        ],
+    )
+    def test_wrong_words(self, say: Say, tmp_path: Path, arguments: list[str], word: str):
+        said = say(*arguments)
+        assert said.code == 2
+        assert said.out == ""
+        assert word in said.err
+        assert "--help" in said.err
+        assert "Traceback" not in said.err
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("command", ON_RUNS)
+    @pytest.mark.parametrize("name", ["nowhere", "no/where", "nö \N{SNOWMAN}", "x" * 300])
+    def test_a_missing_run(self, say: Say, tmp_path: Path, command: str, name: str):
+        is_one_sentence(say(command, name), name.rpartition("/")[2])
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("command", ON_RUNS)
+    def test_a_folder_without_a_run(self, say: Say, tmp_path: Path, command: str):
+        (tmp_path / "folder").mkdir()
+        is_one_sentence(say(command, "folder"), "folder")
+        assert not list((tmp_path / "folder").iterdir())
+
+    def test_a_folder_that_is_not_empty_is_not_touched(self, say: Say, altered: Path):
+        before = contents(altered)
+        said = say("train", f"--run-dir={altered}", *SMALL)
+        is_one_sentence(said, "not empty", "nothing was overwritten", "--run-dir")
+        assert contents(altered) == before
+
+    def test_a_file_in_the_folder_s_place(self, say: Say, tmp_path: Path):
+        (tmp_path / "run").write_text("mine")
+        is_one_sentence(say("train", "--run-dir=run", *SMALL), "run")
+        is_one_sentence(say("train", "--run-dir=run/below", *SMALL), "run")
+        assert (tmp_path / "run").read_text() == "mine"
+
+    @pytest.mark.parametrize(
+        ("name", "damage"),
+        [
+            ("truncated", lambda content: content[:-9]),
+            ("header only", lambda content: content[: 8 + _header_length(content)]),
+            ("empty", lambda content: b""),
+            ("text", lambda content: b"hello " * 99),
+            ("pickle", lambda content: b"\x80\x04\x95" + content),
+            ("one bit", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+            ("huge header", lambda content: struct.pack("<Q", 2**60) + content[8:]),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["evaluate", "play"])
+    def test_a_damaged_policy(
+        self,
+        say: Say,
+        altered: Path,
+        command: str,
+        name: str,
+        damage: Callable[[bytes], bytes],
+    ):
+        path = altered / "best.safetensors"
+        path.write_bytes(damage(path.read_bytes()))
+        is_one_sentence(say(command, altered), str(path), "damaged")
+
+    @pytest.mark.parametrize("version", [0, 2, "1", None])
+    def test_a_policy_of_another_format_version(self, say: Say, altered: Path, version: Any):
+        _edit(altered / "best.safetensors", format_version=version)
+        is_one_sentence(say("evaluate", altered), f"format version {version!r}")
+
+    @pytest.mark.parametrize("name", ["Acrobot-v1", "MountainCar-v0", "FrozenLake-v1"])
+    @pytest.mark.parametrize("command", ["evaluate", "play"])
+    def test_a_policy_that_does_not_fit_its_environment(
+        self, say: Say, altered: Path, name: str, command: str
+    ):
+        """Other spaces than those that it was trained for."""
+        policy = poise.load(altered)
+        policy.environment = EnvironmentChoice(name)
+        (altered / "best.safetensors").write_bytes(policy_to_bytes(policy))
+        is_one_sentence(say(command, altered), name)
+
+    @pytest.mark.parametrize("command", ["plot", "replay", "resume"])
+    @pytest.mark.parametrize(
+        "content", ["", "{", "[]", '{"format": 99}', '{"format": 1, "settings": {"workers": "x"}}']
+    )
+    def test_damaged_settings(self, say: Say, altered: Path, command: str, content: str):
+        (altered / "config.json").write_text(content)
+        is_one_sentence(say(command, altered), "config.json")
+
+    @pytest.mark.parametrize(
+        ("arguments", "word"),
+        [
+            (["evaluate", "RUN", "--episodes=0"], "--episodes is 0"),
+            (["evaluate", "RUN", "--seed=-1"], "--seed is -1"),
+            (["evaluate", "RUN", "--step-limit=0"], "--step-limit is 0"),
+            (["random", "--episodes=-5"], "--episodes is -5"),
+            (["random", "--seed=-1"], "--seed is -1"),
+            (["random", "CartPole-v7"], "CartPole-v1"),
+            (["play", "RUN", "--episodes=0"], "--episodes is 0"),
+            (["play", "RUN", "--step-limit=0"], "--step-limit is 0"),
+            (["play", "RUN", "--seed=-1"], "--seed is -1"),
+            (["bench", "--workers=0"], "0"),
+            (["bench", "--workers"], "--workers"),
+            (["bench", "--envs-per-worker"], "--envs-per-worker"),
+            (["bench", "--seconds=0"], "--seconds"),
+            (["bench", "--seconds=nan"], "--seconds"),
+            (["bench", "CartPole-v7"], "CartPole-v1"),
+            (["resume", "RUN", "--max-steps=0"], "--max-steps"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+    )
+    def test_impossible_numbers(self, say: Say, run: Path, arguments: list[str], word: str):
+        said = say(*[run if one == "RUN" else one for one in arguments])
+        is_one_sentence(said, word)
+
+    def test_an_output_that_cannot_be_written(self, say: Say, run: Path, tmp_path: Path):
+        said = say("plot", run, "--output=no/such/place.png")
+        is_one_sentence(said, "no/such/place.png", code=said.code or 2)
+        assert not list(tmp_path.iterdir())
+
+
+def _header_length(content: bytes) -> int:
+    (length,) = struct.unpack("<Q", content[:8])
+    return int(length)
+
+
+def _edit(path: Path, **changes: Any) -> None:
+    """Change a policy file's metadata."""
+    content = path.read_bytes()
+    end = 8 + _header_length(content)
+    header = json.loads(content[8:end])
+    metadata = json.loads(header["__metadata__"]["poise"])
+    header["__metadata__"]["poise"] = json.dumps({**metadata, **changes})
+    packed = json.dumps(header).encode()
+    packed += b" " * (-len(packed) % 8)
+    path.write_bytes(struct.pack("<Q", len(packed)) + packed + content[end:])
+
+
+class TestCommands:
+    def test_train_says_what_came_of_it(self, say: Say, tmp_path: Path):
+        said = say("train", "--run-dir=run", *SMALL)
+        assert said.code == 0
+        assert said.err == ""
+        assert "not solved (max steps)" in said.out
+        assert "verified on Gymnasium's own environment" in said.out
+        assert "run folder: run" in said.out
+        assert "\x1b" not in said.out
+
+    def test_train_says_when_it_solved(self, say: Say):
+        said = say("train", "--run-dir=run", "--target-return=5", *SMALL)
+        assert said.code == 0
+        assert "solved after" in said.out
+
+    def test_train_quietly(self, say: Say, tmp_path: Path):
+        assert say("train", "--quiet", *SMALL) == (0, "", "")
+        [folder] = (tmp_path / "runs").iterdir()
+        assert (folder / "summary.json").is_file()
+
+    def test_evaluate(self, say: Say, run: Path):
+        said = say("evaluate", run, "--episodes=6")
+        assert said.code == 0
+        for word in ("CartPole-v1", "greedy", "6 episodes", "mean", "standard error", "min", "max"):
+            assert word in said.out
+        assert "95% interval" in said.out
+        assert "not solved: the target return is 475" in said.out
+
+    def test_evaluate_one_episode(self, say: Say, run: Path):
+        said = say("evaluate", run, "--episodes=1")
+        assert (said.code, said.err) == (0, "")
+        assert "mean" in said.out
+
+    @pytest.mark.parametrize("flags", [[], ["--sampled"], ["--which=final"], ["--step-limit=5"]])
+    def test_evaluate_as_json(self, say: Say, run: Path, flags: list[str]):
+        said = say("evaluate", run, "--episodes=6", "--json", *flags)
+        found = json.loads(said.out)
+        assert found["environment"] == "CartPole-v1"
+        assert found["episodes"] == 6
+        assert found["greedy"] is (flags != ["--sampled"])
+        assert found["cut"] == (6 if "--step-limit=5" in flags else 0)
+        assert found["low"] <= found["mean"] <= found["high"]
+        assert (found["target_return"], found["solved"]) == (475.0, False)
+
+    def test_evaluate_one_episode_as_json(self, say: Say, run: Path):
+        found = json.loads(say("evaluate", run, "--episodes=1", "--json").out)
+        assert found["standard_error"] is None
+
+    def test_random(self, say: Say):
+        said = say("random", "CartPole-v0", "--episodes=50")
+        assert (said.code, said.err) == (0, "")
+        assert "random actions, 50 episodes" in said.out
+        found = json.loads(say("random", "CartPole-v1", "--episodes=400", "--json").out)
+        assert 20 < found["mean"] < 25
+        assert found["greedy"] is False
+
+    def test_play(self, say: Say, run: Path):
+        said = say("play", run, "--episodes=2", "--step-limit=7")
+        assert (said.code, said.err) == (0, "")
+        lines = said.out.splitlines()
+        assert len(lines) == 16
+        assert lines[0].startswith("episode 1  step 1  action ")
+        assert lines[0].endswith("reward 1  return 1")
+        assert lines[-1] == "episode 2 cut after 7 steps with return 7"
+
+    def test_plot(self, say: Say, altered: Path, tmp_path: Path):
+        (altered / "learning_curve.png").unlink()
+        said = say("plot", altered)
+        assert (said.code, said.err) == (0, "")
+        assert Path(said.out.strip()) == altered / "learning_curve.png"
+        assert (altered / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+        assert say("plot", altered, "--output=é.png").code == 0
+        assert (tmp_path / "é.png").is_file()
+
+    def test_replay(self, say: Say, run: Path):
+        said = say("replay", run)
+        assert (said.code, said.err) == (0, "")
+        assert "final.safetensors and best.safetensors: identical" in said.out
+
+    @pytest.mark.parametrize("name", ["final.safetensors", "journal"])
+    def test_replay_of_what_was_altered(self, say: Say, altered: Path, name: str):
+        path = altered / name
+        content = bytearray(path.read_bytes())
+        content[-40] ^= 1
+        path.write_bytes(content)
+        is_one_sentence(say("replay", altered), "differ", code=1)
+
+    def test_bench(self, say: Say):
+        said = say("bench", "--workers=1", "--envs-per-worker=2", "--seconds=0.05", "--json")
+        [row] = json.loads(said.out)["rows"]
+        assert (row["workers"], row["envs_per_worker"]) == (1, 2)
+        assert row["steps_per_second"] > 0
+        said = say("bench", "--workers", "1", "2", "--envs-per-worker=2", "--seconds=0.05")
+        assert (said.code, said.err) == (0, "")
+        assert len(said.out.splitlines()) == 3
+
+
+BROKEN = """
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv
+
+class Broken(CartPoleEnv):
+    steps = 0
+    def step(self, action):
+        Broken.steps += 1
+        if Broken.steps > 400:
+            raise RuntimeError("the pole has snapped")
+        return super().step(action)
+"""
+
+
+def test_a_worker_that_raises_is_told_in_full(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With its traceback, number, environment and seed; what was learned so far is saved."""
+    (tmp_path / "broken_world.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    said = say(
+        *("train", "broken_world:Broken", "--launcher=threads", "--run-dir=run", "--quiet"),
+        *("--evaluation-step-limit=5", *SMALL),
+    )
+    assert said.code == 1
+    assert said.out == ""
+    assert "Traceback (most recent call last)" in said.err
+    assert "broken_world.py" in said.err
+    last = said.err.splitlines()[-1]
+    assert last.startswith("poise: ")
+    for word in ("worker ", "broken_world:Broken", "seed ", "the pole has snapped"):
+        assert word in last
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["stopped"] == "failed"
+    assert (tmp_path / "run" / "final.safetensors").is_file()
+
+
+class Process:
+    """A command in a process of its own."""
+
+    def __init__(self, *arguments: object, **settings: Any) -> None:
+        # Where tests run in the background, Ctrl-C may be ignored from the start.
+        code = (
+            "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from poise.cli import main\nsys.exit(main())"
+        )
+        self.popen = subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **settings},
+        )
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while not condition():
+            assert self.popen.poll() is None, self.popen.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def end(self) -> Said:
+        out, err = self.popen.communicate(timeout=DEADLINE)
+        return Said(self.popen.returncode, (out or b"").decode(), (err or b"").decode())
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    processes: list[Process] = []
+
+    def begin(*arguments: object, **settings: Any) -> Process:
+        processes.append(Process(*arguments, **settings))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.popen.kill()
+        process.popen.communicate()
+
+
+class TestSignals:
+    @pytest.mark.parametrize(
+        ("number", "code", "reason"),
+        [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    )
+    def test_they_end_training_saved(
+        self,
+        say: Say,
+        start: Callable[..., Process],
+        tmp_path: Path,
+        number: signal.Signals,
+        code: int,
+        reason: str,
+    ):
+        process = start("train", "--run-dir=run", *ENDLESS)
+        metrics = tmp_path / "run" / "metrics.jsonl"
+        process.wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0)
+        process.popen.send_signal(number)
+        said = process.end()
+        assert said.code == code
+        assert said.err == ""
+        assert f"not solved ({reason})" in said.out
+        summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+        assert (summary["stopped"], summary["failure"]) == (reason, None)
+        assert say("replay", "run").code == 0
+
+    def test_ctrl_c_ends_play(self, start: Callable[..., Process], run: Path):
+        process = start("play", run, "--episodes=1000000", bufsize=0)
+        assert process.popen.stdout is not None
+        assert process.popen.stdout.readline().startswith(b"episode 1  step 1")
+        process.popen.send_signal(signal.SIGINT)
+        said = process.end()
+        assert said.code == 130
+        assert said.err == "poise: interrupted\n"
+
+
+class TestOutput:
+    """A run must not be lost because nobody reads what it prints."""
+
+    def check_saved(self, folder: Path) -> None:
+        summary = json.loads((folder / "summary.json").read_text())
+        assert (summary["stopped"], summary["failure"]) == ("max_steps", None)
+
+    def test_a_reader_that_goes_away_does_not_end_training(
+        self, start: Callable[..., Process], tmp_path: Path
+    ):
+        """As ``poise train | head -1``."""
+        read, write = os.pipe()
+        process = start("train", "--run-dir=run", *SMALL, stdout=write)
+        os.close(write)
+        os.close(read)
+        said = process.end()
+        assert "Traceback" not in said.err
+        self.check_saved(tmp_path / "run")
+        assert said.code == 0
+
+    def test_nor_does_a_full_disk_behind_standard_output(
+        self, start: Callable[..., Process], tmp_path: Path
+    ):
+        with Path("/dev/full").open("w") as full:
+            said = start("train", "--run-dir=run", *SMALL, stdout=full).end()
+        assert "Traceback" not in said.err
+        self.check_saved(tmp_path / "run")
+
+    def test_nor_a_standard_output_that_is_closed(self, tmp_path: Path):
+        command = [sys.executable, "-m", "poise.cli", "train", "--run-dir=run", *SMALL]
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, timeout=DEADLINE
+        )
+        assert b"Traceback" not in done.stderr
+        assert done.returncode == 0
+        self.check_saved(tmp_path / "run")
+
+    def test_nor_an_alphabet_of_ascii(self, start: Callable[..., Process], tmp_path: Path):
+        environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+        said = start("train", "--run-dir=run", *SMALL, env=environment).end()
+        assert "Traceback" not in said.err
+        assert said.code == 0
+        self.check_saved(tmp_path / "run")
+
+    def test_a_reader_that_goes_away_is_no_error(self, start: Callable[..., Process], run: Path):
+        """As ``poise play RUN | head -1``."""
+        process = start("play", run, "--episodes=1000")
+        assert process.popen.stdout is not None
+        process.popen.stdout.readline()
+        process.popen.stdout.close()
+        process.popen.stdout = None
+        said = process.end()
+        assert said.err == ""
+        assert said.code == 0
+
+    def test_what_cannot_be_printed_is_said(self, start: Callable[..., Process]):
+        with Path("/dev/full").open("w") as full:
+            said = start("random", "--episodes=2", stdout=full).end()
+        assert said.code == 1
+        assert "No space left on device" in said.err
+        assert "Traceback" not in said.err
+
+
+def test_the_installed_command(run: Path):
+    script = Path(sys.executable).with_name("poise")
+    done = subprocess.run(
+        [script, "evaluate", run, "--episodes=2", "--json"], capture_output=True, timeout=DEADLINE
+    )
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["episodes"] == 2
