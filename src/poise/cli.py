@@ -5,6 +5,7 @@ JAX takes most of a second to import, so it is imported only by the commands tha
 
 import contextlib
 import dataclasses
+import errno
 import json
 import shutil
 import sys
@@ -17,11 +18,12 @@ import tyro
 from tyro.conf import Positional
 
 from poise.config import TrainConfig, usable_cores
-from poise.errors import ConfigError, PoiseError
+from poise.errors import ConfigError, PoiseError, WorkerError
 
 __all__ = ["main"]
 
 INTERRUPTED, TERMINATED = 130, 143
+_BAD_PATHS = (errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EISDIR)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +237,8 @@ class Play:
 
         _require_positive("--episodes", self.episodes)
         _require_positive("--step-limit", self.step_limit)
+        if self.seed < 0:
+            raise ConfigError(f"--seed is {self.seed}, but must be 0 or more")
         steps = play(
             load(self.run, self.which),
             episodes=self.episodes,
@@ -323,6 +327,8 @@ class Bench:
         """Measure and print a table."""
         from poise.runs.bench import bench  # noqa: PLC0415
 
+        if not self.workers or not self.envs_per_worker:
+            raise ConfigError("--workers and --envs-per-worker take at least one number")
         for value in (*self.workers, *self.envs_per_worker):
             _require_positive("--workers and --envs-per-worker", value)
         if not 0 < self.seconds < float("inf"):
@@ -442,6 +448,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return int(command())
     except PoiseError as error:
+        if isinstance(error, WorkerError):
+            print(error.worker_traceback.rstrip(), file=sys.stderr)
         print(f"poise: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -453,7 +461,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         print(f"poise: {error}", file=sys.stderr)
-        return 1
+        return 2 if error.errno in _BAD_PATHS else 1
 
 
 def _show_warning(
