@@ -111,8 +111,11 @@ def _elements(description: Any, depth: int) -> int:
     if depth > MAX_DEPTH:
         raise ValueError("nested too deeply")
     match description["space"]:
-        case "Box" | "MultiBinary":
+        case "Box":
             return math.prod(_shape(description["shape"]))
+        case "MultiBinary":
+            size = description["n"]
+            return math.prod(_shape([size] if isinstance(size, int) else size))
         case "Tuple":
             return sum(_elements(one, depth + 1) for one in description["spaces"])
         case "Dict":

@@ -76,7 +76,7 @@ def _read_row(
             episodes.append(numbers)
         elif row["kind"] == "evaluation":
             evaluations.append((float(row["steps"]), float(row["selection"]["mean"])))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{where} is damaged") from error
 
 
