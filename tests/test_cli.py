@@ -448,10 +448,8 @@ class Broken(CartPoleEnv):
 
 
 @pytest.mark.xfail(strict=False, reason="known: see the issue")
-def test_a_worker_that_raises_is_told_in_full(
-    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """With its traceback, number, environment and seed; what was learned so far is saved."""
+def test_a_worker_that_raises_is_told(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With its number, environment and seed; what was learned so far is saved."""
     (tmp_path / "broken_world.py").write_text(BROKEN)
     monkeypatch.syspath_prepend(tmp_path)
     said = say(
@@ -460,11 +458,9 @@ def test_a_worker_that_raises_is_told_in_full(
     )
     assert said.code == 1
     assert said.out == ""
-    assert "Traceback (most recent call last)" in said.err
-    assert "broken_world.py" in said.err
     last = said.err.splitlines()[-1]
     assert last.startswith("poise: ")
-    for word in ("worker ", "broken_world:Broken", "seed ", "the pole has snapped"):
+    for word in ("worker ", "broken_world:Broken", "seed ", "RuntimeError", "the pole has snapped"):
         assert word in last
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["stopped"] == "failed"
     assert (tmp_path / "run" / "final.safetensors").is_file()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from poise.agent.policy import Player as Player
     from poise.agent.policy import Policy as Policy
     from poise.config import TrainConfig as TrainConfig
-    from poise.learning.events import Score as Score
+    from poise.learning.verdict import Score as Score
     from poise.runs.api import evaluate as evaluate
     from poise.runs.api import random_baseline as random_baseline
     from poise.runs.folder import load as load
@@ -51,7 +51,7 @@ _HOMES = {
     "Player": "poise.agent.policy",
     "Policy": "poise.agent.policy",
     "ReplayReport": "poise.runs.replay",
-    "Score": "poise.learning.events",
+    "Score": "poise.learning.verdict",
     "TrainConfig": "poise.config",
     "TrainResult": "poise.runs.training",
     "evaluate": "poise.runs.api",

@@ -27,9 +27,10 @@ from poise.errors import DeadlineError, WorkerError
 from poise.launchers import processes, threads
 from poise.launchers.mailbox import MailboxShape
 from poise.launchers.supervision import Heartbeats, Supervision
-from poise.learning.events import Event, Score, Stopped, Updated, Verdict
+from poise.learning.events import Event, Stopped, Updated
 from poise.learning.journal import Journal, Kind, Record, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
+from poise.learning.verdict import Score, Verdict
 from poise.learning.worker import Worker
 from poise.runs.assembly import owner_settings
 from poise.trajectory import Contribution, EpisodeReport, Snapshot

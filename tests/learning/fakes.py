@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from poise.learning.events import Event, Score, Verdict
+from poise.learning.events import Event
 from poise.learning.journal import Journal, JournalFile, header_bytes, read_journal
 from poise.learning.owner import Owner, OwnerSettings
+from poise.learning.verdict import Score, Verdict
 from poise.trajectory import Contribution, EpisodeReport, Snapshot
 
 SETTINGS = OwnerSettings(

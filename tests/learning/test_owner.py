@@ -19,7 +19,7 @@ from poise.learning.events import (
     Updated,
 )
 from poise.learning.journal import Kind, Record, StopReason
-from poise.learning.owner import EvaluationAborted
+from poise.learning.owner import EvaluationAborted, ProtocolError
 from poise.learning.tally import MEAN_WINDOW
 from poise.maths.statistics import Moments
 from poise.trajectory import Snapshot
@@ -488,6 +488,10 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(target=workers, worker=st.integers(0, 3), incarnation=st.integers(0, 2))
     def join(self, worker: int, incarnation: int) -> int:
+        if worker in self.held or self.bench.owner.stopped:
+            with pytest.raises(ProtocolError, match=f"worker {worker} joins"):
+                self.bench.owner.join(worker, incarnation)
+            return worker
         snapshot = self.bench.owner.join(worker, incarnation)
         assert snapshot.version == self.updates
         self.held[worker] = self.updates

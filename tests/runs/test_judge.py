@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from poise.config import TrainConfig
-from poise.learning.events import Score
+from poise.learning.verdict import Score
 from poise.runs.assembly import assemble
 from poise.runs.evaluation import score
 from poise.runs.judge import Judge

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from poise.learning.events import EpisodeFinished, Event, Score, Stopped, Updated
+from poise.learning.events import (
+    EpisodeFinished,
+    Event,
+    Stopped,
+    Updated,
+)
 from poise.learning.journal import Journal, Kind, Record, StopReason, read_journal
+from poise.learning.verdict import Score
 from poise.runs.recorder import Recorder, score_to_json
 
 HEADER = {"versions": {}, "processor": "an abacus"}

@@ -112,7 +112,6 @@ class TestAgreement:
         poise.replay(folder)
 
     @pytest.mark.parametrize("records", [0, 1, 3, 10, -1])
-    @pytest.mark.xfail(strict=False, reason="known: see the issue")
     def test_a_run_that_was_killed_is_repeated_as_far_as_it_came(self, altered: Path, records: int):
         """A killed run has no summary and no final parameters, and its journal just ends."""
         kept = records_of(altered)[:records]
@@ -238,7 +237,6 @@ class TestRecords:
             poise.replay(altered)
 
     @pytest.mark.parametrize("kind", [Kind.JOIN, Kind.CONTRIBUTION, Kind.EVALUATION, Kind.STOP])
-    @pytest.mark.xfail(strict=False, reason="known: see the issue")
     def test_a_doubled_record_is_found(self, altered: Path, kind: Kind):
         records = records_of(altered)
         place = middle(records, kind)
@@ -262,7 +260,6 @@ class TestRecords:
 
     @pytest.mark.parametrize("cut", [1, 2, 5])
     @pytest.mark.parametrize("run", ["threads_run", "timed_run"])
-    @pytest.mark.xfail(strict=False, reason="known: see the issue")
     def test_a_journal_that_ends_too_soon_is_found(
         self, request: pytest.FixtureRequest, tmp_path: Path, run: str, cut: int
     ):
@@ -275,7 +272,6 @@ class TestRecords:
     @pytest.mark.parametrize(
         "reason", [StopReason.SOLVED, StopReason.MAX_STEPS, StopReason.MAX_EPISODES]
     )
-    @pytest.mark.xfail(strict=False, reason="known: see the issue")
     def test_a_reason_that_the_owner_did_not_come_to_is_found(
         self, timed_run: Path, tmp_path: Path, reason: StopReason
     ):
@@ -287,7 +283,6 @@ class TestRecords:
         with pytest.raises(ReplayMismatchError):
             poise.replay(folder)
 
-    @pytest.mark.xfail(strict=False, reason="known: see the issue")
     def test_a_worker_that_was_not_there_is_found(self, altered: Path):
         records = records_of(altered)
         ghost = records[first(records, Kind.JOIN)]._replace(worker=99)

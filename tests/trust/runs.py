@@ -97,9 +97,10 @@ class Interruption:
             return answer
 
         def joined(owner: Owner, *arguments: Any, **named: Any) -> Any:
+            snapshot = admit(owner, *arguments, **named)
             if self.contributions == 0:
                 owner.stop(self.reason)
-            return admit(owner, *arguments, **named)
+            return snapshot
 
         def beating(running: Session) -> None:
             self.evaluated += 1

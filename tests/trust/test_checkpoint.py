@@ -15,9 +15,10 @@ import poise
 from poise.agent.policy_file import read_metadata
 from poise.config import TrainConfig
 from poise.errors import FileFormatError
+from poise.learning.candidates import CandidatesState
 from poise.learning.cut import Cut, Seat
-from poise.learning.events import Score, Verdict
 from poise.learning.tally import TallyState
+from poise.learning.verdict import Score, Verdict
 from poise.maths.statistics import Moments
 from poise.runs import checkpoint as module
 from poise.runs.assembly import assemble
@@ -82,28 +83,35 @@ CUT = Cut(
     version=40,
     steps=400,
     bad_gradients=2,
-    evaluated_at=320,
-    evaluation_interval=128,
-    **({"verifications": 3} if "verifications" in Cut._fields else {}),
     last_worker=1,
     tally=TallyState(3, 12.5, (9.0, 10.0, 0.1), True),
     parameters=array(40, SIZE),
     optimizer_state=optimizer(5),
     moments=moments(6),
-    best=snapshot(32),
-    best_verdict=Verdict(SCORE, SCORE._replace(mean=9.25), True),
+    candidates=CandidatesState(
+        evaluated_at=320,
+        interval=128,
+        verifications=3,
+        best=snapshot(32),
+        verdict=Verdict(SCORE, SCORE._replace(mean=9.25), True),
+    ),
     seats={0: Seat(0, snapshot(39), deposit(7)), 1: Seat(2, snapshot(40), None)},
+    incarnations={0: 0, 1: 2},
     journal_records=47,
     journal_checksum=2**32 - 5,
 )
 EMPTY = CUT._replace(
     last_worker=None,
     tally=TallyState(0, None, (), False),
-    best=None,
-    best_verdict=None,
+    candidates=CandidatesState(0, 128),
     seats={},
+    incarnations={1: 4},
 )
 TEMPLATE = Template(snapshot(0), optimizer(0), deposit(0), moments(0), workers=2)
+
+
+def with_verdict(verdict: Verdict) -> Cut:
+    return CUT._replace(candidates=CUT.candidates._replace(verdict=verdict))
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -115,9 +123,7 @@ def equal(one: Any, other: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize(
-    "cut", [CUT, EMPTY, CUT._replace(best_verdict=Verdict(SCORE, None, False))]
-)
+@pytest.mark.parametrize("cut", [CUT, EMPTY, with_verdict(Verdict(SCORE, None, False))])
 def test_every_field_comes_back(cut: Cut) -> None:
     content = checkpoint_to_bytes(Checkpoint(cut, OFFSETS))
     back = checkpoint_from_bytes(content, "here", TEMPLATE)
@@ -128,16 +134,15 @@ def test_every_field_comes_back(cut: Cut) -> None:
 
 def test_numbers_that_json_lacks_come_back() -> None:
     odd = Score(9.0, float("nan"), -float("inf"), float("inf"), 9.0, 9.0, 1, True, 0, 9)
-    content = checkpoint_to_bytes(
-        Checkpoint(CUT._replace(best_verdict=Verdict(odd, None, False)), OFFSETS)
-    )
-    found = checkpoint_from_bytes(content, "here", TEMPLATE).cut.best_verdict.selection
+    content = checkpoint_to_bytes(Checkpoint(with_verdict(Verdict(odd, None, False)), OFFSETS))
+    found = checkpoint_from_bytes(content, "here", TEMPLATE).cut.candidates.verdict.selection
     assert repr(found) == repr(odd)
 
 
 def test_without_a_normaliser_and_without_workers_states() -> None:
     bare = Snapshot(np.int32(40), array(40, SIZE))
-    cut = CUT._replace(moments=None, best=bare, seats={1: Seat(1, bare, None)})
+    candidates = CUT.candidates._replace(best=bare)
+    cut = CUT._replace(moments=None, candidates=candidates, seats={1: Seat(1, bare, None)})
     template = Template(Snapshot(np.int32(0), array(0, SIZE)), optimizer(0), None, None, 2)
     back = checkpoint_from_bytes(checkpoint_to_bytes(Checkpoint(cut, OFFSETS)), "x", template)
     for name in Cut._fields:

@@ -7,6 +7,7 @@ contribution; what it was doing since then is done again, to the same result.
 
 from typing import Any, NamedTuple
 
+from poise.learning.candidates import CandidatesState
 from poise.learning.tally import TallyState
 from poise.maths.statistics import Moments
 from poise.trajectory import Snapshot
@@ -35,17 +36,14 @@ class Cut(NamedTuple):
         version: updates applied.
         steps: environment steps in accepted contributions.
         bad_gradients: contributions rejected.
-        evaluated_at: steps at the last evaluation.
-        evaluation_interval: steps from there to the next.
-        verifications: done in evaluations.
         last_worker: who contributed last.
         tally: of the training episodes.
         parameters: ``[P]`` float32.
         optimizer_state: of the shared optimizer.
         moments: of the observations, None where they are not normalised.
-        best: the best candidate so far.
-        best_verdict: and its verdict.
-        seats: of the workers.
+        candidates: what the evaluations have come to.
+        seats: of the workers that are there.
+        incarnations: the latest of every worker that ever joined.
         journal_records: records in the journal.
         journal_checksum: checksum of the last of them.
     """
@@ -53,16 +51,13 @@ class Cut(NamedTuple):
     version: int
     steps: int
     bad_gradients: int
-    evaluated_at: int
-    evaluation_interval: int
-    verifications: int
     last_worker: int | None
     tally: TallyState
     parameters: Any
     optimizer_state: Any
     moments: Moments | None
-    best: Snapshot | None
-    best_verdict: Any
+    candidates: CandidatesState
     seats: dict[int, Seat]
+    incarnations: dict[int, int]
     journal_records: int
     journal_checksum: int

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from poise.learning.candidates import Candidates
 from poise.learning.cut import Cut, Seat
 from poise.learning.events import (
     CutTaken,
@@ -22,18 +23,15 @@ from poise.learning.events import (
     Stopped,
     TrainingSolved,
     Updated,
-    Verdict,
 )
 from poise.learning.journal import Journal, Kind, Record, StopReason
 from poise.learning.optimizer import OptimizerState, Update
 from poise.learning.tally import Tally
+from poise.learning.verdict import Verdict
 from poise.maths.statistics import Moments, merge_moments, normalization
 from poise.trajectory import Contribution, Snapshot
 
-__all__ = ["EvaluationAborted", "Owner", "OwnerSettings"]
-
-EVALUATIONS_PER_DOUBLING = 16
-"""At most about so many evaluations while the number of steps doubles."""
+__all__ = ["EvaluationAborted", "Owner", "OwnerSettings", "ProtocolError"]
 
 _CONCLUDING = (StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS)
 
@@ -44,6 +42,10 @@ class EvaluationAborted(Exception):  # noqa: N818 - a signal, not an error
     def __init__(self, reason: StopReason) -> None:
         super().__init__(reason.name)
         self.reason = reason
+
+
+class ProtocolError(ValueError):
+    """A worker did what it may not do at this point."""
 
 
 class OwnerSettings(NamedTuple):
@@ -98,11 +100,11 @@ class Owner:
         self._judge = judge
         self._emit = emit
         self._journal = journal
-        self._evaluation_interval = settings.evaluation_interval
-        self._evaluated_at = 0
+        self._candidates = Candidates(settings.evaluation_interval)
         self._cut_at = 0
         self._cut_wanted = False
         self._seats: dict[int, Seat] = {}
+        self._incarnations: dict[int, int] = {}
         self._resumed: set[int] = set()
         self.tally = Tally(settings.target_return)
         self.version = 0
@@ -111,19 +113,24 @@ class Owner:
         """Environment steps in accepted contributions."""
         self.bad_gradients = 0
         """Contributions rejected because they were not finite."""
-        self.verifications = 0
-        """Verifications that came to an end in an evaluation."""
         self.last_worker: int | None = None
         """Who contributed last."""
-        self.best: Snapshot | None = None
-        """The best candidate so far: verified before unverified, then by selection score."""
-        self.best_verdict: Verdict | None = None
         self.stop_reason: StopReason | None = None
 
     @property
     def stopped(self) -> bool:
         """Whether the run has ended."""
         return self.stop_reason is not None
+
+    @property
+    def best(self) -> Snapshot | None:
+        """The best candidate so far: verified before unverified, then by selection score."""
+        return self._candidates.state.best
+
+    @property
+    def best_verdict(self) -> Verdict | None:
+        """The verdict on the best candidate."""
+        return self._candidates.state.verdict
 
     def snapshot(self) -> Snapshot:
         """The current version and parameters."""
@@ -136,9 +143,16 @@ class Owner:
             worker: its number.
             incarnation: how often it has been started before.
             deposit: its state before its first cycle, where it can be had.
+
+        Raises:
+            ProtocolError: it is there already, or the run has ended.
         """
+        if worker in self._seats or self.stopped:
+            when = "when the run has ended" if self.stopped else "twice"
+            raise ProtocolError(f"worker {worker} joins {when}")
         snapshot = self.snapshot()
         self._seats[worker] = Seat(incarnation, snapshot, deposit)
+        self._incarnations[worker] = incarnation
         self._record(Kind.JOIN, 0, worker, self.version, 0)
         self._emit(Joined(worker, incarnation, self.version))
         return snapshot
@@ -173,7 +187,7 @@ class Owner:
             refused.
 
         Raises:
-            ValueError: the worker has not joined, or acted with another version than it was given.
+            ProtocolError: the worker has not joined, or acted with another version than it got.
         """
         if self.stopped:
             return {}
@@ -204,7 +218,7 @@ class Owner:
         if self.stopped:
             return
         self._emit(CutTaken(self.cut()))
-        if reason in _CONCLUDING and self.steps > self._evaluated_at:
+        if reason in _CONCLUDING and self._candidates.unseen(self.steps):
             self._evaluate()
             if self.stopped:
                 return
@@ -225,17 +239,14 @@ class Owner:
             version=self.version,
             steps=self.steps,
             bad_gradients=self.bad_gradients,
-            evaluated_at=self._evaluated_at,
-            evaluation_interval=self._evaluation_interval,
-            verifications=self.verifications,
             last_worker=self.last_worker,
             tally=self.tally.state(),
             parameters=self._parameters,
             optimizer_state=self._optimizer_state,
             moments=self._moments,
-            best=self.best,
-            best_verdict=self.best_verdict,
+            candidates=self._candidates.state,
             seats=dict(self._seats),
+            incarnations=dict(self._incarnations),
             journal_records=self._journal.length,
             journal_checksum=self._journal.checksum,
         )
@@ -251,41 +262,42 @@ class Owner:
         """
         self.version, self.steps = cut.version, cut.steps
         self.bad_gradients = cut.bad_gradients
-        self._evaluated_at = cut.evaluated_at
-        self._evaluation_interval = cut.evaluation_interval
+        self._candidates.state = cut.candidates
         self._cut_at = cut.steps
-        self.verifications = cut.verifications
         self.last_worker = cut.last_worker
         self.tally.restore(cut.tally)
         self._parameters, self._optimizer_state = cut.parameters, cut.optimizer_state
         self._moments = cut.moments
         self._statistics = () if cut.moments is None else normalization(cut.moments)
-        self.best, self.best_verdict = cut.best, cut.best_verdict
-        self._seats = dict(cut.seats)
+        self._seats, self._incarnations = dict(cut.seats), dict(cut.incarnations)
         # What was under way when the run was cut comes first, as if it had not been cut.
         self._evaluate_if_due()
         if self.stopped:
             return
         if changed:
-            self._journal.append(Record(Kind.RESUME, 0, 0, 0, self.version, self.steps))
+            self.change(self._settings)
+        else:
+            self._check_budgets()
+        if self.stopped:
+            return
         for worker, seat in cut.seats.items():
             if seat.deposit is None:
                 self.leave(worker)
             else:
                 self._resumed.add(worker)
-        self._check_budgets()
 
     def change(self, settings: OwnerSettings) -> None:
         """Go on under other budgets; a replay does so where the journal says that the run did."""
         self._settings = settings
         self._journal.append(Record(Kind.RESUME, 0, 0, 0, self.version, self.steps))
+        self._check_budgets()
 
     def _check_protocol(self, worker: int, contribution: Contribution) -> None:
         if worker not in self._seats:
-            raise ValueError(f"worker {worker} contributes without having joined")
+            raise ProtocolError(f"worker {worker} contributes without having joined")
         held = int(self._seats[worker].snapshot.version)
         if contribution.version != held:
-            raise ValueError(
+            raise ProtocolError(
                 f"worker {worker} acted with version {contribution.version}, but was given {held}"
             )
 
@@ -349,42 +361,23 @@ class Owner:
         return settings.learning_rate * max(0.0, 1.0 - self.steps / settings.anneal_steps)
 
     def _evaluate_if_due(self) -> None:
-        if not self.stopped and self.steps - self._evaluated_at >= self._evaluation_interval:
+        if not self.stopped and self._candidates.due(self.steps):
             self._evaluate()
 
     def _evaluate(self) -> None:
-        before, self._evaluated_at = self._evaluated_at, self.steps
         snapshot = self.snapshot()
         try:
             verdict = self._judge(snapshot)
         except EvaluationAborted as aborted:
-            self._evaluated_at = before
             self._emit(CutTaken(self.cut()))
             self._end(aborted.reason)
             return
-        self.verifications += verdict.verification is not None
         bits = struct.unpack("<Q", struct.pack("<d", verdict.selection.mean))[0]
         self._journal.append(Record(Kind.EVALUATION, int(verdict.solved), 0, 0, self.version, bits))
-        is_best = self._is_best(verdict)
-        if is_best:
-            self.best, self.best_verdict = snapshot, verdict
-        # An evaluation must not take more steps than the training in between, late ones are of less
-        # use than early ones, and once solved they cannot change what is best.
-        solved = self.best_verdict is not None and self.best_verdict.solved
-        self._evaluation_interval = max(
-            self._settings.evaluation_interval,
-            verdict.selection.steps,
-            self.steps // (1 if solved else EVALUATIONS_PER_DOUBLING),
-        )
+        is_best = self._candidates.add(snapshot, self.steps, verdict)
         self._emit(Evaluated(self.version, self.steps, verdict, is_best, snapshot))
         if verdict.solved and self._settings.stop_when_solved:
             self.stop(StopReason.SOLVED)
-
-    def _is_best(self, verdict: Verdict) -> bool:
-        if self.best_verdict is None:
-            return True
-        challenger = (verdict.solved, verdict.selection.mean)
-        return challenger > (self.best_verdict.solved, self.best_verdict.selection.mean)
 
     def _check_budgets(self) -> None:
         settings = self._settings

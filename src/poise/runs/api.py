@@ -7,7 +7,7 @@ import numpy as np
 from poise.agent.policy import Policy
 from poise.config import EnvironmentChoice, TrainConfig
 from poise.errors import ConfigError
-from poise.learning.events import Score
+from poise.learning.verdict import Score
 from poise.runs.evaluation import EpisodePlayer, random_score
 from poise.runs.folder import Which, load
 from poise.runs.trust import EnvironmentFactory, source_from_file

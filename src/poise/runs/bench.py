@@ -14,8 +14,9 @@ from poise.launchers.processes import run_processes
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_threads
 from poise.learning.compiled_worker import CompiledProgram
-from poise.learning.events import Event, Score, Updated, Verdict
+from poise.learning.events import Event, Updated
 from poise.learning.journal import Journal, StopReason
+from poise.learning.verdict import Score, Verdict
 from poise.runs.assembly import Assembly, assemble
 from poise.runs.runtime import prepare_jax
 from poise.trajectory import Snapshot

@@ -18,9 +18,10 @@ from safetensors.numpy import load, save
 
 from poise.agent.policy_file import read_metadata
 from poise.errors import FileFormatError
+from poise.learning.candidates import CandidatesState
 from poise.learning.cut import Cut, Seat
-from poise.learning.events import Score, Verdict
 from poise.learning.tally import TallyState
+from poise.learning.verdict import Score, Verdict
 from poise.maths.statistics import Moments
 from poise.runs.files import write_bytes
 from poise.trajectory import Snapshot
@@ -87,22 +88,24 @@ def checkpoint_to_bytes(checkpoint: Checkpoint) -> bytes:
             tensors[f"worker/{worker}/{number}"] = np.asarray(leaf)
         version = int(seat.snapshot.version)
         seats.append([worker, seat.incarnation, version, seat.deposit is not None])
-    if cut.best is not None:
-        _put_snapshot(tensors, cut.best)
+    candidates = cut.candidates
+    if candidates.best is not None:
+        _put_snapshot(tensors, candidates.best)
     tensors = {name: np.asarray(one, order="C") for name, one in tensors.items()}
     metadata = {
         "format_version": FORMAT_VERSION,
         "version": cut.version,
         "steps": cut.steps,
         "bad_gradients": cut.bad_gradients,
-        "evaluated_at": cut.evaluated_at,
-        "evaluation_interval": cut.evaluation_interval,
-        "verifications": cut.verifications,
+        "evaluated_at": candidates.evaluated_at,
+        "evaluation_interval": candidates.interval,
+        "verifications": candidates.verifications,
         "last_worker": cut.last_worker,
         "tally": list(cut.tally),
-        "best": None if cut.best is None else int(cut.best.version),
-        "best_verdict": _verdict_to_json(cut.best_verdict),
+        "best": None if candidates.best is None else int(candidates.best.version),
+        "best_verdict": _verdict_to_json(candidates.verdict),
         "seats": seats,
+        "incarnations": sorted(cut.incarnations.items()),
         "journal_records": cut.journal_records,
         "journal_checksum": cut.journal_checksum,
         "offsets": list(checkpoint.offsets),
@@ -240,9 +243,6 @@ def _decode(
         version=int(metadata["version"]),
         steps=int(metadata["steps"]),
         bad_gradients=int(metadata["bad_gradients"]),
-        evaluated_at=int(metadata["evaluated_at"]),
-        evaluation_interval=int(metadata["evaluation_interval"]),
-        verifications=int(metadata["verifications"]),
         last_worker=None if last is None else int(last),
         tally=TallyState(
             int(episodes),
@@ -253,9 +253,15 @@ def _decode(
         parameters=tensor("parameters", template.snapshot.parameters),
         optimizer_state=tree("optimizer", template.optimizer_state),
         moments=moments,
-        best=None if best is None else snapshot(int(best)),
-        best_verdict=_verdict_from_json(metadata["best_verdict"]),
+        candidates=CandidatesState(
+            evaluated_at=int(metadata["evaluated_at"]),
+            interval=int(metadata["evaluation_interval"]),
+            verifications=int(metadata["verifications"]),
+            best=None if best is None else snapshot(int(best)),
+            verdict=_verdict_from_json(metadata["best_verdict"]),
+        ),
         seats=seats,
+        incarnations={int(one): int(latest) for one, latest in metadata["incarnations"]},
         journal_records=int(metadata["journal_records"]),
         journal_checksum=int(metadata["journal_checksum"]),
     )

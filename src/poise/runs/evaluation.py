@@ -18,7 +18,7 @@ from poise.agent.noise import draw_with_generator
 from poise.agent.policy import EVALUATION_COPIES, Policy
 from poise.batches import unbatch_all
 from poise.errors import EnvironmentFailureError
-from poise.learning.events import Score
+from poise.learning.verdict import Score
 
 __all__ = ["EpisodePlayer", "random_score", "score", "student_t_quantile"]
 

@@ -13,7 +13,7 @@ from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import Agent
 from poise.agent.policy import EVALUATION_COPIES, Policy
 from poise.config import TrainConfig
-from poise.learning.events import Score, Verdict
+from poise.learning.verdict import Score, Verdict
 from poise.runs.evaluation import EpisodePlayer
 from poise.trajectory import Snapshot
 from poise.world.seeding import Purpose, environment_seed, seed_sequence

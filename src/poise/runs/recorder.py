@@ -18,11 +18,11 @@ from poise.learning.events import (
     Event,
     Joined,
     Rejected,
-    Score,
     TrainingSolved,
     Updated,
 )
 from poise.learning.journal import RECORD_SIZE, Journal, header_bytes
+from poise.learning.verdict import Score
 from poise.runs.checkpoint import Offsets
 
 __all__ = ["Recorder", "Subscriber", "score_to_json"]

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from poise.agent.policy_file import parameter_hash, policy_from_bytes
+from poise.agent.policy_file import parameter_hash, policy_from_bytes, read_metadata
 from poise.errors import FileFormatError, ReplayMismatchError, RunFolderError
-from poise.learning.events import Verdict
 from poise.learning.journal import Journal, JournalFile, Kind, Record, StopReason, read_journal
-from poise.learning.owner import EvaluationAborted, Owner, OwnerSettings
+from poise.learning.owner import EvaluationAborted, Owner, OwnerSettings, ProtocolError
+from poise.learning.verdict import Verdict
 from poise.learning.worker import Worker
 from poise.runs.assembly import Assembly, assemble, owner_settings
 from poise.runs.folder import load_config, load_resumptions, resolved_world
@@ -22,6 +22,10 @@ from poise.trajectory import Snapshot
 
 __all__ = ["ReplayReport", "replay"]
 
+# Why a run gave up an evaluation.
+_ABORTING = (StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.FAILED)
+# Why a run was ended from outside; every other reason, the owner must come to by itself.
+_OUTSIDE = (*_ABORTING, StopReason.MAX_SECONDS)
 # What may change the last bit of a result.
 _DECISIVE_PACKAGES = ("jax", "jaxlib", "gymnasium", "numpy", "optax", "equinox", "poise")
 
@@ -82,7 +86,8 @@ def replay(
         assembly.close()
     if journal.damage is not None:
         raise ReplayMismatchError(f"the journal differs: {journal.damage}")
-    compared = _compare_parameters(folder, owner)
+    has_ended = bool(journal.records) and journal.records[-1].kind == Kind.STOP
+    compared = _compare_parameters(folder, owner, has_ended)
     return ReplayReport(
         records=checking.length,
         steps=owner.steps,
@@ -111,6 +116,8 @@ class _CheckingJournal(Journal):
         return self._expected[position] if position < len(self._expected) else None
 
     def append(self, record: Record) -> None:
+        if self.next is None:
+            raise _EndOfJournalError
         if record != self.next:
             raise ReplayMismatchError(
                 f"the replay differs at record {self.length + 1}: "
@@ -129,16 +136,15 @@ class _ReplayedJudge:
 
     def __call__(self, snapshot: Snapshot) -> Verdict:
         upcoming = self._journal.next
-        if upcoming is not None and upcoming.kind == Kind.STOP:
-            raise EvaluationAborted(_reason(upcoming))
         if upcoming is None:
-            # The run was killed during this evaluation, before it could write it down.
             raise _EndOfJournalError
+        if upcoming.kind == Kind.STOP and _reason(upcoming) in _ABORTING:
+            raise EvaluationAborted(_reason(upcoming))
         return self._judge(snapshot)
 
 
 class _EndOfJournalError(Exception):
-    pass
+    """The run was killed before it could write the next record."""
 
 
 def _follow(
@@ -151,20 +157,22 @@ def _follow(
     snapshots: dict[int, Snapshot] = {}
     states: dict[int, Any] = {}
 
+    def differ(what: str) -> ReplayMismatchError:
+        return ReplayMismatchError(f"the journal differs: record {journal.length + 1} {what}")
+
     def join(record: Record) -> None:
+        if record.worker >= assembly.config.workers:
+            raise differ(f"is of worker {record.worker}, which this run does not have")
+        snapshots[record.worker] = owner.join(record.worker, record.incarnation)
         if record.worker in workers:
             workers[record.worker].close()
         worker = assembly.worker(record.worker, record.incarnation)
         workers[record.worker] = worker
         states[record.worker] = worker.initial_state()
-        snapshots[record.worker] = owner.join(record.worker, record.incarnation)
 
     def contribute(record: Record) -> None:
         if record.worker not in snapshots:
-            raise ReplayMismatchError(
-                f"the journal differs: record {journal.length + 1} is a contribution of "
-                f"worker {record.worker}, which holds no snapshot"
-            )
+            raise differ(f"is a contribution of worker {record.worker}, which holds no snapshot")
         worker = workers[record.worker]
         snapshot = snapshots.pop(record.worker)
         contribution, states[record.worker] = worker.cycle(snapshot, states[record.worker])
@@ -174,18 +182,24 @@ def _follow(
         # An evaluation that no contribution led to belongs to the end of the run behind it.
         del record
         end = journal.peek(1)
-        if end is None or end.kind != Kind.STOP:
-            raise ReplayMismatchError(
-                f"the journal differs: record {journal.length + 1} is an evaluation out of turn"
-            )
-        owner.stop(_reason(end))
+        if end is not None and (end.kind != Kind.STOP or _reason(end) != StopReason.MAX_SECONDS):
+            raise differ("is an evaluation out of turn")
+        owner.stop(StopReason.MAX_SECONDS)
 
     def resume(record: Record) -> None:
         del record
         settings = segments.pop(journal.length, None)
         if settings is None:
-            raise ReplayMismatchError(f"no budgets are known for record {journal.length + 1}")
+            raise differ("goes on under budgets that config.json does not know")
         owner.change(settings)
+
+    def stop(record: Record) -> None:
+        reason = _reason(record)
+        # How many bad gradients were too many, only the journal says.
+        broken = reason == StopReason.NOT_FINITE and owner.bad_gradients > 0
+        if reason not in _OUTSIDE and not broken:
+            raise differ(f"says that the run ended by {reason.name}, to which it had not come")
+        owner.stop(reason)
 
     steps: dict[Kind, Callable[[Record], None]] = {
         Kind.JOIN: join,
@@ -193,7 +207,7 @@ def _follow(
         Kind.LEAVE: lambda record: owner.leave(record.worker),
         Kind.EVALUATION: evaluate,
         Kind.RESUME: resume,
-        Kind.STOP: lambda record: owner.stop(_reason(record)),
+        Kind.STOP: stop,
     }
     while (record := journal.next) is not None:
         before = journal.length
@@ -203,13 +217,15 @@ def _follow(
             steps[record.kind](record)
         except _EndOfJournalError:
             return
+        except ProtocolError as error:
+            raise differ(f"cannot be: {error}") from error
         if journal.length == before:
             raise ReplayMismatchError(
                 f"the replay differs: record {before + 1} ({_describe(record)}) did not come about"
             )
 
 
-def _compare_parameters(folder: Path, owner: Owner) -> tuple[str, ...]:
+def _compare_parameters(folder: Path, owner: Owner, has_ended: bool) -> tuple[str, ...]:
     """Hold final and best parameters against the run's files; a killed run may have none."""
     compared = []
     expectations = [("final", owner.snapshot())]
@@ -218,13 +234,22 @@ def _compare_parameters(folder: Path, owner: Owner) -> tuple[str, ...]:
     for name, snapshot in expectations:
         path = folder / f"{name}.safetensors"
         if not path.exists():
-            if owner.stopped:
+            if has_ended:
                 raise RunFolderError(f"{path} is missing")
             continue
+        if name == "final" and not has_ended:
+            raise ReplayMismatchError(
+                f"the journal differs: it has no end, but the run had one, for it left {path}"
+            )
         try:
-            policy = policy_from_bytes(path.read_bytes(), str(path), check_hash=False)
+            content = path.read_bytes()
+            policy = policy_from_bytes(content, str(path), check_hash=False)
+            saved = read_metadata(content, str(path), "poise", "a policy file of poise")
         except FileFormatError as error:
             raise ReplayMismatchError(f"the {name} parameters differ: {error}") from error
+        if not has_ended and saved.get("version") != int(snapshot.version):
+            # The run was killed between its file and its journal.
+            continue
         replayed = np.asarray(snapshot.parameters)
         if policy.parameters.tobytes() != replayed.tobytes():
             raise ReplayMismatchError(

@@ -16,9 +16,10 @@ from poise.errors import DeadlineError, NotFiniteError, PoiseError, RunWriteErro
 from poise.launchers.processes import run_processes
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_serial, run_threads
-from poise.learning.events import Evaluated, Event, Rejected, Score, Verdict
+from poise.learning.events import Evaluated, Event, Rejected
 from poise.learning.journal import Journal, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
+from poise.learning.verdict import Score, Verdict
 from poise.runs.api import random_baseline
 from poise.runs.assembly import Assembly
 from poise.runs.bad_batch import broken_tensors, save_bad_batch
@@ -117,8 +118,8 @@ class Session:
         )
         self._judge = assembly.judge(self._alive)
         if checkpoint is not None:
-            self._judge.attempts = checkpoint.cut.verifications
-            verdict = checkpoint.cut.best_verdict
+            self._judge.attempts = checkpoint.cut.candidates.verifications
+            verdict = checkpoint.cut.candidates.verdict
             self._judge.solved = verdict is not None and verdict.solved
         self._owner: Owner | None = None
         self._finishing = False
@@ -204,9 +205,10 @@ class Session:
         """Which incarnation each worker begins with: the next, where its state is lost."""
         if self._checkpoint is None:
             return {}
+        cut = self._checkpoint.cut
         return {
-            worker: seat.incarnation + (seat.deposit is None)
-            for worker, seat in self._checkpoint.cut.seats.items()
+            worker: latest + (worker not in cut.seats or cut.seats[worker].deposit is None)
+            for worker, latest in cut.incarnations.items()
         }
 
     def _pump(self) -> StopReason | None:
@@ -337,7 +339,7 @@ class Session:
 
     def _summary(self, owner: Owner, score: Score | None, failure: str | None) -> dict[str, Any]:
         config, recorder = self._config, self._recorder
-        seconds = recorder.training_seconds
+        seconds = round(recorder.training_seconds, 6)
         solved = score is not None and self._judge.solves(score)
         solved_at = recorder.solved_at_steps
         if solved and solved_at is None:
@@ -354,7 +356,7 @@ class Session:
             "episodes": owner.tally.episodes,
             "updates": owner.version,
             "wall_seconds": 0.0,
-            "training_seconds": round(seconds, 6),
+            "training_seconds": seconds,
             "steps_per_second": round(owner.steps / seconds, 1) if seconds else None,
             "workers": config.workers,
             "launcher": self._assembly.launcher,
