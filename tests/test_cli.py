@@ -268,7 +268,6 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["Acrobot-v1", "MountainCar-v0", "FrozenLake-v1"])
     @pytest.mark.parametrize("command", ["evaluate", "play"])
-    @pytest.mark.xfail(strict=False, reason="known: see the issue")
     def test_a_policy_that_does_not_fit_its_environment(
         self, say: Say, altered: Path, name: str, command: str
     ):
@@ -312,7 +311,6 @@ class TestRefusals:
         said = say(*[run if one == "RUN" else one for one in arguments])
         is_one_sentence(said, word)
 
-    @pytest.mark.xfail(strict=False, reason="known: see the issue")
     def test_an_output_that_cannot_be_written(self, say: Say, run: Path, tmp_path: Path):
         said = say("plot", run, "--output=no/such/place.png")
         is_one_sentence(said, "no/such/place.png", code=said.code or 2)
@@ -447,7 +445,6 @@ class Broken(CartPoleEnv):
 """
 
 
-@pytest.mark.xfail(strict=False, reason="known: see the issue")
 def test_a_worker_that_raises_is_told(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """With its number, environment and seed; what was learned so far is saved."""
     (tmp_path / "broken_world.py").write_text(BROKEN)
@@ -550,7 +547,6 @@ class TestOutput:
         summary = json.loads((folder / "summary.json").read_text())
         assert (summary["stopped"], summary["failure"]) == ("max_steps", None)
 
-    @pytest.mark.xfail(strict=False, reason="known: see the issue")
     def test_a_reader_that_goes_away_does_not_end_training(
         self, start: Callable[..., Process], tmp_path: Path
     ):
@@ -564,7 +560,6 @@ class TestOutput:
         self.check_saved(tmp_path / "run")
         assert said.code == 0
 
-    @pytest.mark.xfail(strict=False, reason="known: see the issue")
     def test_nor_does_a_full_disk_behind_standard_output(
         self, start: Callable[..., Process], tmp_path: Path
     ):
@@ -573,7 +568,6 @@ class TestOutput:
         assert "Traceback" not in said.err
         self.check_saved(tmp_path / "run")
 
-    @pytest.mark.xfail(strict=False, reason="known: see the issue")
     def test_nor_a_standard_output_that_is_closed(self, tmp_path: Path):
         command = [sys.executable, "-m", "poise.cli", "train", "--run-dir=run", *SMALL]
         done = subprocess.run(
@@ -583,7 +577,6 @@ class TestOutput:
         assert done.returncode == 0
         self.check_saved(tmp_path / "run")
 
-    @pytest.mark.xfail(strict=False, reason="known: see the issue")
     def test_nor_an_alphabet_of_ascii(self, start: Callable[..., Process], tmp_path: Path):
         environment = os.environ | {"PYTHONIOENCODING": "ascii"}
         said = start("train", "--run-dir=run", *SMALL, env=environment).end()

@@ -6,6 +6,7 @@ JAX takes most of a second to import, so it is imported only by the commands tha
 import contextlib
 import dataclasses
 import errno
+import io
 import json
 import shutil
 import sys
@@ -439,6 +440,10 @@ def main(arguments: list[str] | None = None) -> int:
         143 ended by SIGINT and SIGTERM.
     """
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Not every terminal has every letter.
+            stream.reconfigure(errors="replace")
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -448,8 +453,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return int(command())
     except PoiseError as error:
-        if isinstance(error, WorkerError):
-            print(error.worker_traceback.rstrip(), file=sys.stderr)
+        if isinstance(error, WorkerError) and error.worker_traceback:
+            print(error.worker_traceback, file=sys.stderr)
         print(f"poise: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

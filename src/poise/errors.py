@@ -91,37 +91,31 @@ class TrainingError(PoiseError):
 
 
 class WorkerError(TrainingError):
-    """A worker raised an exception.
+    """A worker failed.
 
     Attributes:
         worker: the worker's number, from 0.
         environment: the environment's name.
         seed: the seed of the worker's environments.
-        worker_traceback: the traceback, as text, from where the worker ran.
+        cause: what happened to it, in one sentence.
+        worker_traceback: the traceback, as text, from where the worker ran; empty where there is
+            nothing to be learned from it.
     """
 
     def __init__(
-        self,
-        worker: int,
-        environment: str,
-        seed: int,
-        worker_traceback: str,
-        *,
-        detail: str = "",
+        self, worker: int, environment: str, seed: int, cause: str, worker_traceback: str = ""
     ) -> None:
         self.worker = worker
         self.environment = environment
         self.seed = seed
+        self.cause = cause
         self.worker_traceback = worker_traceback
-        self.detail = detail
-        super().__init__(worker, environment, seed, worker_traceback)
+        super().__init__(worker, environment, seed, cause, worker_traceback)
 
     def __str__(self) -> str:
-        last = self.worker_traceback.strip().splitlines()[-1] if self.worker_traceback else ""
-        detail = f", {self.detail}" if self.detail else ""
         return (
             f"worker {self.worker} failed in {self.environment} "
-            f"(environment seed {self.seed}{detail}): {last}"
+            f"(environment seed {self.seed}): {self.cause}"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from matplotlib.axes import Axes
 
-from poise.errors import FileFormatError, RunFolderError
+from poise.errors import ConfigError, FileFormatError, RunFolderError
 from poise.runs.curve import read_episodes
 from poise.runs.plotting import plot_folder
 
@@ -111,8 +111,10 @@ def test_a_missing_run_is_said(tmp_path: Path):
 
 
 def test_an_output_that_cannot_be_written_leaves_nothing(altered: Path, tmp_path: Path):
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(ConfigError, match=r"folder\.png"):
         plot_folder(altered, tmp_path / "no" / "such" / "folder.png")
+    with pytest.raises(ConfigError, match="it is a folder"):
+        plot_folder(altered, altered)
 
 
 def test_what_is_read(tmp_path: Path):

@@ -403,6 +403,9 @@ def test_it_learns(tmp_path: Path):
     assert found["evaluation"]["mean"] >= 475.0
     # Not only on the seeds it was chosen on.
     assert poise.evaluate(result.policy, episodes=30, seed=12345).mean >= 475.0
+    policy = poise.load(result.folder)
+    assert policy.act(np.array([0, 0, 0.2, 2.0], np.float32)) == 1, "it falls right: push right"
+    assert policy.act(np.array([0, 0, -0.2, -2.0], np.float32)) == 0
 
 
 def once(do: Callable[[], None], at: int = 20) -> Callable[[float, Event], None]:

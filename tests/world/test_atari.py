@@ -34,7 +34,9 @@ def both(name: str, **settings: Any) -> tuple[Any, Any]:
     return plain, copies
 
 
-@pytest.mark.parametrize("name", ["ALE/Pong-v5", "ALE/Breakout-v5"])
+@pytest.mark.parametrize(
+    "name", ["ALE/Pong-v5", pytest.param("ALE/Breakout-v5", marks=pytest.mark.slow)]
+)
 def test_copies_show_what_gymnasiums_wrappers_show(name: str) -> None:
     """Frames, rewards and flags; across the ends of games too, with next-step autoreset."""
     plain, copies = both(name, max_no_ops=0)

@@ -7,13 +7,13 @@ instant, and nobody freezes and nothing is half applied.
 """
 
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
 import struct
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
@@ -22,6 +22,7 @@ from typing import Any
 import cloudpickle
 
 from poise.errors import ConfigError, DeadlineError, InputError, WorkerError
+from poise.launchers.failure import Failure, describe_failure
 from poise.launchers.mailbox import (
     Mailbox,
     MailboxShape,
@@ -228,7 +229,7 @@ class _Team:
             return
         kind = message[:1]
         if kind == _ERROR:
-            self._failed(seat, message[1:].decode(errors="replace"))
+            self._failed(seat, Failure(*json.loads(message[1:])))
         elif kind == _COMPILED:
             # From here on, only its environment can keep it waiting.
             self._heartbeats.beat(seat.index)
@@ -301,13 +302,12 @@ class _Team:
             raise DeadlineError(f"{what}; what was learned so far is saved")
         raise WorkerError(seat.index, environment, seat.seed, f"the worker's process {how}")
 
-    def _failed(self, seat: _Seat, text: str) -> None:
+    def _failed(self, seat: _Seat, failure: Failure) -> None:
         """A worker raised."""
-        last = text.strip().splitlines()[-1] if text.strip() else "it raised"
-        what = f"worker {seat.index} (environment seed {seat.seed}) raised {last}"
+        what = f"worker {seat.index} (environment seed {seat.seed}) failed: {failure.cause}"
         if self._supervision.restart_on_error and seat.ready and self._restart(seat, what):
             return
-        raise WorkerError(seat.index, self._supervision.environment, seat.seed, text)
+        raise WorkerError(seat.index, self._supervision.environment, seat.seed, *failure)
 
     def _restart(self, seat: _Seat, what: str) -> bool:
         """Start the worker's next incarnation, if that may still be done."""
@@ -370,9 +370,9 @@ def _child(
                 pipe.send_bytes(_BATCH + pack_batch(contribution.trajectory))
             mailbox.put_contribution(contribution, sequence)
             pipe.send_bytes(_SIGNAL.pack(_CONTRIBUTION, sequence))
-    except (Exception, SystemExit):
+    except (Exception, SystemExit) as error:
         try:
-            pipe.send_bytes(_ERROR + traceback.format_exc().encode())
+            pipe.send_bytes(_ERROR + json.dumps(describe_failure(error)).encode())
         except OSError:
             # The parent has left: nobody is there to be told.
             return

@@ -5,11 +5,11 @@ the deterministic reference.
 """
 
 import threading
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
 from poise.errors import DeadlineError, WorkerError
+from poise.launchers.failure import Failure, describe_failure
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.journal import StopReason
 from poise.learning.owner import Owner
@@ -137,9 +137,9 @@ class _Team:
                     self._attend(share, current)
                     if not self._turn(current, states):
                         break
-        except BaseException:
+        except BaseException as error:
             # Whatever it is, this thread ends by it, and the run must know.
-            self._fail(current, traceback.format_exc())
+            self._fail(current, describe_failure(error))
         finally:
             with self._lock:
                 for worker in share:
@@ -191,11 +191,11 @@ class _Team:
             self._heartbeats.beat(worker.index)
             return not self._owner.stopped
 
-    def _fail(self, worker: Worker, text: str) -> None:
+    def _fail(self, worker: Worker, failure: Failure) -> None:
         with self._lock:
             if self._failure is None and not self._owner.stopped:
                 self._failure = WorkerError(
-                    worker.index, self._supervision.environment, worker.seed, text
+                    worker.index, self._supervision.environment, worker.seed, *failure
                 )
             self._owner.stop(StopReason.FAILED)
             self._lock.notify_all()

@@ -10,7 +10,8 @@ from poise.errors import ConfigError
 from poise.learning.verdict import Score
 from poise.runs.evaluation import EpisodePlayer, random_score
 from poise.runs.folder import Which, load
-from poise.runs.trust import EnvironmentFactory, source_from_file
+from poise.runs.stage import environment_of
+from poise.runs.trust import EnvironmentFactory
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 from poise.world.source import EnvironmentSource, find_source, import_path
 
@@ -48,8 +49,7 @@ def evaluate(
     _check(episodes, seed, step_limit)
     if not isinstance(policy, Policy):
         policy = load(policy, which)
-    source = source_from_file(policy.environment, environment, trust)
-    player = EpisodePlayer(source.make, step_limit)
+    player = EpisodePlayer(environment_of(policy, environment, trust), step_limit)
     seeds = _seeds(seed, Purpose.EVALUATION, episodes)
     generator = None
     if not greedy:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from poise.agent.policy import Policy
 from poise.config import TrainConfig
-from poise.runs.trust import EnvironmentFactory, source_from_file
+from poise.runs.stage import environment_of
+from poise.runs.trust import EnvironmentFactory
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 
 __all__ = ["PlayedStep", "play"]
@@ -46,10 +47,9 @@ def play(
         trust: import the environment that the policy's file names by an import path.
 
     Raises:
-        InputError: the environment cannot be made.
+        InputError: the environment cannot be made, or the policy does not fit it.
     """
-    source = source_from_file(policy.environment, environment, trust)
-    with closing(source.make(render_mode)) as copy:
+    with closing(environment_of(policy, environment, trust)(render_mode)) as copy:
         player = policy.player()
         for episode in range(episodes):
             reset_seed = environment_seed(seed_sequence(seed, Purpose.PLAY, episode))

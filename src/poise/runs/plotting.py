@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from poise.errors import ConfigError
 from poise.runs.curve import draw_curve
 from poise.runs.folder import load_config, load_summary
 
@@ -29,11 +30,14 @@ def plot_folder(
     Raises:
         RunFolderError: there is no run in the folder.
         FileFormatError: one of its files is damaged.
+        ConfigError: the PNG cannot be written there.
     """
     folder = Path(run)
     config, resolved = load_config(folder)
     target = resolved.get("target_return")
     output = output or folder / "learning_curve.png"
+    if not output.parent.is_dir() or output.is_dir():
+        raise ConfigError(f"{output} cannot be written: it is a folder, or its folder is missing")
     if baseline is None and (folder / "summary.json").is_file():
         baseline = load_summary(folder).get("random_baseline")
     draw(

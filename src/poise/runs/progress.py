@@ -30,7 +30,9 @@ class Progress:
         self._next = time.monotonic()
         self._live: Any = None
         self._task: Any = None
-        if sys.stdout.isatty():
+        # Training goes on when nobody reads what it prints.
+        self._mute = sys.stdout is None or sys.stdout.closed
+        if not self._mute and sys.stdout.isatty():
             self._open_live()
 
     def __call__(self, when: float, event: Event) -> None:
@@ -77,7 +79,7 @@ class Progress:
             self._live.update(self._task, completed=self._steps, status=status)
             self._next = time.monotonic() + LIVE_INTERVAL
         else:
-            print(f"{self._config.environment}  {status}", flush=True)
+            self._print(f"{self._config.environment}  {status}")
             self._next = time.monotonic() + PLAIN_INTERVAL
 
     def _status(self, when: float) -> str:
@@ -94,7 +96,15 @@ class Progress:
         if self._live is not None:
             self._live.console.print(line, highlight=False)
         else:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        if self._mute:
+            return
+        try:
             print(line, flush=True)
+        except (OSError, ValueError):
+            self._mute = True
 
     def _describe_evaluation(self, event: Evaluated) -> str:
         verdict = event.verdict
