@@ -1,12 +1,14 @@
 """Runs that many tests look at, and none alters."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from ..sharing import share_programs
 from .small import train
 
 
@@ -21,6 +23,14 @@ def compiled_once() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def shared_programs() -> Iterator[None]:
+    """Runs and replays of one module share what is compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -136,6 +136,7 @@ class TestAgreement:
         assert any("jaxlib was 0.0.1" in warning for warning in warnings)
 
 
+@pytest.mark.usefixtures("shared_programs")
 class TestParameters:
     @pytest.mark.parametrize("name", ["final", "best"])
     @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
@@ -175,6 +176,7 @@ class TestParameters:
             poise.replay(altered)
 
 
+@pytest.mark.usefixtures("shared_programs")
 class TestRecords:
     """With checksums that are right."""
 
@@ -291,6 +293,7 @@ class TestRecords:
             poise.replay(altered)
 
 
+@pytest.mark.usefixtures("shared_programs")
 class TestBytes:
     """As they are: the checksums find them."""
 

@@ -62,6 +62,9 @@ def deterministic(folder: Path) -> dict[str, Any]:
     return found
 
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
+
 class TestFolder:
     def test_the_promised_files_and_nothing_half_written(self, serial_run: Path):
         names = {path.name for path in serial_run.iterdir()}

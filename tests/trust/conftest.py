@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from .runs import Interruption, share_programs
+from ..sharing import draw_nothing, share_programs
+from .runs import Interruption
 
 
 @pytest.fixture(scope="module")
@@ -12,6 +13,7 @@ def shared_programs() -> Iterator[None]:
     """Runs of one module are compiled once."""
     with pytest.MonkeyPatch.context() as patch:
         share_programs(patch)
+        draw_nothing(patch)
         yield
 
 

@@ -8,11 +8,8 @@ from typing import Any
 import pytest
 
 import poise
-from poise.config import TrainConfig
 from poise.learning.journal import StopReason
 from poise.learning.owner import EvaluationAborted, Owner
-from poise.runs import replay, session, training
-from poise.runs.assembly import Assembly, assemble
 from poise.runs.session import Session, TrainResult
 
 TINY: dict[str, Any] = {
@@ -30,41 +27,6 @@ TINY: dict[str, Any] = {
     "checkpoint_every": "50steps",
 }
 TIMES = ("wall_seconds", "training_seconds", "steps_per_second", "training_solved_at_seconds")
-
-# What changes the compiled programs; everything else is an argument of theirs.
-_SHAPES = (
-    "environment",
-    "world",
-    "envs_per_worker",
-    "rollout_length",
-    "hidden_sizes",
-    "normalize_observations",
-    "failure_reward",
-)
-
-
-def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile each program once for all runs of the tests, and draw no plots."""
-    compiled: dict[Any, tuple[Any, Any]] = {}
-
-    def assembled(config: TrainConfig, *rest: Any) -> Assembly:
-        assembly = assemble(config, *rest)
-        assembly.compile = lambda *alongside: compile_once(assembly)  # type: ignore[method-assign]
-        return assembly
-
-    def compile_once(assembly: Assembly) -> None:
-        key = tuple(getattr(assembly.config, name) for name in _SHAPES)
-        if key not in compiled:
-            Assembly.compile(assembly)
-            compiled[key] = assembly.program, assembly._update
-        assembly.program, assembly._update = compiled[key]
-
-    monkeypatch.setattr(training, "assemble", assembled)
-    monkeypatch.setattr(replay, "assemble", assembled)
-    monkeypatch.setattr(session, "plot_folder", lambda *arguments, **settings: None)
-    monkeypatch.setattr(session, "import_matplotlib", lambda: None)
-    # Tiny runs: the baseline of random actions would take longer than they do.
-    monkeypatch.setattr(session, "BASELINE_STEPS", 50)
 
 
 def train(folder: Path, **settings: Any) -> TrainResult:
