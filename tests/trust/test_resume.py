@@ -313,6 +313,21 @@ def _die(running: Session, *arguments: Any) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("ended", [{"max_steps": 300}, {"max_steps": None, "max_episodes": 12}])
+@pytest.mark.parametrize("given", ["max_steps", "max_episodes"])
+def test_a_used_up_budget_makes_way_for_another(
+    ended: dict[str, Any], given: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    first = train(folder, **ended).summary
+    counted = {"max_steps": "steps", "max_episodes": "episodes"}[given]
+    more = first[counted] + 40
+    result = poise.resume(folder, **{given: more})
+    assert result.summary["stopped"] == given
+    assert result.summary[counted] >= more
+    assert poise.replay(folder).compared == ("final.safetensors", "best.safetensors")
+
+
 def test_a_smaller_budget_than_what_is_done_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(folder)

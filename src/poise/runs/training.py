@@ -141,7 +141,8 @@ def resume(
         quiet: print nothing.
         max_steps: a new budget in environment steps, counted from the run's beginning.
         max_episodes: a new budget in training episodes.
-        max_seconds: a new budget in seconds, counted from now.
+        max_seconds: a new budget in seconds, counted from now. Old budgets that are used up are
+            lifted where a new one is given.
         subscriber: called with the run's clock, in seconds, and each event.
         environment: makes the environment, instead of what the run's file names.
         trust: import the environment that the run's file names by an import path.
@@ -193,6 +194,8 @@ def resume(
             for name in ("journal", "metrics.jsonl"):
                 (folder / name).unlink(missing_ok=True)
             remove_checkpoints(folder)
+        if given and checkpoint is not None:
+            assembly.config = config = _lift_used_up(config, given, checkpoint)
         resumptions = _resumptions(folder, checkpoint, config if changed else None)
         base = old if checkpoint is not None else config
         kept = {**assembly.resolved(), "replayable": resolved.get("replayable")}
@@ -243,6 +246,20 @@ def _say_whether_replayable(resolved: dict[str, Any], repeatable: bool) -> None:
             stacklevel=3,
         )
     resolved["replayable"] = not reasons
+
+
+def _lift_used_up(
+    config: TrainConfig, given: dict[str, Any], checkpoint: Checkpoint
+) -> TrainConfig:
+    """Take off the old budgets that ended the run: who gives it another wants it to go on."""
+    cut = checkpoint.cut
+    used = {"max_steps": cut.steps, "max_episodes": cut.tally.episodes}
+    lifted: dict[str, Any] = {}
+    for name, so_far in used.items():
+        limit = getattr(config, name)
+        if name not in given and limit is not None and so_far >= limit:
+            lifted[name] = None
+    return dataclasses.replace(config, **lifted)
 
 
 def _has_finished(folder: Path) -> bool:
