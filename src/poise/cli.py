@@ -3,13 +3,16 @@
 JAX takes most of a second to import, so it is imported only by the commands that need it.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import errno
 import io
 import json
+import os
 import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +24,7 @@ from tyro.conf import Positional
 from poise.config import TrainConfig, usable_cores
 from poise.errors import ConfigError, PoiseError, WorkerError
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 INTERRUPTED, TERMINATED = 130, 143
 _BAD_PATHS = (errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EISDIR)
@@ -432,6 +435,27 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 
+def run() -> None:
+    """The ``poise`` command: `main`, and then leave without taking the interpreter down in order.
+
+    That takes a quarter of a second with JAX in it, and waits for threads that hang in an
+    environment. What was registered to be done at exit is done.
+    """
+    code = main()
+    others = [one for one in threading.enumerate() if one is not threading.main_thread()]
+    if any(not one.daemon for one in others):
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except OSError:
+            # Whoever read it has gone, or its disk is full: main has said so where it matters.
+            continue
+    os._exit(code)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
@@ -538,4 +562,4 @@ def _print_score(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()
