@@ -100,8 +100,9 @@ class TrainConfig:
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """Adam, or the paper's RMSProp; their statistics are shared by all workers."""
 
-    adam_beta1: float = 0.9
-    """Decay of Adam's mean of gradients (Kingma & Ba 2015)."""
+    adam_beta1: float = 0.0
+    """Decay of Adam's mean of gradients (Kingma & Ba 2015). Workers that apply gradients to newer
+    parameters already act like momentum (Mitliagkas et al. 2016), so none is added."""
 
     adam_beta2: float = 0.999
     """Decay of Adam's mean of squared gradients (Kingma & Ba 2015)."""

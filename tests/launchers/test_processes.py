@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from poise.errors import ConfigError, DeadlineError, InputError, WorkerError
-from poise.launchers import processes
+from poise.launchers import child, processes
 from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.events import Event, Updated
@@ -162,7 +162,7 @@ def arm(point: str, at: int) -> None:
         return checksum(words)
 
     def send_bytes(self: Any, message: Any, *rest: Any) -> None:
-        is_it = message == processes._SIGNAL.pack(b"C", at)
+        is_it = message == child.SIGNAL.pack(b"C", at)
         if is_it and point in ("half a signal", "most of a signal"):
             whole = len(message).to_bytes(4, "big") + message
             os.write(self.fileno(), whole[: 2 if point == "half a signal" else -1])

@@ -6,40 +6,32 @@ There is no lock, queue or event that a killed process could hold: a worker may 
 instant, and nobody freezes and nothing is half applied.
 """
 
-import contextlib
 import json
-import multiprocessing
-import os
 import signal
-import struct
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from multiprocessing import connection
-from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import cloudpickle
 
 from poise.errors import ConfigError, DeadlineError, InputError, WorkerError
-from poise.launchers.failure import Failure, describe_failure
-from poise.launchers.mailbox import (
-    Mailbox,
-    MailboxShape,
-    TornMessageError,
-    pack_batch,
-    unpack_batch,
+from poise.launchers.child import (
+    BATCH,
+    COMPILED,
+    ERROR,
+    READY,
+    SIGNAL,
+    ChildSeat,
+    WorkerFactory,
 )
+from poise.launchers.failure import Failure
+from poise.launchers.mailbox import MailboxShape, TornMessageError, unpack_batch
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.journal import StopReason
 from poise.learning.owner import Owner
-from poise.learning.worker import Worker
 from poise.trajectory import Snapshot
 
 __all__ = ["MISSING_GUARD_EXIT_CODE", "WorkerFactory", "pickle_factory", "run_processes"]
-
-WorkerFactory = Callable[[int, int], Worker]
-"""(index, incarnation) -> a worker, ready to cycle; called in the worker's process."""
 
 START_SECONDS = 600.0
 """How long a process may take to import and compile, before its heartbeat is listened to."""
@@ -47,9 +39,6 @@ LEAVE_SECONDS = 5.0
 """How long a process may take to leave, before it is killed."""
 MISSING_GUARD_EXIT_CODE = 78
 """Exit code of a worker process that began to run the user's script instead of working."""
-
-_COMPILED, _READY, _CONTRIBUTION, _ERROR, _BATCH = b"X", b"R", b"C", b"E", b"B"
-_SIGNAL = struct.Struct("<cQ")
 
 
 def pickle_factory(factory: WorkerFactory, environment: str) -> bytes:
@@ -102,65 +91,6 @@ def run_processes(
         team.close()
 
 
-@contextlib.contextmanager
-def _without_false_main_file() -> Iterator[None]:
-    """Hide a ``__main__.__file__`` that is no file, such as ``<stdin>``: it cannot be imported.
-
-    What is defined in ``__main__`` travels by value.
-    """
-    main = sys.modules["__main__"]
-    name = getattr(main, "__file__", None)
-    if name is None or os.path.exists(name):
-        yield
-        return
-    del main.__file__
-    try:
-        yield
-    finally:
-        main.__file__ = name
-
-
-class _Seat:
-    """One worker's place: its process, pipe and mailbox."""
-
-    def __init__(self, index: int, incarnation: int, payload: bytes, shape: MailboxShape) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.index = index
-        self.incarnation = incarnation
-        self.ready = False
-        self.sequence = 0
-        self.seed = 0
-        self.batch: Any = None
-        self.at_end = False
-        self.mailbox = Mailbox(context, shape)
-        self.pipe, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(
-            target=_child,
-            args=(payload, index, incarnation, self.mailbox, theirs),
-            name=f"poise-worker-{index}",
-            daemon=True,
-        )
-        try:
-            with _without_false_main_file():
-                self.process.start()
-        finally:
-            # With only the child holding the other end, its death is the end of file.
-            theirs.close()
-
-    def send(self, snapshot: Snapshot) -> None:
-        self.sequence += 1
-        self.mailbox.put_snapshot(snapshot, self.sequence)
-        self.pipe.send_bytes(_SIGNAL.pack(b"S", self.sequence))
-
-    def close(self, patience: float) -> None:
-        self.pipe.close()
-        self.process.join(patience)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.process.close()
-
-
 class _Team:
     """The parent's side."""
 
@@ -177,12 +107,12 @@ class _Team:
         self._shape = shape
         self._supervision = supervision
         self._heartbeats = heartbeats
-        self._seats: dict[int, _Seat] = {}
+        self._seats: dict[int, ChildSeat] = {}
         self._restarts = 0
 
     def start(self, index: int, incarnation: int) -> None:
         self._heartbeats.beat(index, START_SECONDS)
-        self._seats[index] = _Seat(index, incarnation, self._payload, self._shape)
+        self._seats[index] = ChildSeat(index, incarnation, self._payload, self._shape)
 
     def close(self) -> None:
         seats, self._seats = list(self._seats.values()), {}
@@ -194,8 +124,8 @@ class _Team:
 
     def run(self) -> None:
         while not self._owner.stopped:
-            pipes: dict[Any, _Seat] = {seat.pipe: seat for seat in self._seats.values()}
-            sentinels: dict[Any, _Seat] = {
+            pipes: dict[Any, ChildSeat] = {seat.pipe: seat for seat in self._seats.values()}
+            sentinels: dict[Any, ChildSeat] = {
                 seat.process.sentinel: seat for seat in self._seats.values()
             }
             interval = self._supervision.interval
@@ -217,7 +147,7 @@ class _Team:
             if hung is not None and not self._owner.stopped:
                 self._hangs(self._seats[hung])
 
-    def _listen(self, seat: _Seat) -> None:
+    def _listen(self, seat: ChildSeat) -> None:
         """Take what a worker has sent, and answer."""
         if self._owner.stopped or self._seats.get(seat.index) is not seat:
             return
@@ -228,22 +158,22 @@ class _Team:
             self._died(seat)
             return
         kind = message[:1]
-        if kind == _ERROR:
+        if kind == ERROR:
             self._failed(seat, Failure(*json.loads(message[1:])))
-        elif kind == _COMPILED:
+        elif kind == COMPILED:
             # From here on, only its environment can keep it waiting.
             self._heartbeats.beat(seat.index)
-        elif kind == _BATCH:
+        elif kind == BATCH:
             seat.batch = unpack_batch(message[1:])
-        elif kind == _READY:
+        elif kind == READY:
             seat.ready = True
-            seat.seed = _SIGNAL.unpack(message)[1]
+            seat.seed = SIGNAL.unpack(message)[1]
             self._heartbeats.beat(seat.index)
             self._answer({seat.index: self._owner.join(seat.index, seat.incarnation)})
         else:
-            self._receive(seat, _SIGNAL.unpack(message)[1])
+            self._receive(seat, SIGNAL.unpack(message)[1])
 
-    def _receive(self, seat: _Seat, sequence: int) -> None:
+    def _receive(self, seat: ChildSeat, sequence: int) -> None:
         self._heartbeats.beat(seat.index)
         try:
             if sequence != seat.sequence:
@@ -267,7 +197,7 @@ class _Team:
                 # It has died since; its sentinel tells the same in a moment.
                 continue
 
-    def _died(self, seat: _Seat) -> None:
+    def _died(self, seat: ChildSeat) -> None:
         # The sentinel fires a moment before the exit code is there.
         seat.process.join(LEAVE_SECONDS)
         code = seat.process.exitcode
@@ -287,12 +217,12 @@ class _Team:
             how += " before it was ready"
         self._lost(seat, how)
 
-    def _hangs(self, seat: _Seat) -> None:
+    def _hangs(self, seat: ChildSeat) -> None:
         timeout = self._supervision.worker_timeout
         how = f"has not answered for {timeout:g} s (--worker-timeout)"
         self._lost(seat, how, DeadlineError)
 
-    def _lost(self, seat: _Seat, how: str, kind: type[Exception] = WorkerError) -> None:
+    def _lost(self, seat: ChildSeat, how: str, kind: type[Exception] = WorkerError) -> None:
         """A worker is gone through no fault of its environment's: start it again, or end."""
         environment = self._supervision.environment
         what = f"worker {seat.index} in {environment} (environment seed {seat.seed}) {how}"
@@ -302,14 +232,14 @@ class _Team:
             raise DeadlineError(f"{what}; what was learned so far is saved")
         raise WorkerError(seat.index, environment, seat.seed, f"the worker's process {how}")
 
-    def _failed(self, seat: _Seat, failure: Failure) -> None:
+    def _failed(self, seat: ChildSeat, failure: Failure) -> None:
         """A worker raised."""
         what = f"worker {seat.index} (environment seed {seat.seed}) failed: {failure.cause}"
         if self._supervision.restart_on_error and seat.ready and self._restart(seat, what):
             return
         raise WorkerError(seat.index, self._supervision.environment, seat.seed, *failure)
 
-    def _restart(self, seat: _Seat, what: str) -> bool:
+    def _restart(self, seat: ChildSeat, what: str) -> bool:
         """Start the worker's next incarnation, if that may still be done."""
         if self._restarts >= self._supervision.max_restarts or self._owner.stopped:
             return False
@@ -323,56 +253,8 @@ class _Team:
         return True
 
 
-def _has_mail(seat: _Seat) -> bool:
+def _has_mail(seat: ChildSeat) -> bool:
     try:
         return seat.pipe.poll() and not seat.at_end
     except OSError:
         return False
-
-
-def _leave_with_parent() -> None:
-    """End this process with its parent, even while an environment hangs in it."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            connection.wait([parent.sentinel])
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _child(
-    payload: bytes,
-    index: int,
-    incarnation: int,
-    mailbox: Mailbox,
-    pipe: "connection.Connection[Any, Any]",
-) -> None:
-    """A worker's process: leaves at the pipe's end of file, so also when its parent is killed."""
-    # Ctrl-C reaches the whole group; the parent decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _leave_with_parent()
-    try:
-        worker: Worker = cloudpickle.loads(payload)(index, incarnation)
-        pipe.send_bytes(_COMPILED)
-        state = worker.initial_state()
-        pipe.send_bytes(_SIGNAL.pack(_READY, worker.seed % 2**64))
-        while True:
-            try:
-                _, sequence = _SIGNAL.unpack(pipe.recv_bytes())
-            except (EOFError, ConnectionResetError):
-                return
-            snapshot = mailbox.take_snapshot(sequence)
-            contribution, state = worker.cycle(snapshot, state)
-            if contribution.trajectory is not None:
-                # Too large and too rare for the mailbox: the batch behind a broken gradient.
-                pipe.send_bytes(_BATCH + pack_batch(contribution.trajectory))
-            mailbox.put_contribution(contribution, sequence)
-            pipe.send_bytes(_SIGNAL.pack(_CONTRIBUTION, sequence))
-    except (Exception, SystemExit) as error:
-        try:
-            pipe.send_bytes(_ERROR + json.dumps(describe_failure(error)).encode())
-        except OSError:
-            # The parent has left: nobody is there to be told.
-            return

@@ -61,7 +61,7 @@ def evaluate(
 
 
 def random_baseline(
-    environment: str | EnvironmentFactory | EnvironmentSource,
+    environment: str | EnvironmentFactory | EnvironmentChoice | EnvironmentSource,
     *,
     episodes: int = 100,
     seed: int = 0,
@@ -71,7 +71,8 @@ def random_baseline(
     """Score uniformly random actions on Gymnasium's own environment.
 
     Args:
-        environment: Gymnasium id, import path ``module:attribute``, or a callable.
+        environment: Gymnasium id, import path ``module:attribute``, a choice with arguments and
+            wrappers, or a callable.
         episodes: how many, each with a seed of its own.
         seed: root of the episodes' seeds.
         step_limit: an episode is cut after so many steps, and counted as cut.
@@ -84,6 +85,8 @@ def random_baseline(
     seeds = _seeds(seed, Purpose.RANDOM, episodes)
     if isinstance(environment, EnvironmentSource):
         source = environment
+    elif isinstance(environment, EnvironmentChoice):
+        source = find_source(environment)
     elif isinstance(environment, str):
         source = find_source(EnvironmentChoice(environment))
     else:

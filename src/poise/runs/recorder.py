@@ -137,11 +137,9 @@ class Recorder:
 
     def close(self) -> None:
         """Write the rest and close the files."""
-        try:
+        # What is left in a file's buffer is written when it is closed, which may fail once more.
+        with self._journal_file, self._metrics_file:
             self.pump()
-        finally:
-            self._metrics_file.close()
-            self._journal_file.close()
 
     def _write_rows(self, rows: list[str]) -> None:
         self._metrics_file.write("".join(rows).encode())

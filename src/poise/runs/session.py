@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from poise.agent.policy import Policy
 from poise.agent.policy_file import policy_to_bytes
 from poise.errors import DeadlineError, NotFiniteError, PoiseError, RunWriteError
@@ -28,9 +26,10 @@ from poise.runs.curve import draw_curve, import_matplotlib
 from poise.runs.files import write_bytes, write_json
 from poise.runs.plotting import Draw, plot_folder
 from poise.runs.progress import Progress
-from poise.runs.recorder import Recorder, Subscriber, score_to_json
+from poise.runs.recorder import Recorder, Subscriber
 from poise.runs.runtime import processor_model, versions
 from poise.runs.signals import StopSignals
+from poise.runs.summary import summarise
 from poise.trajectory import Snapshot
 
 __all__ = ["Session", "TrainResult"]
@@ -338,42 +337,18 @@ class Session:
         return TrainResult(self._folder, summary, self._judge.policy(best), reason)
 
     def _summary(self, owner: Owner, score: Score | None, failure: str | None) -> dict[str, Any]:
-        config, recorder = self._config, self._recorder
-        seconds = round(recorder.training_seconds, 6)
         solved = score is not None and self._judge.solves(score)
-        solved_at = recorder.solved_at_steps
-        if solved and solved_at is None:
-            solved_at = owner.steps
-        mean = owner.tally.mean
-        return {
-            "environment": config.environment,
-            "algorithm": config.algorithm,
-            "seed": config.seed,
-            "solved": solved,
-            "solved_at_steps": solved_at,
-            "target_return": self._assembly.target_return,
-            "steps": owner.steps,
-            "episodes": owner.tally.episodes,
-            "updates": owner.version,
-            "wall_seconds": 0.0,
-            "training_seconds": seconds,
-            "steps_per_second": round(owner.steps / seconds, 1) if seconds else None,
-            "workers": config.workers,
-            "launcher": self._assembly.launcher,
-            "evaluation": score_to_json(score) if score is not None else None,
-            "sticky_actions": config.sticky_actions if self._assembly.source.is_atari else None,
-            "verification_attempts": self._judge.attempts,
-            "random_baseline": self._random_baseline(owner, failure),
-            "training_mean_100": mean if mean is None or np.isfinite(mean) else None,
-            "training_solved_at_seconds": recorder.training_solved_seconds,
-            "training_solved_at_steps": recorder.training_solved_steps,
-            "restarts": self._restarts,
-            "bad_gradients": owner.bad_gradients,
-            "stopped": (owner.stop_reason or StopReason.FAILED).name.lower(),
-            "failure": failure,
-            "versions": versions(),
-            "processor": processor_model(),
-        }
+        return summarise(
+            self._assembly,
+            owner,
+            self._recorder,
+            score,
+            solved=solved,
+            verification_attempts=self._judge.attempts,
+            random_baseline=self._random_baseline(owner, failure),
+            restarts=self._restarts,
+            failure=failure,
+        )
 
     def _random_baseline(self, owner: Owner, failure: str | None) -> float | None:
         """The mean return of random actions, drawn into the curve of a run that ended well."""

@@ -1,0 +1,129 @@
+"""Commands that measure: this machine, and an environment."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import sys
+from typing import Literal
+
+from tyro.conf import Positional
+
+from poise.commands.values import require_positive
+from poise.config import TrainConfig, usable_cores
+from poise.errors import ConfigError
+
+__all__ = ["Bench", "Doctor"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Measure training steps per second on this machine."""
+
+    environment: Positional[str] = "CartPole-v1"
+    """Gymnasium id of the environment."""
+
+    workers: tuple[int, ...] = tuple(sorted({1, usable_cores()}))
+    """Numbers of workers to try. Default: 1 and the usable cores."""
+
+    envs_per_worker: tuple[int, ...] = (8, 64)
+    """Numbers of environment copies per worker to try."""
+
+    seconds: float = 2.0
+    """Length of each measurement, of which there are three."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    def __call__(self) -> int:
+        """Measure and print a table."""
+        from poise.runs.bench import bench  # noqa: PLC0415
+
+        if not self.workers or not self.envs_per_worker:
+            raise ConfigError("--workers and --envs-per-worker take at least one number")
+        for value in (*self.workers, *self.envs_per_worker):
+            require_positive("--workers and --envs-per-worker", value)
+        if not 0 < self.seconds < float("inf"):
+            raise ConfigError(f"--seconds is {self.seconds}, but must be above 0, and finite")
+        rows = bench(self.environment, list(self.workers), list(self.envs_per_worker), self.seconds)
+        if self.json:
+            fused = [row.fused_steps_per_second or 0.0 for row in rows]
+            content = {
+                "rows": [row._asdict() for row in rows],
+                "fused_loop_steps_per_second": max(fused) or None,
+            }
+            print(json.dumps(content, indent=2))
+            return 0
+        print("workers  envs/worker        steps/s   of one fused loop a core")
+        for row in rows:
+            share = "-"
+            if row.share_of_fused_loop is not None:
+                share = f"{row.share_of_fused_loop:6.0%} of {row.fused_steps_per_second:,.0f}"
+            print(
+                f"{row.workers:7d}  {row.envs_per_worker:11d}  {row.steps_per_second:13,.0f}   "
+                f"{share}"
+            )
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Examine an environment before the hours are spent: what is wrong, how fast, what to run."""
+
+    environment: Positional[str] = "CartPole-v1"
+    """Gymnasium id of the environment, or an import path module:attribute."""
+
+    env_kwargs: tuple[str, ...] = ()
+    """Arguments of the environment's constructor as key=value; values are Python literals."""
+
+    wrappers: tuple[str, ...] = ()
+    """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
+
+    world: Literal["auto", "compiled", "atari", "vector", "copies"] = "auto"
+    """What training steps, as in train."""
+
+    workers: int = usable_cores()
+    """Number of workers of the measured training. Default: the usable processor cores."""
+
+    envs_per_worker: int = TrainConfig.envs_per_worker
+    """Environment copies that each worker steps together."""
+
+    seconds: float = 2.0
+    """Length of each measurement, of which there are up to four."""
+
+    worker_timeout: float = 60.0
+    """Seconds without an answer after which the environment counts as hung."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    def __call__(self) -> int:
+        """Examine; exit code 0 if there is no failure, 1 if there is one."""
+        from poise.runs.diagnosis import describe  # noqa: PLC0415
+        from poise.runs.doctor import examine  # noqa: PLC0415
+
+        config = TrainConfig(
+            self.environment,
+            env_kwargs=self.env_kwargs,
+            wrappers=self.wrappers,
+            world=self.world,
+            workers=self.workers,
+            envs_per_worker=self.envs_per_worker,
+            worker_timeout=self.worker_timeout,
+        )
+        if self.json:
+            # What the environment prints must not get between the JSON.
+            with contextlib.redirect_stdout(sys.stderr):
+                diagnosis = examine(config, self.seconds)
+            print(json.dumps(diagnosis.to_json(), indent=2))
+            return int(diagnosis.failed)
+        width = shutil.get_terminal_size((100, 24)).columns
+        diagnosis = examine(
+            config, self.seconds, tell=lambda item: print(describe(item, width), flush=True)
+        )
+        if diagnosis.failed:
+            print("There are failures: mend them, then ask the doctor again.")
+        if diagnosis.command is not None:
+            said = "What would run as it is" if diagnosis.failed else "Recommended"
+            print(f"{said}:\n  {diagnosis.command}")
+        return int(diagnosis.failed)

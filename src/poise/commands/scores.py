@@ -1,0 +1,130 @@
+"""Commands that score: random actions, and a policy."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from poise.config import EnvironmentChoice, TrainConfig
+
+__all__ = ["Evaluate", "Random"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Random:
+    """The baseline: uniformly random actions on Gymnasium's own environment."""
+
+    environment: Positional[str] = "CartPole-v1"
+    """Gymnasium id of the environment, or an import path module:attribute."""
+
+    env_kwargs: tuple[str, ...] = ()
+    """Arguments of the environment's constructor as key=value; values are Python literals."""
+
+    wrappers: tuple[str, ...] = ()
+    """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
+
+    sticky_actions: float = 0.0
+    """Atari only: probability that the emulator repeats the last action."""
+
+    episodes: int = 100
+    """Episodes to play."""
+
+    seed: int = 0
+    """Root of the episodes' seeds."""
+
+    step_limit: int = TrainConfig.evaluation_step_limit
+    """An episode is cut after so many steps, and counted as cut."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    def __call__(self) -> int:
+        """Play and print the score."""
+        from poise.runs.api import random_baseline  # noqa: PLC0415
+
+        choice = EnvironmentChoice(
+            self.environment, self.env_kwargs, self.wrappers, self.sticky_actions
+        )
+        score = random_baseline(
+            choice,
+            episodes=self.episodes,
+            seed=self.seed,
+            step_limit=self.step_limit,
+        )
+        _print_score(self.environment, "random actions", score, None, self.json)
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Score a run's policy on fresh episodes of Gymnasium's own environment."""
+
+    run: Positional[Path]
+    """A run's folder, or a policy file."""
+
+    episodes: int = 100
+    """Episodes to play, each with a seed of its own."""
+
+    sampled: bool = False
+    """Sample actions instead of taking the most probable one."""
+
+    which: Literal["best", "final"] = "best"
+    """The policy that evaluation selected, or the last one."""
+
+    seed: int = 0
+    """Root of the episodes' seeds and of the sampling."""
+
+    step_limit: int = TrainConfig.evaluation_step_limit
+    """An episode is cut after so many steps, and counted as cut."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    trust: bool = False
+    """Import the environment and wrappers that the run's files name by import path."""
+
+    def __call__(self) -> int:
+        """Evaluate and print the score."""
+        from poise.runs.api import evaluate  # noqa: PLC0415
+        from poise.runs.folder import load, target_return  # noqa: PLC0415
+
+        policy = load(self.run, self.which)
+        score = evaluate(
+            policy,
+            episodes=self.episodes,
+            greedy=not self.sampled,
+            seed=self.seed,
+            step_limit=self.step_limit,
+            trust=self.trust,
+        )
+        kind = "sampled actions" if self.sampled else "greedy actions"
+        target = target_return(self.run, policy.environment)
+        setup = ""
+        if policy.environment.name.startswith("ALE/"):
+            setup = f", sticky actions {policy.environment.sticky_actions:g}"
+        _print_score(policy.environment.name, kind, score, target, self.json, setup)
+        return 0
+
+
+def _print_score(
+    name: str, kind: str, score: Any, target: float | None, as_json: bool, setup: str = ""
+) -> None:
+    solved = None if target is None else bool(score.mean >= target)
+    if as_json:
+        from poise.runs.recorder import score_to_json  # noqa: PLC0415
+
+        content = {"environment": name, **score_to_json(score)}
+        if target is not None:
+            content |= {"target_return": target, "solved": solved}
+        print(json.dumps(content, indent=2))
+        return
+    print(f"{name}, {kind}, {score.episodes} episodes{setup}")
+    print(f"mean {score.mean:.2f}  standard error {score.standard_error:.2f}  ", end="")
+    print(f"95% interval {score.low:.2f} to {score.high:.2f}  ", end="")
+    print(f"min {score.minimum:g}  max {score.maximum:g}")
+    if score.cut:
+        print(f"{score.cut} episodes were cut at the step limit")
+    if target is not None:
+        print(f"{'solved' if solved else 'not solved'}: the target return is {target:g}")

@@ -1,0 +1,107 @@
+"""Commands that show: a policy at play, a learning curve, a batch that broke."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from poise.commands.values import require_positive
+from poise.config import TrainConfig
+from poise.errors import ConfigError
+
+__all__ = ["Inspect", "Play", "Plot"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Play:
+    """Watch the greedy policy on Gymnasium's own environment, step by step."""
+
+    run: Positional[Path]
+    """A run's folder, or a policy file."""
+
+    episodes: int = 1
+    """Episodes to play."""
+
+    render: Literal["none", "human"] = "none"
+    """A window is opened only for human (needs pip install 'poise[render]')."""
+
+    which: Literal["best", "final"] = "best"
+    """The policy that evaluation selected, or the last one."""
+
+    seed: int = 0
+    """Root of the episodes' seeds."""
+
+    step_limit: int = TrainConfig.evaluation_step_limit
+    """An episode is cut after so many steps."""
+
+    trust: bool = False
+    """Import the environment and wrappers that the run's files name by import path."""
+
+    def __call__(self) -> int:
+        """Play; Ctrl-C ends it, and the environment is closed."""
+        from poise.runs.folder import load  # noqa: PLC0415
+        from poise.runs.play import play  # noqa: PLC0415
+
+        require_positive("--episodes", self.episodes)
+        require_positive("--step-limit", self.step_limit)
+        if self.seed < 0:
+            raise ConfigError(f"--seed is {self.seed}, but must be 0 or more")
+        steps = play(
+            load(self.run, self.which),
+            episodes=self.episodes,
+            seed=self.seed,
+            step_limit=self.step_limit,
+            render_mode=None if self.render == "none" else self.render,
+            trust=self.trust,
+        )
+        for step in steps:
+            print(
+                f"episode {step.episode + 1}  step {step.step}  action {step.action}  "
+                f"reward {step.reward:g}  return {step.running_return:g}"
+            )
+            if step.ended:
+                print(
+                    f"episode {step.episode + 1} {step.ended} after {step.step} steps "
+                    f"with return {step.running_return:g}"
+                )
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """Draw a run's learning curve as PNG."""
+
+    run: Positional[Path]
+    """A run's folder."""
+
+    output: Path | None = None
+    """The PNG to write. Default: learning_curve.png in the run's folder."""
+
+    def __call__(self) -> int:
+        """Draw and say where."""
+        from poise.runs.plotting import plot_folder  # noqa: PLC0415
+
+        print(plot_folder(self.run, self.output))
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Show the batch whose gradient was not finite: which arrays, and what is wrong with them."""
+
+    run: Positional[Path]
+    """A run's folder."""
+
+    def __call__(self) -> int:
+        """Print a row an array, the broken ones first."""
+        from poise.runs.bad_batch import inspect_batch  # noqa: PLC0415
+
+        reports = inspect_batch(self.run)
+        print("not finite       minimum       maximum  array")
+        for row in reports:
+            print(
+                f"{row.not_finite:10d}  {row.minimum:12.5g}  {row.maximum:12.5g}  {row.name} "
+                f"{list(row.shape)}"
+            )
+        return 0

@@ -1,0 +1,116 @@
+"""Commands that train: a new run, and one that goes on."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional
+
+from poise.config import TrainConfig
+
+__all__ = ["INTERRUPTED", "Resume", "Train"]
+
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train an agent until it solves the environment or a budget is used up."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    """Settings of the run."""
+
+    run_dir: Path | None = None
+    """New folder for the run. Default: one below runs/, named after environment and seed."""
+
+    quiet: bool = False
+    """Print nothing."""
+
+    tensorboard: bool = False
+    """Write TensorBoard event files into the run's folder, too."""
+
+    def __call__(self) -> int:
+        """Train; exit code 0, or 130 and 143 where a signal ended the run."""
+        from poise.runs.plotter import Plotter  # noqa: PLC0415
+
+        with Plotter() as draw:
+            from poise.runs.runtime import process_age  # noqa: PLC0415
+            from poise.runs.training import train_config  # noqa: PLC0415
+
+            result = train_config(
+                self.config,
+                run_dir=self.run_dir,
+                quiet=self.quiet,
+                draw=draw,
+                tensorboard=self.tensorboard,
+                process_age=process_age(),
+            )
+        return _end(result, self.quiet)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Go on with a run from its newest checkpoint; before the first, start it over."""
+
+    run: Positional[Path]
+    """A run's folder."""
+
+    max_steps: int | None = None
+    """A new budget in environment steps, counted from the run's beginning."""
+
+    max_episodes: int | None = None
+    """A new budget in finished training episodes, counted from the run's beginning."""
+
+    max_seconds: float | None = None
+    """A new budget in seconds of training, counted from now."""
+
+    quiet: bool = False
+    """Print nothing."""
+
+    trust: bool = False
+    """Import the environment and wrappers that the run's files name by import path."""
+
+    def __call__(self) -> int:
+        """Go on; exit codes as of train."""
+        from poise.runs.runtime import process_age  # noqa: PLC0415
+        from poise.runs.training import resume  # noqa: PLC0415
+
+        result = resume(
+            self.run,
+            quiet=self.quiet,
+            max_steps=self.max_steps,
+            max_episodes=self.max_episodes,
+            max_seconds=self.max_seconds,
+            trust=self.trust,
+            process_age=process_age(),
+        )
+        return _end(result, self.quiet)
+
+
+def _end(result: Any, quiet: bool) -> int:
+    """Say how a run ended; its exit code."""
+    if not quiet:
+        print(_describe_run(result.summary, result.folder))
+    ends = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
+    return ends.get(result.summary["stopped"], 0)
+
+
+def _describe_run(summary: dict[str, Any], folder: Path) -> str:
+    score = summary["evaluation"]
+    if summary["solved"]:
+        verdict = f"solved after {summary['solved_at_steps']:,} steps"
+    else:
+        verdict = f"not solved ({summary['stopped'].replace('_', ' ')})"
+    lines = [
+        f"{summary['environment']}: {verdict}; {summary['steps']:,} steps in "
+        f"{summary['training_seconds']:.2f} s of training, {summary['wall_seconds']:.2f} s in all"
+    ]
+    if score:
+        lines.append(
+            f"verified on Gymnasium's own environment: {score['mean']:.1f} "
+            f"± {score['standard_error'] or 0:.1f} over {score['episodes']} fresh episodes"
+        )
+    lines.append(f"run folder: {folder}")
+    return "\n".join(lines)

@@ -1,0 +1,75 @@
+"""What a run came to: the content of ``summary.json``."""
+
+import math
+from typing import Any
+
+from poise.learning.journal import StopReason
+from poise.learning.owner import Owner
+from poise.learning.verdict import Score
+from poise.runs.assembly import Assembly
+from poise.runs.recorder import Recorder, score_to_json
+from poise.runs.runtime import processor_model, versions
+
+__all__ = ["summarise"]
+
+
+def summarise(
+    assembly: Assembly,
+    owner: Owner,
+    recorder: Recorder,
+    score: Score | None,
+    *,
+    solved: bool,
+    verification_attempts: int,
+    random_baseline: float | None,
+    restarts: int,
+    failure: str | None,
+) -> dict[str, Any]:
+    """Sum a run up.
+
+    Args:
+        assembly: its parts.
+        owner: stopped.
+        recorder: what the run's clock said.
+        score: of the best policy, verified; None if there was no time for it.
+        solved: the score reaches the target.
+        verification_attempts: how often a candidate was verified.
+        random_baseline: mean return of random actions, None if it was not measured.
+        restarts: of workers.
+        failure: the name of the exception that ended the run, None if none did.
+    """
+    config, reason = assembly.config, owner.stop_reason or StopReason.FAILED
+    seconds = round(recorder.training_seconds, 6)
+    solved_at = recorder.solved_at_steps
+    if solved and solved_at is None:
+        solved_at = owner.steps
+    mean = owner.tally.mean
+    return {
+        "environment": config.environment,
+        "algorithm": config.algorithm,
+        "seed": config.seed,
+        "solved": solved,
+        "solved_at_steps": solved_at,
+        "target_return": assembly.target_return,
+        "steps": owner.steps,
+        "episodes": owner.tally.episodes,
+        "updates": owner.version,
+        "wall_seconds": round(recorder.wall_seconds, 6),
+        "training_seconds": seconds,
+        "steps_per_second": round(owner.steps / seconds, 1) if seconds else None,
+        "workers": config.workers,
+        "launcher": assembly.launcher,
+        "evaluation": score_to_json(score) if score is not None else None,
+        "sticky_actions": config.sticky_actions if assembly.source.is_atari else None,
+        "verification_attempts": verification_attempts,
+        "random_baseline": random_baseline,
+        "training_mean_100": mean if mean is None or math.isfinite(mean) else None,
+        "training_solved_at_seconds": recorder.training_solved_seconds,
+        "training_solved_at_steps": recorder.training_solved_steps,
+        "restarts": restarts,
+        "bad_gradients": owner.bad_gradients,
+        "stopped": reason.name.lower(),
+        "failure": failure,
+        "versions": versions(),
+        "processor": processor_model(),
+    }
