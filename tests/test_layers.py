@@ -143,7 +143,8 @@ def test_imports_are_found() -> None:
         ("learning", "world"),
         ("launchers", "learning"),
         ("runs", "launchers"),
-        ("cli", "runs"),
+        ("commands", "runs"),
+        ("cli", "commands"),
     }
     assert expected <= arrows
 
@@ -185,7 +186,7 @@ def test_wrong_imports_are_refused(file: str, source: str) -> None:
         ("world/twins/cartpole.py", "from ..rewards import RewardShaping"),
         ("learning/owner.py", "def f():\n    import matplotlib"),
         ("config.py", "from poise.errors import ConfigError"),
-        ("cli.py", "def f():\n    from poise.runs.training import train"),
+        ("commands/training.py", "def f():\n    from poise.runs.training import train"),
         ("__init__.py", "def f():\n    from poise.runs.training import train"),
     ],
 )

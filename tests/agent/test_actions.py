@@ -230,3 +230,19 @@ def test_distant_bounds_do_not_overflow() -> None:
     head = action_head(spaces.Box(-largest, largest, (2,)))
     found = head.to_environment(np.array([[0.0, -1.0]], np.float32))
     np.testing.assert_array_equal(found, [[0.0, -largest]])
+
+
+@pytest.mark.parametrize("scale", ["free", "network"])
+@pytest.mark.parametrize("log_scale", [-1e4, 1e4])
+def test_a_gaussian_scale_that_diverged_stays_a_number(scale: Any, log_scale: float) -> None:
+    head = action_head(BOXES["bounded"], scale)
+    parameters = np.array([0, 0, 0, *[log_scale] * 3], np.float32)
+    action = head.sample(parameters, np.full(3, 3.0, np.float32))
+    assert np.isfinite(action).all()
+    elsewhere = np.full(3, 100.0, np.float32)
+    for one in (action, elsewhere):
+        assert np.isfinite(head.log_probability(parameters, one))
+        assert np.isfinite(
+            jax.grad(lambda p, one=one: head.log_probability(p, one))(parameters)
+        ).all()
+    assert np.isfinite(head.entropy(parameters))

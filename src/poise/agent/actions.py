@@ -24,6 +24,10 @@ from poise.maths.namespace import array_namespace
 
 __all__ = ["ActionHead", "GaussianScale", "Noise", "action_head"]
 
+LOG_SCALE_BOUNDS = np.float32(-10.0), np.float32(5.0)
+"""Of the logarithm of a Gaussian's standard deviation. A network may diverge on its way to a scale,
+and the square of a sample so many deviations away is no float32 any more."""
+
 GaussianScale = Literal["free", "network"]
 Noise = Callable[[str, tuple[int, ...]], Any]
 """Draws noise: (``gumbel``, ``normal`` or ``logistic``; shape) -> float32 array."""
@@ -148,7 +152,9 @@ class GaussianHead:
         return flat.reshape(action.shape[:-1] + self.shape)
 
     def _split(self, parameters: Any) -> tuple[Any, Any]:
-        return parameters[..., : self.size], parameters[..., self.size :]
+        xp = array_namespace(parameters)
+        log_scale = xp.clip(parameters[..., self.size :], *LOG_SCALE_BOUNDS)
+        return parameters[..., : self.size], log_scale
 
 
 @dataclasses.dataclass(frozen=True)
