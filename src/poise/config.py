@@ -113,7 +113,7 @@ class TrainConfig:
     optimizer_epsilon: float = 1e-5
     """Added to the denominator of Adam, or under the square root of RMSProp."""
 
-    max_gradient_norm: float = 0.5
+    max_gradient_norm: float = 1.0
     """Gradients with a larger global norm are scaled down to it; inf turns clipping off."""
 
     discount: float = 0.99
