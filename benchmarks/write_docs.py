@@ -98,8 +98,8 @@ def headline(results: dict[str, dict[str, Any]]) -> str:
     about = results["time_to_solve"]
     text = (
         f"CartPole-v1 on {about['machine']['cores']} cores ({about['machine']['processor']}), "
-        "medians of interleaved runs,\nfrom the start of the process: (i) until the mean of 100 fresh "
-        "episodes of the greedy policy is 475,\n(ii) until the mean of the last 100 training "
+        "medians of interleaved runs,\nfrom the start of the process: (i) until the mean of 100 "
+        "fresh episodes of the greedy policy is 475,\n(ii) until the mean of the last 100 training "
         "episodes is.\n\n"
         "| | time | steps | solved |\n| --- | --- | --- | --- |\n" + "\n".join(lines)
     )
