@@ -244,12 +244,13 @@ def _compare_parameters(folder: Path, owner: Owner, has_ended: bool) -> tuple[st
         try:
             content = path.read_bytes()
             policy = policy_from_bytes(content, str(path), check_hash=False)
-            saved = read_metadata(content, str(path), "poise", "a policy file of poise")
         except FileFormatError as error:
             raise ReplayMismatchError(f"the {name} parameters differ: {error}") from error
-        if not has_ended and saved.get("version") != int(snapshot.version):
-            # The run was killed between its file and its journal.
-            continue
+        if not has_ended:
+            saved = read_metadata(content, str(path), "poise", "a policy file of poise")
+            if saved.get("version") != int(snapshot.version):
+                # The run was killed between its file and its journal.
+                continue
         replayed = np.asarray(snapshot.parameters)
         if policy.parameters.tobytes() != replayed.tobytes():
             raise ReplayMismatchError(
