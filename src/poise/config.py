@@ -14,9 +14,12 @@ from tyro.conf import Positional
 
 from poise.errors import ConfigError
 
-__all__ = ["EnvironmentChoice", "TrainConfig", "usable_cores"]
+__all__ = ["EnvironmentChoice", "TrainConfig", "WorldChoice", "WorldKind", "usable_cores"]
 
 DEFAULT_MAX_STEPS = 1_000_000
+
+WorldKind = Literal["compiled", "xla", "atari", "vector", "copies"]
+WorldChoice = Literal["auto", "compiled", "xla", "atari", "vector", "copies"]
 
 
 def usable_cores() -> int:
@@ -65,9 +68,10 @@ class TrainConfig:
     wrappers: tuple[str, ...] = ()
     """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
 
-    world: Literal["auto", "compiled", "atari", "vector", "copies"] = "auto"
-    """What training steps: the compiled twin, ale-py's or Gymnasium's vector implementation, or
-    copies in a loop. auto takes the first of these that serves the environment as configured."""
+    world: WorldChoice = "auto"
+    """What training steps: the compiled twin; ale-py's XLA functions, inside the compiled cycle;
+    ale-py's or Gymnasium's vector implementation, from Python; or copies in a loop. auto takes the
+    first of these that serves the environment as configured."""
 
     sticky_actions: float = 0.0
     """Atari: probability that an action is repeated (Machado et al. 2018); stated with scores."""

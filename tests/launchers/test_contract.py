@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 
@@ -35,13 +36,16 @@ from poise.learning.worker import Worker
 from poise.runs.assembly import owner_settings
 from poise.trajectory import Contribution, EpisodeReport, Snapshot
 
+# Classes of this module travel by value: a worker's process cannot import a test.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
 Launch = Callable[[Owner, Sequence[Worker], Supervision, Heartbeats], None]
 
 
 def _in_processes(
     owner: Owner, workers: Sequence[Worker], supervision: Supervision, heartbeats: Heartbeats
 ) -> None:
-    shape = MailboxShape(PARAMETERS, episodes=1, statistics=None)
+    shape = MailboxShape(PARAMETERS, episodes=1, statistics=None, state=0)
     factory = functools.partial(_pick, tuple(workers))
     everyone = [(worker.index, worker.incarnation) for worker in workers]
     processes.run_processes(owner, factory, everyone, shape, supervision, heartbeats)

@@ -182,6 +182,24 @@ def test_under_threads_the_whole_replays(
     assert episodes == list(range(1, result.summary["episodes"] + 1))
 
 
+def test_under_processes_workers_go_on_with_the_state_that_they_deposited(
+    interruption: Interruption, tmp_path: Path
+) -> None:
+    """One worker leaves nothing to chance: what it did in its own process is what serial does."""
+    alone = {"workers": 1, "max_steps": 200}
+    train(tmp_path / "serial", **alone)
+    folder = tmp_path / "run"
+    interruption.after(contributions=7)
+    stopped = train(folder, **alone, launcher="processes")
+    assert stopped.summary["stopped"] == "interrupted"
+    interruption.after()
+    poise.resume(folder)
+    journals = [read_journal(one / "journal").records for one in (tmp_path / "serial", folder)]
+    assert journals[0] == journals[1]
+    finals = [(one / "final.safetensors").read_bytes() for one in (tmp_path / "serial", folder)]
+    assert finals[0] == finals[1]
+
+
 @pytest.mark.parametrize("launcher", ["serial", "threads"])
 def test_hosted_worlds_go_on_with_the_next_incarnation(
     launcher: str, interruption: Interruption, tmp_path: Path

@@ -139,7 +139,7 @@ def test_observations_are_not_overwritten_by_later_steps() -> None:
 
 
 def source_world() -> HostedWorld:
-    world = choose_world(source(), "auto", RewardShaping())
+    world = choose_world(source(), "atari", RewardShaping())
     assert isinstance(world, HostedWorld)
     return world
 
@@ -185,7 +185,7 @@ def test_sticky_actions_repeat() -> None:
 
 
 def source_world_with(sticky: float) -> HostedWorld:
-    found = choose_world(source(sticky_actions=sticky), "auto", RewardShaping())
+    found = choose_world(source(sticky_actions=sticky), "atari", RewardShaping())
     assert isinstance(found, HostedWorld)
     return found
 
@@ -214,12 +214,14 @@ def test_a_game_is_cut_after_half_an_hour(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["threads", "processes"])
-def test_a_small_run_replays(tmp_path: Path, launcher: Any) -> None:
+@pytest.mark.parametrize("world", ["xla", "atari"])
+def test_a_small_run_replays(tmp_path: Path, world: Any, launcher: Any) -> None:
     import poise
 
     result = poise.train(
         "ALE/Pong-v5",
         run_dir=tmp_path / "run",
+        world=world,
         launcher=launcher,
         workers=2,
         envs_per_worker=2,

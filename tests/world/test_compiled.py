@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from poise.trajectory import Trajectory
-from poise.world.compiled import CompiledWorld, FinishedEpisodes, RolloutState
+from poise.world.compiled import CompiledWorld
 from poise.world.rewards import RewardShaping
+from poise.world.rollout import FinishedEpisodes, RolloutState
 from poise.world.seeding import Purpose, key_data, seed_sequence
 
 from .toys import LENGTHS, Countdown, Drift, PlainCountdown, act, uniform

@@ -5,12 +5,11 @@ import dataclasses
 import json
 import shutil
 import sys
-from typing import Literal
 
 from tyro.conf import Positional
 
 from poise.commands.values import require_positive
-from poise.config import TrainConfig, usable_cores
+from poise.config import TrainConfig, WorldChoice, usable_cores
 from poise.errors import ConfigError
 
 __all__ = ["Bench", "Doctor"]
@@ -79,7 +78,7 @@ class Doctor:
     wrappers: tuple[str, ...] = ()
     """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
 
-    world: Literal["auto", "compiled", "atari", "vector", "copies"] = "auto"
+    world: WorldChoice = "auto"
     """What training steps, as in train."""
 
     workers: int = usable_cores()

@@ -19,9 +19,9 @@ from typing import Any
 import cloudpickle
 
 from poise.launchers.failure import describe_failure
-from poise.launchers.mailbox import Mailbox, MailboxShape, pack_batch
+from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError, pack_batch
 from poise.learning.worker import Worker
-from poise.trajectory import Snapshot
+from poise.trajectory import Contribution, Snapshot
 
 __all__ = [
     "BATCH",
@@ -63,6 +63,7 @@ class ChildSeat:
     """The parent's end of one worker's process: the process, its pipe and its mailbox."""
 
     def __init__(self, index: int, incarnation: int, payload: bytes, shape: MailboxShape) -> None:
+        self._state_like = shape.state
         context = multiprocessing.get_context("spawn")
         self.index = index
         self.incarnation = incarnation
@@ -86,14 +87,34 @@ class ChildSeat:
             # With only the child holding the other end, its death is the end of file.
             theirs.close()
 
-    def send(self, snapshot: Snapshot) -> None:
-        """Hand the worker a snapshot.
+    def initial_state(self) -> Any:
+        """The state of the worker before its first cycle, None if it cannot be had.
+
+        Raises:
+            TornMessageError: it is not whole.
+        """
+        return self.mailbox.take_initial_state(self._state_like)
+
+    def contribution(self, sequence: int) -> tuple[Contribution, Any]:
+        """What the worker has announced, and its state after it, None if that cannot be had.
+
+        Raises:
+            TornMessageError: it is not whole, or no answer to what was sent last.
+        """
+        if sequence != self.sequence:
+            raise TornMessageError(f"answer to {sequence} instead of {self.sequence}")
+        contribution, state = self.mailbox.take_contribution(sequence, self._state_like)
+        contribution, self.batch = contribution._replace(trajectory=self.batch), None
+        return contribution, state
+
+    def send(self, snapshot: Snapshot, state: Any = None) -> None:
+        """Hand the worker a snapshot, and the state to go on from if not from its own.
 
         Raises:
             OSError: it has died.
         """
         self.sequence += 1
-        self.mailbox.put_snapshot(snapshot, self.sequence)
+        self.mailbox.put_snapshot(snapshot, self.sequence, state)
         self.pipe.send_bytes(SIGNAL.pack(b"S", self.sequence))
 
     def close(self, patience: float) -> None:
@@ -131,22 +152,26 @@ def _child(
     _leave_with_parent()
     try:
         worker: Worker = cloudpickle.loads(payload)(index, incarnation)
-        pipe.send_bytes(COMPILED)
+        pipe.send_bytes(SIGNAL.pack(COMPILED, worker.seed % 2**64))
         state = worker.initial_state()
-        pipe.send_bytes(SIGNAL.pack(READY, worker.seed % 2**64))
+        whole = worker.has_whole_state
+        mailbox.put_initial_state(state if whole else ())
+        pipe.send_bytes(READY)
         while True:
             try:
                 _, sequence = SIGNAL.unpack(pipe.recv_bytes())
             except (EOFError, ConnectionResetError):
                 return
-            snapshot = mailbox.take_snapshot(sequence)
+            snapshot, earlier = mailbox.take_snapshot(sequence, state if whole else ())
+            state = state if earlier is None else earlier
             contribution, state = worker.cycle(snapshot, state)
             if contribution.trajectory is not None:
                 # Too large and too rare for the mailbox: the batch behind a broken gradient.
                 pipe.send_bytes(BATCH + pack_batch(contribution.trajectory))
-            mailbox.put_contribution(contribution, sequence)
+            mailbox.put_contribution(contribution, sequence, state if whole else ())
             pipe.send_bytes(SIGNAL.pack(CONTRIBUTION, sequence))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        # Whatever it is, this process ends by it, and the run must know.
         try:
             pipe.send_bytes(ERROR + json.dumps(describe_failure(error)).encode())
         except OSError:

@@ -1,8 +1,8 @@
 """Mailboxes: one slot for a worker's contribution and one for its snapshot, in shared memory.
 
-Anonymous shared memory of a spawned process (no name that could leak), NumPy views of it, a
-sequence number and a checksum: a writer that is killed in the middle of a write leaves a slot that
-is not accepted, and holds no lock that could freeze anybody.
+Arrays are handed out as views: what was taken holds until the other side writes again, which it
+does only when it has been answered. So the parameters of a snapshot are read by XLA where they are,
+and so is a gradient; nothing large is copied twice.
 """
 
 from multiprocessing.context import SpawnContext
@@ -12,64 +12,32 @@ import jax
 import numpy as np
 from safetensors.numpy import load, save
 
+from poise.launchers.slot import Slot, TornMessageError
 from poise.maths.statistics import Moments
 from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
 
 __all__ = ["Mailbox", "MailboxShape", "TornMessageError", "pack_batch", "unpack_batch"]
 
-_WORD = 8
-
-
-class TornMessageError(Exception):
-    """A slot does not hold what its signal announced."""
-
 
 class MailboxShape(NamedTuple):
-    """How large the slots are.
+    """What fits into a mailbox.
 
     Attributes:
         parameters: P, length of the parameter vector.
         episodes: how many episodes one rollout can finish at most.
         statistics: S, length of the normaliser's statistics; None without a normaliser.
+        state: a worker's state (a pytree of arrays); ``()`` if it cannot be had.
     """
 
     parameters: int
     episodes: int
     statistics: int | None
+    state: Any = ()
 
     @property
-    def contribution(self) -> np.dtype[Any]:
-        """Layout of the contribution slot."""
-        count = self.statistics or 0
-        return np.dtype(
-            [
-                ("sequence", "u8"),
-                ("version", "i8"),
-                ("steps", "i8"),
-                ("episodes", "i8"),
-                ("losses", "f4", (5,)),
-                ("returns", "f4", (self.episodes,)),
-                ("lengths", "i4", (self.episodes,)),
-                ("number", "f4"),
-                ("mean", "f4", (count,)),
-                ("squares", "f4", (count,)),
-                ("gradient", "f4", (self.parameters,)),
-            ]
-        )
-
-    @property
-    def snapshot(self) -> np.dtype[Any]:
-        """Layout of the snapshot slot."""
-        count = self.statistics or 0
-        return np.dtype(
-            [
-                ("sequence", "u8"),
-                ("version", "i8"),
-                ("mean", "f4", (count,)),
-                ("scale", "f4", (count,)),
-                ("parameters", "f4", (self.parameters,)),
-            ]
-        )
+    def state_bytes(self) -> int:
+        """Length of a state's bytes."""
+        return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.state))
 
 
 class Mailbox:
@@ -77,83 +45,149 @@ class Mailbox:
 
     Args:
         context: the spawn context.
-        shape: how large the slots are.
+        shape: what fits into them.
     """
 
     def __init__(self, context: SpawnContext, shape: MailboxShape) -> None:
-        self.shape = shape
-        # Fresh anonymous memory for each: nothing to unlink, nothing to leak.
-        self._contribution = context.RawArray("B", _slot_bytes(shape.contribution))
-        self._snapshot = context.RawArray("B", _slot_bytes(shape.snapshot))
-
-    def put_contribution(self, contribution: Contribution, sequence: int) -> None:
-        """Write a contribution."""
-        row, words, checksum = _views(self._contribution, self.shape.contribution)
-        row["version"] = contribution.version
-        row["steps"] = contribution.steps
-        episodes = contribution.episodes
-        count = len(episodes.returns)
-        row["episodes"] = count
-        row["losses"] = contribution.losses
-        row["returns"][:count] = episodes.returns
-        row["lengths"][:count] = episodes.lengths
-        if self.shape.statistics is not None:
-            moments: Moments = contribution.statistics
-            row["number"], row["mean"], row["squares"] = moments
-        row["gradient"] = np.asarray(contribution.gradient)
-        row["sequence"] = sequence
-        checksum[0] = _checksum(words)
-
-    def take_contribution(self, sequence: int) -> Contribution:
-        """Copy a contribution out.
-
-        Raises:
-            TornMessageError: it is not whole, or not the one that was announced.
-        """
-        row, words, checksum = _views(self._contribution, self.shape.contribution)
-        _check(row, words, checksum, sequence)
-        count = int(row["episodes"])
-        if not 0 <= count <= self.shape.episodes:
-            raise TornMessageError(f"a contribution of {count} episodes")
-        statistics: Any = ()
-        if self.shape.statistics is not None:
-            statistics = Moments(
-                np.array(row["number"]), np.array(row["mean"]), np.array(row["squares"])
-            )
-        return Contribution(
-            version=int(row["version"]),
-            gradient=np.array(row["gradient"]),
-            trajectory=None,
-            statistics=statistics,
-            losses=np.array(row["losses"]),
-            steps=int(row["steps"]),
-            episodes=EpisodeReport(
-                np.array(row["returns"][:count]), np.array(row["lengths"][:count])
-            ),
+        self._episodes = shape.episodes
+        self._has_statistics = shape.statistics is not None
+        count, state = (shape.statistics or 0,), (shape.state_bytes,)
+        self._contribution = Slot(
+            context,
+            [
+                ("gradient", "f4", (shape.parameters,)),
+                ("version", "i8", ()),
+                ("steps", "i8", ()),
+                ("episodes", "i8", ()),
+                ("losses", "f4", (5,)),
+                ("returns", "f4", (shape.episodes,)),
+                ("lengths", "i4", (shape.episodes,)),
+                ("number", "f4", ()),
+                ("mean", "f4", count),
+                ("squares", "f4", count),
+                ("state", "u1", state),
+            ],
+        )
+        self._snapshot = Slot(
+            context,
+            [
+                ("parameters", "f4", (shape.parameters,)),
+                ("version", "i8", ()),
+                ("mean", "f4", count),
+                ("scale", "f4", count),
+                ("has_state", "u1", ()),
+                ("state", "u1", state),
+            ],
         )
 
-    def put_snapshot(self, snapshot: Snapshot, sequence: int) -> None:
-        """Write a snapshot."""
-        row, words, checksum = _views(self._snapshot, self.shape.snapshot)
-        row["version"] = int(snapshot.version)
-        if self.shape.statistics is not None:
-            row["mean"], row["scale"] = snapshot.statistics
-        row["parameters"] = np.asarray(snapshot.parameters)
-        row["sequence"] = sequence
-        checksum[0] = _checksum(words)
+    def put_initial_state(self, state: Any) -> None:
+        """Write a worker's state before its first cycle; message 0."""
+        _write_state(self._contribution.parts["state"], state)
+        self._contribution.seal(0)
 
-    def take_snapshot(self, sequence: int) -> Snapshot:
-        """Copy a snapshot out.
+    def take_initial_state(self, like: Any) -> Any:
+        """Copy out the state before the first cycle; None where there is none.
+
+        Raises:
+            TornMessageError: it is not whole.
+        """
+        return _read_state(self._contribution.take(0)["state"], like)
+
+    def put_contribution(self, contribution: Contribution, sequence: int, state: Any = ()) -> None:
+        """Write a contribution, and the worker's state after it where that can be had."""
+        parts = self._contribution.parts
+        parts["version"][...] = contribution.version
+        parts["steps"][...] = contribution.steps
+        returns, lengths = contribution.episodes
+        count = len(returns)
+        parts["episodes"][...] = count
+        parts["losses"][...] = contribution.losses
+        parts["returns"][:count] = returns
+        parts["lengths"][:count] = lengths
+        if self._has_statistics:
+            moments: Moments = contribution.statistics
+            for name, one in zip(("number", "mean", "squares"), moments, strict=True):
+                parts[name][...] = one
+        parts["gradient"][...] = np.asarray(contribution.gradient)
+        _write_state(parts["state"], state)
+        self._contribution.seal(sequence)
+
+    def take_contribution(self, sequence: int, like: Any = ()) -> tuple[Contribution, Any]:
+        """Read a contribution and the state deposited with it (shaped like ``like``).
+
+        The gradient is a view, unless the contribution is not finite: then it is kept for longer.
 
         Raises:
             TornMessageError: it is not whole, or not the one that was announced.
         """
-        row, words, checksum = _views(self._snapshot, self.shape.snapshot)
-        _check(row, words, checksum, sequence)
+        parts = self._contribution.take(sequence)
+        count = int(parts["episodes"])
+        if not 0 <= count <= self._episodes:
+            raise TornMessageError(f"a contribution of {count} episodes")
         statistics: Any = ()
-        if self.shape.statistics is not None:
-            statistics = (np.array(row["mean"]), np.array(row["scale"]))
-        return Snapshot(np.int32(row["version"]), np.array(row["parameters"]), statistics)
+        if self._has_statistics:
+            statistics = Moments(*(np.array(parts[one]) for one in ("number", "mean", "squares")))
+        losses, gradient = parts["losses"].copy(), parts["gradient"].view()
+        contribution = Contribution(
+            version=int(parts["version"]),
+            gradient=gradient if np.isfinite(losses).all() else gradient.copy(),
+            trajectory=None,
+            statistics=statistics,
+            losses=losses,
+            steps=int(parts["steps"]),
+            episodes=EpisodeReport(
+                parts["returns"][:count].copy(), parts["lengths"][:count].copy()
+            ),
+        )
+        return contribution, _read_state(parts["state"], like)
+
+    def put_snapshot(self, snapshot: Snapshot, sequence: int, state: Any = None) -> None:
+        """Write a snapshot; with a state, the worker goes on from that instead of its own."""
+        parts = self._snapshot.parts
+        parts["version"][...] = int(snapshot.version)
+        if self._has_statistics:
+            parts["mean"][...], parts["scale"][...] = snapshot.statistics
+        parts["parameters"][...] = np.asarray(snapshot.parameters)
+        parts["has_state"][...] = state is not None
+        if state is not None:
+            _write_state(parts["state"], state)
+        self._snapshot.seal(sequence)
+
+    def take_snapshot(self, sequence: int, like: Any = ()) -> tuple[Snapshot, Any]:
+        """Read a snapshot, and the state to go on from, None for the worker's own.
+
+        Raises:
+            TornMessageError: it is not whole, or not the one that was announced.
+        """
+        parts = self._snapshot.take(sequence)
+        statistics: Any = ()
+        if self._has_statistics:
+            statistics = (parts["mean"].copy(), parts["scale"].copy())
+        # A new view each time: other parameters must be another object, or what was made of the
+        # old ones would be taken for theirs.
+        parameters = parts["parameters"].view()
+        snapshot = Snapshot(np.int32(parts["version"]), parameters, statistics)
+        return snapshot, _read_state(parts["state"], like) if parts["has_state"] else None
+
+
+def _write_state(row: np.ndarray, state: Any) -> None:
+    begin = 0
+    for leaf in jax.tree.leaves(state):
+        content = np.asarray(leaf, order="C").reshape(-1).view(np.uint8)
+        row[begin : begin + content.size] = content
+        begin += content.size
+
+
+def _read_state(row: np.ndarray, like: Any) -> Any:
+    """A copy of a state, which is kept for longer than the slot; None where there is none."""
+    leaves, structure = jax.tree.flatten(like)
+    found, begin = [], 0
+    for leaf in leaves:
+        leaf = np.asarray(leaf)
+        content = row[begin : begin + leaf.nbytes].copy()
+        found.append(content.view(leaf.dtype).reshape(leaf.shape))
+        begin += leaf.nbytes
+    return jax.tree.unflatten(structure, found) if found else None
 
 
 def pack_batch(trajectory: Trajectory) -> bytes:
@@ -166,28 +200,3 @@ def unpack_batch(content: bytes) -> dict[str, np.ndarray]:
     """The arrays of `pack_batch`."""
     arrays: dict[str, np.ndarray] = load(content)
     return arrays
-
-
-def _slot_bytes(layout: np.dtype[Any]) -> int:
-    words = -(-layout.itemsize // _WORD)
-    return (words + 1) * _WORD
-
-
-def _views(memory: Any, layout: np.dtype[Any]) -> tuple[Any, np.ndarray, np.ndarray]:
-    """The row itself, all its words, and the word behind it that holds the checksum."""
-    words = np.frombuffer(memory, np.uint64)
-    row = np.ndarray((), layout, buffer=memory)
-    return row, words[:-1], words[-1:]
-
-
-def _checksum(words: np.ndarray) -> np.uint64:
-    """A sum (modulo 2**64) of the words: fast, and enough to tell a torn write from a whole one."""
-    total: np.uint64 = np.add.reduce(words, dtype=np.uint64)
-    return total ^ np.uint64(0x9E3779B97F4A7C15)
-
-
-def _check(row: Any, words: np.ndarray, checksum: np.ndarray, sequence: int) -> None:
-    if int(row["sequence"]) != sequence:
-        raise TornMessageError(f"message {int(row['sequence'])} instead of {sequence}")
-    if checksum[0] != _checksum(words):
-        raise TornMessageError(f"message {sequence} is not whole")

@@ -6,10 +6,12 @@ There is no lock, queue or event that a killed process could hold: a worker may 
 instant, and nobody freezes and nothing is half applied.
 """
 
+import contextlib
 import json
+import selectors
 import signal
+import time
 from collections.abc import Sequence
-from multiprocessing import connection
 from typing import Any
 
 import cloudpickle
@@ -108,44 +110,58 @@ class _Team:
         self._supervision = supervision
         self._heartbeats = heartbeats
         self._seats: dict[int, ChildSeat] = {}
+        self._selector = selectors.DefaultSelector()
         self._restarts = 0
 
     def start(self, index: int, incarnation: int) -> None:
         self._heartbeats.beat(index, START_SECONDS)
-        self._seats[index] = ChildSeat(index, incarnation, self._payload, self._shape)
+        seat = self._seats[index] = ChildSeat(index, incarnation, self._payload, self._shape)
+        self._selector.register(seat.pipe, selectors.EVENT_READ, (seat, True))
+        self._selector.register(seat.process.sentinel, selectors.EVENT_READ, (seat, False))
+
+    def _forget(self, seat: ChildSeat) -> None:
+        del self._seats[seat.index]
+        self._selector.unregister(seat.pipe)
+        self._selector.unregister(seat.process.sentinel)
 
     def close(self) -> None:
-        seats, self._seats = list(self._seats.values()), {}
+        seats = list(self._seats.values())
         for seat in seats:
+            self._forget(seat)
             seat.pipe.close()
         for seat in seats:
             self._heartbeats.leave(seat.index)
             seat.close(LEAVE_SECONDS)
+        self._selector.close()
 
     def run(self) -> None:
+        interval = self._supervision.interval
+        look_after = time.monotonic()
         while not self._owner.stopped:
-            pipes: dict[Any, ChildSeat] = {seat.pipe: seat for seat in self._seats.values()}
-            sentinels: dict[Any, ChildSeat] = {
-                seat.process.sentinel: seat for seat in self._seats.values()
-            }
-            interval = self._supervision.interval
-            signalled = connection.wait([*pipes, *sentinels], timeout=interval)
+            signalled: list[tuple[ChildSeat, bool]] = [
+                key.data for key, _ in self._selector.select(interval)
+            ]
             # Pipes first: a last word counts more than the death behind it.
-            for one in signalled:
-                if one in pipes:
-                    self._listen(pipes[one])
-            for one in signalled:
-                seat = sentinels.get(one)
-                present = seat is not None and self._seats.get(seat.index) is seat
+            for seat, speaks in signalled:
+                if speaks:
+                    self._listen(seat)
+            for seat, speaks in signalled:
                 # What it sent before it died is heard first, in the next round.
-                if seat is not None and present and not _has_mail(seat):
+                if not speaks and self._seats.get(seat.index) is seat and not _has_mail(seat):
                     self._died(seat)
-            reason = self._supervision.pump()
-            if reason is not None:
-                self._owner.stop(reason)
-            hung = self._heartbeats.overdue(self._supervision.worker_timeout)
-            if hung is not None and not self._owner.stopped:
-                self._hangs(self._seats[hung])
+            now = time.monotonic()
+            if now >= look_after:
+                look_after = now + interval
+                self._look_after()
+
+    def _look_after(self) -> None:
+        """What need not be done for every message."""
+        reason = self._supervision.pump()
+        if reason is not None:
+            self._owner.stop(reason)
+        hung = self._heartbeats.overdue(self._supervision.worker_timeout)
+        if hung is not None and not self._owner.stopped:
+            self._hangs(self._seats[hung])
 
     def _listen(self, seat: ChildSeat) -> None:
         """Take what a worker has sent, and answer."""
@@ -162,40 +178,47 @@ class _Team:
             self._failed(seat, Failure(*json.loads(message[1:])))
         elif kind == COMPILED:
             # From here on, only its environment can keep it waiting.
+            seat.seed = SIGNAL.unpack(message)[1]
             self._heartbeats.beat(seat.index)
         elif kind == BATCH:
             seat.batch = unpack_batch(message[1:])
         elif kind == READY:
             seat.ready = True
-            seat.seed = SIGNAL.unpack(message)[1]
             self._heartbeats.beat(seat.index)
-            self._answer({seat.index: self._owner.join(seat.index, seat.incarnation)})
+            self._admit(seat)
         else:
             self._receive(seat, SIGNAL.unpack(message)[1])
+
+    def _admit(self, seat: ChildSeat) -> None:
+        """Let a worker begin, or go on where the run was cut."""
+        before = self._owner.rejoin(seat.index)
+        if before is not None:
+            self._send(seat, before.snapshot, before.deposit)
+            return
+        try:
+            state = seat.initial_state()
+        except TornMessageError as error:
+            self._lost(seat, f"sent a damaged state: {error}")
+            return
+        self._send(seat, self._owner.join(seat.index, seat.incarnation, state))
 
     def _receive(self, seat: ChildSeat, sequence: int) -> None:
         self._heartbeats.beat(seat.index)
         try:
-            if sequence != seat.sequence:
-                raise TornMessageError(f"answer to {sequence} instead of {seat.sequence}")
-            contribution = seat.mailbox.take_contribution(sequence)
+            contribution, state = seat.contribution(sequence)
         except TornMessageError as error:
             self._lost(seat, f"sent a damaged contribution: {error}")
             return
-        contribution = contribution._replace(trajectory=seat.batch)
-        seat.batch = None
-        answers = self._owner.receive(seat.index, contribution)
+        answers = self._owner.receive(seat.index, contribution, state)
         self._heartbeats.beat(seat.index)
-        self._answer(answers)
-
-    def _answer(self, answers: dict[int, Snapshot]) -> None:
         for index, snapshot in answers.items():
-            seat = self._seats[index]
-            try:
-                seat.send(snapshot)
-            except OSError:
-                # It has died since; its sentinel tells the same in a moment.
-                continue
+            self._send(self._seats[index], snapshot)
+
+    @staticmethod
+    def _send(seat: ChildSeat, snapshot: Snapshot, state: Any = None) -> None:
+        # Where it has died since, its sentinel tells the same in a moment.
+        with contextlib.suppress(OSError):
+            seat.send(snapshot, state)
 
     def _died(self, seat: ChildSeat) -> None:
         # The sentinel fires a moment before the exit code is there.
@@ -246,7 +269,7 @@ class _Team:
         self._restarts += 1
         self._supervision.on_restart(what)
         self._owner.leave(seat.index)
-        del self._seats[seat.index]
+        self._forget(seat)
         seat.process.kill()
         seat.close(LEAVE_SECONDS)
         self.start(seat.index, seat.incarnation + 1)

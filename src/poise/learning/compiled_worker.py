@@ -1,4 +1,4 @@
-"""Workers whose environments are compiled: the whole cycle is one XLA call.
+"""Workers whose whole cycle is one XLA call, in which their environments are stepped too.
 
 XLA lets go of the GIL while it runs, so that plain threads use every core.
 """
@@ -10,12 +10,15 @@ import numpy as np
 
 from poise.agent.agent import Agent
 from poise.agent.noise import draw_with_key
+from poise.errors import TrainingError
 from poise.learning.worker import CompileOptions, LossSettings, require_finite, weigh
 from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
-from poise.world.compiled import CompiledWorld, FinishedEpisodes, RolloutState
-from poise.world.seeding import Purpose, key_data, seed_sequence
+from poise.world.compiled import CompiledWorld
+from poise.world.rollout import FinishedEpisodes, RolloutState
+from poise.world.seeding import Purpose, environment_seeds, key_data, seed_sequence
+from poise.world.xla import Emulators, XlaWorld
 
-__all__ = ["CompiledProgram", "CompiledWorker"]
+__all__ = ["CompiledProgram", "CompiledWorker", "XlaWorker"]
 
 
 class CompiledProgram:
@@ -30,7 +33,12 @@ class CompiledProgram:
     """
 
     def __init__(
-        self, agent: Agent, world: CompiledWorld, loss: LossSettings, copies: int, length: int
+        self,
+        agent: Agent,
+        world: CompiledWorld | XlaWorld,
+        loss: LossSettings,
+        copies: int,
+        length: int,
     ) -> None:
         self.agent = agent
         self.world = world
@@ -41,12 +49,17 @@ class CompiledProgram:
         self._trajectory = jax.jit(self._act)
 
     def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Any, RolloutState]:
-        """The pure cycle: act, weigh, differentiate. Traced once, by `compile`."""
-        trajectory, finished, state = self._act(snapshot, state)
-        return (*weigh(self.agent, snapshot, trajectory, self._loss), finished), state
+        """The cycle: act, weigh, differentiate. Traced once, by `compile`.
+
+        What cannot be done again to be looked at (a rollout that is not pure) is part of the
+        outcome.
+        """
+        trajectory, finished, after = self._act(snapshot, state)
+        kept = () if self.world.is_pure else trajectory
+        return (*weigh(self.agent, snapshot, trajectory, self._loss), finished, kept), after
 
     def trajectory(self, snapshot: Snapshot, state: RolloutState) -> Trajectory:
-        """The trajectory of a cycle, once more, to look at; compiled when it is first wanted."""
+        """The trajectory of a pure cycle, once more; compiled when it is first wanted."""
         trajectory: Trajectory = jax.tree.map(np.asarray, self._trajectory(snapshot, state)[0])
         return trajectory
 
@@ -73,14 +86,42 @@ class CompiledProgram:
         lowered = jax.jit(self.cycle).lower(snapshot, state)
         self._compiled = lowered.compile(compiler_options=dict[str, Any](options))
 
-    def __call__(self, snapshot: Snapshot, state: RolloutState) -> tuple[Any, RolloutState]:
-        """Run the compiled cycle."""
-        result: tuple[Any, RolloutState] = self._compiled(snapshot, state)
-        return result
+    def __call__(
+        self, snapshot: Snapshot, state: RolloutState
+    ) -> tuple[Contribution, RolloutState]:
+        """Run the compiled cycle.
+
+        Raises:
+            EnvironmentFailureError: an observation or a reward is not finite.
+        """
+        outcome, after = self._compiled(snapshot, state)
+        gradient, losses, steps, statistics, finished, kept = outcome
+        # To NumPy at once: what JAX's own arrays do takes ten times as long.
+        losses = np.asarray(losses)
+        trajectory = None
+        if not np.isfinite(losses).all():
+            if self.world.is_pure:
+                trajectory = self.trajectory(snapshot, state)
+            else:
+                trajectory = jax.tree.map(np.asarray, kept)
+            require_finite(trajectory, self.world.name)
+        mask = np.asarray(finished.finished)
+        contribution = Contribution(
+            version=int(snapshot.version),
+            gradient=gradient,
+            trajectory=trajectory,
+            statistics=jax.tree.map(np.asarray, statistics),
+            losses=losses,
+            steps=np.asarray(steps).item(),
+            episodes=EpisodeReport(
+                np.asarray(finished.returns)[mask], np.asarray(finished.lengths)[mask]
+            ),
+        )
+        return contribution, after
 
 
 class CompiledWorker:
-    """A worker whose environments are compiled."""
+    """A worker whose environments are compiled: they are part of its state."""
 
     def __init__(
         self, program: CompiledProgram, root_seed: int, index: int, incarnation: int = 0
@@ -106,28 +147,61 @@ class CompiledWorker:
 
     def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Contribution, RolloutState]:
         """One XLA call, outside the GIL."""
-        before = state
-        outcome, state = self._program(snapshot, state)
-        gradient, losses, steps, statistics, finished = outcome
-        # To NumPy at once: what JAX's own arrays do takes ten times as long.
-        losses = np.asarray(losses)
-        trajectory = None
-        if not np.isfinite(losses).all():
-            trajectory = self._program.trajectory(snapshot, before)
-            require_finite(trajectory, self._program.world.name)
-        mask = np.asarray(finished.finished)
-        contribution = Contribution(
-            version=int(snapshot.version),
-            gradient=gradient,
-            trajectory=trajectory,
-            statistics=jax.tree.map(np.asarray, statistics),
-            losses=losses,
-            steps=np.asarray(steps).item(),
-            episodes=EpisodeReport(
-                np.asarray(finished.returns)[mask], np.asarray(finished.lengths)[mask]
-            ),
-        )
-        return contribution, state
+        return self._program(snapshot, state)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class XlaWorker:
+    """A worker whose environments XLA steps, but does not hold: emulators of its own."""
+
+    def __init__(
+        self,
+        program: CompiledProgram,
+        world: XlaWorld,
+        root_seed: int,
+        index: int,
+        incarnation: int = 0,
+    ) -> None:
+        self._program = program
+        self._world = world
+        self.index = index
+        self.incarnation = incarnation
+        self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, incarnation))
+        self._seeds = environment_seeds(root_seed, index, incarnation, program.copies)
+        self._emulators: Emulators | None = None
+
+    @property
+    def has_whole_state(self) -> bool:
+        """Its emulators' states cannot be had."""
+        return False
+
+    @property
+    def seed(self) -> int:
+        """The seed of its first environment copy."""
+        return self._seeds[0]
+
+    def initial_state(self) -> RolloutState:
+        """Make and reset the emulators; the state holds their handle."""
+        self.close()
+        self._emulators = self._world.emulators(self._program.copies)
+        state = self._program.initial_state(self._key)
+        return self._world.begin(state, self._emulators, self._seeds)
+
+    def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Contribution, RolloutState]:
+        """One XLA call, outside the GIL."""
+        # Held until the call is over: its handle must not outlive the emulators, not even in a
+        # thread that was left behind when the run was closed.
+        emulators = self._emulators
+        if emulators is None:
+            raise TrainingError(f"worker {self.index} has no environments: it was closed")
+        contribution, after = self._program(snapshot, state)
+        del emulators
+        return contribution, after
+
+    def close(self) -> None:
+        """Close the emulators."""
+        if self._emulators is not None:
+            self._emulators.close()
+            self._emulators = None

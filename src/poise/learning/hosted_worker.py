@@ -17,7 +17,7 @@ from poise.errors import TrainingError
 from poise.learning.worker import CompileOptions, LossSettings, weigh
 from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
 from poise.world.hosted import Copies, HostedWorld
-from poise.world.seeding import Purpose, environment_seed, key_data, seed_sequence
+from poise.world.seeding import Purpose, environment_seeds, key_data, seed_sequence
 
 __all__ = ["HostedProgram", "HostedState", "HostedWorker"]
 
@@ -135,12 +135,7 @@ class HostedWorker:
         self._program = program
         self.index = index
         self.incarnation = incarnation
-        self._seeds = [
-            environment_seed(
-                seed_sequence(root_seed, Purpose.ENVIRONMENT, index, incarnation, copy)
-            )
-            for copy in range(program.copies)
-        ]
+        self._seeds = environment_seeds(root_seed, index, incarnation, program.copies)
         self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, incarnation))
         self._act = program.actor()
         self._copies: Copies | None = None

@@ -15,7 +15,7 @@ from poise.agent.normalizer import normalized_count
 from poise.config import TrainConfig
 from poise.errors import ConfigError
 from poise.launchers.mailbox import MailboxShape
-from poise.learning.compiled_worker import CompiledProgram, CompiledWorker
+from poise.learning.compiled_worker import CompiledProgram, CompiledWorker, XlaWorker
 from poise.learning.hosted_worker import HostedProgram, HostedWorker
 from poise.learning.journal import Journal
 from poise.learning.optimizer import OptimizerState, Update, make_optimizer
@@ -26,11 +26,12 @@ from poise.maths.statistics import Moments, normalization
 from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax
 from poise.trajectory import Snapshot
-from poise.world.compiled import CompiledWorld
 from poise.world.finding import World, choose_world
+from poise.world.hosted import HostedWorld
 from poise.world.rewards import RewardShaping
 from poise.world.seeding import Purpose, seed_sequence
 from poise.world.source import EnvironmentSource, find_source
+from poise.world.xla import XlaWorld
 
 __all__ = ["Assembly", "assemble", "owner_settings"]
 
@@ -127,10 +128,12 @@ class Assembly:
         """One of the workers; `close` closes it."""
         seed = self.config.seed
         worker: Worker
-        if isinstance(self.program, CompiledProgram):
-            worker = CompiledWorker(self.program, seed, index, incarnation)
-        else:
+        if isinstance(self.program, HostedProgram):
             worker = HostedWorker(self.program, seed, index, incarnation)
+        elif isinstance(self.world, XlaWorld):
+            worker = XlaWorker(self.program, self.world, seed, index, incarnation)
+        else:
+            worker = CompiledWorker(self.program, seed, index, incarnation)
         self._workers.append(worker)
         return worker
 
@@ -155,24 +158,29 @@ class Assembly:
         if self.config.normalize_observations:
             statistics = normalized_count(self.agent.observation_space)
         episodes = self.config.envs_per_worker * self.config.rollout_length
-        return MailboxShape(self.agent.layout.size, episodes, statistics)
+        size = self.agent.layout.size
+        return MailboxShape(size, episodes, statistics, self.worker_state())
+
+    def worker_state(self) -> Any:
+        """What a worker's state looks like, where a checkpoint can hold it; ``()`` if it cannot."""
+        if isinstance(self.program, HostedProgram) or not self.program.world.is_pure:
+            return ()
+        return self.program.initial_state(np.zeros(2, np.uint32))
 
     @property
     def launcher(self) -> Literal["threads", "processes", "serial"]:
         """Where the workers run, once ``auto`` is decided."""
         if self.config.launcher != "auto":
             return self.config.launcher
-        if isinstance(self.world, CompiledWorld) or not self.world.holds_gil:
-            return "threads"
-        return "processes"
+        return "processes" if self.world.holds_gil else "threads"
 
     def resolved(self) -> dict[str, Any]:
         """What was decided for this run beyond its settings, and holds for its replay too."""
-        compiled = isinstance(self.program, CompiledProgram)
+        acting = self.program.acting if isinstance(self.program, HostedProgram) else "xla"
         return {
-            "world": "compiled" if isinstance(self.world, CompiledWorld) else self.world.kind,
+            "world": self.world.kind,
             "launcher": self.launcher,
-            "acting": "xla" if compiled else self.program.acting,  # type: ignore[union-attr]
+            "acting": acting,
             "backend": jax.default_backend(),
             "compile_options": self.options,
             "target_return": self.target_return,
@@ -247,10 +255,10 @@ def assemble(config: TrainConfig, source: EnvironmentSource | None = None) -> As
     )
     copies, length = config.envs_per_worker, config.rollout_length
     program: CompiledProgram | HostedProgram
-    if isinstance(world, CompiledWorld):
-        program = CompiledProgram(agent, world, loss, copies, length)
-    else:
+    if isinstance(world, HostedWorld):
         program = HostedProgram(agent, world, loss, copies, length, choose_acting(agent, copies))
+    else:
+        program = CompiledProgram(agent, world, loss, copies, length)
     initialise, update = make_optimizer(
         config.optimizer,
         max_gradient_norm=config.max_gradient_norm,

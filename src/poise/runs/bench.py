@@ -43,7 +43,8 @@ class BenchRow(NamedTuple):
         envs_per_worker: environment copies of each.
         steps_per_second: median over the repetitions, of training with owner and journal.
         fused_steps_per_second: what one core reaches with as many copies in one compiled loop of
-            rollouts, gradients and updates, without an owner; None for hosted environments.
+            rollouts, gradients and updates, without an owner; None where the environment's state
+            cannot be had.
         share_of_fused_loop: of ``workers`` times that.
     """
 
@@ -73,7 +74,7 @@ def bench(
         assembly.compile()
         launcher: MeasuredLauncher = "processes" if assembly.launcher == "processes" else "threads"
         fused = None
-        if isinstance(assembly.program, CompiledProgram):
+        if isinstance(assembly.program, CompiledProgram) and assembly.world.is_pure:
             fused = _fused_loop(assembly, assembly.program)
         measured: dict[int, list[float]] = {count: [] for count in workers}
         base: list[float] = []

@@ -59,7 +59,7 @@ class Template(NamedTuple):
     Attributes:
         snapshot: version 0 of it.
         optimizer_state: its initial one.
-        worker_state: of a worker whose state can be had; None if it cannot.
+        worker_state: of a worker whose state can be had; ``()`` if it cannot.
         moments: whether observations are normalised.
         workers: how many there are.
     """
@@ -229,7 +229,7 @@ def _decode(
             raise ValueError(f"worker {worker}")
         deposit = None
         if has_deposit:
-            if template.worker_state is None:
+            if not jax.tree.leaves(template.worker_state):
                 raise ValueError("a worker's state, which this run cannot have")
             deposit = tree(f"worker/{int(worker)}", template.worker_state)
         seats[int(worker)] = Seat(int(incarnation), snapshot(int(version)), deposit)

@@ -35,6 +35,7 @@ from poise.world.checking import in_time
 from poise.world.finding import world_kind
 from poise.world.hosted import HostedWorld
 from poise.world.source import EnvironmentSource, find_source
+from poise.world.xla import XlaWorld
 
 __all__ = ["examine"]
 
@@ -186,7 +187,7 @@ class _Examination:
         """Measure speeds; returns the recommended command line."""
         patient, world = self._patient, assembly.world
         self._look("speed", lambda: [one_copy_rate(patient)], patient.seconds)
-        if isinstance(world, HostedWorld):
+        if isinstance(world, HostedWorld | XlaWorld):
             self._look("speed", lambda: [copies_rate(patient, world)], patient.seconds)
         if self._hung:
             return None

@@ -19,13 +19,12 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from poise.agent.image_network import has_images
-from poise.config import TrainConfig
+from poise.config import TrainConfig, WorldKind
 from poise.errors import ConfigError, UnsupportedSpaceError
 from poise.runs.assembly import Assembly
 from poise.runs.diagnosis import Finding, brief
 from poise.world.checking import check_environment
-from poise.world.finding import WorldKind, world_kind
-from poise.world.hosted import HostedWorld
+from poise.world.finding import world_kind
 from poise.world.source import EnvironmentSource
 
 __all__ = [
@@ -48,6 +47,7 @@ SMALLEST_IMAGE = 12
 
 _WORLDS = {
     "compiled": "the compiled twin",
+    "xla": "ale-py's XLA functions",
     "atari": "ale-py's vector environment",
     "vector": "Gymnasium's vector implementation",
     "copies": "copies in a loop",
@@ -116,7 +116,7 @@ def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
     if others:
         text += f"; --world {' or '.join(others)} would do too"
     found.append(Finding("world", "ok", text))
-    if isinstance(world, HostedWorld) and world.holds_gil:
+    if world.holds_gil:
         why = "Python steps the environment, which keeps other threads waiting (GIL)"
     else:
         why = "the environment is stepped outside of Python, so that threads use all cores"

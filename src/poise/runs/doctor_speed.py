@@ -14,6 +14,7 @@ from poise.runs.diagnosis import Finding, Rate, brief
 from poise.runs.doctor_checks import Patient
 from poise.world.hosted import HostedWorld
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
+from poise.world.xla import XlaWorld
 
 __all__ = ["copies_rate", "one_copy_rate", "training_rates"]
 
@@ -40,7 +41,7 @@ def one_copy_rate(patient: Patient) -> Rate:
     return Rate("environment alone, one copy", steps / elapsed)
 
 
-def copies_rate(patient: Patient, world: HostedWorld) -> Rate:
+def copies_rate(patient: Patient, world: HostedWorld | XlaWorld) -> Rate:
     """As many copies as a worker steps together, as it steps them, with random actions."""
     count = patient.config.envs_per_worker
     copies = world.copies(count)

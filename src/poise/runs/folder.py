@@ -1,12 +1,13 @@
 """A run's folder: the names of its files, and reading them back."""
 
 import dataclasses
+import typing
 from pathlib import Path
 from typing import Any, Literal
 
 from poise.agent.policy import Policy
 from poise.agent.policy_file import policy_from_bytes
-from poise.config import EnvironmentChoice, TrainConfig
+from poise.config import EnvironmentChoice, TrainConfig, WorldKind
 from poise.errors import ConfigError, FileFormatError, RunFolderError
 from poise.runs.files import read_json
 from poise.world.source import find_source
@@ -116,7 +117,7 @@ def load_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
 def resolved_world(resolved: dict[str, Any]) -> Any:
     """What the run stepped; a replay must step the same."""
     world = resolved.get("world")
-    if world not in ("compiled", "atari", "vector", "copies"):
+    if world not in typing.get_args(WorldKind):
         raise FileFormatError(f"config.json is damaged: the world is {world!r}")
     return world
 

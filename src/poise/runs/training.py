@@ -13,7 +13,7 @@ from poise.config import TrainConfig
 from poise.errors import ConfigError, FileFormatError, RunWriteError
 from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory
 from poise.learning.journal import StopReason
-from poise.runs.assembly import assemble
+from poise.runs.assembly import Assembly, assemble
 from poise.runs.checkpoint import Checkpoint, Template, newest_checkpoint, remove_checkpoints
 from poise.runs.files import create_run_folder, lock_folder, remove_temporary_files, write_json
 from poise.runs.folder import (
@@ -266,15 +266,11 @@ def _has_finished(folder: Path) -> bool:
     return (folder / "summary.json").is_file() and load_summary(folder).get("stopped") in _FINISHED
 
 
-def _template(assembly: Any) -> Template:
-    worker = assembly.worker(0)
-    state = worker.initial_state() if worker.has_whole_state else None
-    if assembly.launcher == "processes":
-        state = None
+def _template(assembly: Assembly) -> Template:
     return Template(
         snapshot=assembly.first_snapshot(),
         optimizer_state=assembly.initial_optimizer_state(),
-        worker_state=state,
+        worker_state=assembly.worker_state(),
         moments=assembly.initial_moments(),
         workers=assembly.config.workers,
     )

@@ -128,6 +128,10 @@ class AtariCopies:
         observations, rewards, terminated, truncated, _ = self._vector.step(actions)
         return observations, np.asarray(rewards, np.float64), terminated, truncated
 
+    def xla(self) -> Any:
+        """ale-py's XLA functions: (handle, reset, step)."""
+        return self._vector.xla()
+
     def close(self) -> None:
         """Close the environment."""
         self._vector.close()

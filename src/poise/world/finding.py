@@ -1,17 +1,18 @@
-"""Finding a world to train in: compiled twin, Gymnasium's vector implementation, or copies.
+"""Finding a world to train in: compiled twin, XLA functions, vector implementation, or copies.
 
 Every score is measured on the environment itself (`EnvironmentSource.make`), whatever the world.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 from gymnasium.experimental.functional import FuncEnv
 
+from poise.config import WorldChoice, WorldKind
 from poise.errors import ConfigError, EnvironmentNotFoundError
 from poise.world.compiled import CompiledWorld
-from poise.world.hosted import HostedKind, HostedWorld
+from poise.world.hosted import HostedWorld
 from poise.world.rewards import RewardShaping
 from poise.world.source import EnvironmentSource
 from poise.world.twins import (
@@ -21,11 +22,11 @@ from poise.world.twins import (
     MountainCarContinuous,
     Pendulum,
 )
+from poise.world.xla import XlaWorld, offers_xla_functions
 
-__all__ = ["World", "WorldKind", "choose_world", "compiled_names", "register", "world_kind"]
+__all__ = ["World", "choose_world", "compiled_names", "register", "world_kind"]
 
-World = CompiledWorld | HostedWorld
-WorldKind = Literal["compiled", "atari", "vector", "copies"]
+World = CompiledWorld | XlaWorld | HostedWorld
 AnyFuncEnv = FuncEnv[Any, Any, Any, Any, Any, Any, Any]
 
 _TWINS: dict[str, Callable[[], AnyFuncEnv]] = {
@@ -74,7 +75,7 @@ def compiled_names() -> list[str]:
     return sorted(_TWINS)
 
 
-def world_kind(source: EnvironmentSource, wanted: Literal["auto"] | WorldKind) -> WorldKind:
+def world_kind(source: EnvironmentSource, wanted: WorldChoice) -> WorldKind:
     """Which kind of world an environment gets.
 
     A twin, and Gymnasium's own vector implementation, serve only the plain environment: with
@@ -87,6 +88,8 @@ def world_kind(source: EnvironmentSource, wanted: Literal["auto"] | WorldKind) -
     possible: list[WorldKind] = []
     if source.is_plain and source.identity in _TWINS:
         possible.append("compiled")
+    if offers_xla_functions(source):
+        possible.append("xla")
     if source.is_plain and source.is_atari:
         possible.append("atari")
     has_vector = spec is not None and spec.vector_entry_point is not None
@@ -103,14 +106,13 @@ def world_kind(source: EnvironmentSource, wanted: Literal["auto"] | WorldKind) -
     return wanted
 
 
-def choose_world(
-    source: EnvironmentSource, wanted: Literal["auto"] | WorldKind, shaping: RewardShaping
-) -> World:
+def choose_world(source: EnvironmentSource, wanted: WorldChoice, shaping: RewardShaping) -> World:
     """The world to train in; see `world_kind`."""
     kind = world_kind(source, wanted)
-    if kind != "compiled":
-        hosted: HostedKind = kind
-        return HostedWorld.open(source, hosted, shaping)
-    spec = source.spec
-    limit = None if spec is None else spec.max_episode_steps
-    return CompiledWorld(source.name, _TWINS[source.identity](), limit, shaping)
+    if kind == "compiled":
+        spec = source.spec
+        limit = None if spec is None else spec.max_episode_steps
+        return CompiledWorld(source.name, _TWINS[source.identity](), limit, shaping)
+    if kind == "xla":
+        return XlaWorld.open(source, shaping)
+    return HostedWorld.open(source, kind, shaping)

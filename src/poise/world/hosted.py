@@ -66,12 +66,7 @@ class HostedWorld:
         cls, source: EnvironmentSource, kind: HostedKind, shaping: RewardShaping
     ) -> "HostedWorld":
         """Look at one copy for its spaces."""
-        environment = source.make()
-        try:
-            observation, action = environment.observation_space, environment.action_space
-        finally:
-            environment.close()
-        return cls(source, kind, observation, action, shaping)
+        return cls(source, kind, *source.spaces(), shaping)
 
     @property
     def name(self) -> str:
@@ -82,6 +77,11 @@ class HostedWorld:
     def holds_gil(self) -> bool:
         """Whether stepping keeps other Python threads from running."""
         return self.kind != "atari"
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether a rollout is a function of its state: it can be repeated, and kept in a file."""
+        return False
 
     def copies(self, count: int) -> Copies:
         """Make N copies."""

@@ -8,7 +8,7 @@ import enum
 
 import numpy as np
 
-__all__ = ["Purpose", "environment_seed", "key_data", "seed_sequence"]
+__all__ = ["Purpose", "environment_seed", "environment_seeds", "key_data", "seed_sequence"]
 
 
 class Purpose(enum.IntEnum):
@@ -39,3 +39,11 @@ def key_data(seed: np.random.SeedSequence) -> np.ndarray:
 def environment_seed(seed: np.random.SeedSequence) -> int:
     """A seed for ``Env.reset``, from 0 to 2**31 - 1 (some environments take no more)."""
     return int(seed.generate_state(1, np.uint32)[0] >> 1)
+
+
+def environment_seeds(root: int, worker: int, incarnation: int, copies: int) -> list[int]:
+    """The seeds of a worker's environment copies."""
+    return [
+        environment_seed(seed_sequence(root, Purpose.ENVIRONMENT, worker, incarnation, copy))
+        for copy in range(copies)
+    ]

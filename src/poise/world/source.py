@@ -86,6 +86,18 @@ class EnvironmentSource:
         spec = self.spec
         return None if spec is None else spec.reward_threshold
 
+    def spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+        """The observation and the action space of one copy, which is made to be asked.
+
+        Raises:
+            EnvironmentNotFoundError, MissingExtraError: as `make`.
+        """
+        environment = self.make()
+        try:
+            return environment.observation_space, environment.action_space
+        finally:
+            environment.close()
+
     def make(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         """Make one copy.
 

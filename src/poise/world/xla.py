@@ -1,0 +1,162 @@
+"""Worlds that offer XLA functions themselves: ale-py's vector environment (`AtariVectorEnv.xla`).
+
+The emulators live outside XLA, which steps them by a foreign call: their handle, a pointer, is an
+argument of the compiled cycle, never a constant in it, and whoever holds the handle must keep the
+`Emulators` alive. Their states cannot be had, so a rollout cannot be repeated.
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+
+from poise.trajectory import Trajectory
+from poise.world.atari import AtariCopies, make_atari_copies
+from poise.world.rewards import RewardShaping
+from poise.world.rollout import (
+    Act,
+    DrawNoise,
+    FinishedEpisodes,
+    Outcome,
+    RolloutState,
+    first_state,
+    roll_out,
+    typed_key,
+)
+from poise.world.source import EnvironmentSource
+
+__all__ = ["Emulators", "XlaWorld", "offers_xla_functions"]
+
+PLATFORM = "cpu"
+"""ale-py's packages hold the functions for the CPU only."""
+
+
+def offers_xla_functions(source: EnvironmentSource) -> bool:
+    """Whether an environment has XLA functions, here and now."""
+    return (
+        source.is_plain
+        and source.is_atari
+        and jax.default_backend() == PLATFORM
+        and importlib.util.find_spec("chex") is not None
+    )
+
+
+class Emulators:
+    """N emulators and the XLA functions that step them.
+
+    Args:
+        copies: ale-py's vector environment, with one emulator thread.
+    """
+
+    def __init__(self, copies: AtariCopies) -> None:
+        self.copies = copies
+        self.handle, _, step = copies.xla()
+        self.step: Callable[[Any, Any], Any] = step
+        """(handle, actions ``[N]``) -> (handle, (observations, rewards, terminated, truncated,
+        details)); only shapes of these very emulators are in it, so it steps any others alike."""
+
+    def reset(self, seeds: Sequence[int]) -> Any:
+        """Begin anew, each copy with its own seed; returns observations ``[N, ...]``."""
+        return self.copies.reset(seeds)
+
+    def close(self) -> None:
+        """Close the emulators; memory is freed when nobody refers to them any more."""
+        self.copies.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class XlaWorld:
+    """An environment that XLA steps by a foreign call, inside the worker's cycle.
+
+    Attributes:
+        source: makes the environment itself.
+        observation_space: of one copy.
+        action_space: of one copy.
+        shaping: what the loss sees of the rewards.
+    """
+
+    source: EnvironmentSource
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    shaping: RewardShaping
+
+    @classmethod
+    def open(cls, source: EnvironmentSource, shaping: RewardShaping) -> "XlaWorld":
+        """Look at one copy for its spaces."""
+        return cls(source, *source.spaces(), shaping)
+
+    @property
+    def name(self) -> str:
+        """As the user wrote it."""
+        return self.source.name
+
+    @property
+    def kind(self) -> str:
+        """What ``--world`` calls it."""
+        return "xla"
+
+    @property
+    def holds_gil(self) -> bool:
+        """Whether stepping keeps other Python threads from running."""
+        return False
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether a rollout is a function of its state: it can be repeated, and kept in a file."""
+        return False
+
+    def copies(self, count: int) -> AtariCopies:
+        """N copies that are stepped from Python."""
+        copies: AtariCopies = make_atari_copies(
+            self.name, self.source.sticky_actions, count, self.observation_space
+        )
+        return copies
+
+    def emulators(self, count: int) -> Emulators:
+        """N emulators."""
+        return Emulators(self.copies(count))
+
+    def initial_state(self, key: np.ndarray, copies: int, recurrent: Any) -> RolloutState:
+        """A state of the right shapes, which no emulators belong to yet; see `begin`."""
+        shape = self.observation_space.shape or ()
+        observation = np.zeros((copies, *shape), self.observation_space.dtype)
+        return first_state(key, copies, np.zeros(8, np.uint8), observation, recurrent)
+
+    @staticmethod
+    def begin(state: RolloutState, emulators: Emulators, seeds: Sequence[int]) -> RolloutState:
+        """Reset emulators and put them into an initial state."""
+        observation = emulators.reset(seeds)
+        return state._replace(environment=np.asarray(emulators.handle), observation=observation)
+
+    def rollout(
+        self, act: Act, noise: DrawNoise, version: Any, state: RolloutState, length: int
+    ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
+        """Step N emulators ``length`` times. To be called inside a compiled function.
+
+        Args:
+            act: decides for one copy.
+            noise: draws the acting noise of the whole rollout.
+            version: of the parameters that act; goes into the trajectory.
+            state: from `begin` or the last rollout.
+            length: T.
+        """
+        batch = length, state.ended.shape[0]
+        acting = jax.random.fold_in(typed_key(state.key), state.cycle)
+        # Traced once, with emulators of the same shapes, which are let go of again.
+        emulators = self.emulators(batch[1])
+
+        def step(handle: Any, actions: Any, ended: Any, elapsed: Any, drawn: Any) -> Outcome:
+            del ended, elapsed, drawn  # the emulators reset and count by themselves
+            handle, (observation, *outcome, _) = emulators.step(handle, actions.astype(jnp.int32))
+            return Outcome(handle, observation, *outcome)
+
+        try:
+            draws = noise(acting, batch)
+            return roll_out(step, act, version, state, draws, (), self.shaping)
+        finally:
+            emulators.close()

@@ -1,0 +1,192 @@
+"""Mailboxes: what is written is what is read, or nothing is."""
+
+import multiprocessing
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError
+from poise.maths.statistics import Moments
+from poise.trajectory import Contribution, EpisodeReport, Snapshot
+
+ALIGNMENT = 64
+
+
+class State(NamedTuple):
+    """A worker's."""
+
+    cycle: Any
+    flags: np.ndarray
+    parts: dict[str, np.ndarray]
+
+
+STATE = State(np.int32(5), np.array([True, False]), {"x": np.arange(6.0).reshape(2, 3)})
+LIKE = State(np.int32(0), np.zeros(2, np.bool_), {"x": np.zeros((2, 3))})
+
+
+def new_box(state: Any = ()) -> Mailbox:
+    shape = MailboxShape(5, episodes=3, statistics=2, state=state)
+    return Mailbox(multiprocessing.get_context("spawn"), shape)
+
+
+@pytest.fixture
+def box() -> Mailbox:
+    return new_box()
+
+
+@pytest.fixture
+def contribution() -> Contribution:
+    moments = (np.float32(3), np.array([1, 2], np.float32), np.array([3, 4], np.float32))
+    return Contribution(
+        version=2**40,
+        gradient=np.arange(5, dtype=np.float32),
+        trajectory=None,
+        statistics=Moments(*moments),
+        losses=np.arange(5, dtype=np.float32) - 2,
+        steps=12,
+        episodes=EpisodeReport(np.array([1.5, -2], np.float32), np.array([3, 4], np.int32)),
+    )
+
+
+@pytest.fixture
+def snapshot() -> Snapshot:
+    statistics = (np.array([1, 2], np.float32), np.array([3, 4], np.float32))
+    return Snapshot(np.int32(9), np.arange(5, dtype=np.float32), statistics)
+
+
+def same_contribution(one: Contribution, other: Contribution) -> bool:
+    return (
+        (one.version, one.steps, one.trajectory) == (other.version, other.steps, other.trajectory)
+        and np.array_equal(one.gradient, other.gradient)
+        and np.array_equal(one.losses, other.losses, equal_nan=True)
+        and all(map(np.array_equal, one.episodes, other.episodes))
+        and all(map(np.array_equal, one.statistics, other.statistics))
+    )
+
+
+def test_a_contribution(box: Mailbox, contribution: Contribution) -> None:
+    box.put_contribution(contribution, 7)
+    found, state = box.take_contribution(7)
+    assert same_contribution(found, contribution)
+    assert state is None
+
+
+def test_a_snapshot(box: Mailbox, snapshot: Snapshot) -> None:
+    box.put_snapshot(snapshot, 3)
+    found, state = box.take_snapshot(3)
+    assert found.version == 9
+    np.testing.assert_array_equal(found.parameters, snapshot.parameters)
+    assert all(map(np.array_equal, found.statistics, snapshot.statistics))
+    assert state is None
+
+
+def test_large_arrays_are_read_where_they_are(
+    box: Mailbox, contribution: Contribution, snapshot: Snapshot
+) -> None:
+    """They are views, and begin where XLA need not copy them."""
+    box.put_contribution(contribution, 1)
+    box.put_snapshot(snapshot, 1)
+    gradient = box.take_contribution(1)[0].gradient
+    parameters = box.take_snapshot(1)[0].parameters
+    for view in (gradient, parameters):
+        assert view.base is not None
+        assert view.ctypes.data % ALIGNMENT == 0
+    box.put_contribution(contribution._replace(gradient=np.full(5, 8.0, np.float32)), 2)
+    assert set(gradient.tolist()) == {8.0}
+    box.put_snapshot(snapshot, 2)
+    # An actor knows other parameters by their being another object.
+    assert box.take_snapshot(2)[0].parameters is not parameters
+
+
+def test_everything_else_that_was_taken_stays(box: Mailbox, contribution: Contribution) -> None:
+    box.put_contribution(contribution, 1)
+    found, _ = box.take_contribution(1)
+    blank = contribution._replace(
+        losses=np.zeros(5, np.float32),
+        statistics=Moments(np.float32(0), np.zeros(2, np.float32), np.zeros(2, np.float32)),
+        episodes=EpisodeReport(np.zeros(2, np.float32), np.zeros(2, np.int32)),
+    )
+    box.put_contribution(blank, 2)
+    assert same_contribution(found._replace(gradient=contribution.gradient), contribution)
+
+
+def test_a_gradient_that_is_not_finite_is_kept(box: Mailbox, contribution: Contribution) -> None:
+    """It is reported later, when the worker is on its way again."""
+    broken = contribution._replace(losses=np.full(5, np.nan, np.float32))
+    box.put_contribution(broken, 1)
+    found, _ = box.take_contribution(1)
+    box.put_contribution(contribution._replace(gradient=np.zeros(5, np.float32)), 2)
+    assert same_contribution(found, broken)
+
+
+class TestState:
+    """The worker's state travels with what it belongs to."""
+
+    @staticmethod
+    def check(found: Any) -> None:
+        assert type(found) is State
+        assert found.cycle == 5
+        assert found.cycle.dtype == np.int32
+        assert found.cycle.shape == ()
+        np.testing.assert_array_equal(found.flags, STATE.flags)
+        np.testing.assert_array_equal(found.parts["x"], STATE.parts["x"])
+
+    def test_with_a_contribution(self, contribution: Contribution) -> None:
+        box = new_box(LIKE)
+        box.put_contribution(contribution, 1, STATE)
+        found, state = box.take_contribution(1, LIKE)
+        box.put_contribution(contribution, 2, LIKE)
+        self.check(state)
+        assert same_contribution(found, contribution)
+
+    def test_with_a_snapshot(self, snapshot: Snapshot) -> None:
+        box = new_box(LIKE)
+        box.put_snapshot(snapshot, 1, STATE)
+        self.check(box.take_snapshot(1, LIKE)[1])
+        box.put_snapshot(snapshot, 2)
+        assert box.take_snapshot(2, LIKE)[1] is None
+
+    def test_before_the_first_cycle(self) -> None:
+        box = new_box(LIKE)
+        with pytest.raises(TornMessageError):
+            box.take_initial_state(LIKE)
+        box.put_initial_state(STATE)
+        self.check(box.take_initial_state(LIKE))
+
+    def test_none_where_it_cannot_be_had(self, box: Mailbox) -> None:
+        box.put_initial_state(())
+        assert box.take_initial_state(()) is None
+
+
+@pytest.mark.parametrize("announced", [0, 6, 8])
+def test_another_message_is_refused(
+    box: Mailbox, contribution: Contribution, announced: int
+) -> None:
+    box.put_contribution(contribution, 7)
+    with pytest.raises(TornMessageError, match=f"message 7 instead of {announced}"):
+        box.take_contribution(announced)
+
+
+def test_every_changed_byte_is_noticed(box: Mailbox, contribution: Contribution) -> None:
+    box.put_contribution(contribution, 7)
+    slot = box._contribution
+    begin, end = slot._offset, slot._offset + 8 * (slot._words + 1)
+    for position in range(begin, end):
+        slot._memory[position] ^= 0x10
+        with pytest.raises(TornMessageError):
+            box.take_contribution(7)
+        slot._memory[position] ^= 0x10
+    box.take_contribution(7)
+
+
+def test_an_empty_box_holds_nothing(box: Mailbox) -> None:
+    for announced in (0, 1):
+        with pytest.raises(TornMessageError):
+            box.take_contribution(announced)
+
+
+def test_views_do_not_travel(box: Mailbox, contribution: Contribution) -> None:
+    """Pickled, they would be copies, and the other process would write beside the memory."""
+    box.put_contribution(contribution, 1)
+    assert box._contribution.__getstate__()["_views"] is None

@@ -1,0 +1,144 @@
+"""Worlds that offer XLA functions: a compiled rollout sees what the same emulators show Python."""
+
+import importlib.util
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from poise.config import EnvironmentChoice
+from poise.errors import ConfigError
+from poise.trajectory import Decision, Trajectory
+from poise.world.finding import choose_world, world_kind
+from poise.world.hosted import HostedWorld
+from poise.world.rewards import RewardShaping
+from poise.world.rollout import FinishedEpisodes, RolloutState
+from poise.world.source import find_source
+from poise.world.xla import XlaWorld
+
+pytest.importorskip("ale_py")
+pytest.importorskip("cv2")
+pytest.importorskip("chex")
+
+from poise.world import atari
+
+COPIES, LENGTH, ROLLOUTS = 2, 40, 3
+LIMIT = 240
+"""Frames of a game, so that games end within a rollout."""
+GAMES = ("ALE/Pong-v5", pytest.param("ALE/Breakout-v5", marks=pytest.mark.slow))
+
+
+def source(name: str = "ALE/Pong-v5", **choice: Any) -> Any:
+    return find_source(EnvironmentChoice(name, **choice))
+
+
+def obey(observation: Any, recurrent: Any, first: Any, noise: Any) -> Decision:
+    """The noise says what to do, so that Python can do the same."""
+    return Decision(noise, noise, np.float32(0.0), recurrent)
+
+
+class Rollouts:
+    """Compiled rollouts of one world, whichever emulators they are of."""
+
+    def __init__(self, world: XlaWorld) -> None:
+        self.world = world
+        self.compiled: Any = None
+
+    def start(self, emulators: Any, seeds: list[int]) -> RolloutState:
+        state = self.world.initial_state(np.zeros(2, np.uint32), COPIES, ())
+        return self.world.begin(state, emulators, seeds)
+
+    def __call__(
+        self, state: RolloutState, actions: np.ndarray
+    ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
+        def run(state: Any, actions: Any) -> Any:
+            return self.world.rollout(obey, lambda key, batch: actions, 0, state, LENGTH)
+
+        if self.compiled is None:
+            self.compiled = jax.jit(run).lower(state, actions).compile()
+        trajectory, finished, after = self.compiled(state, actions)
+        return (*jax.tree.map(np.asarray, (trajectory, finished)), after)
+
+
+@pytest.fixture(scope="module")
+def pong() -> Rollouts:
+    world = choose_world(source(), "auto", RewardShaping())
+    assert isinstance(world, XlaWorld)
+    return Rollouts(world)
+
+
+def some_actions(seed: int) -> np.ndarray:
+    shape = (ROLLOUTS, LENGTH, COPIES)
+    return np.random.default_rng(seed).integers(0, 4, shape).astype(np.int32)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_a_rollout_sees_what_the_emulators_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames, rewards, flags and lengths; across the ends of games and of rollouts."""
+    monkeypatch.setattr(atari, "MAX_FRAMES", LIMIT)
+    shaping = RewardShaping(scale=0.5)
+    world = choose_world(source(name), "xla", shaping)
+    assert isinstance(world, XlaWorld)
+    rollouts, seeds, actions = Rollouts(world), [3, 8], some_actions(0)
+    emulators, copies = world.emulators(COPIES), world.copies(COPIES)
+    state = rollouts.start(emulators, seeds)
+    observation = copies.reset(seeds)
+    ended = np.zeros(COPIES, np.bool_)
+    total, elapsed, ends = np.zeros(COPIES), np.zeros(COPIES, np.int64), 0
+    for moves in actions:
+        trajectory, finished, state = rollouts(state, moves)
+        for now, move in enumerate(moves):
+            np.testing.assert_array_equal(trajectory.observations[now], observation)
+            observation, rewards, terminated, truncated = copies.step(move)
+            np.testing.assert_array_equal(trajectory.valid[now], ~ended)
+            np.testing.assert_array_equal(trajectory.rewards[now], rewards * 0.5)
+            np.testing.assert_array_equal(trajectory.terminated[now], terminated)
+            np.testing.assert_array_equal(trajectory.truncated[now], truncated)
+            total, elapsed = np.where(ended, 0, total + rewards), np.where(ended, 0, elapsed + 1)
+            ended = terminated | truncated
+            np.testing.assert_array_equal(finished.finished[now], ended)
+            np.testing.assert_array_equal(finished.returns[now][ended], total[ended])
+            np.testing.assert_array_equal(finished.lengths[now][ended], elapsed[ended])
+            ends += int(ended.sum())
+        np.testing.assert_array_equal(trajectory.observations[LENGTH], observation)
+    emulators.close()
+    copies.close()
+    assert ends >= COPIES
+
+
+def test_one_program_steps_any_emulators(pong: Rollouts) -> None:
+    """The handle is an argument: each worker's emulators are stepped, and no others."""
+    one, other = pong.world.emulators(COPIES), pong.world.emulators(COPIES)
+    first, second = pong.start(one, [1, 2]), pong.start(other, [1, 2])
+    moves, others = some_actions(1), some_actions(2)
+    for turn in range(ROLLOUTS):
+        seen, _, first = pong(first, moves[turn])
+        _, _, second = pong(second, others[turn])
+    third = pong.start(one, [1, 2])
+    for turn in range(ROLLOUTS):
+        again, _, third = pong(third, moves[turn])
+    np.testing.assert_array_equal(seen.observations, again.observations)
+    assert not np.array_equal(np.asarray(first.observation), np.asarray(second.observation))
+
+
+def test_the_world_says_what_it_is(pong: Rollouts) -> None:
+    world = pong.world
+    assert (world.kind, world.name) == ("xla", "ALE/Pong-v5")
+    assert not world.holds_gil
+    assert not world.is_pure
+    assert world_kind(source(sticky_actions=0.25), "auto") == "xla"
+
+
+def test_what_it_needs_is_not_always_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then ale-py's vector environment is stepped from Python."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert isinstance(choose_world(source(), "auto", RewardShaping()), HostedWorld)
+    with pytest.raises(ConfigError, match="there is only atari, copies"):
+        world_kind(source(), "xla")
+    monkeypatch.undo()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "chex" else find(name)
+    )
+    assert world_kind(source(), "auto") == "atari"
