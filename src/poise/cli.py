@@ -21,6 +21,7 @@ from poise.commands.scores import Evaluate, Random
 from poise.commands.showing import Inspect, Play, Plot
 from poise.commands.training import INTERRUPTED, Resume, Train
 from poise.errors import PoiseError, WorkerError
+from poise.runs.signals import interruptible
 
 __all__ = ["main", "run"]
 
@@ -74,13 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
             # Not every terminal has every letter.
             stream.reconfigure(errors="replace")
     try:
-        command = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="poise",
-            description="Asynchronous actor-critic reinforcement learning, fast and replayable.",
-            args=arguments,
-        )
-        return int(command())
+        with interruptible():
+            return _command(arguments)
     except PoiseError as error:
         if isinstance(error, WorkerError) and error.worker_traceback:
             print(error.worker_traceback, file=sys.stderr)
@@ -96,6 +92,16 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"poise: {error}", file=sys.stderr)
         return 2 if error.errno in _BAD_PATHS else 1
+
+
+def _command(arguments: list[str] | None) -> int:
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
+        prog="poise",
+        description="Asynchronous actor-critic reinforcement learning, fast and replayable.",
+        args=arguments,
+    )
+    return int(command())
 
 
 def _show_warning(

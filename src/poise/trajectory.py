@@ -17,8 +17,8 @@ class Decision(NamedTuple):
     """As sampled; this is what a trajectory stores."""
     environment_action: Any
     """As the environment takes it: shifted, scaled, within bounds."""
-    log_probability: Any
-    """float32: of the action as sampled."""
+    parameters: Any
+    """``[..., P]`` float32: of the distribution that the action was drawn from."""
     state: Any
     """The network's recurrent state after this observation."""
 

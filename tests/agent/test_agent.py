@@ -98,7 +98,8 @@ def test_decisions_hold_the_action_as_sampled_and_as_taken() -> None:
     np.testing.assert_array_equal(decision.action, 4.0)
     np.testing.assert_array_equal(decision.environment_action, 3.0)
     normal = -0.5 * 4.0**2 - 0.5 * np.log(2 * np.pi)
-    np.testing.assert_allclose(decision.log_probability, normal, rtol=1e-6)
+    score = agent.head.log_probability(decision.parameters, decision.action)
+    np.testing.assert_allclose(score, normal, rtol=1e-6)
 
 
 def test_memory_begins_with_0_for_each_copy() -> None:

@@ -27,7 +27,7 @@ from poise.config import TrainConfig
 from poise.errors import DeadlineError, WorkerError
 from poise.launchers import processes, threads
 from poise.launchers.mailbox import MailboxShape
-from poise.launchers.supervision import Heartbeats, Supervision
+from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.events import Event, Stopped, Updated
 from poise.learning.journal import Journal, Kind, Record, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
@@ -46,12 +46,12 @@ def _in_processes(
     owner: Owner, workers: Sequence[Worker], supervision: Supervision, heartbeats: Heartbeats
 ) -> None:
     shape = MailboxShape(PARAMETERS, episodes=1, statistics=None, state=0)
-    factory = functools.partial(_pick, tuple(workers))
+    factory = functools.partial(_pick, {worker.index: worker for worker in workers})
     everyone = [(worker.index, worker.incarnation) for worker in workers]
     processes.run_processes(owner, factory, everyone, shape, supervision, heartbeats)
 
 
-def _pick(workers: tuple[Worker, ...], index: int, incarnation: int) -> Worker:
+def _pick(workers: dict[int, Worker], index: int, incarnation: int) -> Worker:
     return workers[index]
 
 
@@ -62,6 +62,10 @@ LAUNCHERS: dict[str, Launch] = {
 }
 IN_TURN = ("serial",)
 """Launchers that run one worker at a time, so that one which hangs holds up the others."""
+ALONE = ("processes",)
+"""Launchers that go on without a worker that hangs, unless it is the last one."""
+TELLING = ("threads", "serial")
+"""Launchers that ask a worker which hangs for its whereabouts; others must wait for it to tell."""
 SLOW = ("processes",)
 """Launchers that take seconds to start."""
 
@@ -132,6 +136,9 @@ class FakeWorker:
             episodes=EpisodeReport(np.zeros(0, np.float32), np.zeros(0, np.int32)),
         )
         return contribution, state + 1
+
+    def whereabouts(self) -> str:
+        return f"the stage, in cycle {self.at}"
 
     def close(self) -> None:
         pass
@@ -444,7 +451,10 @@ def test_a_protocol_mistake_comes_back_too(stage: Stage, crew: Crew):
 def test_a_hung_worker_ends_the_run_at_its_deadline(
     launcher: str, stage: Stage, pipe: Pipe, at: int
 ):
-    others = () if launcher in IN_TURN else (0, 2)
+    others = () if launcher in IN_TURN or launcher in ALONE else (0, 2)
+    team = [one for one in _team(pipe=str(pipe.path), at=at) if one.index in (1, *others)]
+    if launcher in IN_TURN:
+        team = _team(pipe=str(pipe.path), at=at)
     seen: dict[int, int] = {}
 
     def direct(stage: Stage) -> StopReason | None:
@@ -457,11 +467,14 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
         return None
 
     with pytest.raises(DeadlineError) as caught:
-        stage.run(_team(pipe=str(pipe.path), at=at), direct)
+        stage.run(team, direct)
     stage.check_books(StopReason.FAILED)
     assert stage.counts.get(1, 0) == max(at, 0)
     assert ENVIRONMENT in str(caught.value)
     assert "worker 1 " in str(caught.value)
+    if launcher in TELLING:
+        assert "the stage, in cycle" in str(caught.value)
+        assert ", in read_bytes)" in str(caught.value)
     version = stage.owner.version
     pipe.wake()
     for thread in threading.enumerate():
@@ -470,14 +483,22 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
     assert stage.owner.version == version
 
 
-def test_nobody_is_overdue_during_a_long_evaluation(set_stage, crew: Crew):
-    """An evaluation gives signs of life for all; workers that wait for it are not hung."""
+@pytest.mark.parametrize("launcher", ["threads", "serial"])
+def test_nobody_is_overdue_during_a_long_evaluation(launcher: str, set_stage, crew: Crew):
+    """An evaluation is watched itself; workers that wait for it are not hung."""
     stage = set_stage(evaluation_interval=3 * STEPS)
 
     def judge() -> None:
+        stage.heartbeats.beat(EVALUATION)
+        # The clock stands still until nobody is on the way any more: then it leaps.
+        deadline = time.monotonic() + PATIENCE
+        while stage.heartbeats.watched() != {EVALUATION}:
+            assert time.monotonic() < deadline
+            time.sleep(INTERVAL)
         for _ in range(4):
             stage.clock.now += 0.4 * TIMEOUT
-            stage.heartbeats.beat_all()
+            stage.heartbeats.beat(EVALUATION)
+        stage.heartbeats.leave(EVALUATION)
 
     stage.judge = judge
     stage.run(_team(), lambda stage: _interrupt(stage.judged >= 3))

@@ -104,6 +104,9 @@ class Fake:
         )
         return contribution, state + 1
 
+    def whereabouts(self) -> str:
+        return "the pole, last action 1"
+
     def close(self) -> None:
         pass
 
@@ -124,14 +127,12 @@ QUICK_POINTS = ("half written", "half a signal", "after the signal")
 
 def arm(point: str, at: int) -> None:
     """Make this process kill itself at one point of its exchange number ``at``, from 1."""
-    from multiprocessing.connection import Connection
-
-    from poise.launchers import mailbox, slot
+    from poise.launchers import mailbox, slot, wire
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    box, send, checksum = mailbox.Mailbox, Connection.send_bytes, slot._checksum
+    box, send, checksum = mailbox.Mailbox, wire.Wire.send, slot._checksum
     put, take = box.put_contribution, box.take_snapshot
     writing = False
 
@@ -160,18 +161,18 @@ def arm(point: str, at: int) -> None:
             die()
         return checksum(words)
 
-    def send_bytes(self: Any, message: Any, *rest: Any) -> None:
+    def send_message(self: Any, message: bytes) -> None:
         is_it = message == child.SIGNAL.pack(b"C", at)
         if is_it and point in ("half a signal", "most of a signal"):
-            whole = len(message).to_bytes(4, "big") + message
+            whole = len(message).to_bytes(8, "little") + message
             os.write(self.fileno(), whole[: 2 if point == "half a signal" else -1])
             die()
-        send(self, message, *rest)
+        send(self, message)
         if is_it and point == "after the signal":
             die()
 
     box.take_snapshot, box.put_contribution = take_snapshot, put_contribution
-    slot._checksum, Connection.send_bytes = checksum_of, send_bytes
+    slot._checksum, wire.Wire.send = checksum_of, send_message
 
 
 class KeptJournal(Journal):
@@ -359,11 +360,11 @@ def test_a_worker_that_exits_says_how(stage: Stage) -> None:
     stage.check_books(StopReason.FAILED)
 
 
-def overdue_after(stage: Stage, count: int) -> Callable[[], None]:
+def overdue_after(stage: Stage, count: int, victim: int = 1) -> Callable[[], None]:
     """Moves the clock once the victim must be hanging; beats come only from the others."""
 
     def direct() -> None:
-        if stage.count(1) >= count:
+        if stage.count(victim) >= count:
             stage.now += TIMEOUT / 4
 
     return direct
@@ -378,12 +379,114 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_a_hung_worker_is_killed_at_its_deadline(stage: Stage) -> None:
     with pytest.raises(DeadlineError) as caught:
-        stage.run(Fake("hang"), overdue_after(stage, 2))
-    assert "worker 1 in Fake-v0 (environment seed 1001) has not answered for 1000 s" in str(
-        caught.value
-    )
+        stage.run(Fake("hang", victim=0), overdue_after(stage, 2, 0), workers=1)
+    assert "worker 0 in Fake-v0 (environment seed 1000" in str(caught.value)
+    assert "has not answered for 1000 s" in str(caught.value)
     stage.check_books(StopReason.FAILED)
+    assert stage.count(0) == 2
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_others_go_on_without_a_worker_that_may_not_be_restarted(stage: Stage) -> None:
+    """Until none is left."""
+    losses: list[str] = []
+    goes_on = stage.until(5, (0, 0))
+
+    def direct() -> StopReason | None:
+        if not losses:
+            return overdue_after(stage, 2)()
+        return goes_on()
+
+    stage.run(Fake("hang"), direct, on_loss=losses.append)
+    stage.check_books(StopReason.INTERRUPTED)
+    assert len(losses) == 1
+    assert "worker 1 in Fake-v0" in losses[0]
     assert stage.count(1) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
+def test_a_hung_worker_says_where_it_hangs(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last word comes before the parent loses patience; here that is as long as it takes."""
+    words: list[str] = []
+    hear = processes._Team._hear
+
+    def heard(team: Any, seat: Any, message: bytes) -> None:
+        hear(team, seat, message)
+        if message.startswith(child.LAST_WORD):
+            words.append(seat.last_word)
+
+    monkeypatch.setattr(processes._Team, "_hear", heard)
+    moved = overdue_after(stage, 2, 0)
+
+    def direct() -> None:
+        if words:
+            moved()
+
+    monkeypatch.setattr(sys.modules[__name__], "TIMEOUT", 2.0)
+    with pytest.raises(DeadlineError) as caught:
+        stage.run(Fake("hang", victim=0), direct, workers=1)
+    assert words == [f"the pole, last action 1; {words[0].partition('; ')[2]}"]
+    assert "in wait" in words[0]
+    assert words[0] in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGSTOP, 40])
+def test_a_worker_that_gets_any_signal_is_restarted(stage: Stage, number: int) -> None:
+    """Stopped, it is silent; by a signal without a name, it dies."""
+    sent: list[int] = []
+
+    def direct() -> StopReason | None:
+        if not sent and stage.count(1) >= 2:
+            victim = next(
+                one for one in multiprocessing.active_children() if one.name.endswith("-1")
+            )
+            os.kill(victim.pid or 0, number)
+            sent.append(stage.count(1))
+        if sent and number == signal.SIGSTOP and not stage.restarts:
+            stage.now += TIMEOUT / 4
+        return stage.until(3, (1, 1))()
+
+    stage.run(Fake(), direct, max_restarts=1)
+    stage.check_books(StopReason.INTERRUPTED)
+    assert len(stage.restarts) == 1
+    text = "has not answered" if number == signal.SIGSTOP else "was killed by signal 40"
+    assert text in stage.restarts[0]
+
+
+def test_nobody_is_overdue_whose_answer_lies_unread(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the parent evaluates, it listens to nobody."""
+    teams: list[Any] = []
+    run = processes._Team.run
+
+    def running(team: Any) -> None:
+        teams.append(team)
+        run(team)
+
+    monkeypatch.setattr(processes._Team, "run", running)
+    receive = stage.owner.receive
+    waited: list[int] = []
+
+    def slow(worker: int, *rest: Any) -> Any:
+        answers = receive(worker, *rest)
+        others = [seat for seat in teams[0]._seats.values() if seat.index != worker and seat.ready]
+        if others and len(waited) < 2:
+            deadline = time.monotonic() + PATIENCE
+            while not all(seat.wire.has_mail() for seat in others):
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            stage.now += 2 * TIMEOUT
+            waited.append(worker)
+        return answers
+
+    monkeypatch.setattr(stage.owner, "receive", slow)
+    stage.run(Fake(), stage.until(6, (0, 0), (1, 0)))
+    stage.check_books(StopReason.INTERRUPTED)
+    assert len(waited) == 2
+    assert not stage.restarts
 
 
 @pytest.mark.slow
@@ -460,21 +563,19 @@ def dies_when_built(index: int, incarnation: int) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize(
-    ("factory", "message"),
-    [
-        pytest.param(fails_to_build, "RuntimeError: cannot be built here", id="raises"),
-        pytest.param(
-            dies_when_built, "SIGKILL before it was ready", id="dies", marks=pytest.mark.slow
-        ),
-    ],
-)
-def test_a_worker_that_never_begins_is_not_restarted(
-    stage: Stage, factory: Any, message: str
-) -> None:
-    with pytest.raises(WorkerError, match=message):
-        stage.run(factory, never, workers=1, max_restarts=3)
+def test_a_worker_that_cannot_be_built_ends_the_run(stage: Stage) -> None:
+    with pytest.raises(WorkerError, match="RuntimeError: cannot be built here"):
+        stage.run(fails_to_build, never, workers=1, max_restarts=3)
     assert not stage.restarts
+    stage.check_books(StopReason.FAILED)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_before_it_is_ready_is_restarted(stage: Stage) -> None:
+    """As one that the system kills for its memory; but not for ever."""
+    with pytest.raises(WorkerError, match="SIGKILL before it was ready"):
+        stage.run(dies_when_built, never, workers=1, max_restarts=2)
+    assert len(stage.restarts) == 2
     stage.check_books(StopReason.FAILED)
 
 

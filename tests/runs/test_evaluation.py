@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import poise
 from poise.agent.policy import Policy
 from poise.errors import ConfigError
-from poise.runs.evaluation import EpisodePlayer, random_score, score, student_t_quantile
+from poise.learning.verdict import Score
+from poise.runs.evaluation import EpisodePlayer, score, student_t_quantile
 
 LIMIT = 10_000
 HIGH = np.array([4.8, np.inf, 0.41887903, np.inf], np.float32)
@@ -158,6 +159,14 @@ class TestPlayer:
         player.close()
         assert found.mean == np.mean(returns)
         assert (found.minimum, found.maximum) == (min(returns), max(returns))
+
+
+def random_score(make: Any, seeds: list[int], limit: int) -> Score:
+    player = EpisodePlayer(make, limit)
+    try:
+        return player.play_at_random(seeds)
+    finally:
+        player.close()
 
 
 class TestRandom:

@@ -4,12 +4,15 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.vector import SyncVectorEnv
 
+from poise.config import EnvironmentChoice
 from poise.errors import EnvironmentCheckError, EnvironmentNotFoundError, MissingExtraError
 from poise.world.checking import STEPS, check_environment, in_time
-from poise.world.source import EnvironmentSource
+from poise.world.source import EnvironmentSource, find_source
 
 from ..environments import (
     ACTION_SPACES,
@@ -60,9 +63,9 @@ def test_actions_of_every_space_pass(name: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("reset raises", r"raised in reset \(seed 0\): RuntimeError: the pole is missing"),
-        ("reset nan", "seed 0: observation is not finite"),
-        ("reset alone", r"\(observation, info dict\) from reset, but returned ndarray"),
+        ("reset raises", "reset raised RuntimeError: the pole is missing"),
+        ("reset nan", "observation is not finite"),
+        ("reset alone", r"reset must return \(observation, info dict\), but returned ndarray"),
     ],
 )
 @pytest.mark.parametrize("at", [1, 3])
@@ -70,17 +73,18 @@ def test_a_broken_reset_is_found(fault: str, message: str, at: int) -> None:
     with pytest.raises(EnvironmentCheckError, match=message) as caught:
         check(fault=fault, at=at)
     assert "toys:Faulty" in str(caught.value)
+    assert "seed 0, no action yet" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("raises", r"raised in step\(.*\) \(seed 0\): RuntimeError: the pole broke"),
+        ("raises", "step raised RuntimeError: the pole broke"),
         ("shape", r"shape \(3,\), but its space says \(2,\)"),
         ("dtype", "dtype <U1, but its space says float32"),
         ("nan", "observation is not finite"),
-        ("nan reward", "the reward is nan"),
-        ("text reward", "must be a number, but is 'much'"),
+        ("nan reward", "step returned the reward nan"),
+        ("text reward", "must return a number as reward, but returned 'much'"),
         ("four", "a tuple of 4.*the old API had no truncated"),
         ("info", "a tuple of 3"),
     ],
@@ -90,8 +94,7 @@ def test_a_broken_step_is_found_with_its_action(fault: str, message: str, at: in
     with pytest.raises(EnvironmentCheckError, match=message) as caught:
         check(fault=fault, at=at)
     assert "toys:Faulty" in str(caught.value)
-    assert "step(" in str(caught.value)
-    assert "seed 0" in str(caught.value)
+    assert "seed 0, last action" in str(caught.value)
 
 
 class Flags(Faulty):
@@ -103,7 +106,9 @@ class Flags(Faulty):
 
 
 def test_flags_must_be_bools() -> None:
-    with pytest.raises(EnvironmentCheckError, match="terminated must be a bool, but is 0"):
+    with pytest.raises(
+        EnvironmentCheckError, match="must return a bool as terminated, but returned 0"
+    ):
         check_environment(EnvironmentSource("toy", Flags), PATIENCE)
 
 
@@ -116,14 +121,98 @@ class Vectors(Faulty):
 
 
 def test_rewards_must_be_numbers() -> None:
-    with pytest.raises(EnvironmentCheckError, match="reward must be a number"):
+    with pytest.raises(EnvironmentCheckError, match="must return a number as reward"):
         check_environment(EnvironmentSource("toy", Vectors), PATIENCE)
 
 
 @pytest.mark.parametrize("fault", ["reset hangs", "hangs"])
 def test_an_environment_that_hangs_is_found(fault: str) -> None:
-    with pytest.raises(EnvironmentCheckError, match=r"not answered for 0.05 s \(--worker-timeout"):
+    with pytest.raises(
+        EnvironmentCheckError, match=r"not answered for 0.05 s \(--worker-timeout"
+    ) as caught:
         check(timeout=0.05, fault=fault, at=1)
+    action = "no action yet" if fault == "reset hangs" else "last action"
+    assert f"seed 0, {action}" in str(caught.value)
+
+
+class Shared(Ends):
+    """Draws from a generator that all copies share, and every seeded reset seeds anew."""
+
+    generator = np.random.default_rng(0)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        if seed is not None:
+            Shared.generator = np.random.default_rng(seed)
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, float(Shared.generator.random()), *rest
+
+
+@pytest.mark.parametrize(("factory", "repeats"), [(Ends, True), (Shared, False)])
+def test_copies_that_share_their_chance_are_found(factory: Any, repeats: bool) -> None:
+    """Alone, such a copy repeats itself; beside another, as in training, it does not."""
+    assert check_environment(EnvironmentSource("toy", factory), PATIENCE) is repeats
+
+
+def unprintable() -> Any:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    class Breaks(Ends):
+        def step(self, action: Any) -> Any:
+            raise Unprintable
+
+    return Breaks()
+
+
+def test_an_exception_without_a_text_is_reported_too() -> None:
+    with pytest.raises(EnvironmentCheckError, match=r"raised Unprintable: \(its message cannot"):
+        check_environment(EnvironmentSource("toy", unprintable), PATIENCE)
+
+
+class TestVector:
+    """Gymnasium's vector implementation of an environment is looked at, where it is to be used."""
+
+    @staticmethod
+    def look(entry_point: Any) -> None:
+        name = "LooksLikeAVector-v0"
+        gymnasium.register(name, entry_point=Faulty, vector_entry_point=entry_point)
+        try:
+            check_environment(find_source(EnvironmentChoice(name)), PATIENCE, "vector")
+        finally:
+            del gymnasium.registry[name]
+
+    @pytest.mark.parametrize(
+        ("fault", "message"),
+        [
+            ("raises", "step raised RuntimeError: the pole broke"),
+            ("nan", "observation is not finite"),
+            ("nan reward", "as rewards, which is not finite"),
+            ("reset raises", "reset raised RuntimeError: the pole is missing"),
+        ],
+    )
+    def test_what_breaks_is_found(self, fault: str, message: str) -> None:
+        def make(num_envs: int, **arguments: Any) -> Any:
+            return SyncVectorEnv([lambda: Faulty(fault, at=1)] * num_envs)
+
+        with pytest.raises(EnvironmentCheckError, match=message) as caught:
+            self.look(make)
+        action = "no action yet" if "reset" in fault else "last actions"
+        assert f"2 copies in one vector environment, seed 0, {action}" in str(caught.value)
+        assert "--world copies" in str(caught.value)
+
+    def test_what_cannot_be_made_says_so(self) -> None:
+        def make(num_envs: int, **arguments: Any) -> Any:
+            raise RuntimeError("no vectors today")
+
+        with pytest.raises(EnvironmentCheckError, match="RuntimeError: no vectors today"):
+            self.look(make)
+
+    def test_what_is_in_order_passes(self) -> None:
+        self.look(lambda num_envs, **arguments: SyncVectorEnv([Faulty] * num_envs))
 
 
 def test_what_cannot_be_made_says_so() -> None:

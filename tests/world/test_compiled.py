@@ -15,7 +15,7 @@ from poise.world.rewards import RewardShaping
 from poise.world.rollout import FinishedEpisodes, RolloutState
 from poise.world.seeding import Purpose, key_data, seed_sequence
 
-from .toys import LENGTHS, Countdown, Drift, PlainCountdown, act, uniform
+from .toys import LENGTHS, Countdown, Drift, PlainCountdown, act, score, uniform
 
 LENGTH, COPIES, ROLLOUTS = 9, 4, 6
 NO_SHAPING = RewardShaping()
@@ -44,7 +44,7 @@ def key(*numbers: int) -> np.ndarray:
 
 def runner(world: CompiledWorld, act: Callable[..., Any] = act) -> Callable[..., Run]:
     def rollout(state: RolloutState) -> Any:
-        return world.rollout(act, uniform, np.int32(3), state, LENGTH)
+        return world.rollout(act, score, uniform, np.int32(3), state, LENGTH)
 
     start = world.initial_state(key(0, 0), COPIES, np.zeros(COPIES, np.int32))
     compiled = jax.jit(rollout).lower(start).compile(compiler_options=FAST)

@@ -12,9 +12,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from poise.config import EnvironmentChoice
 from poise.errors import EnvironmentFailureError, UnsupportedSpaceError
-from poise.world.hosted import HostedWorld, VectorCopies, observation_checker, open_loop
+from poise.world.hosted import HostedWorld, open_loop
+from poise.world.observations import observation_checker
 from poise.world.rewards import RewardShaping
 from poise.world.source import EnvironmentSource, find_source
+from poise.world.vector import VectorCopies
 
 from ..environments import FREE, OBSERVATION_SPACES, Ends, Faulty, Toy
 
@@ -209,7 +211,7 @@ def test_vector_environments_that_show_something_else_are_refused() -> None:
         ("dtype", "dtype <U1"),
         ("nan", "not finite"),
         ("nan reward", "reward nan"),
-        ("text reward", "step raised ValueError"),
+        ("text reward", "step must return a number as reward, but returned 'much'"),
         ("four", r"step must return \(observation, reward, terminated, truncated, info\)"),
         ("info", r"step must return \(observation, reward, terminated, truncated, info\)"),
     ],

@@ -35,7 +35,11 @@ def source(name: str = "ALE/Pong-v5", **choice: Any) -> Any:
 
 def obey(observation: Any, recurrent: Any, first: Any, noise: Any) -> Decision:
     """The noise says what to do, so that Python can do the same."""
-    return Decision(noise, noise, np.float32(0.0), recurrent)
+    return Decision(noise, noise, noise, recurrent)
+
+
+def score(parameters: Any, action: Any) -> Any:
+    return -(parameters + action).astype(np.float32)
 
 
 class Rollouts:
@@ -53,7 +57,7 @@ class Rollouts:
         self, state: RolloutState, actions: np.ndarray
     ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
         def run(state: Any, actions: Any) -> Any:
-            return self.world.rollout(obey, lambda key, batch: actions, 0, state, LENGTH)
+            return self.world.rollout(obey, score, lambda key, batch: actions, 0, state, LENGTH)
 
         if self.compiled is None:
             self.compiled = jax.jit(run).lower(state, actions).compile()

@@ -100,9 +100,14 @@ def act(observation: Any, state: Any, first: Any, noise: Any) -> Decision:
     return Decision(
         action=action,
         environment_action=action + 5,
-        log_probability=-noise,
+        parameters=noise,
         state=state,
     )
+
+
+def score(parameters: Any, action: Any) -> Any:
+    """The log-probability of `act`'s actions, as it were."""
+    return -parameters
 
 
 def uniform(key: Any, batch: tuple[int, int]) -> Any:

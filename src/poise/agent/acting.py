@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from poise.agent.agent import Agent
+from poise.agent.networks import numpy_policy
 from poise.trajectory import Decision
 
 __all__ = ["Acting", "Actor", "choose_acting", "make_actor"]
@@ -48,10 +49,12 @@ def make_actor(agent: Agent, acting: Acting, options: dict[str, Any] | None = No
 
 
 class _NumpyActor:
+    """For networks without memory, which see all copies at once."""
+
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._parameters: Any = None
-        self._network: Any = None
+        self._policy: Any = None
 
     def __call__(
         self,
@@ -64,8 +67,9 @@ class _NumpyActor:
     ) -> Decision:
         if parameters is not self._parameters:
             self._parameters = parameters
-            self._network = self._agent.network(np.asarray(parameters))
-        return self._agent.decide(self._network, statistics, observations, state, first, noise)
+            self._policy = numpy_policy(self._agent.network(np.asarray(parameters)))
+        seen = self._agent.observe(observations, statistics)
+        return self._agent.choose(self._policy(seen), state, noise)
 
 
 class _XlaActor:

@@ -12,13 +12,14 @@ import numpy as np
 from gymnasium import spaces
 
 from poise.agent.actions import ActionHead, GaussianScale, action_head
+from poise.agent.encoders import feature_count
 from poise.agent.image_network import has_images, image_actor_critic
 from poise.agent.networks import actor_critic, parameter_count
 from poise.agent.normalizer import normalize_observation
 from poise.agent.parameters import ParameterLayout
 from poise.trajectory import Decision
 
-__all__ = ["Agent", "NetworkSpec", "build_agent"]
+__all__ = ["Agent", "NetworkSpec", "build_agent", "require_supported"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,13 +119,33 @@ class Agent:
         """
         seen = self.observe(observation, statistics)
         parameters, _, state = network(seen, state, first)
+        return self.choose(parameters, state, noise)
+
+    def choose(self, parameters: Any, state: Any, noise: Any | None) -> Decision:
+        """Draw an action from a distribution.
+
+        Args:
+            parameters: ``[..., P]``, what the network said.
+            state: the recurrent state after the observation.
+            noise: from the action head; None acts greedily.
+        """
         action = self.head.sample(parameters, noise)
         return Decision(
             action=action,
             environment_action=self.head.to_environment(action),
-            log_probability=self.head.log_probability(parameters, action),
+            parameters=parameters,
             state=state,
         )
+
+
+def require_supported(observation: spaces.Space[Any], action: spaces.Space[Any]) -> None:
+    """Tell early what `build_agent` would refuse.
+
+    Raises:
+        UnsupportedSpaceError: a space that poise cannot learn.
+    """
+    feature_count(observation)
+    action_head(action)
 
 
 def build_agent(

@@ -5,6 +5,7 @@ recurrent state, ``()`` for a feed-forward network; ``first`` tells a recurrent 
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -15,7 +16,14 @@ from jaxtyping import Array, Float
 from poise.agent.encoders import encode, feature_count
 from poise.maths.namespace import array_namespace
 
-__all__ = ["ActorCritic", "Dense", "actor_critic", "orthogonal", "parameter_count"]
+__all__ = [
+    "ActorCritic",
+    "Dense",
+    "actor_critic",
+    "numpy_policy",
+    "orthogonal",
+    "parameter_count",
+]
 
 ArrayLike = Array | np.ndarray
 
@@ -48,16 +56,40 @@ class ActorCritic(eqx.Module):
         """Return distribution parameters ``[..., P]``, value ``[...]`` and the state as it was."""
         del first
         features = encode(self.observation_space, observation)
-        xp = array_namespace(features)
-        parameters = _trunk(self.policy, features)
-        if self.free.shape[0]:
-            shape = (*parameters.shape[:-1], self.free.shape[0])
-            parameters = xp.concatenate([parameters, xp.broadcast_to(self.free, shape)], axis=-1)
+        parameters = _with_free(_trunk(self.policy, features), self.free)
         return parameters, _trunk(self.value, features)[..., 0], state
 
     def initial_state(self) -> tuple[()]:
         """A feed-forward network has no state."""
         return ()
+
+
+def numpy_policy(network: ActorCritic) -> Callable[[Any], Any]:
+    """What acting on NumPy needs of a network: observations ``[..., ]`` to parameters ``[..., P]``.
+
+    The value is left out, and the arrays are taken out of their modules: for a small network,
+    Equinox's access to them takes longer than the arithmetic.
+    """
+    space, free = network.observation_space, network.free
+    *hidden, last = [(layer.weight, layer.bias) for layer in network.policy]
+    zero = np.float32(0.0)
+
+    def policy(observation: Any) -> Any:
+        x = encode(space, observation)
+        for weight, bias in hidden:
+            x = np.maximum(x @ weight + bias, zero)
+        return _with_free(x @ last[0] + last[1], free)
+
+    return policy
+
+
+def _with_free(parameters: Any, free: Any) -> Any:
+    """Parameters that the network computed, and behind them those that depend on nothing."""
+    if not free.shape[0]:
+        return parameters
+    xp = array_namespace(parameters)
+    everywhere = xp.broadcast_to(free, (*parameters.shape[:-1], free.shape[0]))
+    return xp.concatenate([parameters, everywhere], axis=-1)
 
 
 def _trunk(layers: tuple[Dense, ...], x: Any) -> Any:

@@ -1,11 +1,14 @@
 """A worker's exception as text, to cross threads and processes."""
 
+import signal
+import sys
 import traceback
+from pathlib import Path
 from typing import NamedTuple
 
 from poise.errors import PoiseError
 
-__all__ = ["Failure", "describe_failure"]
+__all__ = ["Failure", "describe_exit", "describe_failure", "describe_hang"]
 
 
 class Failure(NamedTuple):
@@ -31,3 +34,32 @@ def describe_failure(error: BaseException) -> Failure:
     root = error.__cause__ if ours else error
     lines = traceback.format_exception(root) if root is not None else []
     return Failure(cause, "".join(lines).rstrip())
+
+
+def describe_exit(code: int | None) -> str:
+    """How a process ended, by its exit code; None if it has not ended."""
+    if code is None:
+        return "closed its pipe"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        # Real-time signals have no names.
+        return f"was killed by signal {-code}"
+
+
+def describe_hang(whereabouts: str, thread: int | None) -> str:
+    """Where a worker hangs: what it says of itself, and the line that its thread has come to.
+
+    Args:
+        whereabouts: which environment, with which seed and last action; empty if unknown.
+        thread: identifier of its thread.
+    """
+    words = [whereabouts] if whereabouts else []
+    frame = None if thread is None else sys._current_frames().get(thread)
+    if frame is not None:
+        code = frame.f_code
+        name = Path(code.co_filename).name
+        words.append(f"at {name}, line {frame.f_lineno}, in {code.co_name}")
+    return "; ".join(words)

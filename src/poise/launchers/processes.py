@@ -9,25 +9,25 @@ instant, and nobody freezes and nothing is half applied.
 import contextlib
 import json
 import selectors
-import signal
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import cloudpickle
 
-from poise.errors import ConfigError, DeadlineError, InputError, WorkerError
+from poise.errors import ConfigError, InputError, WorkerError
 from poise.launchers.child import (
     BATCH,
     COMPILED,
     ERROR,
+    LAST_WORD,
     READY,
     SIGNAL,
-    ChildSeat,
     WorkerFactory,
 )
-from poise.launchers.failure import Failure
+from poise.launchers.failure import Failure, describe_exit
 from poise.launchers.mailbox import MailboxShape, TornMessageError, unpack_batch
+from poise.launchers.seat import ChildSeat
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.journal import StopReason
 from poise.learning.owner import Owner
@@ -115,20 +115,22 @@ class _Team:
 
     def start(self, index: int, incarnation: int) -> None:
         self._heartbeats.beat(index, START_SECONDS)
-        seat = self._seats[index] = ChildSeat(index, incarnation, self._payload, self._shape)
-        self._selector.register(seat.pipe, selectors.EVENT_READ, (seat, True))
+        patience = self._supervision.worker_timeout
+        seat = ChildSeat(index, incarnation, self._payload, self._shape, patience)
+        self._seats[index] = seat
+        self._selector.register(seat.wire, selectors.EVENT_READ, (seat, True))
         self._selector.register(seat.process.sentinel, selectors.EVENT_READ, (seat, False))
 
     def _forget(self, seat: ChildSeat) -> None:
         del self._seats[seat.index]
-        self._selector.unregister(seat.pipe)
+        self._selector.unregister(seat.wire)
         self._selector.unregister(seat.process.sentinel)
 
     def close(self) -> None:
         seats = list(self._seats.values())
         for seat in seats:
             self._forget(seat)
-            seat.pipe.close()
+            seat.wire.close()
         for seat in seats:
             self._heartbeats.leave(seat.index)
             seat.close(LEAVE_SECONDS)
@@ -147,7 +149,7 @@ class _Team:
                     self._listen(seat)
             for seat, speaks in signalled:
                 # What it sent before it died is heard first, in the next round.
-                if not speaks and self._seats.get(seat.index) is seat and not _has_mail(seat):
+                if not speaks and self._is_there(seat) and not seat.wire.has_mail():
                     self._died(seat)
             now = time.monotonic()
             if now >= look_after:
@@ -159,20 +161,28 @@ class _Team:
         reason = self._supervision.pump()
         if reason is not None:
             self._owner.stop(reason)
-        hung = self._heartbeats.overdue(self._supervision.worker_timeout)
-        if hung is not None and not self._owner.stopped:
-            self._hangs(self._seats[hung])
+        for index in self._heartbeats.overdue(self._supervision.worker_timeout):
+            # Nobody listened while an evaluation was under way.
+            if not self._owner.stopped and not self._seats[index].wire.has_mail():
+                self._hangs(self._seats[index])
+
+    def _is_there(self, seat: ChildSeat) -> bool:
+        return self._seats.get(seat.index) is seat
 
     def _listen(self, seat: ChildSeat) -> None:
         """Take what a worker has sent, and answer."""
-        if self._owner.stopped or self._seats.get(seat.index) is not seat:
+        if not self._is_there(seat):
             return
         try:
-            message = seat.pipe.recv_bytes()
+            messages = seat.wire.receive()
         except (EOFError, OSError):
-            seat.at_end = True
             self._died(seat)
             return
+        for message in messages:
+            if not self._owner.stopped and self._is_there(seat):
+                self._hear(seat, message)
+
+    def _hear(self, seat: ChildSeat, message: bytes) -> None:
         kind = message[:1]
         if kind == ERROR:
             self._failed(seat, Failure(*json.loads(message[1:])))
@@ -180,6 +190,8 @@ class _Team:
             # From here on, only its environment can keep it waiting.
             seat.seed = SIGNAL.unpack(message)[1]
             self._heartbeats.beat(seat.index)
+        elif kind == LAST_WORD:
+            seat.last_word = message[1:].decode(errors="replace")
         elif kind == BATCH:
             seat.batch = unpack_batch(message[1:])
         elif kind == READY:
@@ -198,7 +210,7 @@ class _Team:
         try:
             state = seat.initial_state()
         except TornMessageError as error:
-            self._lost(seat, f"sent a damaged state: {error}")
+            self._gone(seat, f"sent a damaged state: {error}")
             return
         self._send(seat, self._owner.join(seat.index, seat.incarnation, state))
 
@@ -207,7 +219,7 @@ class _Team:
         try:
             contribution, state = seat.contribution(sequence)
         except TornMessageError as error:
-            self._lost(seat, f"sent a damaged contribution: {error}")
+            self._gone(seat, f"sent a damaged contribution: {error}")
             return
         answers = self._owner.receive(seat.index, contribution, state)
         self._heartbeats.beat(seat.index)
@@ -230,30 +242,35 @@ class _Team:
                 "under  if __name__ == '__main__':  (worker processes import the script), or "
                 "use launcher='threads'"
             )
-        if code is not None and code < 0:
-            how = f"was killed by {signal.Signals(-code).name}"
-        elif code is None:
-            how = "closed its pipe"
-        else:
-            how = f"ended with exit code {code}"
+        how = describe_exit(code)
         if not seat.ready:
             how += " before it was ready"
-        self._lost(seat, how)
+        self._gone(seat, how)
 
     def _hangs(self, seat: ChildSeat) -> None:
-        timeout = self._supervision.worker_timeout
-        how = f"has not answered for {timeout:g} s (--worker-timeout)"
-        self._lost(seat, how, DeadlineError)
+        where = "; ".join(filter(None, (f"environment seed {seat.seed}", seat.last_word)))
+        error = self._supervision.hung(seat.index, where)
+        self._lost(seat, str(error).partition("; what was learned")[0], error)
 
-    def _lost(self, seat: ChildSeat, how: str, kind: type[Exception] = WorkerError) -> None:
-        """A worker is gone through no fault of its environment's: start it again, or end."""
+    def _lost(self, seat: ChildSeat, what: str, error: Exception) -> None:
+        """A worker is gone through no fault of its environment's.
+
+        It is started again while that may be done; then the run goes on without it, and ends when
+        it was the last one.
+        """
+        if self._restart(seat, what):
+            return
+        if len(self._seats) == 1:
+            raise error
+        self._supervision.on_loss(what)
+        self._dismiss(seat)
+
+    def _gone(self, seat: ChildSeat, how: str) -> None:
+        """A worker's process has ended, or cannot be trusted any more."""
         environment = self._supervision.environment
         what = f"worker {seat.index} in {environment} (environment seed {seat.seed}) {how}"
-        if seat.ready and self._restart(seat, what):
-            return
-        if kind is DeadlineError:
-            raise DeadlineError(f"{what}; what was learned so far is saved")
-        raise WorkerError(seat.index, environment, seat.seed, f"the worker's process {how}")
+        cause = f"the worker's process {how}"
+        self._lost(seat, what, WorkerError(seat.index, environment, seat.seed, cause))
 
     def _failed(self, seat: ChildSeat, failure: Failure) -> None:
         """A worker raised."""
@@ -268,16 +285,13 @@ class _Team:
             return False
         self._restarts += 1
         self._supervision.on_restart(what)
+        self._dismiss(seat)
+        self.start(seat.index, seat.incarnation + 1)
+        return True
+
+    def _dismiss(self, seat: ChildSeat) -> None:
+        self._heartbeats.leave(seat.index)
         self._owner.leave(seat.index)
         self._forget(seat)
         seat.process.kill()
         seat.close(LEAVE_SECONDS)
-        self.start(seat.index, seat.incarnation + 1)
-        return True
-
-
-def _has_mail(seat: ChildSeat) -> bool:
-    try:
-        return seat.pipe.poll() and not seat.at_end
-    except OSError:
-        return False

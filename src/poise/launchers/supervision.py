@@ -9,9 +9,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from poise.errors import DeadlineError
 from poise.learning.journal import StopReason
 
-__all__ = ["Heartbeats", "Supervision"]
+__all__ = ["EVALUATION", "Heartbeats", "Supervision"]
+
+EVALUATION = -1
+"""Who is watched, in place of a worker's number, while an evaluation is under way."""
 
 
 class Supervision(NamedTuple):
@@ -25,6 +29,8 @@ class Supervision(NamedTuple):
         max_restarts: how many workers that died or hung may be started again.
         restart_on_error: start a worker again that raised, too.
         on_restart: told what happened, whenever a worker is started again.
+        on_loss: told what happened, whenever the run goes on without a worker.
+        evaluating: says what the evaluation under way does, for the report of a hang.
     """
 
     pump: Callable[[], StopReason | None]
@@ -34,37 +40,57 @@ class Supervision(NamedTuple):
     max_restarts: int = 0
     restart_on_error: bool = False
     on_restart: Callable[[str], None] = print
+    on_loss: Callable[[str], None] = print
+    evaluating: Callable[[], str] = str
+
+    def hung(self, who: int, where: str) -> DeadlineError:
+        """The error for a worker that hangs, or for an evaluation.
+
+        Args:
+            who: the worker's number, or `EVALUATION`.
+            where: it hangs; empty if unknown.
+        """
+        if who == EVALUATION:
+            what = f"an evaluation in {self.environment}"
+        else:
+            what = f"worker {who} in {self.environment}"
+        if where:
+            what += f" ({where})"
+        return DeadlineError(
+            f"{what} has not answered for {self.worker_timeout:g} s (--worker-timeout); what was "
+            "learned so far is saved"
+        )
 
 
 class Heartbeats:
-    """When each worker last gave a sign of life, by the monotonic clock."""
+    """When each worker, and the evaluation under way, last gave a sign of life.
+
+    Args:
+        clock: seconds; monotonic.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last: dict[int, float] = {}
         self._lock = threading.Lock()
 
-    def beat(self, worker: int, grace: float = 0.0) -> None:
-        """The worker is alive, and may be silent for ``grace`` seconds more than usual."""
+    def beat(self, who: int, grace: float = 0.0) -> None:
+        """It is alive, and may be silent for ``grace`` seconds more than usual."""
         with self._lock:
-            self._last[worker] = self._clock() + grace
+            self._last[who] = self._clock() + grace
 
-    def beat_all(self) -> None:
-        """Time has passed for a reason that is no worker's fault, such as an evaluation."""
+    def leave(self, who: int) -> None:
+        """It is expected to be silent from now on."""
+        with self._lock:
+            self._last.pop(who, None)
+
+    def watched(self) -> set[int]:
+        """Of whom a sign of life is expected."""
+        with self._lock:
+            return set(self._last)
+
+    def overdue(self, timeout: float) -> list[int]:
+        """Who has been silent for longer than ``timeout`` seconds."""
         with self._lock:
             now = self._clock()
-            self._last = {worker: max(last, now) for worker, last in self._last.items()}
-
-    def leave(self, worker: int) -> None:
-        """The worker is expected to be silent from now on."""
-        with self._lock:
-            self._last.pop(worker, None)
-
-    def overdue(self, timeout: float) -> int | None:
-        """A worker that has been silent for longer than ``timeout`` seconds, or None."""
-        with self._lock:
-            now = self._clock()
-            for worker, last in self._last.items():
-                if now - last > timeout:
-                    return worker
-        return None
+            return [who for who, last in self._last.items() if now - last > timeout]

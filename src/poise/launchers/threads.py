@@ -8,9 +8,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from poise.errors import DeadlineError, WorkerError
-from poise.launchers.failure import Failure, describe_failure
-from poise.launchers.supervision import Heartbeats, Supervision
+from poise.errors import WorkerError
+from poise.launchers.failure import Failure, describe_failure, describe_hang
+from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.journal import StopReason
 from poise.learning.owner import Owner
 from poise.learning.worker import Worker
@@ -67,10 +67,11 @@ class _Team:
         self._failure: WorkerError | None = None
         self._finished = threading.Event()
         self._running = len(shares)
+        self._threads: list[threading.Thread] = []
 
     def run(self) -> None:
         # Daemons: a thread that hangs in an environment cannot be killed, only left behind.
-        threads = [
+        threads = self._threads = [
             threading.Thread(target=self._serve, args=(share,), daemon=True)
             for share in self._shares
         ]
@@ -86,17 +87,24 @@ class _Team:
             raise self._failure
 
     def _supervise(self) -> None:
-        timeout = self._supervision.worker_timeout
-        while not self._finished.wait(self._supervision.interval):
-            reason = self._supervision.pump()
+        supervision = self._supervision
+        while not self._finished.wait(supervision.interval):
+            reason = supervision.pump()
             if reason is not None:
                 self._stop(reason)
-            hung = self._heartbeats.overdue(timeout)
-            if hung is not None:
-                raise DeadlineError(
-                    f"worker {hung} in {self._supervision.environment} has not answered for "
-                    f"{timeout:g} s (--worker-timeout); what was learned so far is saved"
-                )
+            hung = self._heartbeats.overdue(supervision.worker_timeout)
+            if hung:
+                raise supervision.hung(hung[0], self._whereabouts(hung[0]))
+
+    def _whereabouts(self, who: int) -> str:
+        """What somebody who hangs does."""
+        if who == EVALUATION:
+            return self._supervision.evaluating()
+        for share, thread in zip(self._shares, self._threads, strict=True):
+            for worker in share:
+                if worker.index == who:
+                    return describe_hang(worker.whereabouts(), thread.ident)
+        return ""
 
     def _stop(self, reason: StopReason, last: bool = False) -> None:
         """Stop the owner; an evaluation that holds it is asked, through the pump, to give up.
@@ -112,7 +120,7 @@ class _Team:
             except BaseException as error:
                 # Whoever holds the owner is waited for all the same.
                 failure = failure or error
-            hung = self._heartbeats.overdue(self._supervision.worker_timeout) is not None
+            hung = bool(self._heartbeats.overdue(self._supervision.worker_timeout))
             if hung and not self._lock.acquire(timeout=LAST_TRY_SECONDS):
                 return
             if hung:
@@ -130,11 +138,9 @@ class _Team:
         try:
             states: dict[int, Any] = {}
             for current in share:
-                self._attend(share, current)
                 self._admit(current, states)
             while not self._owner.stopped:
                 for current in share:
-                    self._attend(share, current)
                     if not self._turn(current, states):
                         break
         except BaseException as error:
@@ -148,13 +154,6 @@ class _Team:
                 if self._running == 0:
                     self._finished.set()
 
-    def _attend(self, share: list[Worker], current: Worker) -> None:
-        """Of the workers that share a thread, only the one whose turn it is can hang."""
-        for worker in share:
-            if worker is not current:
-                self._heartbeats.leave(worker.index)
-        self._heartbeats.beat(current.index)
-
     def _admit(self, worker: Worker, states: dict[int, Any]) -> None:
         """Let a worker begin, or go on where the run was cut."""
         with self._lock:
@@ -163,7 +162,9 @@ class _Team:
             states[worker.index] = seat.deposit
             self._inbox[worker.index] = seat.snapshot
             return
+        self._heartbeats.beat(worker.index)
         states[worker.index] = worker.initial_state()
+        self._heartbeats.leave(worker.index)
         deposit = states[worker.index] if worker.has_whole_state else None
         with self._lock:
             if self._owner.stopped:
@@ -171,24 +172,26 @@ class _Team:
             self._inbox[worker.index] = self._owner.join(worker.index, worker.incarnation, deposit)
 
     def _turn(self, worker: Worker, states: dict[int, Any]) -> bool:
-        """One cycle of one worker; False once the run has ended."""
+        """One cycle of one worker; False once the run has ended.
+
+        Signs of life are expected of it in its cycle only: while it waits for the owner, somebody
+        else may be evaluating, who is watched instead.
+        """
         with self._lock:
             while worker.index not in self._inbox:
                 if self._owner.stopped:
                     return False
-                self._heartbeats.beat(worker.index)
                 self._lock.wait(self._supervision.interval)
             snapshot = self._inbox.pop(worker.index)
-        contribution, states[worker.index] = worker.cycle(snapshot, states[worker.index])
         self._heartbeats.beat(worker.index)
+        contribution, states[worker.index] = worker.cycle(snapshot, states[worker.index])
+        self._heartbeats.leave(worker.index)
         with self._lock:
-            # Silent until the answer: the evaluation that may be under way beats for all.
             deposit = states[worker.index] if worker.has_whole_state else None
             answers = self._owner.receive(worker.index, contribution, deposit)
             self._inbox.update(answers)
             if len(answers) != 1 or self._owner.stopped:
                 self._lock.notify_all()
-            self._heartbeats.beat(worker.index)
             return not self._owner.stopped
 
     def _fail(self, worker: Worker, failure: Failure) -> None:

@@ -11,8 +11,14 @@ import numpy as np
 from poise.agent.agent import Agent
 from poise.agent.noise import draw_with_key
 from poise.errors import TrainingError
-from poise.learning.worker import CompileOptions, LossSettings, require_finite, weigh
-from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
+from poise.learning.worker import (
+    CompileOptions,
+    LossSettings,
+    episode_report,
+    require_finite,
+    weigh,
+)
+from poise.trajectory import Contribution, Snapshot, Trajectory
 from poise.world.compiled import CompiledWorld
 from poise.world.rollout import FinishedEpisodes, RolloutState
 from poise.world.seeding import Purpose, environment_seeds, key_data, seed_sequence
@@ -69,6 +75,7 @@ class CompiledProgram:
         network = self.agent.network(snapshot.parameters)
         return self.world.rollout(
             lambda *copy: self.agent.decide(network, snapshot.statistics, *copy),
+            self.agent.head.log_probability,
             lambda key, batch: self.agent.head.noise(draw_with_key(key), batch),
             snapshot.version,
             state,
@@ -113,8 +120,10 @@ class CompiledProgram:
             statistics=jax.tree.map(np.asarray, statistics),
             losses=losses,
             steps=np.asarray(steps).item(),
-            episodes=EpisodeReport(
-                np.asarray(finished.returns)[mask], np.asarray(finished.lengths)[mask]
+            episodes=episode_report(
+                np.asarray(finished.returns)[mask],
+                np.asarray(finished.lengths)[mask],
+                self.world.name,
             ),
         )
         return contribution, after
@@ -148,6 +157,10 @@ class CompiledWorker:
     def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Contribution, RolloutState]:
         """One XLA call, outside the GIL."""
         return self._program(snapshot, state)
+
+    def whereabouts(self) -> str:
+        """A compiled environment cannot hang in a step that could be named."""
+        return ""
 
     def close(self) -> None:
         """Nothing is held."""
@@ -199,6 +212,10 @@ class XlaWorker:
         contribution, after = self._program(snapshot, state)
         del emulators
         return contribution, after
+
+    def whereabouts(self) -> str:
+        """Emulators cannot hang in a step that could be named."""
+        return ""
 
     def close(self) -> None:
         """Close the emulators."""

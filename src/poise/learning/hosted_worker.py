@@ -14,8 +14,8 @@ from poise.agent.agent import Agent
 from poise.agent.noise import draw_with_generator
 from poise.batches import blank
 from poise.errors import TrainingError
-from poise.learning.worker import CompileOptions, LossSettings, weigh
-from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
+from poise.learning.worker import CompileOptions, LossSettings, episode_report, weigh
+from poise.trajectory import Contribution, Snapshot, Trajectory
 from poise.world.hosted import Copies, HostedWorld
 from poise.world.seeding import Purpose, environment_seeds, key_data, seed_sequence
 
@@ -171,20 +171,22 @@ class HostedWorker:
             self._copies.close()
             self._copies = None
 
+    def whereabouts(self) -> str:
+        """What its environments do, or did last."""
+        return "" if self._copies is None else self._copies.whereabouts()
+
     def cycle(self, snapshot: Snapshot, state: HostedState) -> tuple[Contribution, HostedState]:
         """Act for T steps, then differentiate."""
         if self._copies is None:
             raise TrainingError(f"worker {self.index} has no environments: it was closed")
         parameters = np.asarray(snapshot.parameters)
         noise = self._noise(state.cycle)
-        shaping = self._program.world.shaping
         rows: list[tuple[Any, ...]] = []
         returns, lengths = [], []
         recurrent = state.recurrent
         observation, ended, first = state.observation, state.ended, state.first
         elapsed, total = state.elapsed, state.episode_return
-        for now in range(self._program.length):
-            draw = jax.tree.map(lambda leaf, now=now: leaf[now], noise)
+        for draw in noise:
             decision = self._act(
                 parameters, snapshot.statistics, observation, recurrent, first, draw
             )
@@ -192,22 +194,16 @@ class HostedWorker:
                 decision.environment_action
             )
             valid = ~ended
-            terminated = np.asarray(terminated, np.bool_) & valid
-            truncated = np.asarray(truncated, np.bool_) & valid
-            rewards = np.where(valid, rewards, 0.0)
-            total = np.where(first, 0.0, total) + rewards
-            elapsed = np.where(ended, 0, elapsed + 1).astype(np.int32)
-            shaped = np.asarray(shaping(rewards.astype(np.float32), terminated), np.float32)
+            terminated, truncated = terminated & valid, truncated & valid
+            rewards = rewards * valid
+            total = total * ~first + rewards
+            elapsed = (elapsed + 1) * valid
             rows.append(
                 (
                     observation,
                     decision.action,
-                    shaped,
-                    terminated,
-                    truncated,
-                    valid,
-                    first,
-                    decision.log_probability,
+                    decision.parameters,
+                    (rewards, terminated, truncated, valid, first),
                 )
             )
             finished = terminated | truncated
@@ -218,17 +214,18 @@ class HostedWorker:
             first, ended = ended, finished
         trajectory = self._trajectory(snapshot, state, rows, observation, first)
         gradient, losses, steps, statistics = self._program.weigh(snapshot, trajectory)
-        finite = bool(np.isfinite(losses).all())
+        losses = np.asarray(losses)
         contribution = Contribution(
             version=int(snapshot.version),
             gradient=gradient,
-            trajectory=None if finite else trajectory,
+            trajectory=None if np.isfinite(losses).all() else trajectory,
             statistics=jax.tree.map(np.asarray, statistics),
-            losses=np.asarray(losses),
+            losses=losses,
             steps=int(steps),
-            episodes=EpisodeReport(
-                np.concatenate(returns, dtype=np.float32) if returns else np.zeros(0, np.float32),
+            episodes=episode_report(
+                np.concatenate(returns) if returns else np.zeros(0),
                 np.concatenate(lengths) if lengths else np.zeros(0, np.int32),
+                self._program.world.name,
             ),
         )
         after = HostedState(
@@ -242,38 +239,44 @@ class HostedWorker:
         )
         return contribution, after
 
-    def _noise(self, cycle: int) -> Any:
-        """All acting noise of one rollout, as a function of the worker's seed and the cycle."""
+    def _noise(self, cycle: int) -> list[Any]:
+        """The acting noise of each step of a rollout, by the worker's seed and the cycle."""
         seed = np.random.SeedSequence(self._key.tolist(), spawn_key=(cycle,))
         draw = draw_with_generator(np.random.Generator(np.random.PCG64(seed)))
-        return self._program.agent.head.noise(draw, (self._program.length, self._program.copies))
+        length = self._program.length
+        noise = self._program.agent.head.noise(draw, (length, self._program.copies))
+        leaves, structure = jax.tree.flatten(noise)
+        return [jax.tree.unflatten(structure, step) for step in zip(*leaves, strict=True)]
 
-    @staticmethod
     def _trajectory(
+        self,
         snapshot: Snapshot,
         state: HostedState,
         rows: list[tuple[Any, ...]],
         last: Any,
         first: np.ndarray,
     ) -> Trajectory:
-        columns = [
-            jax.tree.map(lambda *steps: np.stack(steps), *column)
-            for column in zip(*rows, strict=True)
-        ]
-        observations, actions, rewards, terminated, truncated, valid, firsts, scores = columns
+        observations, actions, parameters, flags = zip(*rows, strict=True)
+        rewards, terminated, truncated, valid, firsts = (
+            np.array(column) for column in zip(*flags, strict=True)
+        )
+        actions = _columns(actions)
+        shaped = self._program.world.shaping(rewards.astype(np.float32), terminated)
+        scores = self._program.agent.head.log_probability(_columns(parameters), actions)
         return Trajectory(
-            observations=jax.tree.map(_append, observations, last),
+            observations=_columns((*observations, last)),
             actions=actions,
-            rewards=rewards,
+            rewards=np.asarray(shaped, np.float32),
             terminated=terminated,
             truncated=truncated,
             valid=valid,
-            first=_append(firsts, first),
+            first=np.concatenate([firsts, first[None]]),
             initial_state=state.recurrent,
-            behaviour_log_probabilities=scores.astype(np.float32),
+            behaviour_log_probabilities=np.asarray(scores, np.float32),
             version=np.int32(snapshot.version),
         )
 
 
-def _append(rows: np.ndarray, last: np.ndarray) -> np.ndarray:
-    return np.concatenate([rows, np.asarray(last)[None]])
+def _columns(rows: tuple[Any, ...]) -> Any:
+    """Pytrees ``[N, ...]``, one a step, as one ``[T, N, ...]``."""
+    return jax.tree.map(lambda *steps: np.array(steps), *rows)

@@ -159,6 +159,7 @@ class Owner:
 
     def leave(self, worker: int) -> None:
         """Let a worker go."""
+        self._resumed.discard(worker)
         if worker in self._seats:
             self._record(Kind.LEAVE, 0, worker, int(self._seats[worker].snapshot.version), 0)
             del self._seats[worker]

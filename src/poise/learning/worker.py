@@ -16,13 +16,14 @@ from poise.agent.gradient import actor_critic_gradient
 from poise.agent.normalizer import gather
 from poise.errors import EnvironmentFailureError
 from poise.maths.statistics import moments_of
-from poise.trajectory import Contribution, Snapshot, Trajectory
+from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
 
 __all__ = [
     "CompileOptions",
     "LossSettings",
     "Worker",
     "compile_options",
+    "episode_report",
     "require_finite",
     "weigh",
 ]
@@ -56,6 +57,9 @@ class Worker(Protocol):
 
     def cycle(self, snapshot: Snapshot, state: Any) -> tuple[Contribution, Any]:
         """Act for one rollout with the snapshot; bring back the contribution and the new state."""
+
+    def whereabouts(self) -> str:
+        """What its environments do, or did last, to be reported if it hangs; empty if unknown."""
 
     def close(self) -> None:
         """Let go of environments; the worker is not used any more."""
@@ -102,6 +106,22 @@ def require_finite(trajectory: Trajectory, environment: str) -> None:
                 f"the environment {environment} returned {array[where]} in its "
                 f"{jax.tree_util.keystr(path)} at step and copy {where[:2]}"
             )
+
+
+def episode_report(returns: Any, lengths: Any, environment: str) -> EpisodeReport:
+    """The episodes that finished, ``[K]`` returns and lengths, in order of time, then of copy.
+
+    Raises:
+        EnvironmentFailureError: finite rewards have added up to what is no float32.
+    """
+    with np.errstate(over="ignore"):
+        report = EpisodeReport(np.asarray(returns, np.float32), np.asarray(lengths, np.int32))
+    if not np.isfinite(report.returns).all():
+        raise EnvironmentFailureError(
+            f"the rewards of an episode in {environment} add up to more than a float32 can hold: "
+            "make them smaller"
+        )
+    return report
 
 
 def weigh(agent: Agent, snapshot: Snapshot, trajectory: Trajectory, loss: LossSettings) -> Any:

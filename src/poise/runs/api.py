@@ -1,5 +1,6 @@
 """Scores for users: of a policy or a run, and of random actions."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from poise.agent.policy import Policy
 from poise.config import EnvironmentChoice, TrainConfig
 from poise.errors import ConfigError
 from poise.learning.verdict import Score
-from poise.runs.evaluation import EpisodePlayer, random_score
+from poise.runs.evaluation import EpisodePlayer
 from poise.runs.folder import Which, load
 from poise.runs.stage import environment_of
 from poise.runs.trust import EnvironmentFactory
@@ -67,6 +68,7 @@ def random_baseline(
     seed: int = 0,
     step_limit: int = STEP_LIMIT,
     step_budget: int | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> Score:
     """Score uniformly random actions on Gymnasium's own environment.
 
@@ -77,9 +79,11 @@ def random_baseline(
         seed: root of the episodes' seeds.
         step_limit: an episode is cut after so many steps, and counted as cut.
         step_budget: no new episode begins after so many steps in all.
+        alive: called between steps; may raise to give up.
 
     Raises:
         InputError: there is no such environment, or a number is impossible.
+        EnvironmentFailureError: the environment raised, or broke its contract.
     """
     _check(episodes, seed, step_limit)
     seeds = _seeds(seed, Purpose.RANDOM, episodes)
@@ -91,7 +95,11 @@ def random_baseline(
         source = find_source(EnvironmentChoice(environment))
     else:
         source = find_source(EnvironmentChoice(import_path(environment)), environment)
-    return random_score(source.make, seeds, step_limit, step_budget)
+    player = EpisodePlayer(source.make, step_limit, alive)
+    try:
+        return player.play_at_random(seeds, step_budget)
+    finally:
+        player.close()
 
 
 def _seeds(root: int, purpose: Purpose, count: int) -> list[int]:

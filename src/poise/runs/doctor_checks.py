@@ -4,15 +4,14 @@ Each check is a function of the patient that returns findings. It may raise or h
 it holds the deadline and turns an exception into a finding.
 """
 
-import copy
 import re
 import threading
 import time
 import typing
 import warnings
+from copy import deepcopy
 from typing import Any, NamedTuple
 
-import gymnasium
 import jax
 import numpy as np
 from gymnasium import spaces
@@ -24,6 +23,7 @@ from poise.errors import ConfigError, UnsupportedSpaceError
 from poise.runs.assembly import Assembly
 from poise.runs.diagnosis import Finding, brief
 from poise.world.checking import check_environment
+from poise.world.copy import Copy
 from poise.world.finding import world_kind
 from poise.world.source import EnvironmentSource
 
@@ -168,7 +168,8 @@ def _float_image(space: spaces.Space[Any]) -> tuple[int, ...] | None:
 def contract(patient: Patient) -> list[Finding]:
     """What poise itself asks of an environment before it trains."""
     # The deadline is the caller's.
-    check_environment(patient.source, threading.TIMEOUT_MAX)
+    kind = world_kind(patient.source, patient.config.world)
+    check_environment(patient.source, threading.TIMEOUT_MAX, kind)
     return [Finding("contract", "ok", "a reset and 20 random steps return what they should")]
 
 
@@ -220,30 +221,37 @@ def _plain(message: object) -> str:
 
 
 def seeding(patient: Patient) -> list[Finding]:
-    """Whether one seed gives one episode, in two copies and twice in the same."""
+    """Whether one seed gives one episode: in two copies, twice in one, and beside another copy."""
     source = patient.source
-    one = source.make()
+    copies: list[Copy] = []
     try:
-        other = source.make()
-        try:
-            limit = min(TRACE_SECONDS, patient.config.worker_timeout / 8)
-            first, second = _trace(one, 0, limit), _trace(other, 0, limit)
-            again, different = _trace(one, 0, limit), _trace(one, 1, limit)
-            random = source.spec is not None and source.spec.nondeterministic
-        finally:
-            other.close()
+        copies.extend(Copy(source.make(), "seeding") for _ in range(3))
+        one, other, neighbour = copies
+        limit = min(TRACE_SECONDS, patient.config.worker_timeout / 10)
+        first, second = _trace(one, 0, limit), _trace(other, 0, limit)
+        again, different = _trace(one, 0, limit), _trace(one, 1, limit)
+        beside = _trace(one, 0, limit, neighbour)
+        random = source.spec is not None and source.spec.nondeterministic
     finally:
-        one.close()
+        for copy in copies:
+            copy.close()
     mend = (
         "reset(seed=...) must call super().reset(seed=seed), and everything random must be drawn "
-        "from self.np_random; nothing of an earlier episode may be left. Without it scores cannot "
-        "be repeated, nor runs replayed"
+        "from self.np_random, which no other copy shares; nothing of an earlier episode may be "
+        "left. Without it scores cannot be repeated, nor runs replayed"
     )
-    for pair, who in (((first, second), "two copies"), ((first, again), "two resets of one copy")):
+    for pair, who in (
+        ((first, second), "two copies with the same seed and actions differ"),
+        ((first, again), "two resets of one copy with the same seed and actions differ"),
+        (
+            (first, beside),
+            "a copy does something else when another is stepped in between, differing",
+        ),
+    ):
         step = _difference(*pair)
         if step is not None:
             where = "in the first observation" if step == 0 else f"at step {step}"
-            text = f"{who} with the same seed and actions differ {where}"
+            text = f"{who} {where}"
             if random:
                 text += "; it is registered as nondeterministic"
             return [Finding("seeding", "warning" if random else "failure", text, mend)]
@@ -260,22 +268,36 @@ def seeding(patient: Patient) -> list[Finding]:
     return [Finding("seeding", "ok", "a seed repeats its episode, and another gives another")]
 
 
-def _trace(environment: gymnasium.Env[Any, Any], seed: int, limit: float) -> list[Any]:
-    """The first steps after a seeded reset: the observation, then all that each step returned."""
-    environment.action_space.seed(0)
+def _trace(copy: Copy, seed: int, limit: float, neighbour: Copy | None = None) -> list[Any]:
+    """The first steps after a seeded reset: the observation, then all that each step returned.
+
+    Args:
+        copy: whose steps.
+        seed: of its reset.
+        limit: seconds after which fewer steps will do.
+        neighbour: stepped in between, from another seed.
+    """
     began = time.monotonic()
-    rows = [copy.deepcopy(environment.reset(seed=seed)[0])]
-    ended = False
+    # A copy of the space: many environments share one, and its chance.
+    actions = deepcopy(copy.environment.action_space)
+    actions.seed(seed)
+    rows = [deepcopy(copy.reset(seed))]
+    if neighbour is not None:
+        neighbour.reset(seed + 1)
     while len(rows) <= TRACE_STEPS and time.monotonic() - began < limit:
-        if ended:
-            rows.append(copy.deepcopy(environment.reset()[0]))
-            ended = False
-            continue
-        observation, reward, terminated, truncated, _ = environment.step(
-            environment.action_space.sample()
-        )
-        rows.append(copy.deepcopy((observation, reward, terminated, truncated)))
-        ended = bool(terminated or truncated)
+        action = actions.sample()
+        rows.extend(_move(copy, action))
+        if neighbour is not None:
+            _move(neighbour, action)
+    return rows
+
+
+def _move(copy: Copy, action: Any) -> list[Any]:
+    """One step, and the reset that an end calls for."""
+    shown = copy.step(action)
+    rows: list[Any] = [deepcopy(shown)]
+    if shown[2] or shown[3]:
+        rows.append(deepcopy(copy.reset()))
     return rows
 
 

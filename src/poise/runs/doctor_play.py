@@ -1,6 +1,5 @@
 """The doctor's look at random play: what is observed and rewarded, and how episodes end."""
 
-import math
 import time
 from typing import Any, NamedTuple
 
@@ -10,9 +9,10 @@ from gymnasium import spaces
 
 from poise.agent.normalizer import gather, normalized_count
 from poise.batches import stack
+from poise.errors import EnvironmentFailureError
 from poise.runs.diagnosis import Finding, brief
 from poise.runs.doctor_checks import Patient
-from poise.world.hosted import observation_checker
+from poise.world.copy import Copy
 
 __all__ = ["random_play"]
 
@@ -70,7 +70,7 @@ def random_play(patient: Patient) -> list[Finding]:
 
 def _play(environment: gymnasium.Env[Any, Any], seconds: float) -> _Play:
     space, actions = environment.observation_space, environment.action_space
-    check = observation_checker(space)
+    copy = Copy(environment, "random play")
     actions.seed(0)
     rewards: list[float] = []
     lengths: list[int] = []
@@ -84,26 +84,21 @@ def _play(environment: gymnasium.Env[Any, Any], seconds: float) -> _Play:
     while not rewards or (len(rewards) < STEPS and time.monotonic() - began < seconds):
         try:
             if start is None:
-                observation = environment.reset(seed=None if rewards else 0)[0]
+                observation = copy.reset(None if rewards else 0)
                 start = len(rewards)
                 action = None
             else:
                 action = actions.sample()
-                observation, reward, terminated, truncated, _ = environment.step(action)
-                rewards.append(np.asarray(reward, np.float64).item())
+                observation, reward, terminated, truncated = copy.step(action)
+                rewards.append(reward)
                 truncations += bool(truncated)
                 if terminated or truncated:
                     lengths.append(len(rewards) - start)
                     returns.append(sum(rewards[start:]))
                     start = None
-            problem = check(observation) or ""
-            if rewards and not math.isfinite(rewards[-1]):
-                problem = f"the reward is {rewards[-1]}"
-        except Exception as error:
-            problem = f"raised {type(error).__name__}: {error}"
-        if problem:
-            call = "reset" if action is None else f"step({brief(repr(action))})"
-            problem = f"{call} after {len(rewards):,} random steps from seed 0: {problem}"
+            copy.check(observation)
+        except EnvironmentFailureError as error:
+            problem = f"after {len(rewards):,} random steps: {error}"
             break
         strange = _outside(space, observation)
         if strange:

@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 
 from poise.errors import ConfigError, MissingExtraError
+from poise.launchers.failure import describe_exit
 from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory
 from poise.runs.assembly import AssembledWorkerFactory, assemble
 from poise.runs.diagnosis import Finding, brief
@@ -123,9 +124,7 @@ def _ask(payload: bytes, task: Task, timeout: float) -> _Answer:
 def _obituary(code: int | None) -> _Answer:
     if code == MISSING_GUARD_EXIT_CODE:
         return _Answer("guard", "the process began to run your script again")
-    if code is not None and code < 0:
-        return _Answer("failed", f"the process was killed by {signal.Signals(-code).name}")
-    return _Answer("failed", f"the process ended with exit code {code}")
+    return _Answer("failed", f"the process {describe_exit(code)}")
 
 
 def _child(payload: bytes, task: Task, pipe: "connection.Connection[Any, Any]") -> None:

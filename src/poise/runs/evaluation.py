@@ -17,10 +17,11 @@ from gymnasium.vector.utils import batch_space
 from poise.agent.noise import draw_with_generator
 from poise.agent.policy import EVALUATION_COPIES, Policy
 from poise.batches import unbatch_all
-from poise.errors import EnvironmentFailureError
 from poise.learning.verdict import Score
+from poise.world.copy import Copy
+from poise.world.observations import batch_checker
 
-__all__ = ["EpisodePlayer", "random_score", "score", "student_t_quantile"]
+__all__ = ["EpisodePlayer", "score", "student_t_quantile"]
 
 ACTIONS_AT_ONCE = 256
 
@@ -43,12 +44,17 @@ class EpisodePlayer:
         self._make = make
         self._step_limit = step_limit
         self._alive = alive
-        self._copies: list[gymnasium.Env[Any, Any]] = []
+        self._copies: list[Copy] = []
+        self._now: Copy | None = None
 
     def close(self) -> None:
         """Close the environments."""
         while self._copies:
             self._copies.pop().close()
+
+    def whereabouts(self) -> str:
+        """What is being stepped, or was last; empty before the first."""
+        return "" if self._now is None else self._now.whereabouts()
 
     def play(
         self, policy: Policy, seeds: Sequence[int], generator: np.random.Generator | None = None
@@ -59,8 +65,12 @@ class EpisodePlayer:
             policy: what acts.
             seeds: for ``env.reset``, one an episode.
             generator: to sample actions; None acts greedily.
+
+        Raises:
+            EnvironmentFailureError: the environment raised, or broke its contract.
         """
         agent, space = policy.agent, policy.action_space
+        stack = batch_checker(policy.observation_space)
         # Lists: one number at a time, they are quicker than arrays.
         returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
         cut = 0
@@ -68,7 +78,10 @@ class EpisodePlayer:
             episodes = list(range(begin, min(begin + EVALUATION_COPIES, len(seeds))))
             self._provide(len(episodes))
             copies = dict(zip(episodes, self._copies, strict=False))
-            observations = [self._reset(copies[one], seeds[one]) for one in episodes]
+            observations = []
+            for episode in episodes:
+                self._now = copies[episode]
+                observations.append(self._now.reset(seeds[episode]))
             state = agent.initial_state(len(episodes))
             first = np.ones(len(episodes), np.bool_)
             while episodes:
@@ -76,15 +89,16 @@ class EpisodePlayer:
                 noise = None
                 if generator is not None:
                     noise = agent.head.noise(draw_with_generator(generator), (len(episodes),))
-                decision = policy.decide(policy.batch(observations), state, first, noise)
+                batch = stack(observations)
+                if batch is None:
+                    for episode, observation in zip(episodes, observations, strict=True):
+                        copies[episode].check(observation)
+                decision = policy.decide(batch, state, first, noise)
                 going = []
                 actions = unbatch_all(decision.environment_action, space, len(episodes))
                 for row, episode in enumerate(episodes):
-                    action = actions[row]
-                    step = self._step(copies[episode], action, seeds[episode])
-                    observations[row], reward, terminated, truncated, _ = step
-                    if type(reward) is not float:
-                        reward = np.asarray(reward).item()
+                    self._now = copy = copies[episode]
+                    observations[row], reward, terminated, truncated = copy.step(actions[row])
                     returns[episode] += reward
                     lengths[episode] += 1
                     over = lengths[episode] >= self._step_limit
@@ -100,67 +114,51 @@ class EpisodePlayer:
         greedy = generator is None
         return score(np.asarray(returns), np.asarray(lengths), greedy=greedy, cut=cut)
 
-    @staticmethod
-    def _reset(environment: gymnasium.Env[Any, Any], seed: int) -> Any:
-        try:
-            return environment.reset(seed=seed)[0]
-        except (Exception, SystemExit) as error:
-            raise EnvironmentFailureError(
-                f"the environment's reset raised {type(error).__name__}: {error} "
-                f"(in evaluation, seed {seed})"
-            ) from error
+    def play_at_random(self, seeds: Sequence[int], step_budget: int | None = None) -> Score:
+        """The baseline: one episode for each seed, with uniformly random actions.
 
-    @staticmethod
-    def _step(environment: gymnasium.Env[Any, Any], action: Any, seed: int) -> Any:
-        try:
-            return environment.step(action)
-        except (Exception, SystemExit) as error:
-            raise EnvironmentFailureError(
-                f"the environment's step raised {type(error).__name__}: {error} "
-                f"(in evaluation, seed {seed}, last action {action!r})"
-            ) from error
+        Args:
+            seeds: for ``env.reset``, one an episode; the first one is the actions' too.
+            step_budget: no new episode begins after so many steps in all.
 
-    def _provide(self, count: int) -> None:
-        while len(self._copies) < count:
-            self._copies.append(self._make())
-
-
-def random_score(
-    make: Callable[[], gymnasium.Env[Any, Any]],
-    seeds: Sequence[int],
-    step_limit: int,
-    step_budget: int | None = None,
-) -> Score:
-    """The baseline: actions drawn uniformly from the action space."""
-    returns, lengths, cut = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64), 0
-    environment = make()
-    try:
+        Raises:
+            EnvironmentFailureError: the environment raised, or broke its contract.
+        """
+        returns: list[float] = []
+        lengths: list[int] = []
+        cut = 0
+        self._provide(1)
+        self._now = copy = self._copies[0]
         # One call for many samples: a space takes as long to sample one action as a hundred.
-        space = environment.action_space
+        space = copy.environment.action_space
         many = batch_space(space, ACTIONS_AT_ONCE)
         many.seed(seeds[0])
         samples: Iterator[Any] = iter(())
-        played = 0
-        for episode, seed in enumerate(seeds):
-            if step_budget is not None and np.sum(lengths) >= step_budget:
+        for seed in seeds:
+            if step_budget is not None and sum(lengths) >= step_budget:
                 break
-            played += 1
-            environment.reset(seed=seed)
-            ended = False
+            copy.check(copy.reset(seed))
+            total, length, ended = 0.0, 0, False
             while not ended:
+                self._alive()
                 action = next(samples, None)
                 if action is None:
                     samples = iter(unbatch_all(many.sample(), space, ACTIONS_AT_ONCE))
                     action = next(samples)
-                _, reward, terminated, truncated, _ = environment.step(action)
-                returns[episode] += np.asarray(reward).item()
-                lengths[episode] += 1
-                over = lengths[episode] >= step_limit
+                observation, reward, terminated, truncated = copy.step(action)
+                copy.check(observation)
+                total += reward
+                length += 1
+                over = length >= self._step_limit
                 cut += int(over and not (terminated or truncated))
-                ended = bool(terminated or truncated or over)
-    finally:
-        environment.close()
-    return score(returns[:played], lengths[:played], greedy=False, cut=cut)
+                ended = terminated or truncated or over
+            returns.append(total)
+            lengths.append(length)
+        return score(np.asarray(returns), np.asarray(lengths), greedy=False, cut=cut)
+
+    def _provide(self, count: int) -> None:
+        while len(self._copies) < count:
+            self._copies.append(Copy(self._make(), "in evaluation"))
 
 
 def score(returns: np.ndarray, lengths: np.ndarray, *, greedy: bool, cut: int) -> Score:

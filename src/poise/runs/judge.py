@@ -56,6 +56,10 @@ class Judge:
         """Close the environments."""
         self._player.close()
 
+    def whereabouts(self) -> str:
+        """What an evaluation is doing, or did last; empty before the first."""
+        return self._player.whereabouts()
+
     def __call__(self, snapshot: Snapshot) -> Verdict:
         """Select and, if it is worth it, verify."""
         policy = self.policy(snapshot)

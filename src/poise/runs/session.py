@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from poise.agent.policy import Policy
 from poise.agent.policy_file import policy_to_bytes
-from poise.errors import DeadlineError, NotFiniteError, PoiseError, RunWriteError
+from poise.errors import InputError, NotFiniteError, PoiseError, RunWriteError
 from poise.launchers.processes import run_processes
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_serial, run_threads
@@ -24,6 +24,8 @@ from poise.runs.bad_batch import broken_tensors, save_bad_batch
 from poise.runs.checkpoint import Checkpoint, Offsets, write_checkpoint
 from poise.runs.curve import draw_curve, import_matplotlib
 from poise.runs.files import write_bytes, write_json
+from poise.runs.folder import remove_run
+from poise.runs.patience import Patience
 from poise.runs.plotting import Draw, plot_folder
 from poise.runs.progress import Progress
 from poise.runs.recorder import Recorder, Subscriber
@@ -77,6 +79,7 @@ class Session:
         checkpoint: where to go on; None begins.
         changed: the budgets are not those of the checkpoint.
         draw: draws the learning curve; by default in this process.
+        signals: entered by the caller; by default none stop the run.
     """
 
     def __init__(
@@ -89,14 +92,16 @@ class Session:
         checkpoint: Checkpoint | None = None,
         changed: bool = False,
         draw: Draw | None = None,
+        signals: StopSignals | None = None,
     ) -> None:
         self._assembly = assembly
         self._config = config = assembly.config
         self._folder = folder
         self._draw = draw
         self._checkpoint, self._changed = checkpoint, changed
-        self._signals = StopSignals()
+        self._signals = signals = signals or StopSignals()
         self._heartbeats = Heartbeats()
+        self._patience = Patience(self._heartbeats, signals)
         self._began: float | None = None
         self._last_checkpoint = time.monotonic()
         self._restarts = checkpoint.offsets.restarts if checkpoint else 0
@@ -115,14 +120,27 @@ class Session:
             tuple(one for one in followers if one is not None),
             checkpoint.offsets if checkpoint else None,
         )
-        self._judge = assembly.judge(self._alive)
+        self._judge = assembly.judge(self._patience.alive)
         if checkpoint is not None:
             self._judge.attempts = checkpoint.cut.candidates.verifications
             verdict = checkpoint.cut.candidates.verdict
             self._judge.solved = verdict is not None and verdict.solved
         self._owner: Owner | None = None
         self._finishing = False
-        self._last_alive = 0.0
+        self._thread = threading.get_ident()
+        self._score: Score | None = None
+        self._ended_by: StopReason | None = None
+        self._supervision = Supervision(
+            pump=self._pump,
+            interval=PUMP_INTERVAL,
+            worker_timeout=config.worker_timeout,
+            environment=config.environment,
+            max_restarts=max(0, config.max_restarts - self._restarts),
+            restart_on_error=config.restart_on_error,
+            on_restart=self._note_restart,
+            on_loss=self._note_loss,
+            evaluating=self._judge.whereabouts,
+        )
 
     def run(self) -> TrainResult:
         """Train to the end, whatever that is, and leave everything on disk.
@@ -135,17 +153,12 @@ class Session:
             stack.callback(self._assembly.close)
             if self._progress is not None:
                 stack.callback(self._progress.close)
-            stack.enter_context(self._signals)
             try:
                 if self._draw is None:
                     self._assembly.compile(import_matplotlib)
                 else:
                     self._assembly.compile()
-                # Under processes the owner lives in this thread, which must not hang in an
-                # environment.
-                remote = self._assembly.launcher == "processes"
-                judge = self._judge_in_time if remote else self._judge
-                owner = self._assembly.owner(judge, self._recorder.emit, self._journal)
+                owner = self._assembly.owner(self._evaluate, self._recorder.emit, self._journal)
                 self._owner = owner
                 if self._checkpoint is not None:
                     owner.resume(self._checkpoint.cut, changed=self._changed)
@@ -157,8 +170,14 @@ class Session:
                         f"{self._config.max_bad_gradients}); they were not applied, and the last "
                         f"offending batch is in {self._folder}: poise inspect shows it"
                     )
-                score = self._final_score(owner)
-                return self._finish(score, None)
+                self._score = self._final_score(owner)
+                return self._finish(self._random_baseline(owner), None)
+            except InputError:
+                # Nothing was begun, and so nothing is left.
+                if self._checkpoint is None and self._owner is not None and not self._owner.version:
+                    self._recorder.close()
+                    remove_run(self._folder)
+                raise
             except BaseException as error:
                 # What was learned so far is saved, as far as the disk still allows.
                 if not self._finishing:
@@ -173,15 +192,6 @@ class Session:
                 raise
 
     def _launch(self, owner: Owner) -> None:
-        supervision = Supervision(
-            pump=self._pump,
-            interval=PUMP_INTERVAL,
-            worker_timeout=self._config.worker_timeout,
-            environment=self._config.environment,
-            max_restarts=max(0, self._config.max_restarts - self._restarts),
-            restart_on_error=self._config.restart_on_error,
-            on_restart=self._note_restart,
-        )
         incarnations = self._incarnations()
         if self._assembly.launcher == "processes":
             run_processes(
@@ -189,7 +199,7 @@ class Session:
                 self._assembly.worker_factory(),
                 [(one, incarnations.get(one, 0)) for one in range(self._config.workers)],
                 self._assembly.mailbox_shape(),
-                supervision,
+                self._supervision,
                 self._heartbeats,
             )
             return
@@ -198,7 +208,8 @@ class Session:
             # Serial workers go on with whose turn it is.
             turn = owner.last_worker + 1
             workers = workers[turn:] + workers[:turn]
-        _LAUNCHERS[self._assembly.launcher](owner, workers, supervision, self._heartbeats)
+        launch = _LAUNCHERS[self._assembly.launcher]
+        launch(owner, workers, self._supervision, self._heartbeats)
 
     def _incarnations(self) -> dict[int, int]:
         """Which incarnation each worker begins with: the next, where its state is lost."""
@@ -227,43 +238,27 @@ class Session:
                 return StopReason.MAX_SECONDS
         return None
 
-    def _alive(self) -> None:
-        """Called by the judge between two steps of an evaluation."""
-        self._heartbeats.beat_all()
-        self._last_alive = time.monotonic()
-        if self._signals.reason is not None:
-            raise EvaluationAborted(self._signals.reason)
+    def _evaluate(self, snapshot: Snapshot) -> Verdict:
+        """The owner's judge."""
 
-    def _judge_in_time(self, snapshot: Snapshot) -> Verdict:
-        """The judge in a thread that can be left behind, if its environment hangs."""
-        outcome: list[Verdict] = []
-        failure: list[BaseException] = []
+        def judge() -> Verdict:
+            return self._judge(snapshot)
 
-        def judge() -> None:
-            try:
-                outcome.append(self._judge(snapshot))
-            except BaseException as error:
-                failure.append(error)
-
-        thread = threading.Thread(target=judge, daemon=True)
-        self._last_alive = time.monotonic()
-        thread.start()
-        while thread.is_alive():
-            thread.join(PUMP_INTERVAL)
-            self._recorder.pump()
-            if time.monotonic() - self._last_alive > self._config.worker_timeout:
-                raise DeadlineError(
-                    f"the environment {self._config.environment} has not answered for "
-                    f"{self._config.worker_timeout:g} s in an evaluation (--worker-timeout); what "
-                    "was learned so far is saved"
-                )
-        if failure:
-            raise failure[0]
-        return outcome[0]
+        if threading.get_ident() == self._thread:
+            # Nobody else would notice if the environment hangs.
+            return self._patience.in_time(judge, self._supervision)
+        return self._patience.watched(judge)
 
     def _note_restart(self, what: str) -> None:
         self._restarts += 1
         warnings.warn(f"{what}; started again", RuntimeWarning, stacklevel=2)
+
+    def _note_loss(self, what: str) -> None:
+        warnings.warn(
+            f"{what}; not started again (--max-restarts): the run goes on with the other workers",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def _checkpoint_if_cut(self) -> None:
         if self._recorder.cut is None:
@@ -289,9 +284,12 @@ class Session:
             return verdict.verification
         if owner.best is None or owner.stop_reason in _INTERRUPTIONS:
             return None
+        policy = self._judge.policy(owner.best)
         try:
-            return self._judge.verify(self._judge.policy(owner.best))
-        except EvaluationAborted:
+            return self._patience.in_time(lambda: self._judge.verify(policy), self._supervision)
+        except EvaluationAborted as aborted:
+            # The run has no score yet: it has been interrupted, whatever ended its training.
+            self._ended_by = aborted.reason
             return None
 
     def _follow(self, when: float, event: Event) -> None:
@@ -314,7 +312,7 @@ class Session:
         content = policy_to_bytes(policy, {"version": version, "seed": self._config.seed})
         write_bytes(self._folder / f"{name}.safetensors", content)
 
-    def _finish(self, score: Score | None, failure: str | None) -> TrainResult:
+    def _finish(self, baseline: float | None, failure: str | None) -> TrainResult:
         """Write everything that a run leaves behind."""
         self._finishing = True
         owner = self._owner
@@ -328,36 +326,40 @@ class Session:
         best = owner.best or final
         self._write_policy("final", self._judge.policy(final), int(final.version))
         self._write_policy("best", self._judge.policy(best), int(best.version))
-        summary = self._summary(owner, score, failure)
-        baseline = summary["random_baseline"]
-        plot_folder(self._folder, baseline=baseline, draw=self._draw or draw_curve)
-        summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
-        write_json(self._folder / "summary.json", summary)
-        reason = owner.stop_reason or StopReason.FAILED
-        return TrainResult(self._folder, summary, self._judge.policy(best), reason)
-
-    def _summary(self, owner: Owner, score: Score | None, failure: str | None) -> dict[str, Any]:
-        solved = score is not None and self._judge.solves(score)
-        return summarise(
+        reason = self._ended_by or owner.stop_reason or StopReason.FAILED
+        summary = summarise(
             self._assembly,
             owner,
             self._recorder,
-            score,
-            solved=solved,
+            self._score,
+            reason,
+            solved=self._score is not None and self._judge.solves(self._score),
             verification_attempts=self._judge.attempts,
-            random_baseline=self._random_baseline(owner, failure),
+            random_baseline=baseline,
             restarts=self._restarts,
             failure=failure,
         )
+        plot_folder(self._folder, baseline=baseline, draw=self._draw or draw_curve)
+        summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
+        write_json(self._folder / "summary.json", summary)
+        return TrainResult(self._folder, summary, self._judge.policy(best), reason)
 
-    def _random_baseline(self, owner: Owner, failure: str | None) -> float | None:
+    def _random_baseline(self, owner: Owner) -> float | None:
         """The mean return of random actions, drawn into the curve of a run that ended well."""
-        if failure is not None or owner.stop_reason in _INTERRUPTIONS:
+        if self._ended_by is not None or owner.stop_reason in _INTERRUPTIONS:
             return None
-        return random_baseline(
-            self._assembly.source,
-            episodes=BASELINE_EPISODES,
-            seed=self._config.seed,
-            step_limit=self._config.evaluation_step_limit,
-            step_budget=BASELINE_STEPS,
-        ).mean
+
+        def play() -> Score:
+            return random_baseline(
+                self._assembly.source,
+                episodes=BASELINE_EPISODES,
+                seed=self._config.seed,
+                step_limit=self._config.evaluation_step_limit,
+                step_budget=BASELINE_STEPS,
+                alive=self._patience.alive,
+            )
+
+        try:
+            return self._patience.in_time(play, self._supervision).mean
+        except EvaluationAborted:
+            return None

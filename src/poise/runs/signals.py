@@ -1,27 +1,69 @@
-"""Ctrl-C and SIGTERM: the first ends the run saved, a second one ends the process."""
+"""Ctrl-C, SIGTERM, a closed terminal: the first ends the run saved, a second ends the process."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 from poise.learning.journal import StopReason
 
-__all__ = ["StopSignals"]
+__all__ = ["StopSignals", "interruptible"]
 
 _REASONS = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
+if hasattr(signal, "SIGHUP"):
+    _REASONS[signal.SIGHUP] = StopReason.TERMINATED
+
+
+class _Interruption:
+    """A handler that interrupts as Python's own does, and remembers that it did."""
+
+    def __init__(self) -> None:
+        self.happened = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.happened = True
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Interrupt a command at Ctrl-C, even where the exception is swallowed on its way.
+
+    Python drops an exception that a handler raises inside a destructor or a callback of the garbage
+    collector; a run that begins later sees that it happened.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _Interruption())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StopSignals:
-    """Turns the two signals into a reason to stop; outside the main thread it does nothing."""
+    """Turns signals into a reason to stop; outside the main thread it does nothing.
+
+    Signals that are ignored, as SIGHUP is under nohup, stay ignored.
+    """
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():
-            for number in _REASONS:
-                self._previous[number] = signal.signal(number, self._handle)
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        for number, reason in _REASONS.items():
+            previous = signal.getsignal(number)
+            if previous == signal.SIG_IGN:
+                continue
+            self._previous[number] = signal.signal(number, self._handle)
+            if isinstance(previous, _Interruption) and previous.happened:
+                self.reason = reason
         return self
 
     def __exit__(

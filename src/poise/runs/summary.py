@@ -18,6 +18,7 @@ def summarise(
     owner: Owner,
     recorder: Recorder,
     score: Score | None,
+    reason: StopReason,
     *,
     solved: bool,
     verification_attempts: int,
@@ -32,13 +33,14 @@ def summarise(
         owner: stopped.
         recorder: what the run's clock said.
         score: of the best policy, verified; None if there was no time for it.
+        reason: why it ended.
         solved: the score reaches the target.
         verification_attempts: how often a candidate was verified.
         random_baseline: mean return of random actions, None if it was not measured.
         restarts: of workers.
         failure: the name of the exception that ended the run, None if none did.
     """
-    config, reason = assembly.config, owner.stop_reason or StopReason.FAILED
+    config = assembly.config
     seconds = round(recorder.training_seconds, 6)
     solved_at = recorder.solved_at_steps
     if solved and solved_at is None:

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from poise.agent.agent import require_supported
 from poise.config import TrainConfig
 from poise.errors import ConfigError, FileFormatError, RunWriteError
 from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory
@@ -29,9 +30,10 @@ from poise.runs.plotting import Draw
 from poise.runs.recorder import Subscriber
 from poise.runs.runtime import prepare_jax
 from poise.runs.session import Session, TrainResult
+from poise.runs.signals import StopSignals
 from poise.runs.tensorboard import TensorBoard
 from poise.runs.trust import EnvironmentFactory, source_from_file
-from poise.world.checking import check_environment
+from poise.world.checking import check_environment, in_time
 from poise.world.finding import world_kind
 from poise.world.source import EnvironmentSource, find_source, import_path
 
@@ -106,17 +108,19 @@ def train_config(
     if assembly.launcher == "processes":
         pickle_factory(assembly.worker_factory(), source.name)
     folder = Path(run_dir) if run_dir is not None else default_run_folder(config)
-    create_run_folder(folder)
-    with lock_folder(folder):
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
+        create_run_folder(folder)
+        stack.enter_context(lock_folder(folder))
         resolved = assembly.resolved()
         _say_whether_replayable(resolved, repeatable)
         _write_config(folder, config_to_json(config, resolved))
         followers = [subscriber] if subscriber is not None else []
-        with contextlib.ExitStack() as stack:
-            if tensorboard:
-                board = TensorBoard(folder / "tensorboard", config.record_every)
-                followers.append(stack.enter_context(board))
-            return Session(assembly, folder, started, quiet, followers, draw=draw).run()
+        if tensorboard:
+            board = TensorBoard(folder / "tensorboard", config.record_every)
+            followers.append(stack.enter_context(board))
+        session = Session(assembly, folder, started, quiet, followers, draw=draw, signals=signals)
+        return session.run()
 
 
 def resume(
@@ -173,7 +177,7 @@ def resume(
     source = source_from_file(old.environment_choice, environment, trust)
     assembly = assemble(dataclasses.replace(config, world=resolved_world(resolved)), source)
     assembly.config = config
-    with lock_folder(folder):
+    with lock_folder(folder), StopSignals() as signals:
         if not given and _has_finished(folder):
             summary = load_summary(folder)
             reason = StopReason[str(summary["stopped"]).upper()]
@@ -205,7 +209,10 @@ def resume(
             (folder / name).unlink(missing_ok=True)
         remove_temporary_files(folder)
         followers = [subscriber] if subscriber is not None else []
-        return Session(assembly, folder, started, quiet, followers, checkpoint, changed).run()
+        session = Session(
+            assembly, folder, started, quiet, followers, checkpoint, changed, signals=signals
+        )
+        return session.run()
 
 
 def _write_config(folder: Path, content: dict[str, Any]) -> None:
@@ -228,9 +235,12 @@ def _check(config: TrainConfig, source: EnvironmentSource) -> bool:
     Returns:
         Whether it repeats itself for a seed.
     """
-    if world_kind(source, config.world) == "compiled":
+    kind = world_kind(source, config.world)
+    if kind == "compiled":
         return True
-    return check_environment(source, config.worker_timeout)
+    observation, action = in_time(source.spaces, config.worker_timeout, source.name)
+    require_supported(observation, action)
+    return check_environment(source, config.worker_timeout, kind)
 
 
 def _say_whether_replayable(resolved: dict[str, Any], repeatable: bool) -> None:

@@ -117,16 +117,24 @@ class AtariCopies:
 
     def __init__(self, vector: Any) -> None:
         self._vector = vector
+        self._seeds: list[int] = []
+        self._actions: Any = None
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         """Reset every copy with its own seed."""
+        self._seeds, self._actions = list(seeds), None
         observations: np.ndarray = self._vector.reset(seed=np.asarray(seeds, np.int32))[0]
         return observations
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Step all copies."""
+        self._actions = actions
         observations, rewards, terminated, truncated, _ = self._vector.step(actions)
         return observations, np.asarray(rewards, np.float64), terminated, truncated
+
+    def whereabouts(self) -> str:
+        """What is being stepped, or was last."""
+        return f"emulators with seeds {self._seeds}, last actions {self._actions}"
 
     def xla(self) -> Any:
         """ale-py's XLA functions: (handle, reset, step)."""

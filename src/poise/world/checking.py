@@ -3,45 +3,65 @@
 A short look, a few resets and steps, so that what would fail after hours fails in a moment.
 """
 
-import functools
 import threading
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import jax
 import numpy as np
+from gymnasium.vector.utils import batch_space
 
-from poise.errors import EnvironmentCheckError, InputError, PoiseError
-from poise.world.hosted import observation_checker
+from poise.config import WorldKind
+from poise.errors import EnvironmentCheckError, EnvironmentFailureError
+from poise.world.copy import Copy
+from poise.world.hosted import HostedWorld
+from poise.world.rewards import RewardShaping
 from poise.world.source import EnvironmentSource
 
 __all__ = ["check_environment", "in_time"]
 
 STEPS = 20
+VECTOR_COPIES = 2
 
 
-def check_environment(source: EnvironmentSource, timeout: float) -> bool:
-    """Make a copy, reset it and step it a little with random actions.
+def check_environment(
+    source: EnvironmentSource, timeout: float, world: WorldKind = "copies"
+) -> bool:
+    """Make copies, reset them and step them a little with random actions.
 
     Args:
-        source: makes the copy.
-        timeout: seconds after which it counts as hung.
+        source: makes the copies.
+        timeout: seconds after which one counts as hung.
+        world: how it will be stepped; a vector implementation is looked at, too.
 
     Returns:
-        Whether a second copy with the same seed and actions did the same, as far as was seen: if
-        not, the environment has a state outside, and no run of it can be replayed.
+        Whether a copy did the same once more, from the same seed, with the same actions and
+        another copy beside it, as far as was seen: if not, the environment has a state outside,
+        and no run of it can be replayed.
 
     Raises:
         EnvironmentCheckError: it hangs, raises, or breaks the contract; says how.
         InputError: it cannot be made.
     """
-    first = in_time(lambda: _check(source), timeout, source.name)
-    second = in_time(lambda: _check(source), timeout, source.name)
+    look = _Look(source)
+    first = in_time(look.alone, timeout, source.name, look.whereabouts)
+    second = in_time(look.beside_another, timeout, source.name, look.whereabouts)
+    if world == "vector":
+        in_time(look.vector, timeout, source.name, look.whereabouts)
     return bool(first == second)
 
 
-def in_time(work: Callable[[], Any], timeout: float, name: str) -> Any:
+def in_time(
+    work: Callable[[], Any], timeout: float, name: str, whereabouts: Callable[[], str] = str
+) -> Any:
     """Run something that may hang in a thread that can be left behind.
+
+    Args:
+        work: what may hang.
+        timeout: seconds.
+        name: of the environment.
+        whereabouts: what it was doing.
 
     Raises:
         EnvironmentCheckError: it did not come back in time.
@@ -59,89 +79,89 @@ def in_time(work: Callable[[], Any], timeout: float, name: str) -> Any:
     thread.start()
     thread.join(timeout)
     if thread.is_alive():
+        where = whereabouts()
         raise EnvironmentCheckError(
-            f"the environment {name} has not answered for {timeout:g} s (--worker-timeout): "
-            "does its constructor, reset or step wait for something?"
+            f"the environment {name} has not answered for {timeout:g} s (--worker-timeout)"
+            + (f"; {where}" if where else "")
+            + ": does its constructor, reset or step wait for something?"
         )
     if failure:
         raise failure[0]
     return outcome[0]
 
 
-def _check(source: EnvironmentSource) -> list[bytes]:
-    """Check one copy; returns what it showed, to be compared with another copy's."""
-    seen: list[bytes] = []
-    environment = source.make()
-    name = source.name
-    try:
-        check = observation_checker(environment.observation_space)
-        environment.action_space.seed(0)
-        _check_reset(name, check, _call(name, "reset", lambda: environment.reset(seed=0)))
-        for _ in range(STEPS):
-            action = environment.action_space.sample()
-            step = functools.partial(environment.step, action)
-            result = _call(name, f"step({action!r})", step)
-            seen.append(_fingerprint(result[:4]))
-            if _check_step(name, check, action, result):
-                _check_reset(name, check, _call(name, "reset", environment.reset))
-    finally:
-        environment.close()
-    return seen
+class _Look:
+    """What is looked at, and where it is at the moment."""
+
+    def __init__(self, source: EnvironmentSource) -> None:
+        self._source = source
+        self._now: Any = None
+
+    def whereabouts(self) -> str:
+        """Empty while a copy is made."""
+        return "" if self._now is None else self._now.whereabouts()
+
+    def alone(self) -> list[bytes]:
+        """What a copy shows."""
+        return self._play(1)
+
+    def beside_another(self) -> list[bytes]:
+        """What it shows while another is stepped in between, from another seed."""
+        return self._play(2)
+
+    def _play(self, count: int) -> list[bytes]:
+        """Step copies in turn; returns what the first one showed."""
+        copies: list[Copy] = []
+        seen: list[bytes] = []
+        self._now = None
+        try:
+            copies.extend(Copy(self._source.make(), "before training") for _ in range(count))
+            # Their own copies of the space: many environments share one, and its chance.
+            actions = [deepcopy(copy.environment.action_space) for copy in copies]
+            for seed, copy in enumerate(copies):
+                self._now = copy
+                actions[seed].seed(seed)
+                copy.check(copy.reset(seed))
+            for _ in range(STEPS):
+                for copy, space in zip(copies, actions, strict=True):
+                    self._now = copy
+                    shown = self._step(copy, space.sample())
+                    if copy is copies[0]:
+                        seen.append(_fingerprint(shown))
+        except EnvironmentFailureError as error:
+            raise EnvironmentCheckError(f"{self._source.name}: {error}") from error.__cause__
+        finally:
+            for copy in copies:
+                copy.close()
+        return seen
+
+    @staticmethod
+    def _step(copy: Copy, action: Any) -> Any:
+        shown = copy.step(action)
+        copy.check(shown[0])
+        if shown[2] or shown[3]:
+            copy.check(copy.reset())
+        return shown
+
+    def vector(self) -> None:
+        """The vector implementation, for as many steps."""
+        self._now = None
+        world = HostedWorld.open(self._source, "vector", RewardShaping())
+        try:
+            self._now = copies = world.copies(VECTOR_COPIES)
+            try:
+                actions = batch_space(world.action_space, VECTOR_COPIES)
+                actions.seed(0)
+                copies.reset(list(range(VECTOR_COPIES)))
+                for _ in range(STEPS):
+                    copies.step(actions.sample())
+            finally:
+                copies.close()
+        except EnvironmentFailureError as error:
+            raise EnvironmentCheckError(
+                f"{self._source.name}: {error}; --world copies steps the environment itself"
+            ) from error.__cause__
 
 
 def _fingerprint(shown: Any) -> bytes:
     return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(shown))
-
-
-def _call(name: str, what: str, call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except (PoiseError, InputError):
-        raise
-    except (Exception, SystemExit) as error:
-        raise EnvironmentCheckError(
-            f"the environment {name} raised in {what} (seed 0): {type(error).__name__}: {error}"
-        ) from error
-
-
-def _check_reset(name: str, check: Callable[[Any], str | None], result: Any) -> None:
-    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
-        raise EnvironmentCheckError(
-            f"the environment {name} must return (observation, info dict) from reset, but "
-            f"returned {_kind(result)}"
-        )
-    problem = check(result[0])
-    if problem:
-        raise EnvironmentCheckError(f"the environment {name}, reset with seed 0: {problem}")
-
-
-def _check_step(name: str, check: Callable[[Any], str | None], action: Any, result: Any) -> bool:
-    where = f"the environment {name}, step({action!r}) after reset with seed 0"
-    if not isinstance(result, tuple) or len(result) != 5:
-        raise EnvironmentCheckError(
-            f"{where}: must return (observation, reward, terminated, truncated, info), but "
-            f"returned {_kind(result)}"
-            + ("; the old API had no truncated" if _length(result) == 4 else "")
-        )
-    observation, reward, terminated, truncated, _ = result
-    problem = check(observation)
-    if problem:
-        raise EnvironmentCheckError(f"{where}: {problem}")
-    if not isinstance(reward, int | float | np.number | np.ndarray) or np.size(reward) != 1:
-        raise EnvironmentCheckError(f"{where}: the reward must be a number, but is {reward!r}")
-    if not np.isfinite(reward):
-        raise EnvironmentCheckError(f"{where}: the reward is {reward}")
-    for flag, value in (("terminated", terminated), ("truncated", truncated)):
-        if not isinstance(value, bool | np.bool_):
-            raise EnvironmentCheckError(f"{where}: {flag} must be a bool, but is {value!r}")
-    return bool(terminated or truncated)
-
-
-def _length(result: Any) -> int:
-    return len(result) if isinstance(result, tuple) else -1
-
-
-def _kind(result: Any) -> str:
-    if isinstance(result, tuple):
-        return f"a tuple of {len(result)}: ({', '.join(type(one).__name__ for one in result)})"
-    return f"{type(result).__name__}"

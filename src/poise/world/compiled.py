@@ -22,6 +22,7 @@ from poise.world.rollout import (
     FinishedEpisodes,
     Outcome,
     RolloutState,
+    Score,
     first_state,
     roll_out,
     typed_key,
@@ -84,12 +85,19 @@ class CompiledWorld:
         return first_state(key, copies, environment, observation, recurrent)
 
     def rollout(
-        self, act: Act, noise: DrawNoise, version: Any, state: RolloutState, length: int
+        self,
+        act: Act,
+        score: Score,
+        noise: DrawNoise,
+        version: Any,
+        state: RolloutState,
+        length: int,
     ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
         """Step N copies ``length`` times. Pure: to be called inside a compiled function.
 
         Args:
             act: decides for one copy.
+            score: says how probable the actions were.
             noise: draws the acting noise of the whole rollout.
             version: of the parameters that act; goes into the trajectory.
             state: from `initial_state` or the last rollout.
@@ -109,7 +117,7 @@ class CompiledWorld:
         )
         state = state._replace(environment=environment, observation=observation)
         draws = noise(acting, batch)
-        return roll_out(self._step, act, version, state, draws, (fresh, keys), self.shaping)
+        return roll_out(self._step, act, score, version, state, draws, (fresh, keys), self.shaping)
 
     def _reset_one(self, key: Any) -> tuple[Any, Any]:
         environment = self.environment

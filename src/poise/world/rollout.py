@@ -20,6 +20,7 @@ __all__ = [
     "FinishedEpisodes",
     "Outcome",
     "RolloutState",
+    "Score",
     "first_state",
     "roll_out",
     "typed_key",
@@ -27,6 +28,8 @@ __all__ = [
 
 Act = Callable[[Any, Any, Any, Any], Decision]
 """(observation, recurrent state, first, noise) of one copy -> Decision."""
+Score = Callable[[Any, Any], Any]
+"""(parameters of the distribution, action) of one copy -> log-probability of the action."""
 DrawNoise = Callable[[Any, tuple[int, int]], Any]
 """(key, (T, N)) -> the acting noise of a whole rollout, leading axes [T, N]."""
 
@@ -88,6 +91,7 @@ drawn for this step) -> Outcome. Copies that have ended are reset instead of ste
 def roll_out(
     step: Step,
     act: Act,
+    score: Score,
     version: Any,
     state: RolloutState,
     draws: Any,
@@ -99,6 +103,7 @@ def roll_out(
     Args:
         step: steps the copies.
         act: decides for one copy.
+        score: says how probable the actions were.
         version: of the parameters that act; goes into the trajectory.
         state: where the rollout begins.
         draws: acting noise, leading axes [T, N].
@@ -128,7 +133,7 @@ def roll_out(
         )
         row = (
             (observation, decision.action, shaping(reward, terminated)),
-            (terminated, truncated, valid, first, decision.log_probability),
+            (terminated, truncated, valid, first, decision.parameters),
             (finished, total, elapsed),
         )
         return carry, row
@@ -145,7 +150,7 @@ def roll_out(
     carry, (acted, flags, finished) = jax.lax.scan(move, carry, (draws, drawn))
     (environment, observation, ended, first, elapsed, total, recurrent) = carry
     observations, actions, rewards = acted
-    terminated, truncated, valid, firsts, log_probabilities = flags
+    terminated, truncated, valid, firsts, parameters = flags
     trajectory = Trajectory(
         observations=jax.tree.map(_append, observations, observation),
         actions=actions,
@@ -155,7 +160,7 @@ def roll_out(
         valid=valid,
         first=_append(firsts, first),
         initial_state=state.recurrent,
-        behaviour_log_probabilities=log_probabilities,
+        behaviour_log_probabilities=jax.vmap(jax.vmap(score))(parameters, actions),
         version=version,
     )
     after = RolloutState(

@@ -24,6 +24,7 @@ from poise.world.rollout import (
     FinishedEpisodes,
     Outcome,
     RolloutState,
+    Score,
     first_state,
     roll_out,
     typed_key,
@@ -134,12 +135,19 @@ class XlaWorld:
         return state._replace(environment=np.asarray(emulators.handle), observation=observation)
 
     def rollout(
-        self, act: Act, noise: DrawNoise, version: Any, state: RolloutState, length: int
+        self,
+        act: Act,
+        score: Score,
+        noise: DrawNoise,
+        version: Any,
+        state: RolloutState,
+        length: int,
     ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
         """Step N emulators ``length`` times. To be called inside a compiled function.
 
         Args:
             act: decides for one copy.
+            score: says how probable the actions were.
             noise: draws the acting noise of the whole rollout.
             version: of the parameters that act; goes into the trajectory.
             state: from `begin` or the last rollout.
@@ -157,6 +165,6 @@ class XlaWorld:
 
         try:
             draws = noise(acting, batch)
-            return roll_out(step, act, version, state, draws, (), self.shaping)
+            return roll_out(step, act, score, version, state, draws, (), self.shaping)
         finally:
             emulators.close()
