@@ -9,23 +9,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from poise.agent.policy import Policy
-from poise.agent.policy_file import policy_to_bytes
 from poise.errors import DeadlineError, NotFiniteError, PoiseError, RunWriteError
 from poise.launchers.processes import run_processes
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_serial, run_threads
-from poise.learning.events import Evaluated, Event, Rejected
 from poise.learning.journal import Journal, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
 from poise.learning.verdict import Score, Verdict
 from poise.runs.api import random_baseline
 from poise.runs.assembly import Assembly
-from poise.runs.bad_batch import broken_tensors, save_bad_batch
 from poise.runs.checkpoint import Checkpoint, Offsets, write_checkpoint
 from poise.runs.curve import draw_curve, import_matplotlib
-from poise.runs.files import write_bytes, write_json
+from poise.runs.files import write_json
+from poise.runs.keeper import Keeper
 from poise.runs.plotting import Draw, plot_folder
 from poise.runs.progress import Progress
+from poise.runs.pulse import Pulse
 from poise.runs.recorder import Recorder, Subscriber
 from poise.runs.runtime import processor_model, versions
 from poise.runs.signals import StopSignals
@@ -97,6 +96,11 @@ class Session:
         self._checkpoint, self._changed = checkpoint, changed
         self._signals = StopSignals()
         self._heartbeats = Heartbeats()
+        # What is handed to others must not lead back here: a session that is part of a cycle would
+        # keep its programs and parameters until Python's cyclic collector runs, which is seldom.
+        self._pulse = Pulse(self._heartbeats, self._signals)
+        self._judge = assembly.judge(self._pulse.beat)
+        self._keeper = Keeper(folder, self._judge, assembly.agent, config.seed)
         self._began: float | None = None
         self._last_checkpoint = time.monotonic()
         self._restarts = checkpoint.offsets.restarts if checkpoint else 0
@@ -105,7 +109,7 @@ class Session:
         if checkpoint is not None:
             cut = checkpoint.cut
             self._journal = Journal(cut.journal_records, cut.journal_checksum)
-        followers = (self._progress, self._follow, *subscribers)
+        followers = (self._progress, self._keeper.follow, *subscribers)
         self._recorder = Recorder(
             folder,
             {"versions": versions(), "processor": processor_model()},
@@ -115,14 +119,12 @@ class Session:
             tuple(one for one in followers if one is not None),
             checkpoint.offsets if checkpoint else None,
         )
-        self._judge = assembly.judge(self._alive)
         if checkpoint is not None:
             self._judge.attempts = checkpoint.cut.candidates.verifications
             verdict = checkpoint.cut.candidates.verdict
             self._judge.solved = verdict is not None and verdict.solved
         self._owner: Owner | None = None
         self._finishing = False
-        self._last_alive = 0.0
 
     def run(self) -> TrainResult:
         """Train to the end, whatever that is, and leave everything on disk.
@@ -227,13 +229,6 @@ class Session:
                 return StopReason.MAX_SECONDS
         return None
 
-    def _alive(self) -> None:
-        """Called by the judge between two steps of an evaluation."""
-        self._heartbeats.beat_all()
-        self._last_alive = time.monotonic()
-        if self._signals.reason is not None:
-            raise EvaluationAborted(self._signals.reason)
-
     def _judge_in_time(self, snapshot: Snapshot) -> Verdict:
         """The judge in a thread that can be left behind, if its environment hangs."""
         outcome: list[Verdict] = []
@@ -246,12 +241,12 @@ class Session:
                 failure.append(error)
 
         thread = threading.Thread(target=judge, daemon=True)
-        self._last_alive = time.monotonic()
+        self._pulse.last = time.monotonic()
         thread.start()
         while thread.is_alive():
             thread.join(PUMP_INTERVAL)
             self._recorder.pump()
-            if time.monotonic() - self._last_alive > self._config.worker_timeout:
+            if time.monotonic() - self._pulse.last > self._config.worker_timeout:
                 raise DeadlineError(
                     f"the environment {self._config.environment} has not answered for "
                     f"{self._config.worker_timeout:g} s in an evaluation (--worker-timeout); what "
@@ -294,26 +289,6 @@ class Session:
         except EvaluationAborted:
             return None
 
-    def _follow(self, when: float, event: Event) -> None:
-        """A subscriber: saves what must not wait for the end."""
-        del when
-        if isinstance(event, Evaluated) and event.is_best:
-            version = int(event.snapshot.version)
-            self._write_policy("best", self._judge.policy(event.snapshot), version)
-        if isinstance(event, Rejected):
-            path = save_bad_batch(self._folder, event, self._assembly.agent)
-            warnings.warn(
-                f"worker {event.worker} computed a gradient that is not finite, with version "
-                f"{event.contribution.version}, in {broken_tensors(path)}; it was not applied; "
-                f"poise inspect shows {path}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-
-    def _write_policy(self, name: str, policy: Policy, version: int) -> None:
-        content = policy_to_bytes(policy, {"version": version, "seed": self._config.seed})
-        write_bytes(self._folder / f"{name}.safetensors", content)
-
     def _finish(self, score: Score | None, failure: str | None) -> TrainResult:
         """Write everything that a run leaves behind."""
         self._finishing = True
@@ -326,8 +301,8 @@ class Session:
         self._checkpoint_if_cut()
         final = owner.snapshot()
         best = owner.best or final
-        self._write_policy("final", self._judge.policy(final), int(final.version))
-        self._write_policy("best", self._judge.policy(best), int(best.version))
+        self._keeper.write_policy("final", final)
+        self._keeper.write_policy("best", best)
         summary = self._summary(owner, score, failure)
         baseline = summary["random_baseline"]
         plot_folder(self._folder, baseline=baseline, draw=self._draw or draw_curve)
