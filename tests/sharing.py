@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from poise.config import TrainConfig
-from poise.runs import replay, session, training
+from poise.runs import referee, replay, session, training
 from poise.runs.assembly import Assembly, assemble
 
 # What no compiled program depends on.
@@ -60,4 +60,4 @@ def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spend no time on plots and on the baseline of random actions."""
     monkeypatch.setattr(session, "plot_folder", lambda *arguments, **settings: None)
     monkeypatch.setattr(session, "import_matplotlib", lambda: None)
-    monkeypatch.setattr(session, "BASELINE_STEPS", 50)
+    monkeypatch.setattr(referee, "BASELINE_STEPS", 50)

@@ -99,6 +99,17 @@ def test_categorical_without_noise_is_the_mode(xp: ModuleType) -> None:
     np.testing.assert_array_equal(sample, np.argmax(logits, -1))
 
 
+@both
+def test_of_equal_categories_the_first_is_taken_and_nan_before_all(xp: ModuleType) -> None:
+    infinity = np.float32(np.inf)
+    logits = np.array([[1, 5, 5], [-infinity] * 3, [np.nan, infinity, 0], [2, np.nan, 9]])
+    logits = logits.astype(np.float32)
+    with jax.debug_nans(False):
+        sample = distributions.categorical_sample(xp.asarray(logits), xp.zeros((4, 3), np.float32))
+    np.testing.assert_array_equal(sample, np.argmax(logits, -1))
+    np.testing.assert_array_equal(sample, [1, 0, 0, 1])
+
+
 # --- Gaussian -------------------------------------------------------------------------------------
 
 

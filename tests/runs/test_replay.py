@@ -35,7 +35,8 @@ MOST = {"detail": 2**8 - 1, "worker": 2**16 - 1, "incarnation": 2**32 - 1}
 def timed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that ended for a reason from outside, after an evaluation and many contributions."""
     folder = tmp_path_factory.mktemp("runs") / "timed"
-    return train(folder, max_steps=None, max_seconds=0.2, evaluation_interval=1500).folder
+    budget = {"max_steps": None, "max_seconds": 0.2, "target_return": 1e9}
+    return train(folder, **budget, evaluation_interval=1500).folder
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 import poise
 from poise.learning.journal import StopReason
 from poise.learning.owner import EvaluationAborted, Owner
-from poise.runs.session import Session, TrainResult
+from poise.runs.referee import Pulse
+from poise.runs.session import TrainResult
 
 TINY: dict[str, Any] = {
     "environment": "CartPole-v1",
@@ -48,7 +49,7 @@ class Interruption:
         self.evaluation_steps: int | None = None
         self.reason = StopReason.INTERRUPTED
         self.received = self.evaluated = 0
-        receive, alive, admit = Owner.receive, Session._alive, Owner.join
+        receive, alive, admit = Owner.receive, Pulse.beat, Owner.join
 
         def counted(owner: Owner, *arguments: Any, **named: Any) -> Any:
             answer = receive(owner, *arguments, **named)
@@ -64,15 +65,15 @@ class Interruption:
                 owner.stop(self.reason)
             return snapshot
 
-        def beating(running: Session) -> None:
+        def beating(pulse: Pulse) -> None:
             self.evaluated += 1
             if self.evaluated == self.evaluation_steps:
                 raise EvaluationAborted(self.reason)
-            alive(running)
+            alive(pulse)
 
         monkeypatch.setattr(Owner, "receive", counted)
         monkeypatch.setattr(Owner, "join", joined)
-        monkeypatch.setattr(Session, "_alive", beating)
+        monkeypatch.setattr(Pulse, "beat", beating)
 
     def after(self, contributions: int | None = None, evaluation_steps: int | None = None) -> None:
         """Stop the next run there; without arguments, nowhere."""

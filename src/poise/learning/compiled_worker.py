@@ -26,6 +26,8 @@ from poise.world.xla import Emulators, XlaWorld
 
 __all__ = ["CompiledProgram", "CompiledWorker", "XlaWorker"]
 
+_Acted = tuple[Trajectory, FinishedEpisodes, RolloutState]
+
 
 class CompiledProgram:
     """A worker's whole cycle as one XLA call, shared by all workers of a run.
@@ -52,7 +54,23 @@ class CompiledProgram:
         self.length = length
         self._loss = loss
         self._compiled: Any = None
-        self._trajectory = jax.jit(self._act)
+
+        # Not a method: the program would hold a function that holds the program, and only Python's
+        # cyclic collector would ever free what is compiled. It runs seldom, because it counts
+        # Python's objects and does not see XLA's megabytes behind them.
+        def act(snapshot: Snapshot, state: RolloutState) -> _Acted:
+            network = agent.network(snapshot.parameters)
+            return world.rollout(
+                lambda *copy: agent.decide(network, snapshot.statistics, *copy),
+                agent.head.log_probability,
+                lambda key, batch: agent.head.noise(draw_with_key(key), batch),
+                snapshot.version,
+                state,
+                length,
+            )
+
+        self._act = act
+        self._trajectory = jax.jit(act)
 
     def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Any, RolloutState]:
         """The cycle: act, weigh, differentiate. Traced once, by `compile`.
@@ -68,19 +86,6 @@ class CompiledProgram:
         """The trajectory of a pure cycle, once more; compiled when it is first wanted."""
         trajectory: Trajectory = jax.tree.map(np.asarray, self._trajectory(snapshot, state)[0])
         return trajectory
-
-    def _act(
-        self, snapshot: Snapshot, state: RolloutState
-    ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
-        network = self.agent.network(snapshot.parameters)
-        return self.world.rollout(
-            lambda *copy: self.agent.decide(network, snapshot.statistics, *copy),
-            self.agent.head.log_probability,
-            lambda key, batch: self.agent.head.noise(draw_with_key(key), batch),
-            snapshot.version,
-            state,
-            self.length,
-        )
 
     def initial_state(self, key: np.ndarray) -> RolloutState:
         """A worker's state before its first cycle."""
@@ -123,6 +128,7 @@ class CompiledProgram:
             episodes=episode_report(
                 np.asarray(finished.returns)[mask],
                 np.asarray(finished.lengths)[mask],
+                losses,
                 self.world.name,
             ),
         )

@@ -225,6 +225,7 @@ class HostedWorker:
             episodes=episode_report(
                 np.concatenate(returns) if returns else np.zeros(0),
                 np.concatenate(lengths) if lengths else np.zeros(0, np.int32),
+                losses,
                 self._program.world.name,
             ),
         )

@@ -108,15 +108,18 @@ def require_finite(trajectory: Trajectory, environment: str) -> None:
             )
 
 
-def episode_report(returns: Any, lengths: Any, environment: str) -> EpisodeReport:
+def episode_report(
+    returns: Any, lengths: Any, losses: np.ndarray, environment: str
+) -> EpisodeReport:
     """The episodes that finished, ``[K]`` returns and lengths, in order of time, then of copy.
 
     Raises:
-        EnvironmentFailureError: finite rewards have added up to what is no float32.
+        EnvironmentFailureError: finite rewards have added up to what is no float32, though the
+            losses are finite, so that the rollout would be learned from.
     """
     with np.errstate(over="ignore"):
         report = EpisodeReport(np.asarray(returns, np.float32), np.asarray(lengths, np.int32))
-    if not np.isfinite(report.returns).all():
+    if np.isfinite(losses).all() and not np.isfinite(report.returns).all():
         raise EnvironmentFailureError(
             f"the rewards of an episode in {environment} add up to more than a float32 can hold: "
             "make them smaller"

@@ -51,8 +51,32 @@ def categorical_sample(logits: Any, noise: Any) -> Any:
     Returns:
         ``[...]`` int32 indices.
     """
-    xp = array_namespace(logits)
-    return xp.argmax(logits + noise, axis=-1).astype(np.int32)
+    scores = logits + noise
+    if array_namespace(scores) is np:
+        return np.argmax(scores, axis=-1).astype(np.int32)
+    return _first_largest(scores)
+
+
+def _first_largest(scores: Any) -> Any:
+    """``jnp.argmax`` over the last axis: the same reduction, but one that JAX keeps only once.
+
+    JAX makes a new function to reduce by for every program that has an ``argmax``, and a cache of
+    its own holds on to each: a process would grow with every program that it compiles.
+    """
+    scores = jax.lax.stop_gradient(scores)
+    last = scores.ndim - 1
+    indices = jax.lax.broadcasted_iota(np.int32, scores.shape, last)
+    start = (np.array(-np.inf, scores.dtype), np.array(0, np.int32))
+    return jax.lax.reduce((scores, indices), start, _larger, (last,))[1]
+
+
+def _larger(one: Any, other: Any) -> Any:
+    """Of two pairs (value, index) the larger; a NaN before numbers, the first of equals."""
+    (value, index), (kept, kept_index) = one, other
+    is_larger = (value > kept) | (value != value)
+    is_first = is_larger | ((value == kept) & (index < kept_index))
+    select = jax.lax.select
+    return select(is_larger, value, kept), select(is_first, index, kept_index)
 
 
 def categorical_log_probability(logits: Any, index: Any) -> Any:

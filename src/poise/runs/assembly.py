@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
@@ -40,6 +41,16 @@ ATARI_REWARD_CLIP = 1.0
 """Mnih et al. 2013 (arXiv 1312.5602), section 5."""
 
 
+@functools.cache
+def _compilers() -> concurrent.futures.ThreadPoolExecutor:
+    """The threads that compile, for all runs of this process.
+
+    Threads that came and went with every run would each leave the holes of a compilation in another
+    part of the heap: the C library gives a thread an arena when it begins. Idle, they cost nothing.
+    """
+    return concurrent.futures.ThreadPoolExecutor(3, "poise-compile")
+
+
 @dataclasses.dataclass
 class Assembly:
     """The parts of one run.
@@ -70,12 +81,13 @@ class Assembly:
 
     def compile(self, *alongside: Callable[[], Any]) -> None:
         """Compile all programs side by side, with other slow work of a start, such as imports."""
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            jobs = [pool.submit(self.program.compile, self.first_snapshot(), self.options)]
-            jobs.append(pool.submit(self._compile_update))
-            jobs.extend(pool.submit(work) for work in alongside)
-            for job in jobs:
-                job.result()
+        pool = _compilers()
+        jobs = [pool.submit(self.program.compile, self.first_snapshot(), self.options)]
+        jobs.append(pool.submit(self._compile_update))
+        jobs.extend(pool.submit(work) for work in alongside)
+        concurrent.futures.wait(jobs)
+        for job in jobs:
+            job.result()
 
     def _compile_update(self) -> None:
         state = self._initialise(self.parameters)

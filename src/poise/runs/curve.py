@@ -4,10 +4,12 @@ Imports no JAX, so that it also serves as a process of its own (see `plotter`): 
 JSON object with the arguments of `draw_curve` on standard input.
 """
 
+import functools
 import io
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +95,45 @@ def draw_curve(
         target: the return that solves the environment, drawn as a line.
         baseline: the mean return of random actions, drawn as a line.
     """
+    data = read_episodes(metrics)
+    content = io.BytesIO()
+    with _drawing:
+        figure = _figure()
+        try:
+            _draw(figure, data, title, target, baseline)
+            figure.savefig(content, format="png", metadata={"Software": "poise"})
+        finally:
+            figure.clear()
+    write_bytes(output, content.getvalue())
+
+
+_drawing = threading.Lock()
+"""Held by who draws on the figure."""
+
+
+@functools.cache
+def _figure() -> Any:
+    """The figure that every curve of this process is drawn on.
+
+    One for each curve would leave its pixels behind, 2 MB: a figure and its parts refer to each
+    other, and Python's cyclic collector, which counts objects and not bytes, comes late.
+    """
     import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    data = read_episodes(metrics)
     figure = Figure(figsize=(8, 4.5), dpi=110)
     FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw(
+    figure: Any,
+    data: dict[str, np.ndarray],
+    title: str,
+    target: float | None,
+    baseline: float | None,
+) -> None:
     # Fixed margins: finding the tightest takes longer than all the rest.
     axes = figure.add_axes((0.085, 0.12, 0.895, 0.80))
     steps, returns = data["steps"], data["returns"]
@@ -137,9 +171,6 @@ def draw_curve(
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": "poise"})
-    write_bytes(output, content.getvalue())
 
 
 def _running_mean(returns: np.ndarray) -> np.ndarray:

@@ -1,44 +1,35 @@
 """One training run, from the compiled program to the last file."""
 
 import contextlib
-import threading
-import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from poise.agent.policy import Policy
-from poise.agent.policy_file import policy_to_bytes
 from poise.errors import InputError, NotFiniteError, PoiseError, RunWriteError
 from poise.launchers.processes import run_processes
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_serial, run_threads
-from poise.learning.events import Evaluated, Event, Rejected
 from poise.learning.journal import Journal, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
-from poise.learning.verdict import Score, Verdict
-from poise.runs.api import random_baseline
+from poise.learning.verdict import Score
 from poise.runs.assembly import Assembly
-from poise.runs.bad_batch import broken_tensors, save_bad_batch
-from poise.runs.checkpoint import Checkpoint, Offsets, write_checkpoint
+from poise.runs.checkpoint import Checkpoint
 from poise.runs.curve import draw_curve, import_matplotlib
-from poise.runs.files import write_bytes, write_json
+from poise.runs.files import write_json
 from poise.runs.folder import remove_run
-from poise.runs.patience import Patience
+from poise.runs.housekeeping import Housekeeping
+from poise.runs.keeper import Keeper
 from poise.runs.plotting import Draw, plot_folder
 from poise.runs.progress import Progress
 from poise.runs.recorder import Recorder, Subscriber
+from poise.runs.referee import Pulse, Referee
 from poise.runs.runtime import processor_model, versions
 from poise.runs.signals import StopSignals
 from poise.runs.summary import summarise
-from poise.trajectory import Snapshot
 
 __all__ = ["Session", "TrainResult"]
 
-BASELINE_EPISODES = 100
-BASELINE_STEPS = 5_000
-"""No new episode of the random baseline begins after so many steps."""
 PUMP_INTERVAL = 0.05
 """Seconds between two looks at budgets, signals and records."""
 
@@ -70,6 +61,10 @@ class TrainResult(NamedTuple):
 class Session:
     """One training run in this process: a new one, or one that goes on from a checkpoint.
 
+    What it hands to others must not lead back to it when the run is over: a session that is part of
+    a cycle would keep its programs and parameters until Python's cyclic collector runs, which is
+    seldom.
+
     Args:
         assembly: the run's parts.
         folder: of the run; ``config.json`` is there.
@@ -99,18 +94,20 @@ class Session:
         self._folder = folder
         self._draw = draw
         self._checkpoint, self._changed = checkpoint, changed
-        self._signals = signals = signals or StopSignals()
+        signals = signals or StopSignals()
         self._heartbeats = Heartbeats()
-        self._patience = Patience(self._heartbeats, signals)
-        self._began: float | None = None
-        self._last_checkpoint = time.monotonic()
-        self._restarts = checkpoint.offsets.restarts if checkpoint else 0
+        pulse = Pulse(self._heartbeats, signals)
+        self._judge = assembly.judge(pulse.beat)
+        self._keeper = Keeper(folder, self._judge, assembly.agent, config.seed)
         self._progress = None if quiet else Progress(config, assembly.target_return)
         self._journal = Journal()
         if checkpoint is not None:
             cut = checkpoint.cut
             self._journal = Journal(cut.journal_records, cut.journal_checksum)
-        followers = (self._progress, self._follow, *subscribers)
+            self._judge.attempts = cut.candidates.verifications
+            verdict = cut.candidates.verdict
+            self._judge.solved = verdict is not None and verdict.solved
+        followers = (self._progress, self._keeper.follow, *subscribers)
         self._recorder = Recorder(
             folder,
             {"versions": versions(), "processor": processor_model()},
@@ -120,48 +117,35 @@ class Session:
             tuple(one for one in followers if one is not None),
             checkpoint.offsets if checkpoint else None,
         )
-        self._judge = assembly.judge(self._patience.alive)
-        if checkpoint is not None:
-            self._judge.attempts = checkpoint.cut.candidates.verifications
-            verdict = checkpoint.cut.candidates.verdict
-            self._judge.solved = verdict is not None and verdict.solved
-        self._owner: Owner | None = None
-        self._finishing = False
-        self._thread = threading.get_ident()
-        self._score: Score | None = None
-        self._ended_by: StopReason | None = None
+        restarts = checkpoint.offsets.restarts if checkpoint else 0
+        self._house = Housekeeping(folder, config, self._recorder, signals, restarts)
         self._supervision = Supervision(
-            pump=self._pump,
+            pump=self._house.pump,
             interval=PUMP_INTERVAL,
             worker_timeout=config.worker_timeout,
             environment=config.environment,
-            max_restarts=max(0, config.max_restarts - self._restarts),
+            max_restarts=max(0, config.max_restarts - restarts),
             restart_on_error=config.restart_on_error,
-            on_restart=self._note_restart,
-            on_loss=self._note_loss,
+            on_restart=self._house.note_restart,
+            on_loss=self._house.note_loss,
             evaluating=self._judge.whereabouts,
         )
+        self._referee = Referee(self._judge, pulse, self._heartbeats, self._supervision)
+        self._finishing = False
+        self._score: Score | None = None
+        self._ended_by: StopReason | None = None
 
     def run(self) -> TrainResult:
         """Train to the end, whatever that is, and leave everything on disk.
 
         Raises:
+            InputError: the run cannot begin; nothing is left of it.
             TrainingError: the run failed; what was learned so far is saved.
         """
         with contextlib.ExitStack() as stack:
-            stack.callback(self._judge.close)
-            stack.callback(self._assembly.close)
-            if self._progress is not None:
-                stack.callback(self._progress.close)
+            stack.callback(self._let_go)
             try:
-                if self._draw is None:
-                    self._assembly.compile(import_matplotlib)
-                else:
-                    self._assembly.compile()
-                owner = self._assembly.owner(self._evaluate, self._recorder.emit, self._journal)
-                self._owner = owner
-                if self._checkpoint is not None:
-                    owner.resume(self._checkpoint.cut, changed=self._changed)
+                owner = self._begin()
                 if not owner.stopped:
                     self._launch(owner)
                 if owner.stop_reason == StopReason.NOT_FINITE:
@@ -170,13 +154,9 @@ class Session:
                         f"{self._config.max_bad_gradients}); they were not applied, and the last "
                         f"offending batch is in {self._folder}: poise inspect shows it"
                     )
-                self._score = self._final_score(owner)
-                return self._finish(self._random_baseline(owner), None)
+                return self._finish(self._conclude(owner), None)
             except InputError:
-                # Nothing was begun, and so nothing is left.
-                if self._checkpoint is None and self._owner is not None and not self._owner.version:
-                    self._recorder.close()
-                    remove_run(self._folder)
+                self._take_back()
                 raise
             except BaseException as error:
                 # What was learned so far is saved, as far as the disk still allows.
@@ -190,6 +170,25 @@ class Session:
                         "poise resume goes on from the last checkpoint"
                     ) from error
                 raise
+
+    def _begin(self) -> Owner:
+        if self._draw is None:
+            self._assembly.compile(import_matplotlib)
+        else:
+            self._assembly.compile()
+        owner = self._assembly.owner(self._referee.evaluate, self._recorder.emit, self._journal)
+        self._house.owner = owner
+        if self._checkpoint is not None:
+            owner.resume(self._checkpoint.cut, changed=self._changed)
+        return owner
+
+    def _let_go(self) -> None:
+        """Of everything that the run held."""
+        if self._progress is not None:
+            self._progress.close()
+        self._assembly.close()
+        self._judge.close()
+        self._house.owner = None
 
     def _launch(self, owner: Owner) -> None:
         incarnations = self._incarnations()
@@ -221,111 +220,39 @@ class Session:
             for worker, latest in cut.incarnations.items()
         }
 
-    def _pump(self) -> StopReason | None:
-        self._recorder.pump()
-        self._checkpoint_if_cut()
-        if self._signals.reason is not None:
-            return self._signals.reason
-        now = time.monotonic()
-        seconds = self._config.checkpoint_seconds
-        if seconds is not None and now - self._last_checkpoint >= seconds and self._owner:
-            self._last_checkpoint = now
-            self._owner.want_cut()
-        limit = self._config.max_seconds
-        if limit is not None and self._recorder.training_began:
-            began = self._began = self._began or now
-            if now - began >= limit:
-                return StopReason.MAX_SECONDS
-        return None
-
-    def _evaluate(self, snapshot: Snapshot) -> Verdict:
-        """The owner's judge."""
-
-        def judge() -> Verdict:
-            return self._judge(snapshot)
-
-        if threading.get_ident() == self._thread:
-            # Nobody else would notice if the environment hangs.
-            return self._patience.in_time(judge, self._supervision)
-        return self._patience.watched(judge)
-
-    def _note_restart(self, what: str) -> None:
-        self._restarts += 1
-        warnings.warn(f"{what}; started again", RuntimeWarning, stacklevel=2)
-
-    def _note_loss(self, what: str) -> None:
-        warnings.warn(
-            f"{what}; not started again (--max-restarts): the run goes on with the other workers",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-
-    def _checkpoint_if_cut(self) -> None:
-        if self._recorder.cut is None:
-            return
-        (cut, metrics_bytes, solved), self._recorder.cut = self._recorder.cut, None
-        recorder = self._recorder
-        offsets = Offsets(
-            journal_bytes=recorder.journal_bytes(cut.journal_records),
-            metrics_bytes=metrics_bytes,
-            training_seconds=recorder.training_seconds,
-            wall_seconds=recorder.wall_seconds,
-            restarts=self._restarts,
-            solved_at_steps=solved.solved_at_steps,
-            training_solved_seconds=solved.training_solved_seconds,
-            training_solved_steps=solved.training_solved_steps,
-        )
-        write_checkpoint(self._folder, Checkpoint(cut, offsets), self._config.keep_checkpoints)
-
-    def _final_score(self, owner: Owner) -> Score | None:
-        """The verified score of the best policy, unless the run was interrupted."""
-        verdict = owner.best_verdict
-        if verdict is not None and verdict.solved:
-            return verdict.verification
-        if owner.best is None or owner.stop_reason in _INTERRUPTIONS:
+    def _conclude(self, owner: Owner) -> float | None:
+        """Score the best policy; returns the random baseline, None if the run was interrupted."""
+        if owner.stop_reason in _INTERRUPTIONS:
             return None
-        policy = self._judge.policy(owner.best)
         try:
-            return self._patience.in_time(lambda: self._judge.verify(policy), self._supervision)
+            self._score = self._referee.final_score(owner)
         except EvaluationAborted as aborted:
-            # The run has no score yet: it has been interrupted, whatever ended its training.
+            # Without a score the run has not ended well, whatever ended its training.
             self._ended_by = aborted.reason
             return None
+        return self._referee.random_baseline(self._assembly.source, self._config)
 
-    def _follow(self, when: float, event: Event) -> None:
-        """A subscriber: saves what must not wait for the end."""
-        del when
-        if isinstance(event, Evaluated) and event.is_best:
-            version = int(event.snapshot.version)
-            self._write_policy("best", self._judge.policy(event.snapshot), version)
-        if isinstance(event, Rejected):
-            path = save_bad_batch(self._folder, event, self._assembly.agent)
-            warnings.warn(
-                f"worker {event.worker} computed a gradient that is not finite, with version "
-                f"{event.contribution.version}, in {broken_tensors(path)}; it was not applied; "
-                f"poise inspect shows {path}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-
-    def _write_policy(self, name: str, policy: Policy, version: int) -> None:
-        content = policy_to_bytes(policy, {"version": version, "seed": self._config.seed})
-        write_bytes(self._folder / f"{name}.safetensors", content)
+    def _take_back(self) -> None:
+        """Leave nothing of a new run that could not begin."""
+        owner = self._house.owner
+        if self._checkpoint is None and owner is not None and not owner.version:
+            self._recorder.close()
+            remove_run(self._folder)
 
     def _finish(self, baseline: float | None, failure: str | None) -> TrainResult:
         """Write everything that a run leaves behind."""
         self._finishing = True
-        owner = self._owner
+        owner = self._house.owner
         if owner is None:
             self._recorder.close()
             raise PoiseError("the run ended before it began")
         owner.stop(StopReason.FAILED)
         self._recorder.close()
-        self._checkpoint_if_cut()
+        self._house.checkpoint()
         final = owner.snapshot()
         best = owner.best or final
-        self._write_policy("final", self._judge.policy(final), int(final.version))
-        self._write_policy("best", self._judge.policy(best), int(best.version))
+        self._keeper.write_policy("final", final)
+        self._keeper.write_policy("best", best)
         reason = self._ended_by or owner.stop_reason or StopReason.FAILED
         summary = summarise(
             self._assembly,
@@ -336,30 +263,10 @@ class Session:
             solved=self._score is not None and self._judge.solves(self._score),
             verification_attempts=self._judge.attempts,
             random_baseline=baseline,
-            restarts=self._restarts,
+            restarts=self._house.restarts,
             failure=failure,
         )
         plot_folder(self._folder, baseline=baseline, draw=self._draw or draw_curve)
         summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
         write_json(self._folder / "summary.json", summary)
         return TrainResult(self._folder, summary, self._judge.policy(best), reason)
-
-    def _random_baseline(self, owner: Owner) -> float | None:
-        """The mean return of random actions, drawn into the curve of a run that ended well."""
-        if self._ended_by is not None or owner.stop_reason in _INTERRUPTIONS:
-            return None
-
-        def play() -> Score:
-            return random_baseline(
-                self._assembly.source,
-                episodes=BASELINE_EPISODES,
-                seed=self._config.seed,
-                step_limit=self._config.evaluation_step_limit,
-                step_budget=BASELINE_STEPS,
-                alive=self._patience.alive,
-            )
-
-        try:
-            return self._patience.in_time(play, self._supervision).mean
-        except EvaluationAborted:
-            return None

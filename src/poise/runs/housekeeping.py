@@ -1,0 +1,101 @@
+"""Housekeeping: what the main thread does while workers train.
+
+It writes records, makes checkpoints of cuts, watches budgets and signals, and counts restarts.
+"""
+
+import time
+import warnings
+from pathlib import Path
+
+from poise.config import TrainConfig
+from poise.learning.journal import StopReason
+from poise.learning.owner import Owner
+from poise.runs.checkpoint import Checkpoint, Offsets, write_checkpoint
+from poise.runs.recorder import Recorder
+from poise.runs.signals import StopSignals
+
+__all__ = ["Housekeeping"]
+
+
+class Housekeeping:
+    """Keeps a run's folder up to date.
+
+    Args:
+        folder: of the run.
+        config: its settings.
+        recorder: what the owner's events go to.
+        signals: why to stop.
+        restarts: of workers, before this process.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainConfig,
+        recorder: Recorder,
+        signals: StopSignals,
+        restarts: int,
+    ) -> None:
+        self._folder = folder
+        self._config = config
+        self._recorder = recorder
+        self._signals = signals
+        self._began: float | None = None
+        self._last_checkpoint = time.monotonic()
+        self.restarts = restarts
+        """Of workers, so far."""
+        self.owner: Owner | None = None
+        """Who is asked for cuts, while there is one."""
+
+    def pump(self) -> StopReason | None:
+        """Do what is to be done; returns a reason to stop, or None.
+
+        Raises:
+            OSError: the folder can no longer be written.
+        """
+        self._recorder.pump()
+        self.checkpoint()
+        if self._signals.reason is not None:
+            return self._signals.reason
+        now = time.monotonic()
+        seconds = self._config.checkpoint_seconds
+        if seconds is not None and now - self._last_checkpoint >= seconds and self.owner:
+            self._last_checkpoint = now
+            self.owner.want_cut()
+        limit = self._config.max_seconds
+        if limit is not None and self._recorder.training_began:
+            began = self._began = self._began or now
+            if now - began >= limit:
+                return StopReason.MAX_SECONDS
+        return None
+
+    def checkpoint(self) -> None:
+        """Make a checkpoint of the latest cut, if none was made of it yet."""
+        recorder = self._recorder
+        if recorder.cut is None:
+            return
+        (cut, metrics_bytes, solved), recorder.cut = recorder.cut, None
+        offsets = Offsets(
+            journal_bytes=recorder.journal_bytes(cut.journal_records),
+            metrics_bytes=metrics_bytes,
+            training_seconds=recorder.training_seconds,
+            wall_seconds=recorder.wall_seconds,
+            restarts=self.restarts,
+            solved_at_steps=solved.solved_at_steps,
+            training_solved_seconds=solved.training_solved_seconds,
+            training_solved_steps=solved.training_solved_steps,
+        )
+        write_checkpoint(self._folder, Checkpoint(cut, offsets), self._config.keep_checkpoints)
+
+    def note_restart(self, what: str) -> None:
+        """A worker was started again."""
+        self.restarts += 1
+        warnings.warn(f"{what}; started again", RuntimeWarning, stacklevel=2)
+
+    def note_loss(self, what: str) -> None:
+        """The run goes on without a worker."""
+        warnings.warn(
+            f"{what}; not started again (--max-restarts): the run goes on with the other workers",
+            RuntimeWarning,
+            stacklevel=2,
+        )

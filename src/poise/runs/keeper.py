@@ -1,0 +1,53 @@
+"""The keeper: writes into a run's folder what must not wait for the end."""
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+from poise.agent.agent import Agent
+from poise.agent.policy_file import policy_to_bytes
+from poise.learning.events import Evaluated, Event, Rejected
+from poise.runs.bad_batch import broken_tensors, save_bad_batch
+from poise.runs.files import write_bytes
+from poise.runs.judge import Judge
+from poise.trajectory import Snapshot
+
+__all__ = ["Keeper"]
+
+
+class Keeper:
+    """Keeps the best policy so far, and the batches behind gradients that are not finite.
+
+    Args:
+        folder: of the run.
+        judge: makes policies of snapshots.
+        agent: what decides.
+        seed: of the run, written into the policies' files.
+    """
+
+    def __init__(self, folder: Path, judge: Judge, agent: Agent, seed: int) -> None:
+        self._folder = folder
+        self._judge = judge
+        self._agent = agent
+        self._seed = seed
+
+    def follow(self, when: float, event: Event) -> None:
+        """A subscriber."""
+        del when
+        if isinstance(event, Evaluated) and event.is_best:
+            self.write_policy("best", event.snapshot)
+        if isinstance(event, Rejected):
+            path = save_bad_batch(self._folder, event, self._agent)
+            warnings.warn(
+                f"worker {event.worker} computed a gradient that is not finite, with version "
+                f"{event.contribution.version}, in {broken_tensors(path)}; it was not applied; "
+                f"poise inspect shows {path}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def write_policy(self, name: Literal["best", "final"], snapshot: Snapshot) -> None:
+        """Write what the snapshot does as a policy's file."""
+        about = {"version": int(snapshot.version), "seed": self._seed}
+        content = policy_to_bytes(self._judge.policy(snapshot), about)
+        write_bytes(self._folder / f"{name}.safetensors", content)

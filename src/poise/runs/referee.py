@@ -1,0 +1,145 @@
+"""The referee: scores of a run's policies and of random play, from environments that may hang.
+
+An environment gives signs of life between its steps; when there is none for as long as a worker may
+be silent, it is left behind in its thread.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from poise.config import TrainConfig
+from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
+from poise.learning.owner import EvaluationAborted, Owner
+from poise.learning.verdict import Score, Verdict
+from poise.runs.api import random_baseline
+from poise.runs.judge import Judge
+from poise.runs.signals import StopSignals
+from poise.trajectory import Snapshot
+from poise.world.source import EnvironmentSource
+
+__all__ = ["Pulse", "Referee"]
+
+BASELINE_EPISODES = 100
+BASELINE_STEPS = 5_000
+"""No new episode of the random baseline begins after so many steps."""
+
+Result = TypeVar("Result")
+
+
+class Pulse:
+    """Felt between two steps of an evaluation.
+
+    Args:
+        heartbeats: where signs of life are noted.
+        signals: what a user may end the run with.
+    """
+
+    def __init__(self, heartbeats: Heartbeats, signals: StopSignals) -> None:
+        self._heartbeats = heartbeats
+        self._signals = signals
+
+    def beat(self) -> None:
+        """The evaluation goes on.
+
+        Raises:
+            EvaluationAborted: it must not, because of a signal.
+        """
+        self._heartbeats.beat(EVALUATION)
+        if self._signals.reason is not None:
+            raise EvaluationAborted(self._signals.reason)
+
+
+class Referee:
+    """Evaluates before its deadline, whoever asks.
+
+    Args:
+        judge: plays the episodes.
+        pulse: felt between them.
+        heartbeats: where signs of life are noted.
+        supervision: of the run.
+    """
+
+    def __init__(
+        self, judge: Judge, pulse: Pulse, heartbeats: Heartbeats, supervision: Supervision
+    ) -> None:
+        self._judge = judge
+        self._pulse = pulse
+        self._heartbeats = heartbeats
+        self._supervision = supervision
+        self._main = threading.get_ident()
+
+    def evaluate(self, snapshot: Snapshot) -> Verdict:
+        """Select and, if it is worth it, verify: the owner's judge."""
+        if threading.get_ident() == self._main:
+            # Nobody else would notice if the environment hangs.
+            return self._in_time(lambda: self._judge(snapshot))
+        return self._watched(lambda: self._judge(snapshot))
+
+    def final_score(self, owner: Owner) -> Score | None:
+        """The verified score of the best policy, None if there is none.
+
+        Raises:
+            EvaluationAborted: a signal came before it was there.
+        """
+        verdict, best = owner.best_verdict, owner.best
+        if verdict is not None and verdict.solved:
+            return verdict.verification
+        if best is None:
+            return None
+        return self._in_time(lambda: self._judge.verify(self._judge.policy(best)))
+
+    def random_baseline(self, source: EnvironmentSource, config: TrainConfig) -> float | None:
+        """The mean return of random actions, None if a signal came before it was there."""
+
+        def play() -> Score:
+            return random_baseline(
+                source,
+                episodes=BASELINE_EPISODES,
+                seed=config.seed,
+                step_limit=config.evaluation_step_limit,
+                step_budget=BASELINE_STEPS,
+                alive=self._pulse.beat,
+            )
+
+        try:
+            return self._in_time(play).mean
+        except EvaluationAborted:
+            return None
+
+    def _watched(self, work: Callable[[], Result]) -> Result:
+        """Do something during which whoever supervises expects signs of life."""
+        self._heartbeats.beat(EVALUATION)
+        try:
+            return work()
+        finally:
+            self._heartbeats.leave(EVALUATION)
+
+    def _in_time(self, work: Callable[[], Result]) -> Result:
+        """Do it in a thread that can be left behind, and supervise it meanwhile.
+
+        Raises:
+            DeadlineError: there was no sign of life for too long.
+        """
+        supervision = self._supervision
+        outcome: list[Result] = []
+        failure: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                outcome.append(self._watched(work))
+            except BaseException as error:
+                failure.append(error)
+
+        self._heartbeats.beat(EVALUATION)
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(supervision.interval)
+            supervision.pump()
+            if EVALUATION in self._heartbeats.overdue(supervision.worker_timeout):
+                raise supervision.hung(EVALUATION, supervision.evaluating())
+        if failure:
+            # Not kept here: an exception leads to the frames that it came through, and these here.
+            raise failure.pop()
+        return outcome[0]
