@@ -48,9 +48,11 @@ def clipped(gradient: np.ndarray, limit: float) -> np.ndarray:
     return gradient * (limit / norm) if norm > limit else gradient
 
 
-def adam(steps: np.ndarray, epsilon: float, limit: float) -> np.ndarray:
+def adam(
+    steps: np.ndarray, epsilon: float, limit: float, beta1: float = SETTINGS["adam_beta1"]
+) -> np.ndarray:
     """Kingma & Ba 2015, Algorithm 1."""
-    beta1, beta2 = SETTINGS["adam_beta1"], SETTINGS["adam_beta2"]
+    beta2 = SETTINGS["adam_beta2"]
     theta, m, v = np.ones(5), np.zeros(5), np.zeros(5)
     rows = []
     for t, (gradient, rate) in enumerate(zip(steps.astype(np.float64), rates(), strict=True), 1):
@@ -74,6 +76,18 @@ def rmsprop(steps: np.ndarray, epsilon: float, limit: float) -> np.ndarray:
         theta = theta - rate * gradient / np.sqrt(g + epsilon)
         rows.append(theta)
     return np.stack(rows)
+
+
+@pytest.mark.parametrize("limit", [math.inf, 0.5, 2.0])
+def test_adam_without_momentum_is_adam(limit: float) -> None:
+    """It has no array of means; what it computes is the same."""
+    settings = {"adam_beta1": 0.0, "max_gradient_norm": limit}
+    steps = gradients()
+    expected = adam(steps, SETTINGS["epsilon"], limit, beta1=0.0)
+    np.testing.assert_allclose(found("adam", steps, **settings), expected, rtol=1e-4, atol=1e-6)
+    initialise, _ = make_optimizer("adam", **(SETTINGS | settings))
+    arrays = [leaf for leaf in jax.tree.leaves(initialise(np.ones(5, np.float32))) if leaf.ndim]
+    assert len(arrays) == 1
 
 
 LITERAL = {"adam": adam, "rmsprop": rmsprop}

@@ -6,9 +6,10 @@ all workers. The learning rate is an argument, so that a schedule does not compi
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -39,16 +40,14 @@ def make_optimizer(
         adam_beta2: decay of the mean of squared gradients.
         rmsprop_decay: decay of the mean of squared gradients.
     """
-    clip = (
-        optax.clip_by_global_norm(max_gradient_norm)
-        if math.isfinite(max_gradient_norm)
-        else optax.identity()
-    )
-    scale = (
-        optax.scale_by_adam(adam_beta1, adam_beta2, epsilon)
-        if kind == "adam"
-        else optax.scale_by_rms(rmsprop_decay, epsilon, eps_in_sqrt=True)
-    )
+    clip = _clip(max_gradient_norm) if math.isfinite(max_gradient_norm) else optax.identity()
+    scale: Any
+    if kind == "rmsprop":
+        scale = optax.scale_by_rms(rmsprop_decay, epsilon, eps_in_sqrt=True)
+    elif adam_beta1:
+        scale = optax.scale_by_adam(adam_beta1, adam_beta2, epsilon)
+    else:
+        scale = _scale_without_momentum(adam_beta2, epsilon)
     transformation = optax.chain(clip, scale)
 
     def update(
@@ -63,3 +62,50 @@ def make_optimizer(
         return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
 
     return initialise, update
+
+
+class _Squares(NamedTuple):
+    """The state of Adam without momentum."""
+
+    count: Any
+    """int32 scalar: updates so far."""
+    nu: Any
+    """``[P]`` float32: mean of squared gradients."""
+
+
+def _scale_without_momentum(beta2: float, epsilon: float) -> optax.GradientTransformation:
+    """Adam with beta1 = 0: what ``optax.scale_by_adam(0, beta2, epsilon)`` computes.
+
+    Without the array of means, which would be read and written in vain, and with the correction of
+    bias kept out of the loop over the parameters: half the time for a million of them.
+    """
+
+    def initialise(parameters: Any) -> _Squares:
+        return _Squares(jnp.zeros((), jnp.int32), jnp.zeros_like(parameters))
+
+    def update(gradient: Any, state: _Squares, parameters: Any = None) -> tuple[Any, _Squares]:
+        del parameters
+        count = state.count + 1
+        nu = beta2 * state.nu + (1 - beta2) * jnp.square(gradient)
+        correction = _once(1 / (1 - beta2 ** count.astype(jnp.float32)))
+        return gradient / (jnp.sqrt(nu * correction) + epsilon), _Squares(count, nu)
+
+    return optax.GradientTransformation(initialise, update)
+
+
+def _clip(max_norm: float) -> optax.GradientTransformation:
+    """What ``optax.clip_by_global_norm`` computes, for one vector."""
+
+    def update(gradient: Any, state: Any, parameters: Any = None) -> tuple[Any, Any]:
+        del parameters
+        norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
+        # An empty or a zero gradient stays what it is.
+        factor = _once(jnp.where(norm > max_norm, max_norm / norm, 1.0))
+        return gradient * factor, state
+
+    return optax.GradientTransformation(lambda parameters: optax.EmptyState(), update)
+
+
+def _once(scalar: Any) -> Any:
+    """Keep XLA from computing a scalar anew for every element of the loop that uses it."""
+    return jax.lax.optimization_barrier(scalar)

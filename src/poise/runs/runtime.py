@@ -1,5 +1,6 @@
 """The process that a run lives in: JAX's settings, versions, and when it started."""
 
+import ctypes
 import os
 import platform
 import sys
@@ -10,6 +11,10 @@ from pathlib import Path
 
 __all__ = ["prepare_jax", "process_age", "processor_model", "versions"]
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""mallopt(3): bytes at the top of the heap, and of a piece, from which on glibc gives them back."""
+_MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+"""With these a user says how memory is to be kept."""
 PACKAGES = ("poise", "jax", "jaxlib", "numpy", "gymnasium", "equinox", "optax")
 
 
@@ -18,19 +23,36 @@ def prepare_jax() -> None:
 
     Synchronous dispatch on the CPU serves threads better (a call would only be handed to another
     thread and waited for); the compilation cache, in the user's cache folder, makes every start
-    but the first one quicker. A user's own settings are kept.
+    but the first one quicker; and the C library keeps the memory that XLA frees for XLA's next
+    call. A user's own settings are kept.
     """
     import jax  # slow to import  # noqa: PLC0415
     from jax._src import xla_bridge  # noqa: PLC0415 - there is no public way to ask
 
     if xla_bridge.backends_are_initialized():
         return
+    _keep_freed_memory()
     update: Callable[[str, object], None] = jax.config.update
     update("jax_cpu_enable_async_dispatch", False)
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         update("jax_compilation_cache_dir", str(_cache_folder() / "xla"))
         update("jax_persistent_cache_min_compile_time_secs", 0.0)
         update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed.
+
+    XLA takes its working memory anew for every call. By default, glibc gives large pieces back to
+    the system and gets them again page by page: with a network of a million parameters, that was
+    half of a cycle's time (measured: 24 ms of CPU time a cycle, 13 ms with these settings).
+    """
+    if sys.platform != "linux" or any(name in os.environ for name in _MALLOC_VARIABLES):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 def _cache_folder() -> Path:
