@@ -23,6 +23,7 @@ from poise.learning.events import (
 )
 from poise.learning.journal import RECORD_SIZE, Journal, header_bytes
 from poise.learning.verdict import Score
+from poise.opening import open_to_change
 from poise.runs.checkpoint import Offsets
 
 __all__ = ["Recorder", "Subscriber", "score_to_json"]
@@ -197,7 +198,7 @@ def _open(path: Path, keep: int | None) -> IO[bytes]:
     """A new file, or an old one cut to its first ``keep`` bytes, to be appended to."""
     if keep is None:
         return path.open("xb")
-    file = path.open("r+b")
+    file = open_to_change(path)
     file.truncate(keep)
     file.seek(keep)
     return file
