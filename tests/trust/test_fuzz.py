@@ -54,8 +54,9 @@ from .hostile import (
     removed,
     split,
 )
-from .test_checkpoint import CUT, KEY, OFFSETS, TEMPLATE
+from .test_checkpoint import CUT, KEY, OFFSETS
 
+RELEASED = Path(__file__).parent.parent / "data" / "0.1.0"
 EXAMPLES = 40
 SHARE = 10
 POLICY, CHECKPOINT = "poise", KEY
@@ -101,7 +102,7 @@ FILES: dict[str, bytes] = {
         )
     ),
     "batch": a_batch(),
-    "summary": json.dumps({"stopped": "max_steps", "steps": 5}).encode(),
+    "summary": (RELEASED / "summary.json").read_bytes(),
 }
 
 
