@@ -75,6 +75,8 @@ class Recorder:
         self._journal_file = _open(folder / "journal", resumed and resumed.journal_bytes)
         if resumed is None:
             self._journal_file.write(header_bytes(header))
+            # Even a run that never gets to write more leaves a journal that can be read.
+            self._journal_file.flush()
             self._header_bytes = len(header_bytes(header))
         else:
             self._header_bytes = resumed.journal_bytes - RECORD_SIZE * journal.length
