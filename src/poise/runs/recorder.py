@@ -5,6 +5,7 @@ Workers' threads put events into memory; the main thread writes them out.
 
 import collections
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,7 @@ class Recorder:
             OSError: the disk is full, for example.
         """
         rows: list[str] = []
+        was_cut = False
         for _ in range(len(self._events)):
             when, event = self._events.popleft()
             row = self._row(when, event)
@@ -132,11 +134,16 @@ class Recorder:
                     self.solved_at_steps, self.training_solved_seconds, self.training_solved_steps
                 )
                 self.cut = event.cut, self._metrics_file.tell(), solved
+                was_cut = True
             for subscriber in self._subscribers:
                 subscriber(when, event)
         self._write_rows(rows)
         self._journal_file.write(self._journal.drain())
         self._journal_file.flush()
+        if was_cut:
+            # A power failure must not leave a checkpoint that is ahead of the files it counts on.
+            for file in (self._metrics_file, self._journal_file):
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Write the rest and close the files."""
