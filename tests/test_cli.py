@@ -170,7 +170,7 @@ class TestRefusals:
             (["--adam-beta1=1"], ["--adam-beta1"]),
             (["--failure-reward=nan"], ["--failure-reward"]),
             (["--target-return=inf"], ["--target-return"]),
-            (["--seed=-1"], ["--seed is -1", "from 0"]),
+            (["--seed=-1"], ["--seed is -1", "0 or more"]),
             (["--seed=9223372036854775808"], ["--seed"]),
             (["--max-steps=0"], ["--max-steps is 0"]),
             (["--max-episodes=-1"], ["--max-episodes"]),

@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "poise"
 
 LAYERS = (
-    ("errors", "config", "trajectory", "batches"),
+    ("errors", "config", "validation", "trajectory", "batches", "opening"),
     ("maths",),
     ("agent",),
     ("world",),

@@ -4,15 +4,14 @@ The command line is generated from this class, so a setting's docstring is its `
 """
 
 import dataclasses
-import math
 import os
-import re
 import typing
-from typing import Any, Literal
+from typing import Literal
 
 from tyro.conf import Positional
 
 from poise.errors import ConfigError
+from poise.validation import checkpoint_interval, validated
 
 __all__ = ["EnvironmentChoice", "TrainConfig", "WorldChoice", "WorldKind", "usable_cores"]
 
@@ -207,49 +206,9 @@ class TrainConfig:
     """Updates between two rows about updates in metrics.jsonl."""
 
     def __post_init__(self) -> None:
-        for name, hint in typing.get_type_hints(type(self)).items():
-            self._check_type(name, hint)
-        _require(bool(self.environment), "environment", self.environment, "the name of one")
-        for name in ("workers", "envs_per_worker", "rollout_length", "evaluation_interval"):
-            _require_positive(name, getattr(self, name))
-        for name in ("selection_episodes", "verification_episodes", "evaluation_step_limit"):
-            _require_positive(name, getattr(self, name))
-        for name in ("record_every", "keep_checkpoints"):
-            _require_positive(name, getattr(self, name))
-        for name in ("max_restarts", "max_bad_gradients"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        seconds, steps = self.checkpoint_seconds, self.checkpoint_steps
-        _require(
-            (seconds or steps or 0) > 0 and seconds != math.inf,
-            "checkpoint_every",
-            self.checkpoint_every,
-            "a time such as 30s, or a number of steps such as 100000steps",
-        )
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2**63 - 1")
-        for name in ("learning_rate", "optimizer_epsilon", "worker_timeout", "reward_scale"):
-            _require_positive(name, getattr(self, name))
-        _require(
-            self.max_gradient_norm > 0, "max_gradient_norm", self.max_gradient_norm, "positive"
-        )
-        if self.reward_clip is not None:
-            _require_positive("reward_clip", self.reward_clip)
-        for name in ("discount", "gae_lambda", "sticky_actions"):
-            value = getattr(self, name)
-            _require(0 <= value <= 1, name, value, "from 0 to 1")
-        for name in ("adam_beta1", "adam_beta2", "rmsprop_decay"):
-            value = getattr(self, name)
-            _require(0 <= value < 1, name, value, "from 0 to below 1")
-        for name in ("entropy_coefficient", "value_coefficient"):
-            value = getattr(self, name)
-            _require(0 <= value < math.inf, name, value, "0 or more, and finite")
-        for size in self.hidden_sizes:
-            _require(size >= 1, "hidden_sizes", size, "1 or more units a layer")
-        for name in ("max_steps", "max_episodes", "max_seconds"):
-            if getattr(self, name) is not None:
-                _require_positive(name, getattr(self, name))
-        for name in ("failure_reward", "target_return"):
-            value = getattr(self, name)
-            _require(value is None or math.isfinite(value), name, value, "a finite number")
+        values = validated(vars(self), typing.get_type_hints(type(self)))
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
         if self.max_steps is None and self.max_episodes is None and self.max_seconds is None:
             object.__setattr__(self, "max_steps", DEFAULT_MAX_STEPS)
         if self.learning_rate_schedule == "linear" and self.max_steps is None:
@@ -261,14 +220,14 @@ class TrainConfig:
     @property
     def checkpoint_seconds(self) -> float | None:
         """Seconds between two checkpoints; None if they go by steps."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)s", self.checkpoint_every)
-        return float(match.group(1)) if match else None
+        number, unit = checkpoint_interval(self.checkpoint_every) or (0.0, "")
+        return number if unit == "s" else None
 
     @property
     def checkpoint_steps(self) -> int | None:
         """Environment steps between two checkpoints; None if they go by time."""
-        match = re.fullmatch(r"(\d+)steps", self.checkpoint_every)
-        return int(match.group(1)) if match else None
+        number, unit = checkpoint_interval(self.checkpoint_every) or (0.0, "")
+        return int(number) if unit == "steps" else None
 
     @property
     def environment_choice(self) -> EnvironmentChoice:
@@ -276,51 +235,3 @@ class TrainConfig:
         return EnvironmentChoice(
             self.environment, self.env_kwargs, self.wrappers, self.sticky_actions
         )
-
-    def _check_type(self, name: str, hint: Any) -> None:
-        """Hold a value against its annotation, and bring it to that type where nothing is lost."""
-        value = getattr(self, name)
-        choices = [one for one in typing.get_args(hint) if one is not type(None)]
-        optional = type(None) in typing.get_args(hint)
-        kind = choices[0] if optional else hint
-        if value is None and optional:
-            return
-        if typing.get_origin(kind) is Literal:
-            allowed = typing.get_args(kind)
-            _require(value in allowed, name, value, "one of " + ", ".join(allowed))
-        elif kind is bool:
-            _require(isinstance(value, bool), name, value, "true or false")
-        elif kind is int:
-            _require(_is_integer(value), name, value, "a whole number")
-        elif kind is float:
-            is_number = _is_integer(value) or isinstance(value, float)
-            _require(is_number and not math.isnan(value), name, value, "a number")
-            object.__setattr__(self, name, float(value))
-        elif kind is str:
-            _require(isinstance(value, str), name, value, "text")
-        elif kind == tuple[str, ...]:
-            are_texts = isinstance(value, tuple | list) and all(
-                isinstance(item, str) for item in value
-            )
-            _require(are_texts, name, value, "texts")
-            object.__setattr__(self, name, tuple(value))
-        else:
-            are_integers = isinstance(value, tuple | list) and all(map(_is_integer, value))
-            _require(are_integers, name, value, "whole numbers")
-            object.__setattr__(self, name, tuple(value))
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _require(condition: bool, name: str, value: object, allowed: str) -> None:
-    if not condition:
-        flag = "--" + name.replace("_", "-")
-        raise ConfigError(f"{flag} is {value!r}, but must be {allowed}")
-
-
-def _require_positive(name: str, value: float) -> None:
-    kind = "1 or more" if isinstance(value, int) else "above 0, and finite"
-    minimum_met = value >= 1 if isinstance(value, int) else 0 < value < math.inf
-    _require(minimum_met, name, value, kind)

@@ -1,6 +1,8 @@
 """The journal survives its file, and whatever is changed in it is noticed."""
 
 import json
+import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from poise.errors import FileFormatError
 from poise.learning.journal import (
     MAGIC,
     RECORD_SIZE,
+    RECORDS_AT_ONCE,
     Journal,
     JournalFile,
     Kind,
@@ -158,6 +161,61 @@ def test_a_truncated_journal_keeps_what_is_whole(tmp_path: Path) -> None:
         whole, rest = divmod(length, RECORD_SIZE)
         assert found.records == RECORDS[:whole]
         assert found.damage == (f"record {whole + 1} is cut short" if rest else None)
+
+
+MANY = 2 * RECORDS_AT_ONCE + 3
+
+
+def many() -> bytes:
+    return written([Record(Kind.CONTRIBUTION, 1, 0, 0, n, 10 * n) for n in range(MANY)])
+
+
+def test_a_journal_of_many_pieces_is_read_whole(tmp_path: Path) -> None:
+    found = read(PREFIX + many(), tmp_path)
+    assert found.damage is None
+    assert len(found.records) == MANY
+    assert [record.version for record in found.records] == list(range(MANY))
+    assert found.records[-1] == found.records[MANY - 1] == found.records[-2:][1]
+
+
+@pytest.mark.parametrize("place", [RECORDS_AT_ONCE - 1, RECORDS_AT_ONCE, MANY - 1])
+def test_damage_in_a_later_piece_is_numbered(place: int, tmp_path: Path) -> None:
+    content = bytearray(many())
+    content[place * RECORD_SIZE] ^= 1
+    found = read(PREFIX + bytes(content), tmp_path)
+    assert found.damage == f"record {place + 1} was altered"
+    assert len(found.records) == place
+
+
+def test_a_journal_takes_the_memory_of_its_whole_records(tmp_path: Path) -> None:
+    """Not of what the file claims: a sparse one has any size, and zeros have no right checksum."""
+    path = tmp_path / "journal"
+    path.write_bytes(PREFIX + many())
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+    tracemalloc.start()
+    try:
+        found = read_journal(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.damage == f"record {MANY + 1} was altered"
+    assert len(found.records) == MANY
+    assert peak < 4 * RECORD_SIZE * MANY + (1 << 20)
+
+
+def test_a_pipe_in_a_journals_place_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "journal")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_journal(tmp_path / "journal")
+
+
+def test_only_a_last_record_that_is_cut_short_is_torn(tmp_path: Path) -> None:
+    content = PREFIX + written(RECORDS)
+    assert read(content[:-1], tmp_path).torn
+    assert not read(content, tmp_path).torn
+    assert not read(content[:-1] + b"x", tmp_path).torn
+    assert not read(content[: len(PREFIX)] + b"x" + content[len(PREFIX) + 1 :], tmp_path).torn
 
 
 def test_a_truncated_header_is_refused(tmp_path: Path) -> None:

@@ -213,7 +213,8 @@ class TestEvaluate:
         assert (found.cut, found.steps, found.mean) == (4, 12, 3.0)
 
     @pytest.mark.parametrize(
-        "bad", [{"episodes": 0}, {"step_limit": 0}, {"seed": -1}, {"seed": 2**63}]
+        "bad",
+        [{"episodes": 0}, {"episodes": 10**9}, {"step_limit": 0}, {"seed": -1}, {"seed": 2**63}],
     )
     @pytest.mark.parametrize("ask", [poise.evaluate, poise.random_baseline])
     def test_impossible_numbers(self, policy: Policy, ask: Callable[..., Any], bad: dict[str, int]):

@@ -1,12 +1,15 @@
 """The learning curve: a PNG from whatever a run wrote, and one sentence where it is damaged."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from matplotlib.axes import Axes
 
+from poise.cli import main
 from poise.errors import ConfigError, FileFormatError, RunFolderError
 from poise.runs.curve import read_episodes
 from poise.runs.plotting import plot_folder
@@ -115,6 +118,41 @@ def test_an_output_that_cannot_be_written_leaves_nothing(altered: Path, tmp_path
         plot_folder(altered, tmp_path / "no" / "such" / "folder.png")
     with pytest.raises(ConfigError, match="it is a folder"):
         plot_folder(altered, altered)
+
+
+def test_a_disk_that_cannot_be_written_is_one_sentence(
+    altered: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refuse(path: Path, content: bytes) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("poise.runs.curve.write_bytes", refuse)
+    assert main(["plot", str(altered)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "learning_curve.png cannot be written: Read-only file system" in said[0]
+
+
+def test_a_row_without_an_end_is_not_read_whole(altered: Path):
+    with (altered / "metrics.jsonl").open("ab") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(FileFormatError, match="does not end"):
+        plot_folder(altered)
+
+
+def test_a_pipe_in_the_place_of_the_metrics_holds_nobody_up(altered: Path):
+    (altered / "metrics.jsonl").unlink()
+    os.mkfifo(altered / "metrics.jsonl")
+    with pytest.raises(RunFolderError, match="not a regular file"):
+        plot_folder(altered)
+
+
+def test_a_name_is_no_formula(altered: Path):
+    path = altered / "config.json"
+    content = json.loads(path.read_text())
+    content["settings"]["environment"] = "$\\badcommand{$"
+    path.write_text(json.dumps(content))
+    assert plot_folder(altered).read_bytes().startswith(PNG)
 
 
 def test_what_is_read(tmp_path: Path):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import poise
+from poise.cli import main
 from poise.errors import FileFormatError, PoiseError, ReplayMismatchError, RunFolderError
 from poise.learning.journal import (
     RECORD_SIZE,
@@ -45,7 +46,7 @@ def altered(threads_run: Path, tmp_path: Path) -> Path:
 
 
 def records_of(folder: Path) -> Records:
-    return read_journal(folder / "journal").records
+    return list(read_journal(folder / "journal").records)
 
 
 def header_of(folder: Path) -> bytes:
@@ -123,6 +124,42 @@ class TestAgreement:
         assert report.records == len(kept)
         assert report.updates == sum(record.kind == Kind.CONTRIBUTION for record in kept)
         assert report.compared == ()
+
+    @pytest.mark.parametrize("left", [b"", b"torn"])
+    def test_a_run_whose_disk_was_full_is_repeated_as_far_as_its_journal_goes(
+        self, altered: Path, left: bytes
+    ):
+        """It has a stop at best, half a record at worst, and nothing that is written at the end."""
+        for name in ("summary.json", "final.safetensors", "learning_curve.png"):
+            (altered / name).unlink()
+        if left:
+            rewrite(altered, records_of(altered)[:-1])
+            with (altered / "journal").open("ab") as journal:
+                journal.write(left)
+        report = poise.replay(altered)
+        assert report.records == len(records_of(altered))
+        assert report.compared == ("best.safetensors",)
+
+    def test_what_was_not_compared_is_said(self, altered: Path, capsys: pytest.CaptureFixture[str]):
+        (altered / "summary.json").unlink()
+        (altered / "final.safetensors").unlink()
+        assert main(["replay", str(altered)]) == 0
+        said = capsys.readouterr().out
+        assert "compared best.safetensors (the run left no final.safetensors" in said
+        (altered / "best.safetensors").unlink()
+        assert main(["replay", str(altered)]) == 0
+        assert "compared no parameters (the run left no final" in capsys.readouterr().out
+
+    def test_the_best_policy_of_a_killed_run_is_compared_if_it_is_the_one(
+        self, altered: Path, serial_run: Path
+    ):
+        (altered / "summary.json").unlink()
+        (altered / "final.safetensors").unlink()
+        content = bytearray((altered / "best.safetensors").read_bytes())
+        content[-1] ^= 1
+        (altered / "best.safetensors").write_bytes(content)
+        with pytest.raises(ReplayMismatchError, match="best parameters differ"):
+            poise.replay(altered)
 
     def test_another_machine_is_a_warning(self, altered: Path):
         path = altered / "journal"

@@ -14,92 +14,41 @@ from safetensors.numpy import load, save
 import poise
 from poise.agent.policy_file import read_metadata
 from poise.config import TrainConfig
-from poise.errors import FileFormatError
+from poise.errors import FileFormatError, RunFolderError
 from poise.learning.candidates import CandidatesState
 from poise.learning.cut import Cut, Seat
 from poise.learning.tally import TallyState
 from poise.learning.verdict import Score, Verdict
 from poise.maths.statistics import Moments
-from poise.runs import checkpoint as module
 from poise.runs.assembly import assemble
-from poise.runs.checkpoint import (
+from poise.runs.checkpoint import newest_checkpoint, remove_newer
+from poise.runs.checkpoint_codec import (
+    METADATA_KEY,
     Checkpoint,
-    Offsets,
     Template,
     checkpoint_from_bytes,
     checkpoint_to_bytes,
-    newest_checkpoint,
-    write_checkpoint,
+    content_hash,
+    size_limit,
 )
 from poise.trajectory import Snapshot
 
+from .example import (
+    SCORE,
+    SIZE,
+    TEMPLATE,
+    array,
+    checkpoint_after,
+    deposit,
+    optimizer,
+    statistics,
+    write,
+    write_files,
+)
 from .runs import TINY, Interruption, checkpoints, listing, remains, require_equal, train
 
-SIZE, STATISTICS = 7, 3
-KEY = "poise-checkpoint"
-SCORE = Score(9.5, 0.25, 9.0, 10.0, 8.0, 11.0, 20, True, 1, 190)
-OFFSETS = Offsets(
-    journal_bytes=1234,
-    metrics_bytes=5678,
-    training_seconds=1.5,
-    wall_seconds=2.5,
-    **({"verification_attempts": 3} if "verification_attempts" in Offsets._fields else {}),
-    restarts=1,
-    solved_at_steps=400,
-    training_solved_seconds=0.75,
-    training_solved_steps=300,
-)
-
-
-def array(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def statistics(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    return array(seed, STATISTICS), array(seed + 1, STATISTICS)
-
-
-def snapshot(version: int) -> Snapshot:
-    return Snapshot(np.int32(version), array(version, SIZE), statistics(version))
-
-
-def optimizer(seed: int) -> Any:
-    return (np.int32(seed), {"mu": array(seed, SIZE), "nu": array(seed + 1, SIZE)}, ())
-
-
-def deposit(seed: int) -> Any:
-    key = np.random.default_rng(seed).integers(0, 2**32, 2, np.uint32)
-    return {"key": key, "cycle": np.int32(seed), "ended": np.array([True, False]), "none": ()}
-
-
-def moments(seed: int) -> Moments:
-    generator = np.random.default_rng(seed)
-    return Moments(
-        np.asarray(50.0), generator.standard_normal(STATISTICS), generator.random(STATISTICS)
-    )
-
-
-CUT = Cut(
-    version=40,
-    steps=400,
-    bad_gradients=2,
-    last_worker=1,
-    tally=TallyState(3, 12.5, (9.0, 10.0, 0.1), True),
-    parameters=array(40, SIZE),
-    optimizer_state=optimizer(5),
-    moments=moments(6),
-    candidates=CandidatesState(
-        evaluated_at=320,
-        interval=128,
-        verifications=3,
-        best=snapshot(32),
-        verdict=Verdict(SCORE, SCORE._replace(mean=9.25), True),
-    ),
-    seats={0: Seat(0, snapshot(39), deposit(7)), 1: Seat(2, snapshot(40), None)},
-    incarnations={0: 0, 1: 2},
-    journal_records=47,
-    journal_checksum=2**32 - 5,
-)
+KEY = METADATA_KEY
+CUT, OFFSETS = checkpoint_after(40)
 EMPTY = CUT._replace(
     last_worker=None,
     tally=TallyState(0, None, (), False),
@@ -107,7 +56,6 @@ EMPTY = CUT._replace(
     seats={},
     incarnations={1: 4},
 )
-TEMPLATE = Template(snapshot(0), optimizer(0), deposit(0), moments(0), workers=2)
 
 
 def with_verdict(verdict: Verdict) -> Cut:
@@ -142,20 +90,32 @@ def test_numbers_that_json_lacks_come_back() -> None:
 def test_without_a_normaliser_and_without_workers_states() -> None:
     bare = Snapshot(np.int32(40), array(40, SIZE))
     candidates = CUT.candidates._replace(best=bare)
-    cut = CUT._replace(moments=None, candidates=candidates, seats={1: Seat(1, bare, None)})
+    cut = CUT._replace(moments=None, candidates=candidates, seats={1: Seat(2, bare, None)})
     template = Template(Snapshot(np.int32(0), array(0, SIZE)), optimizer(0), None, None, 2)
     back = checkpoint_from_bytes(checkpoint_to_bytes(Checkpoint(cut, OFFSETS)), "x", template)
     for name in Cut._fields:
         assert equal(getattr(back.cut, name), getattr(cut, name)), name
 
 
-def rewritten(change: Callable[[dict[str, Any], dict[str, np.ndarray]], Any]) -> bytes:
-    """The file of `CUT` with another content, whose checksum is right."""
-    content = checkpoint_to_bytes(Checkpoint(CUT, OFFSETS))
+def rewritten(
+    change: Callable[[dict[str, Any], dict[str, np.ndarray]], Any], updates: int = 40
+) -> bytes:
+    """A file with another content, whose checksum is right."""
+    content = checkpoint_to_bytes(checkpoint_after(updates))
     metadata, tensors = read_metadata(content, "x", KEY, "x"), load(content)
     change(metadata, tensors)
-    metadata.setdefault("sha256", module._hash(tensors, metadata))
+    metadata.setdefault("sha256", content_hash(tensors, metadata))
     return save(tensors, {KEY: json.dumps(metadata)})
+
+
+def altered(change: dict[str, Any], updates: int = 40) -> bytes:
+    """A file with other metadata, whose checksum is right."""
+
+    def alter(metadata: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        metadata.update(change)
+        del metadata["sha256"]
+
+    return rewritten(alter, updates)
 
 
 def test_another_format_version_is_named() -> None:
@@ -200,32 +160,98 @@ def test_a_checkpoint_of_another_run_is_refused(template: Template) -> None:
         checkpoint_from_bytes(content, "here", template)
 
 
-def files_for(folder: Path, offsets: Offsets = OFFSETS) -> None:
-    (folder / "journal").write_bytes(bytes(offsets.journal_bytes))
-    (folder / "metrics.jsonl").write_bytes(bytes(offsets.metrics_bytes))
+SEATS = [[0, 0, 39, True], [1, 2, 40, False]]
+TALLY = list(CUT.tally)
+IMPOSSIBLE: list[dict[str, Any]] = [
+    {"version": 2**40},
+    {"version": True},
+    {"version": "40"},
+    {"version": 39},
+    {"steps": -1},
+    {"steps": 399.0},
+    {"steps": 100},
+    {"bad_gradients": -9},
+    {"last_worker": 99},
+    {"last_worker": -99},
+    {"journal_records": -5},
+    {"journal_records": 2**62},
+    {"journal_checksum": 2**70},
+    {"evaluated_at": 401},
+    {"evaluation_interval": 0},
+    {"verifications": -3},
+    {"best": None},
+    {"best_verdict": None},
+    {"best_verdict": [["x"] * 10, None, False]},
+    {"best_verdict": [[*SCORE[:6], 0, *SCORE[7:]], None, False]},
+    {"best_verdict": [list(SCORE), None, True]},
+    {"best_verdict": [list(SCORE), None, "no"]},
+    {"seats": [*SEATS, SEATS[0]]},
+    {"seats": [[0, -1, 39, True]], "incarnations": [[0, -1]]},
+    {"seats": [[0, 0, 41, True]]},
+    {"seats": [[0, 0, -1, True]]},
+    {"seats": [[0, 1, 39, True]]},
+    {"seats": [["0", 0, 39, True]]},
+    {"incarnations": [[0, 2**70], [1, 2]]},
+    {"incarnations": [[0, 0], [0, 0], [1, 2]]},
+    {"incarnations": [[1, 2]]},
+    {"tally": [2, *TALLY[1:]]},
+    {"tally": [3, None, *TALLY[2:]]},
+    {"tally": [10**6, 12.5, [1.0] * 101, True]},
+    {"tally": [3, 12.5, ["9", 1.0, 1.0], True]},
+    {"tally": [3, 12.5, [1.0] * 3, 1]},
+    *(
+        {"offsets": [*OFFSETS[:place], value, *OFFSETS[place + 1 :]]}
+        for place, value in [
+            (0, 0),
+            (0, 3),
+            (0, 28 * CUT.journal_records),
+            (1, 0),
+            (2, -1.0),
+            (2, float("nan")),
+            (2, None),
+            (3, float("inf")),
+            (3, "2"),
+            (4, 10**30),
+            (5, 401),
+            (5, -1),
+            (6, float("inf")),
+            (7, 1.5),
+        ]
+    ),
+]
+"""What no run can have come to."""
 
 
-def write(folder: Path, steps: int, keep: int = 3) -> None:
-    cut = CUT._replace(steps=steps, journal_records=steps // 10)
-    write_checkpoint(folder, Checkpoint(cut, OFFSETS), keep)
+@pytest.mark.parametrize("change", IMPOSSIBLE, ids=lambda one: f"{one}"[:60])
+def test_impossible_values_are_refused_though_the_hash_is_right(change: dict[str, Any]) -> None:
+    checkpoint_from_bytes(altered({}), "here", TEMPLATE)
+    with pytest.raises(FileFormatError, match="here is damaged"):
+        checkpoint_from_bytes(altered(change), "here", TEMPLATE)
 
 
 def test_the_newest_few_are_kept(tmp_path: Path) -> None:
     # Also across powers of ten: names sort as numbers do.
-    for steps in (90, 200, 1_000, 99_000, 1_000_000):
-        write(tmp_path, steps, keep=3)
+    for updates in (9, 20, 100, 9_900, 100_000):
+        write(tmp_path, updates, keep=3)
     kept = [int(path.name.split("-")[0]) for path in checkpoints(tmp_path)]
     assert kept == [1_000_000, 99_000, 1_000]
     assert [path.suffix for path in (tmp_path / "checkpoints").iterdir()] == [".safetensors"] * 3
 
 
 def test_the_newest_is_taken(tmp_path: Path) -> None:
-    files_for(tmp_path)
-    for steps in (100, 200, 300):
-        write(tmp_path, steps)
+    write_files(tmp_path, 31)
+    for updates in (10, 20, 30):
+        write(tmp_path, updates)
     found = newest_checkpoint(tmp_path, TEMPLATE)
     assert found is not None
     assert found.cut.steps == 300
+
+
+def test_of_no_checkpoints_there_is_none(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path, TEMPLATE) is None
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".half.safetensors.1.tmp").touch()
+    assert newest_checkpoint(tmp_path, TEMPLATE) is None
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -239,9 +265,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_is_passed_over_for_the_one_before(damage: str, tmp_path: Path) -> None:
-    files_for(tmp_path)
-    write(tmp_path, 100)
-    write(tmp_path, 200)
+    write_files(tmp_path, 20)
+    write(tmp_path, 10)
+    write(tmp_path, 20)
     newest = checkpoints(tmp_path)[0]
     newest.write_bytes(DAMAGES[damage](newest.read_bytes()))
     with pytest.warns(RuntimeWarning, match=f"passed over: .*{newest.name}"):
@@ -250,13 +276,26 @@ def test_a_damaged_newest_is_passed_over_for_the_one_before(damage: str, tmp_pat
     assert found.cut.steps == 100
 
 
-def test_where_none_is_whole_there_is_none(tmp_path: Path) -> None:
-    files_for(tmp_path)
-    assert newest_checkpoint(tmp_path, TEMPLATE) is None
-    write(tmp_path, 100)
-    checkpoints(tmp_path)[0].write_bytes(b"")
-    with pytest.warns(RuntimeWarning, match="passed over"):
-        assert newest_checkpoint(tmp_path, TEMPLATE) is None
+def test_one_under_another_name_is_passed_over(tmp_path: Path) -> None:
+    write_files(tmp_path, 20)
+    write(tmp_path, 10)
+    newest = checkpoints(tmp_path)[0]
+    newest.with_name(newest.name.replace("0100-", "0999-")).write_bytes(newest.read_bytes())
+    with pytest.warns(RuntimeWarning, match="passed over: .*it is that of"):
+        assert newest_checkpoint(tmp_path, TEMPLATE) is not None
+
+
+def test_where_there_are_some_but_none_can_be_used_it_is_said(tmp_path: Path) -> None:
+    write_files(tmp_path, 20)
+    write(tmp_path, 10)
+    write(tmp_path, 20)
+    newest, oldest = checkpoints(tmp_path)
+    newest.write_bytes(newest.read_bytes().replace(b'version\\": 1', b'version\\": 2'))
+    oldest.write_bytes(b"")
+    with pytest.raises(RunFolderError, match=r"none of .* \(2 found\).*format version 2") as caught:
+        newest_checkpoint(tmp_path, TEMPLATE)
+    assert newest.name in str(caught.value)
+    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize("short", ["journal", "metrics.jsonl"])
@@ -264,27 +303,111 @@ def test_where_none_is_whole_there_is_none(tmp_path: Path) -> None:
 def test_a_file_that_is_shorter_than_the_checkpoint_says(
     short: str, missing: bool, tmp_path: Path
 ) -> None:
-    files_for(tmp_path)
-    write(tmp_path, 100)
-    older = OFFSETS._replace(journal_bytes=10, metrics_bytes=10)
-    cut = CUT._replace(steps=50)
-    write_checkpoint(tmp_path, Checkpoint(cut, older), 3)
-    path = tmp_path / short
-    path.write_bytes(path.read_bytes()[:10])
+    write_files(tmp_path, 10)
+    whole = {name: (tmp_path / name).read_bytes() for name in ("journal", "metrics.jsonl")}
+    write_files(tmp_path, 20)
+    write(tmp_path, 10)
+    write(tmp_path, 20)
+    (tmp_path / short).write_bytes(whole[short])
     if missing:
-        path.unlink()
-    with pytest.warns(RuntimeWarning, match=f"the {path.stem} is shorter than"):
+        (tmp_path / short).unlink()
+        with pytest.raises(RunFolderError, match=f"{short} cannot be read: No such file"):
+            newest_checkpoint(tmp_path, TEMPLATE)
+        return
+    with pytest.warns(RuntimeWarning, match=f"the {short.partition('.')[0]} (is|are) "):
         found = newest_checkpoint(tmp_path, TEMPLATE)
-    assert (found is None) is missing
-    if found is not None:
-        assert found.cut.steps == 50
+    assert found is not None
+    assert found.cut.steps == 100
+
+
+def test_a_checkpoint_of_another_journal_is_passed_over(tmp_path: Path) -> None:
+    # The journal was cut at the older one, and has grown past the newer one with other records.
+    write(tmp_path, 1)
+    write(tmp_path, 20)
+    write_files(tmp_path, 30, lineage=1)
+    with pytest.warns(RuntimeWarning, match="passed over: the journal is not that of .*checksum"):
+        found = newest_checkpoint(tmp_path, TEMPLATE)
+    assert found is not None
+    assert found.cut.version == 1
+
+
+def test_a_checkpoint_of_other_metrics_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, 20)
+    write_files(tmp_path, 30)
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes().replace(b"\n", b" \n"))
+    with pytest.raises(RunFolderError, match="the metrics are not those of"):
+        newest_checkpoint(tmp_path, TEMPLATE)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": 21}, "version"),
+        ({"bad_gradients": 1}, "bad_gradients"),
+        ({"last_worker": 0}, "last_worker"),
+        ({"seats": []}, "seated"),
+        ({"incarnations": [[0, 0], [1, 3]], "seats": []}, "seated"),
+        ({"incarnations": [[1, 2]], "seats": []}, "seated"),
+        ({"journal_checksum": 0}, "checksum"),
+    ],
+)
+def test_what_the_journal_tells_otherwise_is_not_believed(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    write_files(tmp_path, 20)
+    write(tmp_path, 20)
+    path = checkpoints(tmp_path)[0]
+    path.write_bytes(altered(change, 20))
+    with pytest.raises(RunFolderError, match=f"had come to another {said}"):
+        newest_checkpoint(tmp_path, TEMPLATE)
+
+
+def test_what_is_newer_than_where_a_run_goes_on_is_removed(tmp_path: Path) -> None:
+    for updates in (10, 20, 30):
+        write(tmp_path, updates)
+    remove_newer(tmp_path, checkpoint_after(20))
+    assert [path.name[:15] for path in checkpoints(tmp_path)] == [f"{200:015d}", f"{100:015d}"]
+
+
+def test_a_folder_of_checkpoints_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write(elsewhere, 10)
+    (tmp_path / "checkpoints").symlink_to(elsewhere / "checkpoints")
+    with pytest.raises(RunFolderError, match="is a link"):
+        newest_checkpoint(tmp_path, TEMPLATE)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 10)
+
+    def refuse(*arguments: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.listdir", refuse)
+    with pytest.raises(RunFolderError, match="checkpoints cannot be read: Permission denied"):
+        newest_checkpoint(tmp_path, TEMPLATE)
+
+
+def test_a_file_of_any_size_is_not_read(tmp_path: Path) -> None:
+    write_files(tmp_path, 20)
+    write(tmp_path, 20)
+    path = checkpoints(tmp_path)[0]
+    assert path.stat().st_size < size_limit(TEMPLATE)
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(RunFolderError, match="is too large"):
+        newest_checkpoint(tmp_path, TEMPLATE)
 
 
 @pytest.mark.parametrize("at", ["write", "flush", "fsync", "replace"])
 def test_a_write_that_fails_leaves_what_was_there(
     at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path, 100)
+    write(tmp_path, 10)
     before = listing(tmp_path)
 
     def fail(*arguments: Any) -> None:
@@ -306,7 +429,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     else:
         monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
-        write(tmp_path, 200)
+        write(tmp_path, 20)
     monkeypatch.undo()
     assert listing(tmp_path) == before
 

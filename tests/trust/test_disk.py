@@ -87,6 +87,7 @@ def test_a_disk_that_fills_up_during_a_run(
     assert "poise resume" in str(caught.value)
     assert filler.filling is not None
     filler.filling.unlink()
+    assert "final.safetensors" not in poise.replay(folder).compared
     result = poise.resume(folder)
     assert result.summary["steps"] >= 3000
     poise.replay(folder)
@@ -155,8 +156,11 @@ def test_a_run_on_a_disk_that_has_become_read_only(
     assert poise.load(folder).parameters.size
     with pytest.raises(RunFolderError, match="cannot be written: Read-only file system"):
         poise.resume(folder, max_steps=400)
-    assert main(["resume", str(folder), "--max-steps=400"]) == 2
-    assert "Read-only file system" in capsys.readouterr().err
+    for command in (["resume", str(folder), "--max-steps=400"], ["plot", str(folder)]):
+        assert main(command) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert "Read-only file system" in said[0]
 
 
 NOBODY = 65534

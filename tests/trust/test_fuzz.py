@@ -24,12 +24,11 @@ from poise.errors import FileFormatError, PoiseError, UntrustedImportError
 from poise.learning.journal import MAGIC, Journal, Kind, Record, header_bytes, read_journal
 from poise.runs.assembly import assemble
 from poise.runs.bad_batch import inspect_batch
-from poise.runs.checkpoint import (
-    Checkpoint,
-    Offsets,
-    _hash,
+from poise.runs.checkpoint import Checkpoint, Offsets
+from poise.runs.checkpoint_codec import (
     checkpoint_from_bytes,
     checkpoint_to_bytes,
+    content_hash,
 )
 from poise.runs.curve import read_episodes
 from poise.runs.folder import (
@@ -43,6 +42,7 @@ from poise.runs.replay import replay
 from poise.runs.training import resume
 from poise.runs.trust import source_from_file
 
+from .example import TEMPLATE
 from .hostile import (
     WRONG,
     changed,
@@ -54,8 +54,9 @@ from .hostile import (
     removed,
     split,
 )
-from .test_checkpoint import CUT, KEY, OFFSETS, TEMPLATE
+from .test_checkpoint import CUT, KEY, OFFSETS
 
+RELEASED = Path(__file__).parent.parent / "data" / "0.1.0"
 EXAMPLES = 40
 SHARE = 10
 POLICY, CHECKPOINT = "poise", KEY
@@ -101,7 +102,7 @@ FILES: dict[str, bytes] = {
         )
     ),
     "batch": a_batch(),
-    "summary": json.dumps({"stopped": "max_steps", "steps": 5}).encode(),
+    "summary": (RELEASED / "summary.json").read_bytes(),
 }
 
 
@@ -240,7 +241,7 @@ def with_metadata(kind: str, key: str, change: Callable[[Any], Any]) -> bytes:
     metadata = change(json.loads(header["__metadata__"][key]))
     if isinstance(metadata, dict) and "sha256" in metadata:
         rest = {name: value for name, value in metadata.items() if name != "sha256"}
-        seal = _hash if kind == "checkpoint" else _content_hash
+        seal = content_hash if kind == "checkpoint" else _content_hash
         metadata["sha256"] = seal(load(FILES[kind]), rest)
     return joined({**header, "__metadata__": {key: json.dumps(metadata)}}, data)
 

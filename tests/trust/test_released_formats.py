@@ -73,6 +73,7 @@ def test_checkpoint(version: str) -> None:
     np.testing.assert_array_equal(found.cut.parameters, final.parameters)
 
 
+@pytest.mark.filterwarnings("ignore:this run was recorded elsewhere:RuntimeWarning")
 @pytest.mark.usefixtures("shared_programs")
 def test_the_run_can_go_on(version: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"

@@ -293,6 +293,21 @@ def test_a_new_budget_holds_for_the_resumptions_after_it(
     poise.replay(folder)
 
 
+def test_a_new_budget_for_a_run_that_was_stopped_in_an_evaluation_replays(
+    interruption: Interruption, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    interruption.after(evaluation_steps=5)
+    train(folder)
+    for budget in (400, 500):
+        interruption.after(evaluation_steps=5)
+        poise.resume(folder, max_steps=budget)
+    interruption.after()
+    poise.resume(folder, max_steps=450)
+    assert Kind.RESUME in [one.kind for one in read_journal(folder / "journal").records]
+    poise.replay(folder)
+
+
 @pytest.mark.parametrize("schedule", ["constant", "linear"])
 def test_a_new_budget_interrupted_and_resumed_equals_the_uninterrupted(
     schedule: str, interruption: Interruption, tmp_path: Path

@@ -17,7 +17,9 @@ from poise.agent.image_network import has_images, image_actor_critic
 from poise.agent.networks import actor_critic, parameter_count
 from poise.agent.normalizer import normalize_observation
 from poise.agent.parameters import ParameterLayout
+from poise.errors import ConfigError
 from poise.trajectory import Decision
+from poise.validation import MAX_PARAMETERS
 
 __all__ = ["Agent", "NetworkSpec", "build_agent", "require_supported"]
 
@@ -153,7 +155,7 @@ def build_agent(
     action_space: spaces.Space[Any],
     spec: NetworkSpec,
     seed: np.random.SeedSequence | None,
-    parameter_limit: int | None = None,
+    parameter_limit: int = MAX_PARAMETERS,
 ) -> tuple[Agent, np.ndarray]:
     """Make an agent and its first parameters, ``[P]`` float32.
 
@@ -166,15 +168,17 @@ def build_agent(
 
     Raises:
         UnsupportedSpaceError: a space that poise cannot learn.
-        ValueError: more parameters than the limit.
+        ConfigError: more parameters than the limit.
     """
     head = action_head(action_space, spec.gaussian_scale)
     generator = None if seed is None else np.random.default_rng(seed)
     images = has_images(observation_space)
     sizes = () if images else spec.hidden_sizes
     count = parameter_count(observation_space, head.outputs, head.free, sizes)
-    if parameter_limit is not None and count > parameter_limit:
-        raise ValueError(f"the network would have {count} parameters")
+    if count > parameter_limit:
+        raise ConfigError(
+            f"the network would have {count:,} parameters, more than {parameter_limit:,}"
+        )
     network: Any
     if images:
         network = image_actor_critic(observation_space, head.outputs, head.free, generator)

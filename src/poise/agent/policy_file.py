@@ -23,9 +23,11 @@ from poise.agent.policy import Policy
 from poise.agent.space_json import space_from_json, space_to_json
 from poise.config import EnvironmentChoice
 from poise.errors import FileFormatError, InputError
+from poise.validation import MAX_PARAMETERS, shown
 
 __all__ = [
     "FORMAT_VERSION",
+    "MAX_POLICY_BYTES",
     "parameter_hash",
     "policy_from_bytes",
     "policy_to_bytes",
@@ -36,6 +38,9 @@ FORMAT_VERSION = 1
 _PREFIX = "parameters/"
 _MEAN, _SCALE = "statistics/mean", "statistics/scale"
 MAX_HEADER_BYTES = 1 << 24
+"""Spaces and names: a hundred thousand times what they take."""
+MAX_POLICY_BYTES = 4 * MAX_PARAMETERS + MAX_HEADER_BYTES
+"""Of a whole file."""
 
 
 def parameter_hash(parameters: np.ndarray) -> str:
@@ -88,7 +93,8 @@ def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise FileFormatError(
-            f"{source} has policy format version {version!r}, but this poise reads {FORMAT_VERSION}"
+            f"{source} has policy format version {shown(version)}, but this poise reads "
+            f"{FORMAT_VERSION}"
         )
     try:
         tensors = load(content)

@@ -26,7 +26,9 @@ class Replay:
         report = replay(self.run, trust=self.trust)
         for warning in report.warnings:
             print(f"poise: warning: not the same machine: {warning}", file=sys.stderr)
-        compared = " and ".join(report.compared) or "no parameters, since the run was killed"
+        compared = " and ".join(report.compared) or "no parameters"
+        if "final.safetensors" not in report.compared:
+            compared += " (the run left no final.safetensors to compare with)"
         print(
             f"replayed {report.records:,} records, {report.updates:,} updates and "
             f"{report.steps:,} steps; compared {compared}: identical\n"

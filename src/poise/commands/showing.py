@@ -80,9 +80,9 @@ class Plot:
 
     def __call__(self) -> int:
         """Draw and say where."""
-        from poise.runs.plotting import plot_folder  # noqa: PLC0415
+        from poise.runs.plotting import plot_run  # noqa: PLC0415
 
-        print(plot_folder(self.run, self.output))
+        print(plot_run(self.run, self.output))
         return 0
 
 

@@ -13,6 +13,7 @@ from poise.runs.evaluation import EpisodePlayer
 from poise.runs.folder import Which, load
 from poise.runs.stage import environment_of
 from poise.runs.trust import EnvironmentFactory
+from poise.validation import MAX_EPISODES, shown
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 from poise.world.source import EnvironmentSource, find_source, import_path
 
@@ -107,8 +108,10 @@ def _seeds(root: int, purpose: Purpose, count: int) -> list[int]:
 
 
 def _check(episodes: int, seed: int, step_limit: int) -> None:
-    if episodes < 1:
-        raise ConfigError(f"--episodes is {episodes}, but must be 1 or more")
+    if not 1 <= episodes <= MAX_EPISODES:
+        raise ConfigError(
+            f"--episodes is {shown(episodes)}, but must be 1 or more, and at most {MAX_EPISODES:,}"
+        )
     if step_limit < 1:
         raise ConfigError(f"--step-limit is {step_limit}, but must be 1 or more")
     if not 0 <= seed < 2**63:

@@ -11,6 +11,7 @@ from safetensors.numpy import load, save
 from poise.agent.agent import Agent
 from poise.errors import FileFormatError, RunFolderError
 from poise.learning.events import Rejected
+from poise.opening import read_bytes
 from poise.runs.files import write_bytes
 
 __all__ = ["ArrayReport", "broken_tensors", "inspect_batch", "save_bad_batch"]
@@ -18,6 +19,8 @@ __all__ = ["ArrayReport", "broken_tensors", "inspect_batch", "save_bad_batch"]
 NAMED = 3
 """Broken arrays that a warning names."""
 FILE_NAME = "bad_batch.safetensors"
+MAX_BATCH_BYTES = 1 << 30
+"""A gradient and one rollout: hundreds of rollouts of Atari's images would fit in."""
 
 
 class ArrayReport(NamedTuple):
@@ -67,7 +70,7 @@ def inspect_batch(run: str | Path) -> list[ArrayReport]:
     path = Path(run)
     path = path / FILE_NAME if path.is_dir() else path
     try:
-        tensors: dict[str, Any] = load(path.read_bytes())
+        tensors: dict[str, Any] = load(read_bytes(path, MAX_BATCH_BYTES))
         odd = [name for name, one in tensors.items() if one.dtype.kind not in "biuf"]
         if odd:
             raise ValueError(f"{odd[0]} holds no real numbers")

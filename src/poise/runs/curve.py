@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from poise.errors import FileFormatError, RunFolderError
+from poise.opening import open_to_read
 from poise.runs.files import write_bytes
 
 __all__ = ["draw_curve", "import_matplotlib", "read_episodes"]
@@ -23,6 +24,8 @@ __all__ = ["draw_curve", "import_matplotlib", "read_episodes"]
 WINDOW = 100
 MAX_POINTS = 4000
 """Episodes that are drawn as points; of more, evenly chosen ones."""
+MAX_ROW_BYTES = 1 << 16
+"""A hundred times the longest row: what is longer is no row."""
 
 
 def import_matplotlib() -> None:
@@ -45,16 +48,18 @@ def read_episodes(path: Path) -> dict[str, np.ndarray]:
     episodes: list[tuple[float, float, float]] = []
     evaluations: list[tuple[float, float]] = []
     try:
-        with path.open() as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith("\n"):
-                    # The last row of a run that was killed while it wrote.
-                    break
-                _read_row(line, f"{path}, line {number}", episodes, evaluations)
+        with open_to_read(path) as file:
+            lines = iter(lambda: file.readline(MAX_ROW_BYTES), b"")
+            for number, line in enumerate(lines, 1):
+                where = f"{path}, line {number}"
+                if not line.endswith(b"\n"):
+                    if len(line) < MAX_ROW_BYTES:
+                        # The last row of a run that was killed while it wrote.
+                        break
+                    raise FileFormatError(f"{where} is damaged: it does not end")
+                _read_row(line, where, episodes, evaluations)
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is damaged: it is not text") from error
     table = np.array(episodes, np.float64).reshape(-1, 3)
     evaluated = np.array(evaluations, np.float64).reshape(-1, 2)
     return {
@@ -67,7 +72,7 @@ def read_episodes(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_row(
-    line: str,
+    line: bytes,
     where: str,
     episodes: list[tuple[float, float, float]],
     evaluations: list[tuple[float, float]],
@@ -168,7 +173,8 @@ def _draw(
         axes.axhline(baseline, color="tab:red", linestyle=":", label=f"random: {baseline:.1f}")
     axes.set_xlabel("environment steps")
     axes.set_ylabel("return")
-    axes.set_title(title)
+    # A name may hold a dollar, which is no formula.
+    axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
 

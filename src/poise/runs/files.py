@@ -5,6 +5,7 @@ Files are written under a temporary name in the same folder, then renamed over t
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,24 +13,30 @@ from pathlib import Path
 from typing import Any
 
 from poise.errors import FileFormatError, RunFolderError
+from poise.opening import open_to_change, read_bytes
 
 __all__ = [
     "create_run_folder",
+    "json_number",
     "lock_folder",
     "read_json",
     "remove_temporary_files",
+    "require_changeable",
     "write_bytes",
     "write_json",
 ]
 
 MAX_JSON_BYTES = 1 << 24
+"""Thousands of times what settings and summary take."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically: it is there whole, or as it was before."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        # What is there is of a dead process with our number, or a link, which x does not follow.
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -56,15 +63,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         RunFolderError: the file is missing or cannot be read.
-        FileFormatError: it holds no JSON object.
+        FileFormatError: it holds no JSON object, or is too large.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_JSON_BYTES + 1)
+        content = read_bytes(path, MAX_JSON_BYTES)
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_JSON_BYTES:
-        raise FileFormatError(f"{path} is too large")
     try:
         parsed = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -74,16 +78,27 @@ def read_json(path: Path) -> dict[str, Any]:
     return parsed
 
 
+def json_number(value: object) -> float | None:
+    """A JSON value as a finite number; None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """Hold a run's folder for this process alone (flock; the system lets go when we die).
 
     Raises:
-        RunFolderError: another process is training in it.
+        RunFolderError: another process is training in it, or it cannot be locked.
     """
     path = folder / ".lock"
     try:
-        file = path.open("w")
+        file = open_to_change(path, create=True)
     except OSError as error:
         raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
     with file:
@@ -92,6 +107,19 @@ def lock_folder(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise RunFolderError(f"another process is training in {folder}") from error
         yield
+
+
+def require_changeable(*paths: Path) -> None:
+    """Make sure, before anything is changed, that files can be written over.
+
+    Raises:
+        RunFolderError: one cannot be, or is a link or no regular file.
+    """
+    for path in paths:
+        try:
+            open_to_change(path).close()
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def create_run_folder(folder: Path) -> None:

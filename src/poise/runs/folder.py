@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from poise.agent.policy import Policy
-from poise.agent.policy_file import policy_from_bytes
+from poise.agent.policy_file import MAX_POLICY_BYTES, policy_from_bytes
 from poise.config import EnvironmentChoice, TrainConfig, WorldKind
 from poise.errors import ConfigError, FileFormatError, RunFolderError
-from poise.runs.files import read_json
+from poise.opening import read_bytes
+from poise.runs.files import json_number, read_json
+from poise.runs.summary_file import read_summary
+from poise.validation import MAX_COUNT, MAX_FACTOR, shown
 from poise.world.source import find_source
 
 __all__ = [
@@ -45,6 +48,8 @@ _OTHER_FILES = (
     "tensorboard/events.out.tfevents.*",
 )
 Which = Literal["best", "final"]
+BUDGETS = ("max_steps", "max_episodes", "max_seconds")
+"""The settings that a resumption may change."""
 
 
 def default_run_folder(config: TrainConfig) -> Path:
@@ -82,11 +87,23 @@ def load_resumptions(folder: Path) -> list[dict[str, Any]]:
     Raises:
         FileFormatError: the file is damaged.
     """
-    found = read_json(folder / "config.json").get("resumptions", [])
-    if not isinstance(found, list) or not all(
-        isinstance(one, dict) and isinstance(one.get("record"), int) for one in found
-    ):
-        raise FileFormatError(f"{folder / 'config.json'} is damaged: its resumptions")
+    config, _ = load_config(folder)
+    path = folder / "config.json"
+    found = read_json(path).get("resumptions", [])
+    if not isinstance(found, list):
+        raise FileFormatError(f"{path} is damaged: its resumptions are {shown(found)}")
+    before = -1
+    for one in found:
+        if not isinstance(one, dict) or not one.keys() <= {"record", *BUDGETS}:
+            raise FileFormatError(f"{path} is damaged: a resumption is {shown(one)}")
+        record = one.get("record")
+        if type(record) is not int or not before < record <= MAX_COUNT:
+            raise FileFormatError(f"{path} is damaged: a resumption is from {shown(record)}")
+        before = record
+        try:
+            dataclasses.replace(config, **{name: one[name] for name in BUDGETS if name in one})
+        except ConfigError as error:
+            raise FileFormatError(f"{path} is damaged: in its resumptions, {error}") from error
     return found
 
 
@@ -101,24 +118,43 @@ def load_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
     content = read_json(folder / "config.json")
     if content.get("format") != CONFIG_FORMAT:
         raise FileFormatError(
-            f"{folder / 'config.json'} has format version {content.get('format')!r}, but this "
+            f"{folder / 'config.json'} has format version {shown(content.get('format'))}, but this "
             f"poise reads {CONFIG_FORMAT}"
         )
     settings, resolved = content.get("settings"), content.get("resolved")
     if not isinstance(settings, dict) or not isinstance(resolved, dict):
         raise FileFormatError(f"{folder / 'config.json'} is damaged: settings are missing")
+    unknown = settings.keys() - {field.name for field in dataclasses.fields(TrainConfig)}
+    if unknown:
+        raise FileFormatError(
+            f"{folder / 'config.json'} is damaged, or of another version of poise: there is no "
+            f"setting {shown(min(unknown))}"
+        )
     settings = {name: float("inf") if one == "inf" else one for name, one in settings.items()}
     try:
-        return TrainConfig(**settings), resolved
-    except (TypeError, ConfigError) as error:
+        config = TrainConfig(**settings)
+    except ConfigError as error:
         raise FileFormatError(f"{folder / 'config.json'} is damaged: {error}") from error
+    _check_resolved(folder / "config.json", resolved)
+    return config, resolved
+
+
+def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
+    """Hold what is made use of against what it can be."""
+    target, replayable = resolved.get("target_return"), resolved.get("replayable")
+    if target is not None:
+        number = json_number(target)
+        if number is None or abs(number) > MAX_FACTOR:
+            raise FileFormatError(f"{path} is damaged: its target_return is {shown(target)}")
+    if replayable is not None and not isinstance(replayable, bool):
+        raise FileFormatError(f"{path} is damaged: replayable is {shown(replayable)}")
 
 
 def resolved_world(resolved: dict[str, Any]) -> Any:
     """What the run stepped; a replay must step the same."""
     world = resolved.get("world")
-    if world not in typing.get_args(WorldKind):
-        raise FileFormatError(f"config.json is damaged: the world is {world!r}")
+    if not isinstance(world, str) or world not in typing.get_args(WorldKind):
+        raise FileFormatError(f"config.json is damaged: the world is {shown(world)}")
     return world
 
 
@@ -130,7 +166,7 @@ def load_summary(folder: Path) -> dict[str, Any]:
         FileFormatError: it is damaged.
     """
     _require_folder(folder)
-    return read_json(folder / "summary.json")
+    return read_summary(folder / "summary.json")
 
 
 def load(run: str | Path, which: Which = "best") -> Policy:
@@ -148,7 +184,7 @@ def load(run: str | Path, which: Which = "best") -> Policy:
     if path.is_dir():
         path = path / f"{which}.safetensors"
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, MAX_POLICY_BYTES)
     except OSError as error:
         raise RunFolderError(f"there is no policy at {path}: {error.strerror}") from error
     return policy_from_bytes(content, str(path))
@@ -158,8 +194,7 @@ def target_return(run: str | Path, environment: EnvironmentChoice) -> float | No
     """What solves a run's environment: its own setting, or Gymnasium's reward threshold."""
     folder = Path(run)
     if (folder / "config.json").is_file():
-        target = load_config(folder)[1].get("target_return")
-        return float(target) if isinstance(target, int | float) else None
+        return json_number(load_config(folder)[1].get("target_return"))
     if environment.imports:
         return None
     threshold: float | None = find_source(environment).reward_threshold
@@ -177,9 +212,11 @@ def remove_run(run: str | Path) -> None:
     load_config(folder)
     for pattern in (*RUN_FILES, *_OTHER_FILES):
         for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
+            # What lies behind a link to a folder is not the run's.
+            if path.parent == folder or not path.parent.is_symlink():
+                path.unlink(missing_ok=True)
     for place in (folder / "checkpoints", folder / "tensorboard", folder):
-        if place.is_dir() and not any(place.iterdir()):
+        if place.is_dir() and not place.is_symlink() and not any(place.iterdir()):
             place.rmdir()
 
 

@@ -5,6 +5,7 @@ Workers' threads put events into memory; the main thread writes them out.
 
 import collections
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from poise.learning.events import (
 )
 from poise.learning.journal import RECORD_SIZE, Journal, header_bytes
 from poise.learning.verdict import Score
+from poise.opening import open_to_change
 from poise.runs.checkpoint import Offsets
 
 __all__ = ["Recorder", "Subscriber", "score_to_json"]
@@ -74,6 +76,8 @@ class Recorder:
         self._journal_file = _open(folder / "journal", resumed and resumed.journal_bytes)
         if resumed is None:
             self._journal_file.write(header_bytes(header))
+            # Even a run that never gets to write more leaves a journal that can be read.
+            self._journal_file.flush()
             self._header_bytes = len(header_bytes(header))
         else:
             self._header_bytes = resumed.journal_bytes - RECORD_SIZE * journal.length
@@ -118,6 +122,7 @@ class Recorder:
             OSError: the disk is full, for example.
         """
         rows: list[str] = []
+        was_cut = False
         for _ in range(len(self._events)):
             when, event = self._events.popleft()
             row = self._row(when, event)
@@ -129,11 +134,16 @@ class Recorder:
                     self.solved_at_steps, self.training_solved_seconds, self.training_solved_steps
                 )
                 self.cut = event.cut, self._metrics_file.tell(), solved
+                was_cut = True
             for subscriber in self._subscribers:
                 subscriber(when, event)
         self._write_rows(rows)
         self._journal_file.write(self._journal.drain())
         self._journal_file.flush()
+        if was_cut:
+            # A power failure must not leave a checkpoint that is ahead of the files it counts on.
+            for file in (self._metrics_file, self._journal_file):
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Write the rest and close the files."""
@@ -197,7 +207,7 @@ def _open(path: Path, keep: int | None) -> IO[bytes]:
     """A new file, or an old one cut to its first ``keep`` bytes, to be appended to."""
     if keep is None:
         return path.open("xb")
-    file = path.open("r+b")
+    file = open_to_change(path)
     file.truncate(keep)
     file.seek(keep)
     return file

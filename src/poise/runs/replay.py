@@ -1,22 +1,24 @@
 """Replay: a run's journal, followed serially, must lead to the same parameters, bit for bit."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from poise.agent.policy_file import parameter_hash, policy_from_bytes, read_metadata
+from poise.agent.policy_file import parameter_hash
 from poise.errors import FileFormatError, ReplayMismatchError, RunFolderError
 from poise.learning.journal import Journal, JournalFile, Kind, Record, StopReason, read_journal
 from poise.learning.owner import EvaluationAborted, Owner, OwnerSettings, ProtocolError
 from poise.learning.verdict import Verdict
 from poise.learning.worker import Worker
 from poise.runs.assembly import Assembly, assemble, owner_settings
+from poise.runs.comparison import compare_parameters, has_final
 from poise.runs.folder import load_config, load_resumptions, resolved_world
 from poise.runs.judge import Judge
-from poise.runs.runtime import prepare_jax, processor_model, versions
+from poise.runs.runtime import prepare_jax
+from poise.runs.surroundings import differences
 from poise.runs.trust import EnvironmentFactory, source_from_file
 from poise.trajectory import Snapshot
 
@@ -26,8 +28,6 @@ __all__ = ["ReplayReport", "replay"]
 _ABORTING = (StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.FAILED)
 # Why a run was ended from outside; every other reason, the owner must come to by itself.
 _OUTSIDE = (*_ABORTING, StopReason.MAX_SECONDS)
-# What may change the last bit of a result.
-_DECISIVE_PACKAGES = ("jax", "jaxlib", "gymnasium", "numpy", "optax", "equinox", "poise")
 
 
 class ReplayReport(NamedTuple):
@@ -38,7 +38,8 @@ class ReplayReport(NamedTuple):
         steps: environment steps that were repeated.
         updates: contributions that were applied.
         final_hash: SHA-256 of the final parameters.
-        compared: the files whose parameters were compared.
+        compared: the files whose parameters were compared; a run that was killed, or whose disk
+            was full, may have left none.
         warnings: what is different on this machine and might have made a difference.
     """
 
@@ -71,7 +72,7 @@ def replay(
     prepare_jax()
     source = source_from_file(config.environment_choice, environment, trust)
     assembly = assemble(dataclasses.replace(config, world=resolved_world(resolved)), source)
-    warnings = _differences(journal.header, resolved, assembly)
+    warnings = differences(journal.header, resolved, assembly)
     assembly.compile()
     checking = _CheckingJournal(journal.records)
     judge = assembly.judge()
@@ -84,10 +85,12 @@ def replay(
     finally:
         judge.close()
         assembly.close()
-    if journal.damage is not None:
+    has_stopped = bool(journal.records) and journal.records[-1].kind == Kind.STOP
+    # A kill, or a full disk, may tear the last record; then there are no final parameters.
+    torn_at_the_end = journal.torn and not has_stopped and not has_final(folder)
+    if journal.damage is not None and not torn_at_the_end:
         raise ReplayMismatchError(f"the journal differs: {journal.damage}")
-    has_ended = bool(journal.records) and journal.records[-1].kind == Kind.STOP
-    compared = _compare_parameters(folder, owner, has_ended)
+    compared = compare_parameters(folder, owner, has_stopped)
     return ReplayReport(
         records=checking.length,
         steps=owner.steps,
@@ -101,7 +104,7 @@ def replay(
 class _CheckingJournal(Journal):
     """Compares every record with what the run wrote down, as soon as it is made."""
 
-    def __init__(self, expected: list[Record]) -> None:
+    def __init__(self, expected: Sequence[Record]) -> None:
         super().__init__()
         self._expected = expected
 
@@ -188,9 +191,13 @@ def _follow(
 
     def resume(record: Record) -> None:
         del record
-        settings = segments.pop(journal.length, None)
-        if settings is None:
+        # An evaluation that the run was stopped in came first, under the old ones.
+        due = [begin for begin in segments if begin <= journal.length]
+        if not due:
             raise differ("goes on under budgets that config.json does not know")
+        settings = segments[max(due)]
+        for begin in due:
+            del segments[begin]
         owner.change(settings)
 
     def stop(record: Record) -> None:
@@ -225,42 +232,6 @@ def _follow(
             )
 
 
-def _compare_parameters(folder: Path, owner: Owner, has_ended: bool) -> tuple[str, ...]:
-    """Hold final and best parameters against the run's files; a killed run may have none."""
-    compared = []
-    expectations = [("final", owner.snapshot())]
-    if owner.best is not None:
-        expectations.append(("best", owner.best))
-    for name, snapshot in expectations:
-        path = folder / f"{name}.safetensors"
-        if not path.exists():
-            if has_ended:
-                raise RunFolderError(f"{path} is missing")
-            continue
-        if name == "final" and not has_ended:
-            raise ReplayMismatchError(
-                f"the journal differs: it has no end, but the run had one, for it left {path}"
-            )
-        try:
-            content = path.read_bytes()
-            policy = policy_from_bytes(content, str(path), check_hash=False)
-        except FileFormatError as error:
-            raise ReplayMismatchError(f"the {name} parameters differ: {error}") from error
-        if not has_ended:
-            saved = read_metadata(content, str(path), "poise", "a policy file of poise")
-            if saved.get("version") != int(snapshot.version):
-                # The run was killed between its file and its journal.
-                continue
-        replayed = np.asarray(snapshot.parameters)
-        if policy.parameters.tobytes() != replayed.tobytes():
-            raise ReplayMismatchError(
-                f"the {name} parameters differ: {path} has SHA-256 "
-                f"{parameter_hash(policy.parameters)}, the replay {parameter_hash(replayed)}"
-            )
-        compared.append(path.name)
-    return tuple(compared)
-
-
 def _read(folder: Path) -> JournalFile:
     path = folder / "journal"
     try:
@@ -269,23 +240,6 @@ def _read(folder: Path) -> JournalFile:
         raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
     except FileFormatError as error:
         raise ReplayMismatchError(f"the journal was altered: {error}") from error
-
-
-def _differences(
-    header: dict[str, Any], resolved: dict[str, Any], assembly: Assembly
-) -> tuple[str, ...]:
-    found = []
-    theirs, ours = header.get("versions"), versions()
-    for package in _DECISIVE_PACKAGES:
-        was = theirs.get(package) if isinstance(theirs, dict) else None
-        if was != ours.get(package):
-            found.append(f"{package} was {was}, here it is {ours.get(package)}")
-    if header.get("processor") != processor_model():
-        found.append(f"the processor was {header.get('processor')}, here {processor_model()}")
-    for name, value in assembly.resolved().items():
-        if resolved.get(name) != value:
-            found.append(f"{name} was {resolved.get(name)}, here {value}")
-    return tuple(found)
 
 
 def _segments(assembly: Assembly, resumptions: list[dict[str, Any]]) -> dict[int, OwnerSettings]:

@@ -15,8 +15,15 @@ from poise.errors import ConfigError, FileFormatError, RunWriteError
 from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory
 from poise.learning.journal import StopReason
 from poise.runs.assembly import Assembly, assemble
-from poise.runs.checkpoint import Checkpoint, Template, newest_checkpoint, remove_checkpoints
-from poise.runs.files import create_run_folder, lock_folder, remove_temporary_files, write_json
+from poise.runs.budgets import budgets_from, lift_used_up
+from poise.runs.checkpoint import Template, newest_checkpoint, remove_newer
+from poise.runs.files import (
+    create_run_folder,
+    lock_folder,
+    remove_temporary_files,
+    require_changeable,
+    write_json,
+)
 from poise.runs.folder import (
     config_to_json,
     default_run_folder,
@@ -31,6 +38,7 @@ from poise.runs.recorder import Subscriber
 from poise.runs.runtime import prepare_jax
 from poise.runs.session import Session, TrainResult
 from poise.runs.signals import StopSignals
+from poise.runs.surroundings import warn_of_differences
 from poise.runs.tensorboard import TensorBoard
 from poise.runs.trust import EnvironmentFactory, source_from_file
 from poise.world.checking import check_environment, in_time
@@ -135,7 +143,7 @@ def resume(
     trust: bool = False,
     process_age: float = 0.0,
 ) -> TrainResult:
-    """Go on with a run from its newest whole checkpoint; before the first, start it over.
+    """Go on with a run from its newest checkpoint that is whole; before the first, start it over.
 
     Under the serial launcher the run becomes, to the last bit, what it would have been; under every
     launcher the whole of it replays.
@@ -156,7 +164,8 @@ def resume(
         What the run came to; at once, if it had finished and got no larger budget.
 
     Raises:
-        InputError: there is no such run, it is in use, or a budget is impossible.
+        InputError: there is no such run, it is in use, it has checkpoints but none that can be
+            used, or a budget is impossible; nothing was changed.
         TrainingError: the run failed.
     """
     _leave_if_imported_by_worker()
@@ -184,6 +193,9 @@ def resume(
             if not quiet:
                 print(f"{folder} had finished: give it a larger budget to go on")
             return TrainResult(folder, summary, load(folder), reason)
+        if resolved.get("replayable") is False:
+            said = "this run cannot be replayed exactly, as it said when it began"
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
         checkpoint = newest_checkpoint(folder, _template(assembly))
         changed = False
         if checkpoint is not None:
@@ -197,10 +209,12 @@ def resume(
         if checkpoint is None:
             for name in ("journal", "metrics.jsonl"):
                 (folder / name).unlink(missing_ok=True)
-            remove_checkpoints(folder)
-        if given and checkpoint is not None:
-            assembly.config = config = _lift_used_up(config, given, checkpoint)
-        resumptions = _resumptions(folder, checkpoint, config if changed else None)
+        else:
+            require_changeable(folder / "journal", folder / "metrics.jsonl")
+            warn_of_differences(folder, resolved, assembly)
+            assembly.config = config = lift_used_up(config, given, checkpoint.cut)
+        cut = checkpoint.cut if checkpoint is not None else None
+        resumptions = budgets_from(later, cut, config if changed else None)
         base = old if checkpoint is not None else config
         kept = {**assembly.resolved(), "replayable": resolved.get("replayable")}
         _write_config(folder, config_to_json(base, kept, resumptions))
@@ -208,6 +222,8 @@ def resume(
         for name in ("summary.json", "final.safetensors", "learning_curve.png"):
             (folder / name).unlink(missing_ok=True)
         remove_temporary_files(folder)
+        if checkpoint is not None:
+            remove_newer(folder, checkpoint)
         followers = [subscriber] if subscriber is not None else []
         session = Session(
             assembly, folder, started, quiet, followers, checkpoint, changed, signals=signals
@@ -258,22 +274,8 @@ def _say_whether_replayable(resolved: dict[str, Any], repeatable: bool) -> None:
     resolved["replayable"] = not reasons
 
 
-def _lift_used_up(
-    config: TrainConfig, given: dict[str, Any], checkpoint: Checkpoint
-) -> TrainConfig:
-    """Take off the old budgets that ended the run: who gives it another wants it to go on."""
-    cut = checkpoint.cut
-    used = {"max_steps": cut.steps, "max_episodes": cut.tally.episodes}
-    lifted: dict[str, Any] = {}
-    for name, so_far in used.items():
-        limit = getattr(config, name)
-        if name not in given and limit is not None and so_far >= limit:
-            lifted[name] = None
-    return dataclasses.replace(config, **lifted)
-
-
 def _has_finished(folder: Path) -> bool:
-    return (folder / "summary.json").is_file() and load_summary(folder).get("stopped") in _FINISHED
+    return (folder / "summary.json").exists() and load_summary(folder)["stopped"] in _FINISHED
 
 
 def _template(assembly: Assembly) -> Template:
@@ -284,23 +286,3 @@ def _template(assembly: Assembly) -> Template:
         moments=assembly.initial_moments(),
         workers=assembly.config.workers,
     )
-
-
-def _resumptions(
-    folder: Path, checkpoint: Checkpoint | None, config: TrainConfig | None
-) -> list[dict[str, Any]]:
-    """The budgets that the run went on under, each from a record of its journal."""
-    if checkpoint is None:
-        return []
-    records = checkpoint.cut.journal_records
-    kept = [one for one in load_resumptions(folder) if one["record"] < records]
-    if config is not None:
-        kept.append(
-            {
-                "record": records,
-                "max_steps": config.max_steps,
-                "max_episodes": config.max_episodes,
-                "max_seconds": config.max_seconds,
-            }
-        )
-    return kept

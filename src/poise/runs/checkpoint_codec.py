@@ -1,0 +1,269 @@
+"""A checkpoint as bytes: safetensors with JSON metadata, format version 1; reading runs no code.
+
+What a tensor must look like is known from the run's settings, and so is how large a file can be: a
+file cannot make the reader allocate what it likes.
+"""
+
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from poise.agent.policy_file import MAX_HEADER_BYTES, read_metadata
+from poise.errors import FileFormatError
+from poise.learning.candidates import CandidatesState
+from poise.learning.cut import Cut, Seat
+from poise.learning.journal import RECORD_SIZE
+from poise.maths.statistics import Moments
+from poise.runs.checkpoint_numbers import (
+    MAX_CHECKSUM,
+    MAX_INCARNATION,
+    MAX_VERSION,
+    Offsets,
+    offsets_from_json,
+    tally_from_json,
+    verdict_from_json,
+    verdict_to_json,
+    whole,
+)
+from poise.trajectory import Snapshot
+from poise.validation import shown
+
+__all__ = [
+    "Checkpoint",
+    "Offsets",
+    "Template",
+    "checkpoint_from_bytes",
+    "checkpoint_to_bytes",
+    "size_limit",
+]
+
+FORMAT_VERSION = 1
+METADATA_KEY = "poise-checkpoint"
+
+
+class Checkpoint(NamedTuple):
+    """A cut, and where the run's files were."""
+
+    cut: Cut
+    offsets: Offsets
+
+
+class Template(NamedTuple):
+    """What the arrays of a run look like.
+
+    Attributes:
+        snapshot: version 0 of it.
+        optimizer_state: its initial one.
+        worker_state: of a worker whose state can be had; ``()`` if it cannot.
+        moments: whether observations are normalised.
+        workers: how many there are.
+    """
+
+    snapshot: Snapshot
+    optimizer_state: Any
+    worker_state: Any
+    moments: Moments | None
+    workers: int
+
+
+def size_limit(template: Template) -> int:
+    """Bytes that a checkpoint of a run can have at most: all workers there, on versions apart."""
+    every_worker = template.workers * _nbytes((template.snapshot, template.worker_state))
+    once = _nbytes((template.snapshot, template.optimizer_state, template.moments))
+    parameters = _nbytes(template.snapshot.parameters)
+    return MAX_HEADER_BYTES + every_worker + once + parameters
+
+
+def checkpoint_to_bytes(checkpoint: Checkpoint) -> bytes:
+    """Encode a checkpoint."""
+    cut = checkpoint.cut
+    tensors: dict[str, np.ndarray] = {"parameters": np.asarray(cut.parameters)}
+    for number, leaf in enumerate(jax.tree.leaves(cut.optimizer_state)):
+        tensors[f"optimizer/{number}"] = np.asarray(leaf)
+    if cut.moments is not None:
+        for name, leaf in cut.moments._asdict().items():
+            tensors[f"moments/{name}"] = np.asarray(leaf, np.float64)
+    seats = []
+    for worker, seat in sorted(cut.seats.items()):
+        _put_snapshot(tensors, seat.snapshot)
+        leaves = jax.tree.leaves(seat.deposit)
+        for number, leaf in enumerate(leaves):
+            tensors[f"worker/{worker}/{number}"] = np.asarray(leaf)
+        version = int(seat.snapshot.version)
+        seats.append([worker, seat.incarnation, version, seat.deposit is not None])
+    candidates = cut.candidates
+    if candidates.best is not None:
+        _put_snapshot(tensors, candidates.best)
+    tensors = {name: np.asarray(one, order="C") for name, one in tensors.items()}
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "version": cut.version,
+        "steps": cut.steps,
+        "bad_gradients": cut.bad_gradients,
+        "evaluated_at": candidates.evaluated_at,
+        "evaluation_interval": candidates.interval,
+        "verifications": candidates.verifications,
+        "last_worker": cut.last_worker,
+        "tally": list(cut.tally),
+        "best": None if candidates.best is None else int(candidates.best.version),
+        "best_verdict": verdict_to_json(candidates.verdict),
+        "seats": seats,
+        "incarnations": sorted(cut.incarnations.items()),
+        "journal_records": cut.journal_records,
+        "journal_checksum": cut.journal_checksum,
+        "offsets": list(checkpoint.offsets),
+    }
+    metadata["sha256"] = content_hash(tensors, metadata)
+    return save(tensors, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+
+
+def checkpoint_from_bytes(content: bytes, source: str, template: Template) -> Checkpoint:
+    """Decode a checkpoint.
+
+    Raises:
+        FileFormatError: torn, damaged, of another format version, of another run's shape, or with
+            numbers that no run can have come to.
+    """
+    metadata = read_metadata(content, source, METADATA_KEY, "a checkpoint of poise")
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise FileFormatError(
+            f"{source} has checkpoint format version {shown(version)}, but this poise reads "
+            f"{FORMAT_VERSION}"
+        )
+    try:
+        tensors = load(content)
+        if content_hash(tensors, metadata) != metadata["sha256"]:
+            raise ValueError("its content is not what was saved")
+        return _decode(_Arrays(tensors, template), metadata, template)
+    except (
+        SafetensorError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        AttributeError,
+    ) as error:
+        raise FileFormatError(f"{source} is damaged: {error}") from error
+
+
+def content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
+    """SHA-256 of all arrays, and of all metadata but the hash itself."""
+    rest = {name: value for name, value in metadata.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.asarray(tensors[name], order="C").tobytes())
+    return digest.hexdigest()
+
+
+class _Arrays:
+    """The tensors of a file, each held against what it must look like."""
+
+    def __init__(self, tensors: dict[str, np.ndarray], template: Template) -> None:
+        self._tensors = tensors
+        self._template = template
+
+    def tensor(self, name: str, like: Any) -> np.ndarray:
+        found = self._tensors[name]
+        expected = np.asarray(like)
+        if found.shape != expected.shape or found.dtype != expected.dtype:
+            raise ValueError(f"{name} is {found.dtype}{found.shape}, not {expected.dtype}")
+        return found
+
+    def tree(self, name: str, like: Any) -> Any:
+        leaves, structure = jax.tree.flatten(like)
+        found = [self.tensor(f"{name}/{number}", leaf) for number, leaf in enumerate(leaves)]
+        return jax.tree.unflatten(structure, found)
+
+    def snapshot(self, version: int) -> Snapshot:
+        name, like = f"snapshot/{version}", self._template.snapshot
+        parameters = self.tensor(f"{name}/parameters", like.parameters)
+        statistics = self.tree(f"{name}/statistics", like.statistics)
+        return Snapshot(np.int32(version), parameters, statistics)
+
+    def moments(self) -> Moments | None:
+        if self._template.moments is None:
+            return None
+        like = self._template.moments._asdict()
+        return Moments(**{name: self.tensor(f"moments/{name}", one) for name, one in like.items()})
+
+
+def _decode(arrays: _Arrays, metadata: dict[str, Any], template: Template) -> Checkpoint:
+    version = whole(metadata["version"], "the version", MAX_VERSION)
+    steps = whole(metadata["steps"], "the number of steps")
+    records = whole(metadata["journal_records"], "the number of records")
+    last = metadata["last_worker"]
+    incarnations: dict[int, int] = {}
+    for worker, latest in metadata["incarnations"]:
+        _check_worker(worker, template, incarnations)
+        incarnations[worker] = whole(latest, "an incarnation", MAX_INCARNATION)
+    seats: dict[int, Seat] = {}
+    for worker, incarnation, held, has_deposit in metadata["seats"]:
+        _check_worker(worker, template, seats)
+        if incarnations.get(worker) != whole(incarnation, "an incarnation", MAX_INCARNATION):
+            raise ValueError(f"worker {worker} is there in an incarnation that is not its latest")
+        deposit = None
+        if has_deposit:
+            if not jax.tree.leaves(template.worker_state):
+                raise ValueError("a worker's state, which this run cannot have")
+            deposit = arrays.tree(f"worker/{worker}", template.worker_state)
+        snapshot = arrays.snapshot(whole(held, "a worker's version", version))
+        seats[worker] = Seat(incarnation, snapshot, deposit)
+    cut = Cut(
+        version=version,
+        steps=steps,
+        bad_gradients=whole(metadata["bad_gradients"], "the number of bad gradients"),
+        last_worker=None if last is None else whole(last, "last_worker", template.workers - 1),
+        tally=tally_from_json(metadata["tally"]),
+        parameters=arrays.tensor("parameters", template.snapshot.parameters),
+        optimizer_state=arrays.tree("optimizer", template.optimizer_state),
+        moments=arrays.moments(),
+        candidates=_candidates(arrays, metadata, version, steps),
+        seats=seats,
+        incarnations=incarnations,
+        journal_records=records,
+        journal_checksum=whole(metadata["journal_checksum"], "a checksum", MAX_CHECKSUM),
+    )
+    offsets = offsets_from_json(metadata["offsets"], steps)
+    whole(offsets.journal_bytes, "journal_bytes", least=RECORD_SIZE * records + 1)
+    if cut.tally.episodes and not offsets.metrics_bytes:
+        raise ValueError("episodes are counted of which the metrics do not tell")
+    return Checkpoint(cut, offsets)
+
+
+def _candidates(
+    arrays: _Arrays, metadata: dict[str, Any], version: int, steps: int
+) -> CandidatesState:
+    best, verdict = metadata["best"], verdict_from_json(metadata["best_verdict"])
+    if (best is None) is not (verdict is None):
+        raise ValueError("a best policy without a verdict, or a verdict without one")
+    return CandidatesState(
+        evaluated_at=whole(metadata["evaluated_at"], "evaluated_at", steps),
+        interval=whole(metadata["evaluation_interval"], "evaluation_interval", least=1),
+        verifications=whole(metadata["verifications"], "verifications"),
+        best=None if best is None else arrays.snapshot(whole(best, "the best version", version)),
+        verdict=verdict,
+    )
+
+
+def _check_worker(worker: Any, template: Template, known: dict[int, Any]) -> None:
+    if whole(worker, "a worker", template.workers - 1) in known:
+        raise ValueError(f"worker {worker} is there twice")
+
+
+def _put_snapshot(tensors: dict[str, np.ndarray], snapshot: Snapshot) -> None:
+    name = f"snapshot/{int(snapshot.version)}"
+    tensors[f"{name}/parameters"] = np.asarray(snapshot.parameters)
+    for number, leaf in enumerate(snapshot.statistics):
+        tensors[f"{name}/statistics/{number}"] = np.asarray(leaf)
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,258 @@
+"""What settings may be: the type of each, and its bounds.
+
+Settings come from flags, from Python and from files, which a stranger may have written. The upper
+bounds are far above what any run has used, and low enough that no setting makes poise allocate
+without end, count beyond its integers, or hang before it has begun.
+"""
+
+import itertools
+import math
+import re
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from poise.errors import ConfigError
+
+__all__ = ["checkpoint_interval", "shown", "validated"]
+
+MAX_COUNT = 2**63 - 1
+"""Of steps, episodes and the like: what a signed integer of 64 bits holds."""
+MAX_WORKERS = 4096
+"""Each is a thread or a process; the journal has 16 bits for its number."""
+MAX_ENVS_PER_WORKER = 65_536
+"""Copies that one call steps together; GPU simulators use a few thousand."""
+MAX_ENVS = 1 << 20
+"""Copies of all workers: each has a state, and hosted ones are objects or processes."""
+MAX_ROLLOUT_LENGTH = 1 << 20
+"""Steps of one rollout, which is in memory as a whole."""
+MAX_ROLLOUT_STEPS = 1 << 22
+"""Copies times length: the observations of one rollout are in memory together."""
+MAX_HIDDEN_LAYERS = 64
+"""Each is compiled into the program by itself."""
+MAX_HIDDEN_UNITS = 65_536
+"""Units of one layer."""
+MAX_HIDDEN_WEIGHTS = 1 << 26
+"""Weights between the hidden layers of a trunk: a quarter of a gigabyte, and there are several."""
+MAX_PARAMETERS = 1 << 28
+"""Of a whole network: a gigabyte, and optimizer and snapshots hold several of its like."""
+MAX_EPISODES = 1_000_000
+"""Of one evaluation: each has a seed of its own, drawn before it begins."""
+MAX_NAME = 1024
+"""Characters in the name of an environment or wrapper."""
+MAX_NAMES = 1024
+"""Wrappers, and arguments of an environment's constructor."""
+MAX_ARGUMENT = 65_536
+"""Characters in one argument, which may be a map drawn in text."""
+MAX_FACTOR = 3.4e38
+"""Rewards, learning rates and coefficients: what a float of 32 bits holds."""
+MAX_WAIT = 1e9
+"""Seconds, some thirty years; the system cannot wait much longer."""
+MAX_SHOWN = 80
+"""Characters of a value in an error message."""
+
+_COUNTS = {
+    "workers": (1, MAX_WORKERS),
+    "envs_per_worker": (1, MAX_ENVS_PER_WORKER),
+    "rollout_length": (1, MAX_ROLLOUT_LENGTH),
+    "selection_episodes": (1, MAX_EPISODES),
+    "verification_episodes": (1, MAX_EPISODES),
+    "evaluation_interval": (1, MAX_COUNT),
+    "evaluation_step_limit": (1, MAX_COUNT),
+    "record_every": (1, MAX_COUNT),
+    "keep_checkpoints": (1, MAX_COUNT),
+    "max_steps": (1, MAX_COUNT),
+    "max_episodes": (1, MAX_COUNT),
+    "max_restarts": (0, MAX_COUNT),
+    "max_bad_gradients": (0, MAX_COUNT),
+    "seed": (0, MAX_COUNT),
+}
+_POSITIVE = {
+    "learning_rate": MAX_FACTOR,
+    "optimizer_epsilon": MAX_FACTOR,
+    "reward_scale": MAX_FACTOR,
+    "reward_clip": MAX_FACTOR,
+    "worker_timeout": MAX_WAIT,
+    "max_seconds": math.inf,
+}
+_FRACTIONS = ("discount", "gae_lambda", "sticky_actions")
+_DECAYS = ("adam_beta1", "adam_beta2", "rmsprop_decay")
+_COEFFICIENTS = ("entropy_coefficient", "value_coefficient")
+_RETURNS = ("failure_reward", "target_return")
+
+
+def validated(settings: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, each of the type that its annotation says, and within its bounds.
+
+    Args:
+        settings: value by name; None where an annotation allows it.
+        hints: annotation by name.
+
+    Raises:
+        ConfigError: a value is impossible; the message names it and what is allowed.
+    """
+    values = {name: _typed(name, settings[name], hint) for name, hint in hints.items()}
+    for name, value in values.items():
+        if value is not None:
+            _check_bounds(name, value)
+    for name in ("environment", "env_kwargs", "wrappers"):
+        _check_texts(name, values[name])
+    _check_sizes(values)
+    if checkpoint_interval(values["checkpoint_every"]) is None:
+        _refuse(
+            "checkpoint_every",
+            values["checkpoint_every"],
+            "a time such as 30s, or a number of steps such as 100000steps",
+        )
+    return values
+
+
+def checkpoint_interval(text: str) -> tuple[float, Literal["s", "steps"]] | None:
+    """The number and the unit of a setting such as ``30s``; None if it is none."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s)|([0-9]{1,15})(steps)", text)
+    if match is None:
+        return None
+    number = float(match[1] or match[3])
+    if not number > 0:
+        return None
+    return number, "s" if match[2] else "steps"
+
+
+def shown(value: object) -> str:
+    """A value for an error message, which a stranger's value must not fill."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python does not write out integers of thousands of digits.
+        text = "a number of thousands of digits"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """Hold a value against its annotation, and bring it to that type where nothing is lost."""
+    choices = [one for one in typing.get_args(hint) if one is not type(None)]
+    optional = type(None) in typing.get_args(hint)
+    kind = choices[0] if optional else hint
+    if value is None and optional:
+        return None
+    if typing.get_origin(kind) is Literal:
+        allowed = typing.get_args(kind)
+        _require(value in allowed, name, value, "one of " + ", ".join(allowed))
+        return value
+    if kind is bool:
+        _require(isinstance(value, bool), name, value, "true or false")
+        return value
+    if kind is int:
+        _require(_is_integer(value), name, value, "a whole number")
+        return value
+    if kind is float:
+        return _number(name, value)
+    if kind is str:
+        _require(isinstance(value, str), name, value, "text")
+        return value
+    of, said = (str, "texts") if kind == tuple[str, ...] else (int, "whole numbers")
+    fits = isinstance(value, tuple | list) and all(
+        isinstance(one, of) and not isinstance(one, bool) for one in value
+    )
+    _require(fits, name, value, said)
+    return tuple(value)
+
+
+def _number(name: str, value: Any) -> float:
+    if not _is_integer(value) and not isinstance(value, float):
+        _refuse(name, value, "a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        _refuse(name, value, "a number that a float can hold")
+    _require(not math.isnan(number), name, value, "a number")
+    return number
+
+
+def _check_bounds(name: str, value: Any) -> None:
+    if name in _COUNTS:
+        least, most = _COUNTS[name]
+        _require(least <= value <= most, name, value, _whole(least, most))
+    elif name in _POSITIVE:
+        limit = _POSITIVE[name]
+        ending = "" if limit == math.inf else f": {limit:g} at most"
+        fits = 0 < value < math.inf and value <= limit
+        _require(fits, name, value, f"above 0, and finite{ending}")
+    elif name in _FRACTIONS:
+        _require(0 <= value <= 1, name, value, "from 0 to 1")
+    elif name in _DECAYS:
+        _require(0 <= value < 1, name, value, "from 0 to below 1")
+    elif name in _COEFFICIENTS:
+        allowed = f"0 or more, and finite: {MAX_FACTOR:g} at most"
+        _require(0 <= value <= MAX_FACTOR, name, value, allowed)
+    elif name in _RETURNS:
+        allowed = f"a finite number: {MAX_FACTOR:g} at most, either way"
+        _require(abs(value) <= MAX_FACTOR, name, value, allowed)
+    elif name == "max_gradient_norm":
+        _require(value > 0, name, value, "positive")
+
+
+def _check_texts(name: str, texts: str | tuple[str, ...]) -> None:
+    if isinstance(texts, str):
+        _require(bool(texts), name, texts, "the name of one")
+        texts = (texts,)
+    _require(len(texts) <= MAX_NAMES, name, texts, f"{MAX_NAMES} at most")
+    most = MAX_ARGUMENT if name == "env_kwargs" else MAX_NAME
+    for text in texts:
+        _require(len(text) <= most, name, text, f"of {most:,} characters at most")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            _refuse(name, text, "text that UTF-8 can hold")
+
+
+def _check_sizes(values: Mapping[str, Any]) -> None:
+    """What is small by itself may be large together."""
+    sizes = values["hidden_sizes"]
+    _require(
+        len(sizes) <= MAX_HIDDEN_LAYERS,
+        "hidden_sizes",
+        sizes,
+        f"{MAX_HIDDEN_LAYERS} layers at most",
+    )
+    for size in sizes:
+        allowed = f"{_whole(1, MAX_HIDDEN_UNITS)}, units a layer"
+        _require(1 <= size <= MAX_HIDDEN_UNITS, "hidden_sizes", size, allowed)
+    weights = sum(inputs * units for inputs, units in itertools.pairwise(sizes))
+    _require(
+        weights <= MAX_HIDDEN_WEIGHTS,
+        "hidden_sizes",
+        sizes,
+        f"of {MAX_HIDDEN_WEIGHTS:,} weights between the layers at most",
+    )
+    copies = values["envs_per_worker"]
+    _require(
+        copies * values["rollout_length"] <= MAX_ROLLOUT_STEPS,
+        "rollout_length",
+        values["rollout_length"],
+        f"{MAX_ROLLOUT_STEPS // copies:,} at most with {copies:,} environments a worker",
+    )
+    _require(
+        copies * values["workers"] <= MAX_ENVS,
+        "workers",
+        values["workers"],
+        f"{MAX_ENVS // copies:,} at most with {copies:,} environments each",
+    )
+
+
+def _whole(least: int, most: int) -> str:
+    return f"{least} or more, and at most {most:,}"
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _require(condition: bool, name: str, value: object, allowed: str) -> None:
+    if not condition:
+        _refuse(name, value, allowed)
+
+
+def _refuse(name: str, value: object, allowed: str) -> typing.NoReturn:
+    flag = "--" + name.replace("_", "-")
+    raise ConfigError(f"{flag} is {shown(value)}, but must be {allowed}")
