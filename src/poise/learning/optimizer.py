@@ -108,4 +108,4 @@ def _clip(max_norm: float) -> optax.GradientTransformation:
 
 def _once(scalar: Any) -> Any:
     """Keep XLA from computing a scalar anew for every element of the loop that uses it."""
-    return jax.lax.optimization_barrier(scalar)
+    return jax.lax.optimization_barrier(scalar)  # type: ignore[no-untyped-call]

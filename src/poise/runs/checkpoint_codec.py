@@ -180,6 +180,9 @@ class _Arrays:
     def tree(self, name: str, like: Any) -> Any:
         leaves, structure = jax.tree.flatten(like)
         found = [self.tensor(f"{name}/{number}", leaf) for number, leaf in enumerate(leaves)]
+        if f"{name}/{len(leaves)}" in self._tensors:
+            # In order, of the right shapes, and yet something else: another optimizer's state.
+            raise ValueError(f"{name} has more than {len(leaves)} arrays")
         return jax.tree.unflatten(structure, found)
 
     def snapshot(self, version: int) -> Snapshot:
