@@ -8,8 +8,8 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array, Float
 
-from poise.agent.actions import CategoricalHead
 from poise.agent.agent import Agent, NetworkSpec
+from poise.agent.heads import CategoricalHead
 from poise.agent.parameters import ParameterLayout
 
 INFINITY = np.inf

@@ -10,7 +10,8 @@ import scipy.special
 import scipy.stats
 from gymnasium import spaces
 
-from poise.agent.actions import ActionHead, action_head
+from poise.agent.actions import action_head
+from poise.agent.heads import ActionHead
 from poise.agent.noise import draw_with_generator
 from poise.batches import unbatch
 from poise.errors import UnsupportedSpaceError
@@ -225,11 +226,21 @@ def test_boxes_of_integers_are_refused() -> None:
         action_head(spaces.Box(0, 5, (2,), np.int32))
 
 
-def test_distant_bounds_do_not_overflow() -> None:
+def test_bounds_as_large_as_numbers_go_are_none() -> None:
+    """Nothing is scaled to them, and nothing overflows."""
     largest = np.finfo(np.float32).max
     head = action_head(spaces.Box(-largest, largest, (2,)))
-    found = head.to_environment(np.array([[0.0, -1.0]], np.float32))
-    np.testing.assert_array_equal(found, [[0.0, -largest]])
+    found = head.to_environment(np.array([[0.5, -30.0]], np.float32))
+    np.testing.assert_array_equal(found, [[0.5, -30.0]])
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Discrete(2, start=2**40), spaces.MultiDiscrete([2, 2], start=[0, -(2**40)])],
+)
+def test_categories_beyond_int32_are_refused(space: spaces.Space[Any]) -> None:
+    with pytest.raises(UnsupportedSpaceError, match="number them from 0"):
+        action_head(space)
 
 
 @pytest.mark.parametrize("scale", ["free", "network"])

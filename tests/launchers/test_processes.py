@@ -613,19 +613,23 @@ class Local(gymnasium.Env):
 
 def run():
     result = poise.train(
-        Local, run_dir=RUN, launcher="processes", workers=2, envs_per_worker=2, rollout_length=5,
+        WHAT, run_dir=RUN, launcher="processes", workers=2, envs_per_worker=2, rollout_length=5,
         max_steps=STEPS, selection_episodes=2, verification_episodes=2, hidden_sizes=(4,),
     )
     print("steps", result.summary["steps"], "launcher", result.summary["launcher"], flush=True)
-    poise.replay(result.folder, environment=Local)
+    poise.replay(result.folder, **HOW)
     print("replayed", flush=True)
 """
 GUARDED = SCRIPT + '\nif __name__ == "__main__":\n    run()\n'
 UNGUARDED = SCRIPT + "\nrun()\n"
 
 
-def text(script: str, folder: Path, steps: int = 60) -> str:
-    return script.replace("RUN", repr(str(folder / "run"))).replace("STEPS", str(steps))
+def text(script: str, folder: Path, steps: int = 60, registered: bool = False) -> str:
+    script = script.replace("RUN", repr(str(folder / "run"))).replace("STEPS", str(steps))
+    if registered:
+        register = 'gymnasium.register("Local-v0", entry_point=Local); WHAT, HOW = "Local-v0", {}'
+        return script.replace("def run():", f"def run():\n    {register}")
+    return script.replace("WHAT", "Local").replace("**HOW", "environment=Local")
 
 
 def python(*arguments: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -646,6 +650,9 @@ def start(way: str, folder: Path) -> subprocess.CompletedProcess[str]:
     match way:
         case "script":
             return python("guarded.py", folder=folder)
+        case "registered":
+            (folder / "guarded.py").write_text(text(GUARDED, folder, registered=True))
+            return python("guarded.py", folder=folder)
         case "module":
             return python("-m", "guarded", folder=folder)
         case "command":
@@ -661,7 +668,7 @@ def start(way: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["script", "module", "command", "stdin", "notebook"])
+@pytest.mark.parametrize("way", ["script", "registered", "module", "command", "stdin", "notebook"])
 def test_it_works_however_python_was_started(way: str, tmp_path: Path) -> None:
     """With an environment that is defined in ``__main__``."""
     finished = start(way, tmp_path)
@@ -680,10 +687,16 @@ def test_a_missing_guard_is_explained(tmp_path: Path) -> None:
     assert "poise.errors.InputError" in last
     assert "__name__ == '__main__'" in last
     assert "An attempt has been made to start a new process" not in finished.stderr
+    assert "During handling of the above exception" not in finished.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
-def test_children_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_children_leave_when_their_parent_is_killed(stopped: bool, tmp_path: Path) -> None:
+    """Also one that is stopped, and could not look after itself."""
+    if stopped and sys.platform != "linux":
+        pytest.skip("only Linux kills a child with its parent")
     (tmp_path / "guarded.py").write_text(text(GUARDED, tmp_path, steps=10**9))
     parent = subprocess.Popen(
         [sys.executable, "guarded.py"],
@@ -695,6 +708,8 @@ def test_children_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
         wait_for(lambda: has_learned(tmp_path / "run"))
         children = workers_of(parent.pid)
         assert len(children) == 2
+        if stopped:
+            os.kill(children[0], signal.SIGSTOP)
     finally:
         parent.kill()
         parent.wait()

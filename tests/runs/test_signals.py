@@ -1,5 +1,6 @@
 """Signals: the first is noted, the second does what it would have done without us."""
 
+import contextlib
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,9 +9,13 @@ from types import FrameType
 import pytest
 
 from poise.learning.journal import StopReason
-from poise.runs.signals import StopSignals
+from poise.runs.signals import StopSignals, interruptible
 
-REASONS = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
+REASONS = {
+    signal.SIGINT: StopReason.INTERRUPTED,
+    signal.SIGTERM: StopReason.TERMINATED,
+    signal.SIGHUP: StopReason.TERMINATED,
+}
 
 
 class StrayError(Exception):
@@ -67,12 +72,36 @@ def test_also_after_an_error(handlers: dict[signal.Signals, object]):
     assert installed() == handlers
 
 
-def test_ignored_signals_stay_ignored_afterwards():
+@pytest.mark.parametrize("number", REASONS)
+def test_ignored_signals_stay_ignored(number: signal.Signals):
     """As under nohup, or in a shell's background job."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with StopSignals():
-        pass
-    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    signal.signal(number, signal.SIG_IGN)
+    with StopSignals() as signals:
+        signal.raise_signal(number)
+    assert signals.reason is None
+    assert signal.getsignal(number) == signal.SIG_IGN
+
+
+def test_an_interruption_that_was_swallowed_is_not_forgotten():
+    """Python drops what a handler raises in a destructor; the run that begins then ends at once."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with interruptible():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with StopSignals() as signals:
+            assert signals.reason == StopReason.INTERRUPTED
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interruption_interrupts():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_somebody_elses_handler_stays(handlers: dict[signal.Signals, object]):
+    with interruptible():
+        assert installed() == handlers
 
 
 def test_in_other_threads_nothing_happens(handlers: dict[signal.Signals, object]):

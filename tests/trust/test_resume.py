@@ -14,8 +14,10 @@ import pytest
 import poise
 from poise.cli import main
 from poise.errors import ConfigError, RunFolderError
-from poise.learning.journal import Kind, read_journal
+from poise.learning.journal import Kind, StopReason, read_journal
+from poise.learning.owner import EvaluationAborted
 from poise.runs.files import lock_folder
+from poise.runs.judge import Judge
 from poise.runs.session import Session
 
 from .runs import (
@@ -88,6 +90,26 @@ def test_a_resumed_serial_run_equals_the_uninterrupted_one(
     assert resumed.summary["stopped"] == "max_steps"
     require_equal(remains(folder), whole)
     poise.replay(folder)
+
+
+def test_a_signal_in_the_final_verification_interrupts_the_run(
+    uninterrupted: Callable[[str], Remains], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without its score it has not ended; resumed, it gets the score that it would have had."""
+    folder = tmp_path / "run"
+
+    def abort(judge: Judge, policy: Any) -> None:
+        judge.attempts += 1
+        raise EvaluationAborted(StopReason.INTERRUPTED)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Judge, "verify", abort)
+        stopped = train(folder)
+    assert stopped.reason == StopReason.INTERRUPTED
+    assert stopped.summary["stopped"] == "interrupted"
+    assert stopped.summary["evaluation"] is None
+    poise.resume(folder)
+    require_equal(remains(folder), uninterrupted("plain"))
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -7,16 +7,19 @@ import gymnasium
 import pytest
 from gymnasium import spaces
 from gymnasium.experimental.functional import FuncEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from poise.config import EnvironmentChoice
-from poise.errors import ConfigError, EnvironmentNotFoundError
+from poise.errors import ConfigError, EnvironmentNotFoundError, UnsupportedSpaceError
 from poise.world import finding
+from poise.world.checking import check_environment
 from poise.world.compiled import CompiledWorld
 from poise.world.finding import choose_world, compiled_names, register, world_kind
 from poise.world.hosted import HostedWorld
 from poise.world.rewards import RewardShaping
 from poise.world.source import EnvironmentSource, find_source
 
+from ..environments import Ends
 from .toys import Countdown
 
 SHAPING = RewardShaping(failure_reward=-1.0)
@@ -95,6 +98,38 @@ def test_other_worlds_can_be_asked_for() -> None:
     world = choose_world(plain, "copies", SHAPING)
     assert isinstance(world, HostedWorld)
     assert world.observation_space == choose_world(plain, "auto", SHAPING).observation_space
+
+
+class SameStep(SyncVectorEnv):
+    """Resets in the step in which an episode ends."""
+
+    def __init__(self, num_envs: int, **arguments: Any) -> None:
+        super().__init__([Ends] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def test_vector_implementations_that_lose_the_last_observation_are_not_taken() -> None:
+    """The environment itself is stepped instead; asked for by name, they are refused."""
+    name = "SameStep-v0"
+    gymnasium.register(name, entry_point=Ends, vector_entry_point=SameStep)
+    try:
+        assert world_kind(source(name), "auto") == "copies"
+        with pytest.raises(UnsupportedSpaceError, match=r"next-step autoreset.*--world copies"):
+            check_environment(source(name), 60.0, world_kind(source(name), "vector"))
+    finally:
+        del gymnasium.registry[name]
+
+
+def test_others_are() -> None:
+    name = "NextStep-v0"
+    gymnasium.register(
+        name,
+        entry_point=Ends,
+        vector_entry_point=lambda num_envs, **arguments: SyncVectorEnv([Ends] * num_envs),
+    )
+    try:
+        assert world_kind(source(name), "auto") == "vector"
+    finally:
+        del gymnasium.registry[name]
 
 
 # --- Environments of one's own --------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import gymnasium
 import numpy as np
 import pytest
@@ -303,6 +304,38 @@ def test_a_missing_package_names_its_extra(
     without(monkeypatch, package)
     with pytest.raises(MissingExtraError, match=rf"pip install 'poise\[{extra}\]'"):
         find(name).make()
+
+
+def test_a_missing_package_named_as_the_module_names_its_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'poise\[mujoco\]'"):
+        find("mujoco:Something-v0")
+
+
+def test_atari_is_atari_with_its_module_in_front() -> None:
+    pytest.importorskip("ale_py")
+    found = find("ale_py:ALE/Pong-v5")
+    assert found.is_atari
+    assert found.identity == "ALE/Pong-v5"
+    assert found.spaces()[0].shape == (4, 84, 84)
+
+
+def test_a_registration_travels_with_its_source() -> None:
+    """A spawned process does not import the script that registered it."""
+    name = "OnlyHere-v0"
+    gymnasium.register(name, entry_point=Ends, max_episode_steps=7)
+    try:
+        content = cloudpickle.dumps(find(name))
+    finally:
+        del gymnasium.registry[name]
+    try:
+        found = cloudpickle.loads(content)
+        assert found.spec.max_episode_steps == 7
+        found.make().close()
+    finally:
+        gymnasium.registry.pop(name, None)
 
 
 def test_a_missing_extra_is_bad_input() -> None:

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from gymnasium import spaces
 
-from poise.agent.actions import ActionHead, GaussianScale, action_head
+from poise.agent.actions import action_head
 from poise.agent.encoders import feature_count
+from poise.agent.heads import ActionHead, GaussianScale
 from poise.agent.image_network import has_images, image_actor_critic
 from poise.agent.networks import actor_critic, parameter_count
 from poise.agent.normalizer import normalize_observation

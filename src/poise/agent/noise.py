@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from poise.agent.actions import Noise
+from poise.agent.heads import Noise
 
 __all__ = ["draw_with_generator", "draw_with_key"]
 

@@ -173,9 +173,10 @@ class _Team:
         """Take what a worker has sent, and answer."""
         if not self._is_there(seat):
             return
-        try:
+        messages: list[bytes] | None = None
+        with contextlib.suppress(EOFError, OSError):
             messages = seat.wire.receive()
-        except (EOFError, OSError):
+        if messages is None:
             self._died(seat)
             return
         for message in messages:

@@ -10,7 +10,12 @@ import gymnasium
 from gymnasium.experimental.functional import FuncEnv
 
 from poise.config import WorldChoice, WorldKind
-from poise.errors import ConfigError, EnvironmentNotFoundError
+from poise.errors import (
+    ConfigError,
+    EnvironmentFailureError,
+    EnvironmentNotFoundError,
+    UnsupportedSpaceError,
+)
 from poise.world.compiled import CompiledWorld
 from poise.world.hosted import HostedWorld
 from poise.world.rewards import RewardShaping
@@ -22,6 +27,7 @@ from poise.world.twins import (
     MountainCarContinuous,
     Pendulum,
 )
+from poise.world.vector import make_vector_copies
 from poise.world.xla import XlaWorld, offers_xla_functions
 
 __all__ = ["World", "choose_world", "compiled_names", "register", "world_kind"]
@@ -78,11 +84,13 @@ def compiled_names() -> list[str]:
 def world_kind(source: EnvironmentSource, wanted: WorldChoice) -> WorldKind:
     """Which kind of world an environment gets.
 
-    A twin, and Gymnasium's own vector implementation, serve only the plain environment: with
-    default arguments and no wrappers.
+    A twin, XLA functions and vector implementations serve only the plain environment: with default
+    arguments and no wrappers. ``auto`` takes a vector implementation only if it resets as poise
+    needs it and shows what the environment itself does.
 
     Raises:
         ConfigError: the wanted kind is not to be had for this environment.
+        UnsupportedSpaceError: the wanted vector implementation cannot stand for the environment.
     """
     spec = source.spec
     possible: list[WorldKind] = []
@@ -97,13 +105,26 @@ def world_kind(source: EnvironmentSource, wanted: WorldChoice) -> WorldKind:
         possible.append("vector")
     possible.append("copies")
     if wanted == "auto":
-        return possible[0]
+        best = possible[0]
+        return "copies" if best == "vector" and not _vector_serves(source) else best
     if wanted not in possible:
         raise ConfigError(
             f"--world is {wanted!r}, but for {source.name} as it is configured there is only "
             + ", ".join(possible)
         )
     return wanted
+
+
+def _vector_serves(source: EnvironmentSource) -> bool:
+    """Whether a vector implementation can stand for the environment itself."""
+    try:
+        make_vector_copies(source, 1, source.spaces()[0]).close()
+    except UnsupportedSpaceError:
+        return False
+    except EnvironmentFailureError:
+        # Broken, and to be reported as that.
+        return True
+    return True
 
 
 def choose_world(source: EnvironmentSource, wanted: WorldChoice, shaping: RewardShaping) -> World:

@@ -92,7 +92,7 @@ class HostedWorld:
             return _Loop([self.source.make() for _ in range(count)])
         if self.kind == "atari":
             copies: Copies = make_atari_copies(
-                self.source.name, self.source.sticky_actions, count, self.observation_space
+                self.source.identity, self.source.sticky_actions, count, self.observation_space
             )
             return copies
         return make_vector_copies(self.source, count, self.observation_space)

@@ -21,6 +21,7 @@ from gymnasium.envs.registration import EnvSpec
 from poise.config import EnvironmentChoice
 from poise.errors import ConfigError, EnvironmentNotFoundError, MissingExtraError
 from poise.world.atari import make_atari
+from poise.world.remarks import remarks_once
 
 __all__ = ["EnvironmentSource", "find_source", "import_path", "without_deprecations"]
 
@@ -47,6 +48,8 @@ class EnvironmentSource:
         keyword_arguments: for the environment's constructor, or the factory.
         wrappers: applied in turn to every copy.
         sticky_actions: Atari only: probability that an action is repeated.
+        registration: Gymnasium's, as it was where the environment was found: a spawned process may
+            not import the script that registered it.
     """
 
     name: str
@@ -54,6 +57,7 @@ class EnvironmentSource:
     keyword_arguments: tuple[tuple[str, Any], ...] = ()
     wrappers: tuple[Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]], ...] = ()
     sticky_actions: float = 0.0
+    registration: EnvSpec | None = dataclasses.field(default=None, compare=False)
 
     @property
     def identity(self) -> str:
@@ -67,7 +71,12 @@ class EnvironmentSource:
             return None
         if self.identity not in gymnasium.registry:
             # In a spawned process nobody has looked for it yet.
-            find_source(EnvironmentChoice(self.name))
+            try:
+                find_source(EnvironmentChoice(self.name))
+            except EnvironmentNotFoundError:
+                if self.registration is None:
+                    raise
+                gymnasium.registry[self.identity] = self.registration
         return gymnasium.registry[self.identity]
 
     @property
@@ -78,7 +87,7 @@ class EnvironmentSource:
     @property
     def is_atari(self) -> bool:
         """Whether it is one of ale-py's games."""
-        return self.factory is None and self.name.startswith(ATARI_PREFIX)
+        return self.factory is None and self.identity.startswith(ATARI_PREFIX)
 
     @property
     def reward_threshold(self) -> float | None:
@@ -134,8 +143,8 @@ class EnvironmentSource:
         if self.factory is not None:
             return self.factory(**arguments)
         if self.is_atari:
-            return make_atari(self.name, self.sticky_actions, arguments)
-        with without_deprecations():
+            return make_atari(self.identity, self.sticky_actions, arguments)
+        with without_deprecations(), remarks_once(self.spec):
             assert self.spec is not None, "there is no factory"
             return gymnasium.make(self.spec, disable_env_checker=True, **arguments)
 
@@ -164,11 +173,16 @@ def find_source(
     """
     loaded = tuple(_import(path, "wrapper") for path in choice.wrappers)
     arguments = _parse_keyword_arguments(choice.env_kwargs)
-    if choice.name.startswith(ATARI_PREFIX):
+    if choice.name.rpartition(":")[2].startswith(ATARI_PREFIX):
         _register_atari(choice.name)
     if factory is None and choice.name not in gymnasium.registry:
         factory = _find_elsewhere(choice.name)
-    return EnvironmentSource(choice.name, factory, arguments, loaded, choice.sticky_actions)
+    registration = None
+    if factory is None:
+        registration = gymnasium.registry[choice.name.rpartition(":")[2]]
+    return EnvironmentSource(
+        choice.name, factory, arguments, loaded, choice.sticky_actions, registration
+    )
 
 
 def _parse_keyword_arguments(texts: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
@@ -229,6 +243,8 @@ def _import_module(module: str, path: str) -> Any:
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+            raise _missing(path, error) from error
         raise EnvironmentNotFoundError(
             f"{path!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
@@ -239,9 +255,10 @@ def _register_atari(name: str) -> None:
         import ale_py  # an extra, and slow  # noqa: PLC0415
     except ImportError as error:
         raise _missing(name, error) from error
-    if name not in gymnasium.registry:
+    identity = name.rpartition(":")[2]
+    if identity not in gymnasium.registry:
         gymnasium.register_envs(ale_py)
-    if name not in gymnasium.registry:
+    if identity not in gymnasium.registry:
         raise _unknown(name)
 
 

@@ -114,7 +114,7 @@ class XlaWorld:
     def copies(self, count: int) -> AtariCopies:
         """N copies that are stepped from Python."""
         copies: AtariCopies = make_atari_copies(
-            self.name, self.source.sticky_actions, count, self.observation_space
+            self.source.identity, self.source.sticky_actions, count, self.observation_space
         )
         return copies
 

@@ -1,0 +1,262 @@
+"""Action heads: distributions over the actions of a space.
+
+A head knows how many outputs of the network it needs, how to sample, weigh and score actions, and
+how to turn a sampled action into one that the environment takes. Actions are stored as sampled;
+only `to_environment` shifts, scales or clips them. All methods work on NumPy and on JAX arrays,
+with any leading axes.
+
+"Parameters" of a head are one array ``[..., outputs + free]``: first what the network computes
+from the observation, then the free parameters that do not depend on it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from poise.maths import distributions
+from poise.maths.namespace import array_namespace
+
+__all__ = [
+    "ActionHead",
+    "GaussianScale",
+    "Noise",
+    "dtype_on",
+]
+
+LOG_SCALE_BOUNDS = np.float32(-10.0), np.float32(5.0)
+"""Of the logarithm of a Gaussian's standard deviation. A network may diverge on its way to a scale,
+and the square of a sample so many deviations away is no float32 any more."""
+
+UNBOUNDED = 1e15
+"""A bound of this magnitude says that there is none, as infinity does, or a dtype's largest number:
+no Gaussian of scale 1 could be stretched over it."""
+
+GaussianScale = Literal["free", "network"]
+Noise = Callable[[str, tuple[int, ...]], Any]
+"""Draws noise: (``gumbel``, ``normal`` or ``logistic``; shape) -> float32 array."""
+
+
+@runtime_checkable
+class ActionHead(Protocol):
+    """A distribution over the actions of one space."""
+
+    @property
+    def outputs(self) -> int:
+        """Number of parameters that the network computes from the observation."""
+
+    @property
+    def free(self) -> int:
+        """Number of trainable parameters that do not depend on the observation."""
+
+    def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
+        """Draw what `sample` needs for a batch of actions."""
+
+    def sample(self, parameters: Any, noise: Any | None) -> Any:
+        """Sample an action; without noise, the most probable one."""
+
+    def log_probability(self, parameters: Any, action: Any) -> Any:
+        """Log-probability (or density) of a stored action."""
+
+    def entropy(self, parameters: Any) -> Any:
+        """Entropy in nats."""
+
+    def to_environment(self, action: Any) -> Any:
+        """The action as the environment takes it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoricalHead:
+    """`Discrete` spaces: one category of n; the environment's numbering begins at ``start``."""
+
+    categories: int
+    start: int
+
+    @property
+    def outputs(self) -> int:
+        return self.categories
+
+    @property
+    def free(self) -> int:
+        return 0
+
+    def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
+        return draw("gumbel", (*batch, self.categories))
+
+    def sample(self, parameters: Any, noise: Any | None) -> Any:
+        if noise is None:
+            noise = np.float32(0.0)
+        return distributions.categorical_sample(parameters, noise)
+
+    def log_probability(self, parameters: Any, action: Any) -> Any:
+        return distributions.categorical_log_probability(parameters, action)
+
+    def entropy(self, parameters: Any) -> Any:
+        return distributions.categorical_entropy(parameters)
+
+    def to_environment(self, action: Any) -> Any:
+        return action + self.start if self.start else action
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianHead:
+    """`Box` spaces of floats: an independent Gaussian for each number.
+
+    Where both bounds are numbers in earnest, -1 and 1 stand for them: the environment receives
+    ``clip(middle + half_width * action, low, high)``.
+    """
+
+    shape: tuple[int, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    dtype: str
+    scale: GaussianScale
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def outputs(self) -> int:
+        return self.size * (2 if self.scale == "network" else 1)
+
+    @property
+    def free(self) -> int:
+        return self.size if self.scale == "free" else 0
+
+    def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
+        return draw("normal", (*batch, self.size))
+
+    def sample(self, parameters: Any, noise: Any | None) -> Any:
+        mean, log_scale = self._split(parameters)
+        if noise is None:
+            return mean
+        return distributions.gaussian_sample(mean, log_scale, noise)
+
+    def log_probability(self, parameters: Any, action: Any) -> Any:
+        return distributions.gaussian_log_probability(*self._split(parameters), action)
+
+    def entropy(self, parameters: Any) -> Any:
+        return distributions.gaussian_entropy(self._split(parameters)[1])
+
+    def to_environment(self, action: Any) -> Any:
+        xp = array_namespace(action)
+        dtype = dtype_on(xp, self.dtype)
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        bounded = (np.abs(low) < UNBOUNDED) & (np.abs(high) < UNBOUNDED)
+        # Infinite bounds are replaced first: their difference is not a number.
+        bottom, top = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+        middle, half_width = bottom / 2 + top / 2, top / 2 - bottom / 2
+        shape = (1,) * (action.ndim - 1) + (-1,)
+        middle, half_width = middle.astype(dtype).reshape(shape), half_width.astype(dtype)
+        scaled = middle + half_width.reshape(shape) * action.astype(dtype)
+        # Clipped last and in the space's own dtype, or rounding could leave the bounds.
+        bottom, top = _inward(low, np.inf, dtype), _inward(high, -np.inf, dtype)
+        flat = xp.clip(scaled, bottom.reshape(shape), top.reshape(shape))
+        return flat.reshape(action.shape[:-1] + self.shape)
+
+    def _split(self, parameters: Any) -> tuple[Any, Any]:
+        xp = array_namespace(parameters)
+        log_scale = xp.clip(parameters[..., self.size :], *LOG_SCALE_BOUNDS)
+        return parameters[..., : self.size], log_scale
+
+
+@dataclasses.dataclass(frozen=True)
+class BernoulliHead:
+    """`MultiBinary` spaces: independent bits."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def outputs(self) -> int:
+        return self.size
+
+    @property
+    def free(self) -> int:
+        return 0
+
+    def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
+        return draw("logistic", (*batch, self.size))
+
+    def sample(self, parameters: Any, noise: Any | None) -> Any:
+        if noise is None:
+            noise = np.float32(0.0)
+        return distributions.bernoulli_sample(parameters, noise)
+
+    def log_probability(self, parameters: Any, action: Any) -> Any:
+        return distributions.bernoulli_log_probability(parameters, action)
+
+    def entropy(self, parameters: Any) -> Any:
+        return distributions.bernoulli_entropy(parameters)
+
+    def to_environment(self, action: Any) -> Any:
+        return action.reshape(action.shape[:-1] + self.shape).astype(np.int8)
+
+
+@dataclasses.dataclass(frozen=True)
+class JointHead:
+    """`MultiDiscrete`, `Tuple` and `Dict` spaces: independent components.
+
+    ``assemble`` puts the components' environment actions together as the space has them.
+    """
+
+    heads: tuple[ActionHead, ...]
+    assemble: Callable[[list[Any]], Any]
+
+    @property
+    def outputs(self) -> int:
+        return sum(head.outputs for head in self.heads)
+
+    @property
+    def free(self) -> int:
+        return sum(head.free for head in self.heads)
+
+    def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
+        return tuple(head.noise(draw, batch) for head in self.heads)
+
+    def sample(self, parameters: Any, noise: Any | None) -> Any:
+        noises = noise if noise is not None else (None,) * len(self.heads)
+        parts = zip(self.heads, self._split(parameters), noises, strict=True)
+        return tuple(head.sample(part, noise) for head, part, noise in parts)
+
+    def log_probability(self, parameters: Any, action: Any) -> Any:
+        parts = zip(self.heads, self._split(parameters), action, strict=True)
+        return sum(head.log_probability(part, one) for head, part, one in parts)
+
+    def entropy(self, parameters: Any) -> Any:
+        parts = zip(self.heads, self._split(parameters), strict=True)
+        return sum(head.entropy(part) for head, part in parts)
+
+    def to_environment(self, action: Any) -> Any:
+        pairs = zip(self.heads, action, strict=True)
+        return self.assemble([head.to_environment(one) for head, one in pairs])
+
+    def _split(self, parameters: Any) -> list[Any]:
+        xp = array_namespace(parameters)
+        parts, output, free = [], 0, self.outputs
+        for head in self.heads:
+            computed = parameters[..., output : output + head.outputs]
+            own = parameters[..., free : free + head.free]
+            parts.append(xp.concatenate([computed, own], axis=-1) if head.free else computed)
+            output += head.outputs
+            free += head.free
+        return parts
+
+
+def _inward(bounds: np.ndarray, inside: float, dtype: Any) -> np.ndarray:
+    """Bounds in another dtype, rounded towards the inside of the box."""
+    rounded = bounds.astype(dtype)
+    outside = rounded < bounds if inside > 0 else rounded > bounds
+    return np.where(outside, np.nextafter(rounded, dtype.type(inside)), rounded)
+
+
+def dtype_on(xp: Any, dtype: Any) -> Any:
+    """The dtype that an array module has for ``dtype``: JAX has 32 bits where NumPy has 64."""
+    return np.dtype(dtype) if xp is np else jax.dtypes.canonicalize_dtype(dtype)

@@ -1,0 +1,118 @@
+"""Evaluations and the random baseline end before their deadline, whatever the environment does."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import poise
+from poise.errors import DeadlineError, EnvironmentFailureError
+from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
+from poise.learning.journal import StopReason
+from poise.learning.owner import EvaluationAborted
+from poise.learning.verdict import Score, Verdict
+from poise.runs import referee
+from poise.runs.judge import Judge
+from poise.runs.referee import Pulse, Referee
+from poise.runs.signals import StopSignals
+from poise.trajectory import Snapshot
+
+from .small import train
+
+PATIENCE = 60.0
+
+
+SNAPSHOT = Snapshot(np.int32(0), np.zeros(1, np.float32))
+VERDICT = Verdict(Score(*(0.0,) * 6, episodes=1, greedy=True, cut=0, steps=1), None, False)
+
+
+class FakeJudge(Judge):
+    """Does what it is told to."""
+
+    def __init__(self, does: Callable[[], object]) -> None:
+        self.does = does
+
+    def __call__(self, snapshot: Snapshot) -> Verdict:
+        self.does()
+        return VERDICT
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """What hung on purpose is released."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def new_referee(does: Any, timeout: float = PATIENCE) -> tuple[Referee, Heartbeats, StopSignals]:
+    heartbeats, signals = Heartbeats(), StopSignals()
+    supervision = Supervision(
+        lambda: None, 0.001, timeout, "Toy-v0", evaluating=lambda: "seed 3, last action 1"
+    )
+    judge = FakeJudge(does)
+    return Referee(judge, Pulse(heartbeats, signals), heartbeats, supervision), heartbeats, signals
+
+
+def test_what_hangs_is_left_behind(released: threading.Event) -> None:
+    found, _, _ = new_referee(lambda: released.wait(PATIENCE), timeout=0.05)
+    with pytest.raises(DeadlineError) as caught:
+        found.evaluate(SNAPSHOT)
+    text = "an evaluation in Toy-v0 (seed 3, last action 1) has not answered for 0.05 s"
+    assert text in str(caught.value)
+
+
+def test_an_outcome_comes_back_and_nobody_is_watched_any_more() -> None:
+    found, heartbeats, _ = new_referee(lambda: None)
+    assert found.evaluate(SNAPSHOT) == VERDICT
+    assert not heartbeats.watched()
+
+
+def test_an_exception_comes_back() -> None:
+    def fail() -> None:
+        raise EnvironmentFailureError("the pole broke")
+
+    found, heartbeats, _ = new_referee(fail)
+    with pytest.raises(EnvironmentFailureError, match="the pole broke"):
+        found.evaluate(SNAPSHOT)
+    assert not heartbeats.watched()
+
+
+def test_in_a_workers_thread_the_supervisor_looks() -> None:
+    """There the evaluation is done in place, and expected to give signs of life."""
+    seen: list[set[int]] = []
+    found, heartbeats, _ = new_referee(lambda: seen.append(heartbeats.watched()))
+    thread = threading.Thread(target=found.evaluate, args=(SNAPSHOT,))
+    thread.start()
+    thread.join()
+    assert seen == [{EVALUATION}]
+    assert not heartbeats.watched()
+
+
+def test_a_pulse_gives_up_at_a_signal() -> None:
+    _, heartbeats, signals = new_referee(lambda: None)
+    pulse = Pulse(heartbeats, signals)
+    pulse.beat()
+    signals.reason = StopReason.TERMINATED
+    with pytest.raises(EvaluationAborted):
+        pulse.beat()
+
+
+def test_a_baseline_that_fails_ends_a_run_that_keeps_its_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **settings: Any) -> None:
+        raise EnvironmentFailureError("the environment's step raised RuntimeError: gone")
+
+    monkeypatch.setattr(referee, "random_baseline", fail)
+    with pytest.raises(EnvironmentFailureError, match="gone"):
+        train(tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["evaluation"]["episodes"] == 7
+    assert summary["random_baseline"] is None
+    assert summary["failure"] == "EnvironmentFailureError"
+    poise.replay(tmp_path / "run")
