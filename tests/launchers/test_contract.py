@@ -285,7 +285,9 @@ class Stage:
         return Verdict(score, None, False)
 
 
-def _subtract(parameters: Any, state: Any, gradient: Any, learning_rate: Any) -> tuple[Any, Any]:
+def _subtract(
+    parameters: Any, state: Any, gradient: Any, norm: Any, learning_rate: Any
+) -> tuple[Any, Any]:
     return parameters - learning_rate * gradient, state
 
 

@@ -200,7 +200,7 @@ class Stage:
         self.owner = Owner(
             np.zeros(PARAMETERS, np.float32),
             (),
-            lambda parameters, state, gradient, rate: (parameters - rate * gradient, state),
+            lambda parameters, state, gradient, norm, rate: (parameters - rate * gradient, state),
             settings,
             lambda snapshot: pytest.fail("nothing is to be evaluated"),
             self.events.append,

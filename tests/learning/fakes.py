@@ -44,7 +44,7 @@ def contribution(
     )
 
 
-def plain_update(parameters: Any, state: Any, gradient: Any, learning_rate: Any) -> Any:
+def plain_update(parameters: Any, state: Any, gradient: Any, norm: Any, learning_rate: Any) -> Any:
     """Gradient descent; the state is how many updates there were."""
     return parameters - learning_rate * gradient, state + 1
 

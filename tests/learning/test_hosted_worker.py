@@ -287,7 +287,7 @@ def test_statistics_add_up_to_the_moments_of_all_observations() -> None:
     owner = Owner(
         program.parameters,
         (),
-        lambda parameters, state, gradient, rate: (parameters, state),
+        lambda parameters, state, gradient, norm, rate: (parameters, state),
         OwnerSettings(1.0, None, None, None, 10**9, None, False),
         lambda snapshot: pytest.fail("nothing is due"),
         lambda event: None,

@@ -67,6 +67,7 @@ class Mailbox:
                 ("squares", "f4", count),
                 ("state", "u1", state),
             ],
+            checked=True,
         )
         self._snapshot = Slot(
             context,
@@ -78,6 +79,8 @@ class Mailbox:
                 ("has_state", "u1", ()),
                 ("state", "u1", state),
             ],
+            # It comes from the parent, which a child does not outlive.
+            checked=False,
         )
 
     def put_initial_state(self, state: Any) -> None:

@@ -1,4 +1,4 @@
-"""A slot: one message in anonymous shared memory, with a sequence number and a checksum.
+"""A slot: one message in anonymous shared memory, with a sequence number and perhaps a checksum.
 
 Anonymous shared memory of a spawned process has no name that could leak. A writer that is killed
 in the middle of a write leaves a slot that is not accepted, and holds no lock that could freeze
@@ -27,11 +27,18 @@ class Slot:
     Args:
         context: the spawn context.
         fields: name, dtype and shape of each part of a message. The first one is aligned for XLA.
+        checked: whether there is a checksum. What a process writes that its readers do not outlive
+            needs none: nobody would read what it left half-written.
     """
 
     def __init__(
-        self, context: SpawnContext, fields: list[tuple[str, str, tuple[int, ...]]]
+        self,
+        context: SpawnContext,
+        fields: list[tuple[str, str, tuple[int, ...]]],
+        *,
+        checked: bool,
     ) -> None:
+        self._checked = checked
         self._layout = np.dtype([*fields, ("sequence", "u8")])
         self._words = -(-self._layout.itemsize // _WORD)
         size = (self._words + 1) * _WORD
@@ -62,7 +69,8 @@ class Slot:
         """Number the message that has been written, and declare it whole."""
         parts, words, checksum = self._open()
         parts["sequence"][...] = sequence
-        checksum[0] = _checksum(words)
+        if self._checked:
+            checksum[0] = _checksum(words)
 
     def take(self, sequence: int) -> dict[str, np.ndarray]:
         """Views of a whole message's parts, which hold until the next one is written.
@@ -73,7 +81,7 @@ class Slot:
         parts, words, checksum = self._open()
         if int(parts["sequence"]) != sequence:
             raise TornMessageError(f"message {int(parts['sequence'])} instead of {sequence}")
-        if checksum[0] != _checksum(words):
+        if self._checked and checksum[0] != _checksum(words):
             raise TornMessageError(f"message {sequence} is not whole")
         return parts
 

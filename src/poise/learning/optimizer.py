@@ -16,8 +16,8 @@ import optax
 __all__ = ["OptimizerState", "Update", "make_optimizer"]
 
 OptimizerState = Any
-Update = Callable[[Any, OptimizerState, Any, Any], tuple[Any, OptimizerState]]
-"""(parameters, state, gradient, learning rate) -> (parameters, state); pure."""
+Update = Callable[[Any, OptimizerState, Any, Any, Any], tuple[Any, OptimizerState]]
+"""(parameters, state, gradient, its global norm, learning rate) -> (parameters, state); pure."""
 
 
 def make_optimizer(
@@ -40,7 +40,6 @@ def make_optimizer(
         adam_beta2: decay of the mean of squared gradients.
         rmsprop_decay: decay of the mean of squared gradients.
     """
-    clip = _clip(max_gradient_norm) if math.isfinite(max_gradient_norm) else optax.identity()
     scale: Any
     if kind == "rmsprop":
         scale = optax.scale_by_rms(rmsprop_decay, epsilon, eps_in_sqrt=True)
@@ -48,16 +47,18 @@ def make_optimizer(
         scale = optax.scale_by_adam(adam_beta1, adam_beta2, epsilon)
     else:
         scale = _scale_without_momentum(adam_beta2, epsilon)
-    transformation = optax.chain(clip, scale)
 
     def update(
-        parameters: Any, state: OptimizerState, gradient: Any, learning_rate: Any
+        parameters: Any, state: OptimizerState, gradient: Any, norm: Any, learning_rate: Any
     ) -> tuple[Any, OptimizerState]:
-        direction, state = transformation.update(gradient, state, parameters)
+        if math.isfinite(max_gradient_norm):
+            # Whoever computed the gradient knows its norm: it is not added up once more.
+            gradient = gradient * _once(jnp.minimum(1.0, max_gradient_norm / norm))
+        direction, state = scale.update(gradient, state, parameters)
         return parameters - learning_rate * direction, state
 
     def initialise(parameters: Any) -> OptimizerState:
-        state = jax.eval_shape(transformation.init, parameters)
+        state = jax.eval_shape(scale.init, parameters)
         # Both kinds begin with zeros; asking XLA for each would compile a program an array.
         return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
 
@@ -91,19 +92,6 @@ def _scale_without_momentum(beta2: float, epsilon: float) -> optax.GradientTrans
         return gradient / (jnp.sqrt(nu * correction) + epsilon), _Squares(count, nu)
 
     return optax.GradientTransformation(initialise, update)
-
-
-def _clip(max_norm: float) -> optax.GradientTransformation:
-    """What ``optax.clip_by_global_norm`` computes, for one vector."""
-
-    def update(gradient: Any, state: Any, parameters: Any = None) -> tuple[Any, Any]:
-        del parameters
-        norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
-        # An empty or a zero gradient stays what it is.
-        factor = _once(jnp.where(norm > max_norm, max_norm / norm, 1.0))
-        return gradient * factor, state
-
-    return optax.GradientTransformation(lambda parameters: optax.EmptyState(), update)
 
 
 def _once(scalar: Any) -> Any:

@@ -72,7 +72,7 @@ class Owner:
     Args:
         parameters: ``[P]`` float32, version 0.
         optimizer_state: as the optimizer initialises it.
-        update: (parameters, state, gradient, learning rate) -> (parameters, state).
+        update: as `make_optimizer` makes it.
         settings: schedule, budgets and evaluation.
         judge: evaluates a snapshot; called between two contributions, never by the clock.
         emit: receives every event; must be quick, and must not write to disk.
@@ -308,6 +308,7 @@ class Owner:
             self._parameters,
             self._optimizer_state,
             contribution.gradient,
+            contribution.losses[-1],
             np.float32(learning_rate),
         )
         if self._moments is not None:

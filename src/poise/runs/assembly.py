@@ -92,7 +92,8 @@ class Assembly:
     def _compile_update(self) -> None:
         state = self._initialise(self.parameters)
         gradient = np.zeros_like(self.parameters)
-        lowered = jax.jit(self.raw_update).lower(self.parameters, state, gradient, np.float32(0))
+        norm, rate = np.float32(0), np.float32(0)
+        lowered = jax.jit(self.raw_update).lower(self.parameters, state, gradient, norm, rate)
         self._update = lowered.compile(compiler_options=dict[str, Any](self.options))
 
     def owner(

@@ -194,8 +194,10 @@ def _fused_loop(assembly: Assembly, program: CompiledProgram) -> Any:
         def cycle(carry: Any, _: Any) -> tuple[Any, Any]:
             parameters, optimizer_state, state = carry
             snapshot = Snapshot(jnp.int32(0), parameters)
-            (gradient, _, steps, *_), state = program.cycle(snapshot, state)
-            parameters, optimizer_state = update(parameters, optimizer_state, gradient, rate)
+            (gradient, losses, steps, *_), state = program.cycle(snapshot, state)
+            parameters, optimizer_state = update(
+                parameters, optimizer_state, gradient, losses[-1], rate
+            )
             return (parameters, optimizer_state, state), steps
 
         carry, steps = jax.lax.scan(cycle, carry, None, length=FUSED_CYCLES)
