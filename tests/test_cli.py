@@ -426,6 +426,9 @@ class TestCommands:
         [row] = json.loads(said.out)["rows"]
         assert (row["workers"], row["envs_per_worker"]) == (1, 2)
         assert row["steps_per_second"] > 0
+
+    @pytest.mark.slow
+    def test_bench_as_a_table(self, say: Say):
         said = say("bench", "--workers", "1", "2", "--envs-per-worker=2", "--seconds=0.05")
         assert (said.code, said.err) == (0, "")
         assert len(said.out.splitlines()) == 3
@@ -560,6 +563,7 @@ class TestOutput:
         self.check_saved(tmp_path / "run")
         assert said.code == 0
 
+    @pytest.mark.slow
     def test_nor_does_a_full_disk_behind_standard_output(
         self, start: Callable[..., Process], tmp_path: Path
     ):
@@ -577,6 +581,7 @@ class TestOutput:
         assert done.returncode == 0
         self.check_saved(tmp_path / "run")
 
+    @pytest.mark.slow
     def test_nor_an_alphabet_of_ascii(self, start: Callable[..., Process], tmp_path: Path):
         environment = os.environ | {"PYTHONIOENCODING": "ascii"}
         said = start("train", "--run-dir=run", *SMALL, env=environment).end()
