@@ -5,27 +5,17 @@ contribution is applied as it comes, its sender is answered with the newest para
 Locks, waiting and deadlines belong to the launchers; clocks and files to the runs.
 """
 
-import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from poise.learning.candidates import Candidates
 from poise.learning.cut import Cut, Seat
-from poise.learning.events import (
-    CutTaken,
-    EpisodeFinished,
-    Evaluated,
-    Event,
-    Joined,
-    Rejected,
-    Stopped,
-    TrainingSolved,
-    Updated,
-)
-from poise.learning.journal import Journal, Kind, Record, StopReason
+from poise.learning.journal import Journal, StopReason
+from poise.learning.ledger import Emit, Ledger
 from poise.learning.optimizer import OptimizerState, Update
+from poise.learning.owner_settings import OwnerSettings
 from poise.learning.tally import Tally
 from poise.learning.verdict import Verdict
 from poise.maths.statistics import Moments, merge_moments, normalization
@@ -48,22 +38,7 @@ class ProtocolError(ValueError):
     """A worker did what it may not do at this point."""
 
 
-class OwnerSettings(NamedTuple):
-    """What the owner must know of a run's settings; units are environment steps."""
-
-    learning_rate: float
-    anneal_steps: int | None
-    max_steps: int | None
-    max_episodes: int | None
-    evaluation_interval: int
-    target_return: float | None
-    stop_when_solved: bool
-    checkpoint_steps: int | None = None
-    max_bad_gradients: int = 10
-
-
 Judge = Callable[[Snapshot], Verdict]
-Emit = Callable[[Event], None]
 
 
 class Owner:
@@ -98,8 +73,7 @@ class Owner:
         self._update = update
         self._settings = settings
         self._judge = judge
-        self._emit = emit
-        self._journal = journal
+        self._ledger = Ledger(journal, emit)
         self._candidates = Candidates(settings.evaluation_interval)
         self._cut_at = 0
         self._cut_wanted = False
@@ -151,18 +125,16 @@ class Owner:
             when = "when the run has ended" if self.stopped else "twice"
             raise ProtocolError(f"worker {worker} joins {when}")
         snapshot = self.snapshot()
-        self._seats[worker] = Seat(incarnation, snapshot, deposit)
+        seat = self._seats[worker] = Seat(incarnation, snapshot, deposit)
         self._incarnations[worker] = incarnation
-        self._record(Kind.JOIN, 0, worker, self.version, 0)
-        self._emit(Joined(worker, incarnation, self.version))
+        self._ledger.joined(worker, seat)
         return snapshot
 
     def leave(self, worker: int) -> None:
         """Let a worker go."""
         self._resumed.discard(worker)
         if worker in self._seats:
-            self._record(Kind.LEAVE, 0, worker, int(self._seats[worker].snapshot.version), 0)
-            del self._seats[worker]
+            self._ledger.left(worker, self._seats.pop(worker))
 
     def rejoin(self, worker: int) -> Seat | None:
         """The seat that a worker had when the run was cut; None if it must join anew."""
@@ -170,7 +142,7 @@ class Owner:
             return None
         self._resumed.discard(worker)
         seat = self._seats[worker]
-        self._emit(Joined(worker, seat.incarnation, int(seat.snapshot.version)))
+        self._ledger.rejoined(worker, seat)
         return seat
 
     def receive(
@@ -218,7 +190,7 @@ class Owner:
         """
         if self.stopped:
             return
-        self._emit(CutTaken(self.cut()))
+        self._ledger.cut(self.cut())
         if reason in _CONCLUDING and self._candidates.unseen(self.steps):
             self._evaluate()
             if self.stopped:
@@ -227,8 +199,7 @@ class Owner:
 
     def _end(self, reason: StopReason) -> None:
         self.stop_reason = reason
-        self._journal.append(Record(Kind.STOP, int(reason), 0, 0, self.version, self.steps))
-        self._emit(Stopped(reason, self.steps))
+        self._ledger.stopped(reason, self.version, self.steps)
 
     def want_cut(self) -> None:
         """Ask for a cut after the next contribution; may be called from any thread."""
@@ -248,8 +219,8 @@ class Owner:
             candidates=self._candidates.state,
             seats=dict(self._seats),
             incarnations=dict(self._incarnations),
-            journal_records=self._journal.length,
-            journal_checksum=self._journal.checksum,
+            journal_records=self._ledger.records,
+            journal_checksum=self._ledger.checksum,
         )
 
     def resume(self, cut: Cut, *, changed: bool = False) -> None:
@@ -290,7 +261,7 @@ class Owner:
     def change(self, settings: OwnerSettings) -> None:
         """Go on under other budgets; a replay does so where the journal says that the run did."""
         self._settings = settings
-        self._journal.append(Record(Kind.RESUME, 0, 0, 0, self.version, self.steps))
+        self._ledger.resumed(self.version, self.steps)
         self._check_budgets()
 
     def _check_protocol(self, worker: int, contribution: Contribution) -> None:
@@ -303,7 +274,7 @@ class Owner:
             )
 
     def _apply(self, worker: int, contribution: Contribution) -> None:
-        learning_rate = self._learning_rate()
+        learning_rate = self._settings.learning_rate_after(self.steps)
         self._parameters, self._optimizer_state = self._update(
             self._parameters,
             self._optimizer_state,
@@ -314,53 +285,25 @@ class Owner:
         if self._moments is not None:
             self._moments = merge_moments(self._moments, contribution.statistics)
             self._statistics = normalization(self._moments)
-        staleness = self.version - contribution.version
         self.version += 1
         self.steps += contribution.steps
-        self._record(Kind.CONTRIBUTION, 1, worker, contribution.version, self.steps)
-        loss, policy, value, entropy, norm = map(float, contribution.losses)
-        self._emit(
-            Updated(
-                worker=worker,
-                update=self.version,
-                steps=self.steps,
-                loss=loss,
-                policy_loss=policy,
-                value_loss=value,
-                entropy=entropy,
-                gradient_norm=norm,
-                staleness=staleness,
-                learning_rate=learning_rate,
-            )
+        self._ledger.applied(
+            worker,
+            self._seats[worker].incarnation,
+            contribution,
+            self.version,
+            self.steps,
+            learning_rate,
+            self.tally,
         )
-        report = contribution.episodes
-        for value, length in zip(report.returns.tolist(), report.lengths.tolist(), strict=True):
-            solved = self.tally.add(value)
-            self._emit(
-                EpisodeFinished(
-                    worker=worker,
-                    episode=self.tally.episodes,
-                    steps=self.steps,
-                    episode_return=value,
-                    length=length,
-                    moving_average=self.tally.moving_average or 0.0,
-                    loss=loss,
-                )
-            )
-            if solved:
-                self._emit(TrainingSolved(self.steps, self.tally.episodes))
 
     def _reject(self, worker: int, contribution: Contribution) -> None:
         """A gradient that is not finite is never applied."""
         self.bad_gradients += 1
-        self._record(Kind.CONTRIBUTION, 0, worker, contribution.version, self.steps)
-        self._emit(Rejected(worker, self.version, self.bad_gradients, contribution))
-
-    def _learning_rate(self) -> float:
-        settings = self._settings
-        if settings.anneal_steps is None:
-            return settings.learning_rate
-        return settings.learning_rate * max(0.0, 1.0 - self.steps / settings.anneal_steps)
+        incarnation = self._seats[worker].incarnation
+        self._ledger.rejected(
+            worker, incarnation, contribution, self.version, self.steps, self.bad_gradients
+        )
 
     def _evaluate_if_due(self) -> None:
         if not self.stopped and self._candidates.due(self.steps):
@@ -371,31 +314,21 @@ class Owner:
         try:
             verdict = self._judge(snapshot)
         except EvaluationAborted as aborted:
-            self._emit(CutTaken(self.cut()))
+            self._ledger.cut(self.cut())
             self._end(aborted.reason)
             return
-        bits = struct.unpack("<Q", struct.pack("<d", verdict.selection.mean))[0]
-        self._journal.append(Record(Kind.EVALUATION, int(verdict.solved), 0, 0, self.version, bits))
         is_best = self._candidates.add(snapshot, self.steps, verdict)
-        self._emit(Evaluated(self.version, self.steps, verdict, is_best, snapshot))
+        self._ledger.evaluated(snapshot, self.version, self.steps, verdict, is_best)
         if verdict.solved and self._settings.stop_when_solved:
             self.stop(StopReason.SOLVED)
 
     def _check_budgets(self) -> None:
-        settings = self._settings
-        if settings.max_steps is not None and self.steps >= settings.max_steps:
-            self.stop(StopReason.MAX_STEPS)
-        elif settings.max_episodes is not None and self.tally.episodes >= settings.max_episodes:
-            self.stop(StopReason.MAX_EPISODES)
+        reason = self._settings.used_up(self.steps, self.tally.episodes)
+        if reason is not None:
+            self.stop(reason)
 
     def _cut_if_due(self) -> None:
-        every = self._settings.checkpoint_steps
-        due = every is not None and self.steps // every > self._cut_at // every
-        if due or self._cut_wanted:
+        if self._cut_wanted or self._settings.cut_due(self.steps, self._cut_at):
             self._cut_wanted = False
             self._cut_at = self.steps
-            self._emit(CutTaken(self.cut()))
-
-    def _record(self, kind: Kind, detail: int, worker: int, version: int, value: int) -> None:
-        incarnation = self._seats[worker].incarnation
-        self._journal.append(Record(kind, detail, worker, incarnation, version, value))
+            self._ledger.cut(self.cut())

@@ -19,9 +19,11 @@ from poise.launchers.mailbox import MailboxShape
 from poise.learning.compiled_worker import CompiledProgram, CompiledWorker, XlaWorker
 from poise.learning.hosted_worker import HostedProgram, HostedWorker
 from poise.learning.journal import Journal
+from poise.learning.ledger import Emit
 from poise.learning.optimizer import OptimizerState, Update, make_optimizer
-from poise.learning.owner import Emit, Owner, OwnerSettings
 from poise.learning.owner import Judge as JudgeFunction
+from poise.learning.owner import Owner
+from poise.learning.owner_settings import OwnerSettings
 from poise.learning.worker import CompileOptions, LossSettings, Worker, compile_options
 from poise.maths.statistics import Moments, normalization
 from poise.runs.judge import Judge

@@ -23,10 +23,10 @@ from poise.runs.doctor_checks import (
     anatomy,
     contract,
     gymnasium_checker,
-    seeding,
     unsupported,
 )
 from poise.runs.doctor_play import random_play
+from poise.runs.doctor_seeding import seeding
 from poise.runs.doctor_spawn import rendering, spawning
 from poise.runs.doctor_speed import copies_rate, one_copy_rate, training_rates
 from poise.runs.runtime import prepare_jax

@@ -6,13 +6,10 @@ it holds the deadline and turns an exception into a finding.
 
 import re
 import threading
-import time
 import typing
 import warnings
-from copy import deepcopy
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
@@ -23,7 +20,6 @@ from poise.errors import ConfigError, UnsupportedSpaceError
 from poise.runs.assembly import Assembly
 from poise.runs.diagnosis import Finding, brief
 from poise.world.checking import check_environment
-from poise.world.copy import Copy
 from poise.world.finding import world_kind
 from poise.world.source import EnvironmentSource
 
@@ -33,14 +29,9 @@ __all__ = [
     "contract",
     "gymnasium_checker",
     "possible_worlds",
-    "seeding",
     "unsupported",
 ]
 
-TRACE_STEPS = 100
-"""Steps that are compared to see whether a seed repeats an episode."""
-TRACE_SECONDS = 5.0
-"""How long they may take; of a slow environment, fewer are compared."""
 LARGE_NETWORK = 5_000_000
 """Parameters above which a network is too large for processor cores (the paper's have 600,000)."""
 SMALLEST_IMAGE = 12
@@ -218,98 +209,3 @@ def _plain(message: object) -> str:
     """Gymnasium's message without colours and its own level."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(message))
     return brief(re.sub(r"^WARN: ", "", text))
-
-
-def seeding(patient: Patient) -> list[Finding]:
-    """Whether one seed gives one episode: in two copies, twice in one, and beside another copy."""
-    source = patient.source
-    copies: list[Copy] = []
-    try:
-        copies.extend(Copy(source.make(), "seeding") for _ in range(3))
-        one, other, neighbour = copies
-        limit = min(TRACE_SECONDS, patient.config.worker_timeout / 10)
-        first, second = _trace(one, 0, limit), _trace(other, 0, limit)
-        again, different = _trace(one, 0, limit), _trace(one, 1, limit)
-        beside = _trace(one, 0, limit, neighbour)
-        random = source.spec is not None and source.spec.nondeterministic
-    finally:
-        for copy in copies:
-            copy.close()
-    mend = (
-        "reset(seed=...) must call super().reset(seed=seed), and everything random must be drawn "
-        "from self.np_random, which no other copy shares; nothing of an earlier episode may be "
-        "left. Without it scores cannot be repeated, nor runs replayed"
-    )
-    for pair, who in (
-        ((first, second), "two copies with the same seed and actions differ"),
-        ((first, again), "two resets of one copy with the same seed and actions differ"),
-        (
-            (first, beside),
-            "a copy does something else when another is stepped in between, differing",
-        ),
-    ):
-        step = _difference(*pair)
-        if step is not None:
-            where = "in the first observation" if step == 0 else f"at step {step}"
-            text = f"{who} {where}"
-            if random:
-                text += "; it is registered as nondeterministic"
-            return [Finding("seeding", "warning" if random else "failure", text, mend)]
-    if _difference(first, different) is None:
-        return [
-            Finding(
-                "seeding",
-                "warning",
-                "seeds 0 and 1 give the same episode, step by step",
-                "nothing, if chance has no part in the environment (then all evaluation episodes "
-                f"are alike); otherwise {mend}",
-            )
-        ]
-    return [Finding("seeding", "ok", "a seed repeats its episode, and another gives another")]
-
-
-def _trace(copy: Copy, seed: int, limit: float, neighbour: Copy | None = None) -> list[Any]:
-    """The first steps after a seeded reset: the observation, then all that each step returned.
-
-    Args:
-        copy: whose steps.
-        seed: of its reset.
-        limit: seconds after which fewer steps will do.
-        neighbour: stepped in between, from another seed.
-    """
-    began = time.monotonic()
-    # A copy of the space: many environments share one, and its chance.
-    actions = deepcopy(copy.environment.action_space)
-    actions.seed(seed)
-    rows = [deepcopy(copy.reset(seed))]
-    if neighbour is not None:
-        neighbour.reset(seed + 1)
-    while len(rows) <= TRACE_STEPS and time.monotonic() - began < limit:
-        action = actions.sample()
-        rows.extend(_move(copy, action))
-        if neighbour is not None:
-            _move(neighbour, action)
-    return rows
-
-
-def _move(copy: Copy, action: Any) -> list[Any]:
-    """One step, and the reset that an end calls for."""
-    shown = copy.step(action)
-    rows: list[Any] = [deepcopy(shown)]
-    if shown[2] or shown[3]:
-        rows.append(deepcopy(copy.reset()))
-    return rows
-
-
-def _difference(one: list[Any], other: list[Any]) -> int | None:
-    """The first row in which two traces differ, as far as both go."""
-    for index, (left, right) in enumerate(zip(one, other, strict=False)):
-        structure: Any = jax.tree.structure(left)
-        if structure != jax.tree.structure(right):
-            return index
-        for leaf, another in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-            leaf, another = np.asarray(leaf), np.asarray(another)
-            floats = leaf.dtype.kind == another.dtype.kind == "f"
-            if not np.array_equal(leaf, another, equal_nan=floats):
-                return index
-    return None

@@ -1,0 +1,44 @@
+"""What the owner must know of a run's settings: schedule, budgets and intervals.
+
+All of it depends on what the owner has counted, and on nothing else, so that the journal determines
+the run.
+"""
+
+from typing import NamedTuple
+
+from poise.learning.journal import StopReason
+
+__all__ = ["OwnerSettings"]
+
+
+class OwnerSettings(NamedTuple):
+    """Settings of the owner; units are environment steps."""
+
+    learning_rate: float
+    anneal_steps: int | None
+    max_steps: int | None
+    max_episodes: int | None
+    evaluation_interval: int
+    target_return: float | None
+    stop_when_solved: bool
+    checkpoint_steps: int | None = None
+    max_bad_gradients: int = 10
+
+    def learning_rate_after(self, steps: int) -> float:
+        """Constant, or annealed linearly to 0 (Mnih et al. 2016, arXiv 1602.01783, section 5)."""
+        if self.anneal_steps is None:
+            return self.learning_rate
+        return self.learning_rate * max(0.0, 1.0 - steps / self.anneal_steps)
+
+    def used_up(self, steps: int, episodes: int) -> StopReason | None:
+        """The budget that is used up, None if there is more."""
+        if self.max_steps is not None and steps >= self.max_steps:
+            return StopReason.MAX_STEPS
+        if self.max_episodes is not None and episodes >= self.max_episodes:
+            return StopReason.MAX_EPISODES
+        return None
+
+    def cut_due(self, steps: int, last: int) -> bool:
+        """Whether a checkpoint is due, where they go by steps and the last cut was at ``last``."""
+        every = self.checkpoint_steps
+        return every is not None and steps // every > last // every
