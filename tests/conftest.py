@@ -4,8 +4,11 @@ Shapes and dtypes are checked where arrays are, ranks are never promoted silentl
 nothing is left behind in the user's caches.
 """
 
+import multiprocessing
 import os
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 # Before anything is imported that looks for a cache; processes that tests start inherit it.
 _CACHE = tempfile.TemporaryDirectory(prefix="poise-tests-")
@@ -15,6 +18,7 @@ os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.path.join(_CACHE.name, "hypothes
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_nans", True)
@@ -30,6 +34,16 @@ hypothesis.settings.register_profile(
     "poise", deadline=None, database=None, derandomize=True, max_examples=50
 )
 hypothesis.settings.load_profile("poise")
+
+
+@pytest.fixture(autouse=True)
+def no_process_and_no_shared_memory_is_left_behind() -> Iterator[None]:
+    """Whatever a test did to them; asking for the children also reaps those that have ended."""
+    yield
+    assert not multiprocessing.active_children()
+    memory = Path("/dev/shm")
+    ours = f"pym-{os.getpid()}-*"
+    assert not (list(memory.glob(ours)) if memory.is_dir() else [])
 
 
 def pytest_unconfigure() -> None:
