@@ -222,6 +222,7 @@ class _Team:
         except TornMessageError as error:
             self._gone(seat, f"sent a damaged contribution: {error}")
             return
+        seat.last_word = ""
         answers = self._owner.receive(seat.index, contribution, state)
         self._heartbeats.beat(seat.index)
         for index, snapshot in answers.items():
