@@ -4,6 +4,7 @@ The commands are in `poise.commands`.
 """
 
 import atexit
+import contextlib
 import errno
 import io
 import os
@@ -49,7 +50,8 @@ def run() -> None:
     """
     code = main()
     others = [one for one in threading.enumerate() if one is not threading.main_thread()]
-    if any(not one.daemon for one in others):
+    # Threads that compile wait for work, and for nobody.
+    if any(not one.daemon and not one.name.startswith("poise-compile") for one in others):
         sys.exit(code)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -115,7 +117,9 @@ def _show_warning(
     """A warning as a sentence, not as a line of our source code."""
     del filename, lineno, file, line
     if issubclass(category, RuntimeWarning):
-        print(f"poise: warning: {message}", file=sys.stderr)
+        # Where nobody reads it any more, that must not end a run.
+        with contextlib.suppress(OSError):
+            print(f"poise: warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -485,9 +485,16 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
     assert stage.owner.version == version
 
 
-@pytest.mark.parametrize("launcher", ["threads", "serial"])
-def test_nobody_is_overdue_during_a_long_evaluation(launcher: str, set_stage, crew: Crew):
-    """An evaluation is watched itself; workers that wait for it are not hung."""
+@pytest.mark.parametrize(
+    ("launcher", "raises"), [("threads", ""), ("serial", ""), ("threads", "ValueError")]
+)
+def test_nobody_is_overdue_during_a_long_evaluation(
+    launcher: str, raises: str, set_stage, crew: Crew
+):
+    """An evaluation is watched itself; workers that wait for it are not hung.
+
+    Nor is one that has raised, and waits to say so.
+    """
     stage = set_stage(evaluation_interval=3 * STEPS)
 
     def judge() -> None:
@@ -503,8 +510,13 @@ def test_nobody_is_overdue_during_a_long_evaluation(launcher: str, set_stage, cr
         stage.heartbeats.leave(EVALUATION)
 
     stage.judge = judge
-    stage.run(_team(), lambda stage: _interrupt(stage.judged >= 3))
-    stage.check_books(StopReason.INTERRUPTED)
+    if raises:
+        with pytest.raises(WorkerError, match=raises):
+            stage.run(_team(raises=raises, at=3), _never)
+        stage.check_books(StopReason.FAILED)
+    else:
+        stage.run(_team(), lambda stage: _interrupt(stage.judged >= 3))
+        stage.check_books(StopReason.INTERRUPTED)
     assert crew.has_left()
 
 

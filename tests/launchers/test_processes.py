@@ -455,6 +455,39 @@ def test_a_worker_that_gets_any_signal_is_restarted(stage: Stage, number: int) -
     assert text in stage.restarts[0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_what_ends_the_whole_group_is_for_the_parent_to_decide(stage: Stage, number: int) -> None:
+    sent: list[int] = []
+
+    def direct() -> StopReason | None:
+        if not sent and stage.count(0) >= 2:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, number)
+            sent.append(stage.count(0))
+        return StopReason.TERMINATED if sent and stage.count(0) >= sent[0] + 5 else None
+
+    stage.run(Fake(), direct)
+    stage.check_books(StopReason.TERMINATED)
+    assert not stage.restarts
+
+
+def test_a_worker_that_ended_with_the_run_is_not_started_again(stage: Stage) -> None:
+    """The reason to stop comes first, also where it has ended the worker."""
+
+    def direct() -> StopReason | None:
+        if stage.count(0) < 2:
+            return None
+        for one in multiprocessing.active_children():
+            one.kill()
+            one.join()
+        return StopReason.TERMINATED
+
+    stage.run(Fake(), direct, workers=1, max_restarts=3)
+    stage.check_books(StopReason.TERMINATED)
+    assert not stage.restarts
+
+
 def test_nobody_is_overdue_whose_answer_lies_unread(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Evaluations and the random baseline end before their deadline, whatever the environment does."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,12 @@ import numpy as np
 import pytest
 
 import poise
-from poise.errors import DeadlineError, EnvironmentFailureError
+from poise.errors import (
+    DeadlineError,
+    EnvironmentFailureError,
+    EnvironmentNotFoundError,
+    InputError,
+)
 from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.journal import StopReason
 from poise.learning.owner import EvaluationAborted
@@ -18,6 +24,7 @@ from poise.learning.verdict import Score, Verdict
 from poise.runs import referee
 from poise.runs.judge import Judge
 from poise.runs.referee import Pulse, Referee
+from poise.runs.session import Session
 from poise.runs.signals import StopSignals
 from poise.trajectory import Snapshot
 
@@ -100,6 +107,44 @@ def test_a_pulse_gives_up_at_a_signal() -> None:
     signals.reason = StopReason.TERMINATED
     with pytest.raises(EvaluationAborted):
         pulse.beat()
+
+
+def test_a_copy_that_cannot_be_made_any_more_is_a_failure_and_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no bad input: the run had begun."""
+
+    def fail(*arguments: Any, **settings: Any) -> None:
+        raise EnvironmentNotFoundError("cannot be made: OSError: too many open files")
+
+    monkeypatch.setattr(referee, "random_baseline", fail)
+    with pytest.raises(EnvironmentFailureError, match="too many open files"):
+        train(tmp_path / "run")
+    assert (tmp_path / "run" / "summary.json").exists()
+    poise.replay(tmp_path / "run")
+
+
+def test_a_run_that_cannot_begin_leaves_nothing_but_an_old_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise InputError("put the call under a guard")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_launch", refuse)
+        with pytest.raises(InputError):
+            train(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    old = train(tmp_path / "old").folder
+    # As if it had been killed before its first checkpoint.
+    shutil.rmtree(old / "checkpoints")
+    (old / "summary.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_launch", refuse)
+        with pytest.raises(InputError, match="guard"):
+            poise.resume(old)
+    assert (old / "config.json").exists()
+    poise.resume(old)
 
 
 def test_a_baseline_that_fails_ends_a_run_that_keeps_its_score(

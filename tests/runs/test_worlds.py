@@ -19,8 +19,10 @@ from gymnasium.experimental.functional import FuncEnv
 
 import poise
 from poise.cli import main
+from poise.config import TrainConfig
 from poise.errors import ConfigError, EnvironmentNotFoundError
 from poise.launchers import processes, threads
+from poise.runs.assembly import assemble
 from poise.world import finding
 
 from ..environments import ACTION_SPACES, OBSERVATION_SPACES, RELEASE, Ends, Faulty, Toy
@@ -505,3 +507,10 @@ def test_a_name_that_gymnasium_does_not_know_is_refused() -> None:
     with pytest.raises(EnvironmentNotFoundError, match="register that first"):
         poise.register("PoiseTests/Unknown-v0", Walk)
     assert "PoiseTests/Unknown-v0" not in finding.compiled_names()
+
+
+def test_workers_are_told_which_world_was_chosen() -> None:
+    """A process may not know of what the run's own script has registered."""
+    assembly = assemble(TrainConfig("CartPole-v1"))
+    assert assembly.config.world == "auto"
+    assert assembly.worker_factory().config.world == "compiled"

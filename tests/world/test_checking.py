@@ -190,7 +190,7 @@ class TestVector:
         [
             ("raises", "step raised RuntimeError: the pole broke"),
             ("nan", "observation is not finite"),
-            ("nan reward", "as rewards, which is not finite"),
+            ("nan reward", "as rewards, no finite float32"),
             ("reset raises", "reset raised RuntimeError: the pole is missing"),
         ],
     )

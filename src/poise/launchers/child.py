@@ -109,8 +109,11 @@ def run_child(
     wire: Wire,
 ) -> None:
     """A worker's process: leaves at the pipe's end of file, so also when its parent is killed."""
-    # Ctrl-C reaches the whole group; the parent decides what becomes of it.
+    # Signals may reach the whole group; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Not ignored: programs that the environment starts would ignore them, too.
+        signal.signal(number, lambda *_: None)
     watch = _Watch(wire, patience)
     try:
         worker: Worker = cloudpickle.loads(payload)(index, incarnation)

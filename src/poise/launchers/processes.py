@@ -80,7 +80,7 @@ def run_processes(
     Raises:
         WorkerError: a worker raised or died once too often; the others have been stopped.
         DeadlineError: a worker hung once too often.
-        InputError: the processes cannot be started.
+        InputError: the processes begin to run the user's script instead.
     """
     payload = pickle_factory(factory, supervision.environment)
     team = _Team(owner, payload, shape, supervision, heartbeats)
@@ -116,7 +116,11 @@ class _Team:
     def start(self, index: int, incarnation: int) -> None:
         self._heartbeats.beat(index, START_SECONDS)
         patience = self._supervision.worker_timeout
-        seat = ChildSeat(index, incarnation, self._payload, self._shape, patience)
+        try:
+            seat = ChildSeat(index, incarnation, self._payload, self._shape, patience)
+        except OSError as error:
+            cause = f"its process cannot be started: {error.strerror or error}"
+            raise WorkerError(index, self._supervision.environment, 0, cause) from error
         self._seats[index] = seat
         self._selector.register(seat.wire, selectors.EVENT_READ, (seat, True))
         self._selector.register(seat.process.sentinel, selectors.EVENT_READ, (seat, False))
@@ -131,9 +135,10 @@ class _Team:
         for seat in seats:
             self._forget(seat)
             seat.wire.close()
+        end = time.monotonic() + LEAVE_SECONDS
         for seat in seats:
             self._heartbeats.leave(seat.index)
-            seat.close(LEAVE_SECONDS)
+            seat.close(max(0.0, end - time.monotonic()))
         self._selector.close()
 
     def run(self) -> None:
@@ -260,6 +265,11 @@ class _Team:
         It is started again while that may be done; then the run goes on without it, and ends when
         it was the last one.
         """
+        reason = self._supervision.pump()
+        if reason is not None:
+            # What ends the run may have ended the worker, too.
+            self._owner.stop(reason)
+            return
         if self._restart(seat, what):
             return
         if len(self._seats) == 1:

@@ -5,6 +5,7 @@ the deterministic reference.
 """
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,8 +82,9 @@ class _Team:
             self._supervise()
         finally:
             self._stop(StopReason.FAILED, last=True)
+            end = time.monotonic() + LEAVE_SECONDS
             for thread in threads:
-                thread.join(LEAVE_SECONDS)
+                thread.join(max(0.0, end - time.monotonic()))
         if self._failure is not None:
             raise self._failure
 
@@ -144,7 +146,9 @@ class _Team:
                     if not self._turn(current, states):
                         break
         except BaseException as error:
-            # Whatever it is, this thread ends by it, and the run must know.
+            # Whatever it is, this thread ends by it, and the run must know. Until it can be told,
+            # the worker is not taken for one that hangs.
+            self._heartbeats.leave(current.index)
             self._fail(current, describe_failure(error))
         finally:
             with self._lock:

@@ -165,7 +165,9 @@ class Assembly:
 
     def worker_factory(self) -> "AssembledWorkerFactory":
         """What makes a worker in a process of its own."""
-        return AssembledWorkerFactory(self.config, self.source)
+        # What was decided here is not decided there once more, perhaps otherwise.
+        decided = dataclasses.replace(self.config, world=self.world.kind)
+        return AssembledWorkerFactory(decided, self.source)
 
     def mailbox_shape(self) -> MailboxShape:
         """What travels between such a process and the owner."""

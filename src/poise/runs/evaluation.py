@@ -24,6 +24,8 @@ from poise.world.observations import batch_checker
 __all__ = ["EpisodePlayer", "score", "student_t_quantile"]
 
 ACTIONS_AT_ONCE = 256
+COPIES_A_SIGN = 8
+"""Copies that are stepped between two signs of life: a step may take seconds."""
 
 
 class EpisodePlayer:
@@ -32,7 +34,7 @@ class EpisodePlayer:
     Args:
         make: makes one copy.
         step_limit: an episode is cut after so many steps.
-        alive: called between steps; may raise to give up.
+        alive: called between steps, at least once for every few copies; may raise to give up.
     """
 
     def __init__(
@@ -80,12 +82,12 @@ class EpisodePlayer:
             copies = dict(zip(episodes, self._copies, strict=False))
             observations = []
             for episode in episodes:
+                self._alive()
                 self._now = copies[episode]
                 observations.append(self._now.reset(seeds[episode]))
             state = agent.initial_state(len(episodes))
             first = np.ones(len(episodes), np.bool_)
             while episodes:
-                self._alive()
                 noise = None
                 if generator is not None:
                     noise = agent.head.noise(draw_with_generator(generator), (len(episodes),))
@@ -97,6 +99,8 @@ class EpisodePlayer:
                 going = []
                 actions = unbatch_all(decision.environment_action, space, len(episodes))
                 for row, episode in enumerate(episodes):
+                    if row % COPIES_A_SIGN == 0:
+                        self._alive()
                     self._now = copy = copies[episode]
                     observations[row], reward, terminated, truncated = copy.step(actions[row])
                     returns[episode] += reward
@@ -158,6 +162,7 @@ class EpisodePlayer:
 
     def _provide(self, count: int) -> None:
         while len(self._copies) < count:
+            self._alive()
             self._copies.append(Copy(self._make(), "in evaluation"))
 
 

@@ -1,12 +1,21 @@
 """One training run, from the compiled program to the last file."""
 
 import contextlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from poise.agent.policy import Policy
-from poise.errors import InputError, NotFiniteError, PoiseError, RunWriteError
+from poise.errors import (
+    EnvironmentFailureError,
+    EnvironmentNotFoundError,
+    InputError,
+    MissingExtraError,
+    NotFiniteError,
+    PoiseError,
+    RunWriteError,
+)
 from poise.launchers.processes import run_processes
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_serial, run_threads
@@ -30,6 +39,8 @@ from poise.runs.summary import summarise
 
 __all__ = ["Session", "TrainResult"]
 
+CLOSE_SECONDS = 10.0
+"""How long environments may take to close."""
 PUMP_INTERVAL = 0.05
 """Seconds between two looks at budgets, signals and records."""
 
@@ -75,6 +86,7 @@ class Session:
         changed: the budgets are not those of the checkpoint.
         draw: draws the learning curve; by default in this process.
         signals: entered by the caller; by default none stop the run.
+        new: the folder was made for this run, and is removed if it cannot begin.
     """
 
     def __init__(
@@ -88,12 +100,13 @@ class Session:
         changed: bool = False,
         draw: Draw | None = None,
         signals: StopSignals | None = None,
+        new: bool = False,
     ) -> None:
         self._assembly = assembly
         self._config = config = assembly.config
         self._folder = folder
         self._draw = draw
-        self._checkpoint, self._changed = checkpoint, changed
+        self._checkpoint, self._changed, self._new = checkpoint, changed, new
         signals = signals or StopSignals()
         self._heartbeats = Heartbeats()
         pulse = Pulse(self._heartbeats, signals)
@@ -155,14 +168,16 @@ class Session:
                         f"offending batch is in {self._folder}: poise inspect shows it"
                     )
                 return self._finish(self._conclude(owner), None)
-            except InputError:
-                self._take_back()
-                raise
             except BaseException as error:
+                if isinstance(error, InputError) and self._take_back():
+                    raise
                 # What was learned so far is saved, as far as the disk still allows.
                 if not self._finishing:
                     with contextlib.suppress(OSError, PoiseError):
                         self._finish(None, type(error).__name__)
+                if isinstance(error, EnvironmentNotFoundError | MissingExtraError):
+                    # It could be made when the run began.
+                    raise EnvironmentFailureError(str(error)) from error
                 if isinstance(error, OSError):
                     raise RunWriteError(
                         f"the run folder {self._folder} can no longer be written: "
@@ -186,8 +201,15 @@ class Session:
         """Of everything that the run held."""
         if self._progress is not None:
             self._progress.close()
-        self._assembly.close()
-        self._judge.close()
+
+        def close() -> None:
+            self._assembly.close()
+            self._judge.close()
+
+        # An environment that hangs may hang there, too: then it is left behind.
+        thread = threading.Thread(target=close, daemon=True)
+        thread.start()
+        thread.join(CLOSE_SECONDS)
         self._house.owner = None
 
     def _launch(self, owner: Owner) -> None:
@@ -232,12 +254,14 @@ class Session:
             return None
         return self._referee.random_baseline(self._assembly.source, self._config)
 
-    def _take_back(self) -> None:
-        """Leave nothing of a new run that could not begin."""
+    def _take_back(self) -> bool:
+        """Leave nothing of a new run that could not begin; False if this is none."""
         owner = self._house.owner
-        if self._checkpoint is None and owner is not None and not owner.version:
-            self._recorder.close()
-            remove_run(self._folder)
+        if not self._new or (owner is not None and owner.version):
+            return False
+        self._recorder.close()
+        remove_run(self._folder)
+        return True
 
     def _finish(self, baseline: float | None, failure: str | None) -> TrainResult:
         """Write everything that a run leaves behind."""

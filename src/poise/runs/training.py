@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from poise.agent.agent import require_supported
-from poise.config import TrainConfig
+from poise.config import TrainConfig, WorldKind
 from poise.errors import ConfigError, FileFormatError, RunWriteError
 from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory
 from poise.learning.journal import StopReason
@@ -127,7 +127,9 @@ def train_config(
         if tensorboard:
             board = TensorBoard(folder / "tensorboard", config.record_every)
             followers.append(stack.enter_context(board))
-        session = Session(assembly, folder, started, quiet, followers, draw=draw, signals=signals)
+        session = Session(
+            assembly, folder, started, quiet, followers, draw=draw, signals=signals, new=True
+        )
         return session.run()
 
 
@@ -251,12 +253,13 @@ def _check(config: TrainConfig, source: EnvironmentSource) -> bool:
     Returns:
         Whether it repeats itself for a seed.
     """
-    kind = world_kind(source, config.world)
+    timeout = config.worker_timeout
+    kind: WorldKind = in_time(lambda: world_kind(source, config.world), timeout, source.name)
     if kind == "compiled":
         return True
-    observation, action = in_time(source.spaces, config.worker_timeout, source.name)
+    observation, action = in_time(source.spaces, timeout, source.name)
     require_supported(observation, action)
-    return check_environment(source, config.worker_timeout, kind)
+    return check_environment(source, timeout, kind)
 
 
 def _say_whether_replayable(resolved: dict[str, Any], repeatable: bool) -> None:

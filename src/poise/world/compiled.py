@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.experimental.functional import FuncEnv
 
+from poise.config import WorldKind
 from poise.trajectory import Trajectory
 from poise.world.rewards import RewardShaping
 from poise.world.rollout import (
@@ -58,7 +59,7 @@ class CompiledWorld:
         return self.environment.action_space
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> WorldKind:
         """What ``--world`` calls it."""
         return "compiled"
 

@@ -4,6 +4,7 @@ Whoever steps an environment from Python (training, evaluation, baseline, the ch
 steps it through this, so that a breach of Gymnasium's contract reads the same everywhere.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from poise.errors import EnvironmentFailureError, PoiseError
 from poise.world.observations import brief, observation_checker, one_line
 
-__all__ = ["Copy"]
+__all__ = ["LARGEST", "Copy"]
 
 LARGEST = float(np.finfo(np.float32).max)
 """A reward beyond this cannot be learned from: it is no float32."""
@@ -116,8 +117,9 @@ class Copy:
         return self.failure(f"{call} raised {type(error).__name__}: {one_line(error)}")
 
     def close(self) -> None:
-        """Close the environment."""
-        self.environment.close()
+        """Close the environment; one that cannot be closed must not hide why it is."""
+        with contextlib.suppress(Exception):
+            self.environment.close()
 
     def _number(self, reward: Any) -> float:
         try:

@@ -4,7 +4,6 @@ Either Gymnasium's vector implementation of an environment, or copies of it in a
 which copy failed, with which seed, at which action.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -142,10 +141,8 @@ class _Loop:
         return self._now.whereabouts()
 
     def close(self) -> None:
-        # One that cannot be closed must not keep the others open, nor hide why the run ended.
         for copy in self._copies:
-            with contextlib.suppress(Exception):
-                copy.close()
+            copy.close()
 
     def _checked(self, observations: list[Any]) -> Any:
         batch = self._stack(observations)

@@ -1,5 +1,6 @@
 """Gymnasium's own vector implementation of an environment, watched as a single copy is."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from poise.errors import EnvironmentFailureError, UnsupportedSpaceError
+from poise.world.copy import LARGEST
 from poise.world.observations import brief, observation_checker, one_line
 from poise.world.source import EnvironmentSource, without_deprecations
 
@@ -115,8 +117,9 @@ class VectorCopies:
         return f"{where}, last actions {brief(self._actions)}"
 
     def close(self) -> None:
-        """Close the environment."""
-        self._vector.close()
+        """Close the environment; one that cannot be closed must not hide why it is."""
+        with contextlib.suppress(Exception):
+            self._vector.close()
 
     def _checked(self, observations: Any) -> Any:
         problem = self._check(observations)
@@ -130,8 +133,8 @@ class VectorCopies:
         kinds = "b" if dtype is np.bool_ else "biuf"
         if column.shape != (self._vector.num_envs,) or column.dtype.kind not in kinds:
             raise self._failure(f"step returned {brief(values)} as {name}")
-        if not np.isfinite(column).all():
-            raise self._failure(f"step returned {brief(values)} as {name}, which is not finite")
+        if not (np.abs(column.astype(np.float64)) <= LARGEST).all():
+            raise self._failure(f"step returned {brief(values)} as {name}, no finite float32")
         return column.astype(dtype)
 
     def _failure(self, what: str) -> EnvironmentFailureError:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
+from poise.config import WorldKind
 from poise.trajectory import Trajectory
 from poise.world.atari import AtariCopies, make_atari_copies
 from poise.world.rewards import RewardShaping
@@ -97,7 +98,7 @@ class XlaWorld:
         return self.source.name
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> WorldKind:
         """What ``--world`` calls it."""
         return "xla"
 
