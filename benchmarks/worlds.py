@@ -28,7 +28,7 @@ PEER_STEPS = 40_000
 NEVER = str(10**12)
 COMMON = ("--no-stop-when-solved", "--evaluation-interval", NEVER, "--checkpoint-every", "3600s")
 SHORT = ("--selection-episodes", "2", "--verification-episodes", "2")
-START_SECONDS = 30.0
+START_SECONDS = 12.0
 """Added to a run's budget, which counts from before the workers' processes begin to start."""
 LARGE_NETWORK = ("700", "700")
 """About a million parameters on CartPole, in two trunks."""
