@@ -128,6 +128,7 @@ def run_child(
             try:
                 _, sequence = SIGNAL.unpack(wire.wait())
             except (EOFError, ConnectionResetError):
+                worker.close()
                 return
             watch.begin()
             snapshot, earlier = mailbox.take_snapshot(sequence, state if whole else ())
