@@ -85,7 +85,7 @@ def test_a_rollout_sees_what_the_emulators_show(name: str, monkeypatch: pytest.M
     world = choose_world(source(name), "xla", shaping)
     assert isinstance(world, XlaWorld)
     rollouts, seeds, actions = Rollouts(world), [3, 8], some_actions(0)
-    emulators, copies = world.emulators(COPIES), world.copies(COPIES)
+    emulators, copies = world.copies(COPIES), world.copies(COPIES)
     state = rollouts.start(emulators, seeds)
     observation = copies.reset(seeds)
     ended = np.zeros(COPIES, np.bool_)
@@ -113,7 +113,7 @@ def test_a_rollout_sees_what_the_emulators_show(name: str, monkeypatch: pytest.M
 
 def test_one_program_steps_any_emulators(pong: Rollouts) -> None:
     """The handle is an argument: each worker's emulators are stepped, and no others."""
-    one, other = pong.world.emulators(COPIES), pong.world.emulators(COPIES)
+    one, other = pong.world.copies(COPIES), pong.world.copies(COPIES)
     first, second = pong.start(one, [1, 2]), pong.start(other, [1, 2])
     moves, others = some_actions(1), some_actions(2)
     for turn in range(ROLLOUTS):

@@ -18,6 +18,7 @@ from multiprocessing import connection
 
 import cloudpickle
 
+from poise.errors import ConfigError
 from poise.launchers.failure import describe_failure, describe_hang
 from poise.launchers.mailbox import Mailbox, pack_batch
 from poise.launchers.wire import Wire
@@ -29,9 +30,12 @@ __all__ = [
     "CONTRIBUTION",
     "ERROR",
     "LAST_WORD",
+    "MISSING_GUARD_EXIT_CODE",
     "READY",
     "SIGNAL",
     "WorkerFactory",
+    "leave_unguarded_script",
+    "pickle_factory",
     "run_child",
 ]
 
@@ -40,12 +44,36 @@ WorkerFactory = Callable[[int, int], Worker]
 
 COMPILED, READY, CONTRIBUTION, ERROR, BATCH, LAST_WORD = b"X", b"R", b"C", b"E", b"B", b"W"
 SIGNAL = struct.Struct("<cQ")
+MISSING_GUARD_EXIT_CODE = 78
+"""Exit code of a worker process that began to run the user's script instead of working."""
 _PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that this process gets when its parent dies."""
 _LAST_WORD_AFTER = 0.8
 """Share of the parent's patience after which a silent worker's whereabouts are told."""
 _LONGEST_PAUSE = 5.0
 """Seconds between two looks at the worker, at most."""
+
+
+def leave_unguarded_script() -> None:
+    """End a worker's process that is importing a script which runs poise without being asked."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(MISSING_GUARD_EXIT_CODE)
+
+
+def pickle_factory(factory: WorkerFactory, environment: str) -> bytes:
+    """Prepare a factory for its way into a spawned process.
+
+    Raises:
+        ConfigError: the environment cannot be pickled.
+    """
+    try:
+        return bytes(cloudpickle.dumps(factory))
+    except Exception as error:
+        raise ConfigError(
+            f"the environment {environment} cannot be sent to a worker process: it does not "
+            f"pickle ({type(error).__name__}: {error}); use --launcher threads, or make it from "
+            "a function at the top of a module"
+        ) from error
 
 
 class _Watch:

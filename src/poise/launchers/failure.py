@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from poise.errors import PoiseError
+from poise.world.observations import one_line
 
 __all__ = ["Failure", "describe_exit", "describe_failure", "describe_hang"]
 
@@ -26,10 +27,7 @@ class Failure(NamedTuple):
 def describe_failure(error: BaseException) -> Failure:
     """Describe an exception; our own already say what is wrong, and hide no frame of the user's."""
     ours = isinstance(error, PoiseError)
-    try:
-        text = " ".join(str(error).split())
-    except Exception:
-        text = "(its message cannot be had)"
+    text = one_line(error)
     cause = text if ours else f"{type(error).__name__}: {text}"
     root = error.__cause__ if ours else error
     lines = traceback.format_exception(root) if root is not None else []

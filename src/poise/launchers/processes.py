@@ -13,17 +13,17 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import cloudpickle
-
-from poise.errors import ConfigError, InputError, WorkerError
+from poise.errors import InputError, WorkerError
 from poise.launchers.child import (
     BATCH,
     COMPILED,
     ERROR,
     LAST_WORD,
+    MISSING_GUARD_EXIT_CODE,
     READY,
     SIGNAL,
     WorkerFactory,
+    pickle_factory,
 )
 from poise.launchers.failure import Failure, describe_exit
 from poise.launchers.mailbox import MailboxShape, TornMessageError, unpack_batch
@@ -33,30 +33,12 @@ from poise.learning.journal import StopReason
 from poise.learning.owner import Owner
 from poise.trajectory import Snapshot
 
-__all__ = ["MISSING_GUARD_EXIT_CODE", "WorkerFactory", "pickle_factory", "run_processes"]
+__all__ = ["run_processes"]
 
 START_SECONDS = 600.0
 """How long a process may take to import and compile, before its heartbeat is listened to."""
 LEAVE_SECONDS = 5.0
 """How long a process may take to leave, before it is killed."""
-MISSING_GUARD_EXIT_CODE = 78
-"""Exit code of a worker process that began to run the user's script instead of working."""
-
-
-def pickle_factory(factory: WorkerFactory, environment: str) -> bytes:
-    """Prepare a factory for its way into a spawned process.
-
-    Raises:
-        ConfigError: the environment cannot be pickled.
-    """
-    try:
-        return bytes(cloudpickle.dumps(factory))
-    except Exception as error:
-        raise ConfigError(
-            f"the environment {environment} cannot be sent to a worker process: it does not "
-            f"pickle ({type(error).__name__}: {error}); use --launcher threads, or make it from "
-            "a function at the top of a module"
-        ) from error
 
 
 def run_processes(

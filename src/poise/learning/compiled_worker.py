@@ -19,10 +19,11 @@ from poise.learning.worker import (
     weigh,
 )
 from poise.trajectory import Contribution, Snapshot, Trajectory
+from poise.world.atari import AtariCopies
 from poise.world.compiled import CompiledWorld
 from poise.world.rollout import FinishedEpisodes, RolloutState
 from poise.world.seeding import Purpose, environment_seeds, key_data, seed_sequence
-from poise.world.xla import Emulators, XlaWorld
+from poise.world.xla import XlaWorld
 
 __all__ = ["CompiledProgram", "CompiledWorker", "XlaWorker"]
 
@@ -189,7 +190,7 @@ class XlaWorker:
         self.incarnation = incarnation
         self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, incarnation))
         self._seeds = environment_seeds(root_seed, index, incarnation, program.copies)
-        self._emulators: Emulators | None = None
+        self._emulators: AtariCopies | None = None
 
     @property
     def has_whole_state(self) -> bool:
@@ -204,7 +205,7 @@ class XlaWorker:
     def initial_state(self) -> RolloutState:
         """Make and reset the emulators; the state holds their handle."""
         self.close()
-        self._emulators = self._world.emulators(self._program.copies)
+        self._emulators = self._world.copies(self._program.copies)
         state = self._program.initial_state(self._key)
         return self._world.begin(state, self._emulators, self._seeds)
 

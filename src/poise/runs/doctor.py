@@ -5,16 +5,14 @@ finding.
 """
 
 import dataclasses
-import multiprocessing
 import shlex
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from poise.config import TrainConfig
 from poise.errors import ConfigError, EnvironmentNotFoundError, PoiseError, UnsupportedSpaceError
-from poise.launchers.processes import MISSING_GUARD_EXIT_CODE
+from poise.launchers.child import leave_unguarded_script
 from poise.runs.assembly import Assembly, assemble
 from poise.runs.bench import UNLIMITED, MeasuredLauncher
 from poise.runs.diagnosis import Diagnosis, Finding, Rate
@@ -64,9 +62,7 @@ def examine(
     Raises:
         InputError: the environment cannot be found or made, or a setting is impossible.
     """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        # A spawned process, which is importing a script that examines without being asked.
-        sys.exit(MISSING_GUARD_EXIT_CODE)
+    leave_unguarded_script()
     if not 0 < seconds < float("inf"):
         raise ConfigError(f"--seconds is {seconds}, but must be above 0, and finite")
     prepare_jax()

@@ -15,8 +15,8 @@ import gymnasium
 import numpy as np
 
 from poise.errors import ConfigError, MissingExtraError
+from poise.launchers.child import MISSING_GUARD_EXIT_CODE, pickle_factory
 from poise.launchers.failure import describe_exit
-from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory
 from poise.runs.assembly import AssembledWorkerFactory, assemble
 from poise.runs.diagnosis import Finding, brief
 from poise.runs.doctor_checks import Patient

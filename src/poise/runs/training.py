@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import multiprocessing
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from poise.agent.agent import require_supported
 from poise.config import TrainConfig, WorldKind
 from poise.errors import ConfigError, FileFormatError, RunWriteError
-from poise.launchers.processes import MISSING_GUARD_EXIT_CODE, pickle_factory
+from poise.launchers.child import leave_unguarded_script, pickle_factory
 from poise.learning.journal import StopReason
 from poise.runs.assembly import Assembly, assemble
 from poise.runs.budgets import budgets_from, lift_used_up
@@ -107,7 +105,7 @@ def train_config(
         tensorboard: write TensorBoard event files into the run's folder, too.
         process_age: seconds that the run's clock has been going already.
     """
-    _leave_if_imported_by_worker()
+    leave_unguarded_script()
     started = time.monotonic() - process_age
     prepare_jax()
     source = find_source(config.environment_choice, factory)
@@ -170,7 +168,7 @@ def resume(
             used, or a budget is impossible; nothing was changed.
         TrainingError: the run failed.
     """
-    _leave_if_imported_by_worker()
+    leave_unguarded_script()
     started = time.monotonic() - process_age
     folder = Path(run)
     old, resolved = load_config(folder)
@@ -241,12 +239,6 @@ def _write_config(folder: Path, content: dict[str, Any]) -> None:
         raise RunWriteError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _leave_if_imported_by_worker() -> None:
-    """A worker's process that imports a script which trains without being asked must end."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        sys.exit(MISSING_GUARD_EXIT_CODE)
-
-
 def _check(config: TrainConfig, source: EnvironmentSource) -> bool:
     """Look at an environment before training begins (compiled twins are ours, and in order).
 
@@ -257,9 +249,7 @@ def _check(config: TrainConfig, source: EnvironmentSource) -> bool:
     kind: WorldKind = in_time(lambda: world_kind(source, config.world), timeout, source.name)
     if kind == "compiled":
         return True
-    observation, action = in_time(source.spaces, timeout, source.name)
-    require_supported(observation, action)
-    return check_environment(source, timeout, kind)
+    return check_environment(source, timeout, kind, require_supported)
 
 
 def _say_whether_replayable(resolved: dict[str, Any], repeatable: bool) -> None:

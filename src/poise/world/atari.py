@@ -137,7 +137,8 @@ class AtariCopies:
         return f"emulators with seeds {self._seeds}, last actions {self._actions}"
 
     def xla(self) -> Any:
-        """ale-py's XLA functions: (handle, reset, step)."""
+        """ale-py's XLA functions: the handle of these emulators, and (handle, ...) -> (handle, ...)
+        functions to reset and to step whichever emulators a handle of the same number is of."""
         return self._vector.xla()
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
 from poise.config import WorldKind
@@ -21,12 +22,17 @@ from poise.world.source import EnvironmentSource
 
 __all__ = ["check_environment", "in_time"]
 
+Approve = Callable[[spaces.Space[Any], spaces.Space[Any]], None]
+"""(observation space, action space): raises if they will not do."""
 STEPS = 20
 VECTOR_COPIES = 2
 
 
 def check_environment(
-    source: EnvironmentSource, timeout: float, world: WorldKind = "copies"
+    source: EnvironmentSource,
+    timeout: float,
+    world: WorldKind = "copies",
+    approve: Approve = lambda observation, action: None,
 ) -> bool:
     """Make copies, reset them and step them a little with random actions.
 
@@ -34,6 +40,7 @@ def check_environment(
         source: makes the copies.
         timeout: seconds after which one counts as hung.
         world: how it will be stepped; a vector implementation is looked at, too.
+        approve: asked about the spaces before anything is stepped; raises if they will not do.
 
     Returns:
         Whether a copy did the same once more, from the same seed, with the same actions and
@@ -44,7 +51,7 @@ def check_environment(
         EnvironmentCheckError: it hangs, raises, or breaks the contract; says how.
         InputError: it cannot be made.
     """
-    look = _Look(source)
+    look = _Look(source, approve)
     first = in_time(look.alone, timeout, source.name, look.whereabouts)
     second = in_time(look.beside_another, timeout, source.name, look.whereabouts)
     if world == "vector":
@@ -93,8 +100,9 @@ def in_time(
 class _Look:
     """What is looked at, and where it is at the moment."""
 
-    def __init__(self, source: EnvironmentSource) -> None:
+    def __init__(self, source: EnvironmentSource, approve: Approve) -> None:
         self._source = source
+        self._approve = approve
         self._now: Any = None
 
     def whereabouts(self) -> str:
@@ -116,6 +124,8 @@ class _Look:
         self._now = None
         try:
             copies.extend(Copy(self._source.make(), "before training") for _ in range(count))
+            first = copies[0].environment
+            self._approve(first.observation_space, first.action_space)
             # Their own copies of the space: many environments share one, and its chance.
             actions = [deepcopy(copy.environment.action_space) for copy in copies]
             for seed, copy in enumerate(copies):

@@ -6,7 +6,7 @@ time limit, which a `FuncEnv` does not have.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,13 @@ class CompiledWorld:
     max_episode_steps: int | None
     shaping: RewardShaping = dataclasses.field(default_factory=RewardShaping)
 
+    kind: ClassVar[WorldKind] = "compiled"
+    """What ``--world`` calls it."""
+    holds_gil: ClassVar[bool] = False
+    """Whether stepping keeps other Python threads from running."""
+    is_pure: ClassVar[bool] = True
+    """Whether a rollout is a function of its state: it can be repeated, and kept in a file."""
+
     @property
     def observation_space(self) -> spaces.Space[Any]:
         """Of one copy."""
@@ -57,21 +64,6 @@ class CompiledWorld:
     def action_space(self) -> spaces.Space[Any]:
         """Of one copy."""
         return self.environment.action_space
-
-    @property
-    def kind(self) -> WorldKind:
-        """What ``--world`` calls it."""
-        return "compiled"
-
-    @property
-    def holds_gil(self) -> bool:
-        """Whether stepping keeps other Python threads from running."""
-        return False
-
-    @property
-    def is_pure(self) -> bool:
-        """Whether a rollout is a function of its state: it can be repeated, and kept in a file."""
-        return True
 
     def initial_state(self, key: np.ndarray, copies: int, recurrent: Any) -> RolloutState:
         """The state before the first rollout, inside which its environments are reset."""

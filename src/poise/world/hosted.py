@@ -6,7 +6,7 @@ which copy failed, with which seed, at which action.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -18,13 +18,11 @@ from poise.world.copy import Copy
 from poise.world.observations import batch_checker
 from poise.world.rewards import RewardShaping
 from poise.world.source import EnvironmentSource
-from poise.world.vector import make_vector_copies
+from poise.world.vector import StepResult, make_vector_copies
 
 __all__ = ["Copies", "HostedKind", "HostedWorld", "StepResult", "open_loop"]
 
 HostedKind = Literal["atari", "vector", "copies"]
-StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray]
-"""Observations ``[N, ...]``, float64 rewards ``[N]``, bool terminated and truncated ``[N]``."""
 
 
 @runtime_checkable
@@ -63,6 +61,9 @@ class HostedWorld:
     action_space: spaces.Space[Any]
     shaping: RewardShaping
 
+    is_pure: ClassVar[bool] = False
+    """Whether a rollout is a function of its state: it can be repeated, and kept in a file."""
+
     @classmethod
     def open(
         cls, source: EnvironmentSource, kind: HostedKind, shaping: RewardShaping
@@ -79,11 +80,6 @@ class HostedWorld:
     def holds_gil(self) -> bool:
         """Whether stepping keeps other Python threads from running."""
         return self.kind != "atari"
-
-    @property
-    def is_pure(self) -> bool:
-        """Whether a rollout is a function of its state: it can be repeated, and kept in a file."""
-        return False
 
     def copies(self, count: int) -> Copies:
         """Make N copies."""

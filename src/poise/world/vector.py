@@ -14,9 +14,10 @@ from poise.world.copy import LARGEST
 from poise.world.observations import brief, observation_checker, one_line
 from poise.world.source import EnvironmentSource, without_deprecations
 
-__all__ = ["VectorCopies", "make_vector_copies"]
+__all__ = ["StepResult", "VectorCopies", "make_vector_copies"]
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray]
+"""Observations ``[N, ...]``, float64 rewards ``[N]``, bool terminated and truncated ``[N]``."""
 
 
 def make_vector_copies(

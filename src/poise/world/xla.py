@@ -2,13 +2,13 @@
 
 The emulators live outside XLA, which steps them by a foreign call: their handle, a pointer, is an
 argument of the compiled cycle, never a constant in it, and whoever holds the handle must keep the
-`Emulators` alive. Their states cannot be had, so a rollout cannot be repeated.
+emulators alive. Their states cannot be had, so a rollout cannot be repeated.
 """
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ from poise.world.rollout import (
 )
 from poise.world.source import EnvironmentSource
 
-__all__ = ["Emulators", "XlaWorld", "offers_xla_functions"]
+__all__ = ["XlaWorld", "offers_xla_functions"]
 
 PLATFORM = "cpu"
 """ale-py's packages hold the functions for the CPU only."""
@@ -46,29 +46,6 @@ def offers_xla_functions(source: EnvironmentSource) -> bool:
         and jax.default_backend() == PLATFORM
         and importlib.util.find_spec("chex") is not None
     )
-
-
-class Emulators:
-    """N emulators and the XLA functions that step them.
-
-    Args:
-        copies: ale-py's vector environment, with one emulator thread.
-    """
-
-    def __init__(self, copies: AtariCopies) -> None:
-        self.copies = copies
-        self.handle, _, step = copies.xla()
-        self.step: Callable[[Any, Any], Any] = step
-        """(handle, actions ``[N]``) -> (handle, (observations, rewards, terminated, truncated,
-        details)); only shapes of these very emulators are in it, so it steps any others alike."""
-
-    def reset(self, seeds: Sequence[int]) -> Any:
-        """Begin anew, each copy with its own seed; returns observations ``[N, ...]``."""
-        return self.copies.reset(seeds)
-
-    def close(self) -> None:
-        """Close the emulators; memory is freed when nobody refers to them any more."""
-        self.copies.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +64,13 @@ class XlaWorld:
     action_space: spaces.Space[Any]
     shaping: RewardShaping
 
+    kind: ClassVar[WorldKind] = "xla"
+    """What ``--world`` calls it."""
+    holds_gil: ClassVar[bool] = False
+    """Whether stepping keeps other Python threads from running."""
+    is_pure: ClassVar[bool] = False
+    """Whether a rollout is a function of its state: it can be repeated, and kept in a file."""
+
     @classmethod
     def open(cls, source: EnvironmentSource, shaping: RewardShaping) -> "XlaWorld":
         """Look at one copy for its spaces."""
@@ -97,31 +81,12 @@ class XlaWorld:
         """As the user wrote it."""
         return self.source.name
 
-    @property
-    def kind(self) -> WorldKind:
-        """What ``--world`` calls it."""
-        return "xla"
-
-    @property
-    def holds_gil(self) -> bool:
-        """Whether stepping keeps other Python threads from running."""
-        return False
-
-    @property
-    def is_pure(self) -> bool:
-        """Whether a rollout is a function of its state: it can be repeated, and kept in a file."""
-        return False
-
     def copies(self, count: int) -> AtariCopies:
-        """N copies that are stepped from Python."""
+        """N emulators, which can be stepped from Python, too."""
         copies: AtariCopies = make_atari_copies(
             self.source.identity, self.source.sticky_actions, count, self.observation_space
         )
         return copies
-
-    def emulators(self, count: int) -> Emulators:
-        """N emulators."""
-        return Emulators(self.copies(count))
 
     def initial_state(self, key: np.ndarray, copies: int, recurrent: Any) -> RolloutState:
         """A state of the right shapes, which no emulators belong to yet; see `begin`."""
@@ -130,10 +95,11 @@ class XlaWorld:
         return first_state(key, copies, np.zeros(8, np.uint8), observation, recurrent)
 
     @staticmethod
-    def begin(state: RolloutState, emulators: Emulators, seeds: Sequence[int]) -> RolloutState:
-        """Reset emulators and put them into an initial state."""
+    def begin(state: RolloutState, emulators: AtariCopies, seeds: Sequence[int]) -> RolloutState:
+        """Reset emulators, each with its own seed, and put them into an initial state."""
         observation = emulators.reset(seeds)
-        return state._replace(environment=np.asarray(emulators.handle), observation=observation)
+        handle, _, _ = emulators.xla()
+        return state._replace(environment=np.asarray(handle), observation=observation)
 
     def rollout(
         self,
@@ -156,12 +122,14 @@ class XlaWorld:
         """
         batch = length, state.ended.shape[0]
         acting = jax.random.fold_in(typed_key(state.key), state.cycle)
-        # Traced once, with emulators of the same shapes, which are let go of again.
-        emulators = self.emulators(batch[1])
+        # Traced once, with emulators of the same shapes, which are let go of again: only shapes are
+        # in the function that steps them.
+        emulators = self.copies(batch[1])
+        _, _, step_emulators = emulators.xla()
 
         def step(handle: Any, actions: Any, ended: Any, elapsed: Any, drawn: Any) -> Outcome:
             del ended, elapsed, drawn  # the emulators reset and count by themselves
-            handle, (observation, *outcome, _) = emulators.step(handle, actions.astype(jnp.int32))
+            handle, (observation, *outcome, _) = step_emulators(handle, actions.astype(jnp.int32))
             return Outcome(handle, observation, *outcome)
 
         try:
