@@ -16,6 +16,7 @@ from poise.runs.api import random_baseline
 from poise.runs.judge import Judge
 from poise.runs.signals import StopSignals
 from poise.trajectory import Snapshot
+from poise.world.checking import Errand
 from poise.world.source import EnvironmentSource
 
 __all__ = ["Pulse", "Referee"]
@@ -122,24 +123,11 @@ class Referee:
             DeadlineError: there was no sign of life for too long.
         """
         supervision = self._supervision
-        outcome: list[Result] = []
-        failure: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                outcome.append(self._watched(work))
-            except BaseException as error:
-                failure.append(error)
-
         self._heartbeats.beat(EVALUATION)
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(supervision.interval)
+        errand = Errand(lambda: self._watched(work))
+        while not errand.is_done(supervision.interval):
             supervision.pump()
             if EVALUATION in self._heartbeats.overdue(supervision.worker_timeout):
                 raise supervision.hung(EVALUATION, supervision.evaluating())
-        if failure:
-            # Not kept here: an exception leads to the frames that it came through, and these here.
-            raise failure.pop()
-        return outcome[0]
+        outcome: Result = errand.outcome()
+        return outcome

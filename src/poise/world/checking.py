@@ -20,7 +20,7 @@ from poise.world.hosted import HostedWorld
 from poise.world.rewards import RewardShaping
 from poise.world.source import EnvironmentSource
 
-__all__ = ["check_environment", "in_time"]
+__all__ = ["Errand", "check_environment", "in_time"]
 
 Approve = Callable[[spaces.Space[Any], spaces.Space[Any]], None]
 """(observation space, action space): raises if they will not do."""
@@ -73,28 +73,48 @@ def in_time(
     Raises:
         EnvironmentCheckError: it did not come back in time.
     """
-    outcome: list[Any] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if thread.is_alive():
+    errand = Errand(work)
+    if not errand.is_done(timeout):
         where = whereabouts()
         raise EnvironmentCheckError(
             f"the environment {name} has not answered for {timeout:g} s (--worker-timeout)"
             + (f"; {where}" if where else "")
             + ": does its constructor, reset or step wait for something?"
         )
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    return errand.outcome()
+
+
+class Errand:
+    """Work that may hang, in a thread that can be left behind.
+
+    Args:
+        work: what is done; it begins at once.
+    """
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
+        self._outcome: list[Any] = []
+        self._failure: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def is_done(self, patience: float) -> bool:
+        """Whether it is over, after so many seconds at most."""
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
+    def outcome(self) -> Any:
+        """What came of work that is done: it is returned, or raised."""
+        if self._failure:
+            # Not kept: an exception leads to the frames that it came through, and they lead here.
+            raise self._failure.pop()
+        return self._outcome[0]
+
+    def _run(self) -> None:
+        try:
+            self._outcome.append(self._work())
+        except BaseException as error:
+            self._failure.append(error)
 
 
 class _Look:
