@@ -227,7 +227,9 @@ class TestEnds:
 
     @pytest.mark.parametrize("launcher", ["serial", "threads"])
     def test_a_budget_of_seconds(self, tmp_path: Path, launcher: str):
-        result = train(tmp_path / "run", max_steps=None, max_seconds=1e-3, launcher=launcher)
+        # Nothing else ends it, however quickly it learns.
+        budget = {"max_steps": None, "max_seconds": 1e-3, "target_return": 1e9}
+        result = train(tmp_path / "run", **budget, launcher=launcher)
         assert result.reason == StopReason.MAX_SECONDS
         assert result.summary["stopped"] == "max_seconds"
         poise.replay(result.folder)
