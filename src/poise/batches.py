@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
-__all__ = ["blank", "stack", "unbatch", "unbatch_all"]
+__all__ = ["as_typed", "blank", "stack", "unbatch", "unbatch_all"]
 
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
@@ -34,7 +34,8 @@ def unbatch(actions: Any, space: spaces.Space[Any], index: int) -> Any:
             return tuple(unbatch(part, one, index) for one, part in parts)
         case spaces.Dict():
             return {key: unbatch(actions[key], one, index) for key, one in space.items()}
-    return np.asarray(actions[index])
+    # XLA has 32 bits where many a space has 64.
+    return np.asarray(actions[index], space.dtype)
 
 
 def unbatch_all(actions: Any, space: spaces.Space[Any], count: int) -> list[Any]:
@@ -42,3 +43,13 @@ def unbatch_all(actions: Any, space: spaces.Space[Any], count: int) -> list[Any]
     if isinstance(space, spaces.Discrete):
         return list(np.asarray(actions).tolist())
     return [unbatch(actions, space, index) for index in range(count)]
+
+
+def as_typed(actions: Any, space: spaces.Space[Any]) -> Any:
+    """A batch of actions, or one, in the dtypes of its space."""
+    match space:
+        case spaces.Tuple():
+            return tuple(as_typed(one, part) for one, part in zip(actions, space, strict=True))
+        case spaces.Dict():
+            return {key: as_typed(actions[key], part) for key, part in space.items()}
+    return np.asarray(actions, space.dtype)

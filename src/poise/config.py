@@ -37,12 +37,14 @@ class EnvironmentChoice:
         env_kwargs: arguments of its constructor, as ``key=value``.
         wrappers: import paths of its wrappers.
         sticky_actions: Atari: probability that an action is repeated.
+        ignore_observations: parts of Dict and Tuple observations that are left out.
     """
 
     name: str
     env_kwargs: tuple[str, ...] = ()
     wrappers: tuple[str, ...] = ()
     sticky_actions: float = 0.0
+    ignore_observations: tuple[str, ...] = ()
 
     @property
     def imports(self) -> list[str]:
@@ -71,6 +73,10 @@ class TrainConfig:
     """What training steps: the compiled twin; ale-py's XLA functions, inside the compiled cycle;
     ale-py's or Gymnasium's vector implementation, from Python; or copies in a loop. auto takes the
     first of these that serves the environment as configured."""
+
+    ignore_observations: tuple[str, ...] = ()
+    """Parts of Dict and Tuple observations that are left out, by key (mission), or by path
+    (['robot']['name']); saved with the policy."""
 
     sticky_actions: float = 0.0
     """Atari: probability that an action is repeated (Machado et al. 2018); stated with scores."""
@@ -233,5 +239,9 @@ class TrainConfig:
     def environment_choice(self) -> EnvironmentChoice:
         """The environment with its set-up."""
         return EnvironmentChoice(
-            self.environment, self.env_kwargs, self.wrappers, self.sticky_actions
+            self.environment,
+            self.env_kwargs,
+            self.wrappers,
+            self.sticky_actions,
+            self.ignore_observations,
         )

@@ -95,7 +95,7 @@ def validated(settings: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str
     for name, value in values.items():
         if value is not None:
             _check_bounds(name, value)
-    for name in ("environment", "env_kwargs", "wrappers"):
+    for name in ("environment", "env_kwargs", "wrappers", "ignore_observations"):
         _check_texts(name, values[name])
     _check_sizes(values)
     if checkpoint_interval(values["checkpoint_every"]) is None:

@@ -58,13 +58,25 @@ NESTED: dict[str, spaces.Space[Any]] = {
         }
     ),
 }
-ACTION_SPACES = DISCRETE | BOXES | NESTED
-
-OBSERVATION_SPACES = ACTION_SPACES | {
-    "integers": spaces.Box(-7, 9, (3,), np.int32),
-    "large integers": spaces.Box(-(2**62), 2**62, (2,), np.int64),
-    "booleans": spaces.Box(0, 1, (2,), np.bool_),
+INTEGERS: dict[str, spaces.Space[Any]] = {
+    "small integers": spaces.Box(-2, 3, (2, 2), np.int64),
+    "a byte": spaces.Box(0, 255, (1,), np.uint8),
+    "one integer": spaces.Box(0, 1, (), np.int32),
+    "switches": spaces.Box(0, 1, (2,), np.bool_),
 }
+"""Boxes of integers, which are chosen as categories."""
+ACTION_SPACES = DISCRETE | BOXES | NESTED | INTEGERS
+
+OBSERVATION_SPACES = (
+    DISCRETE
+    | BOXES
+    | NESTED
+    | {
+        "integers": spaces.Box(-7, 9, (3,), np.int32),
+        "large integers": spaces.Box(-(2**62), 2**62, (2,), np.int64),
+        "booleans": spaces.Box(0, 1, (2,), np.bool_),
+    }
+)
 BYTES = spaces.Box(0, 255, (4, 5, 3), np.uint8)
 
 UNSUPPORTED: dict[str, spaces.Space[Any]] = {

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from poise.agent.actions import action_head
 from poise.agent.heads import ActionHead
 from poise.agent.noise import draw_with_generator
-from poise.batches import unbatch
+from poise.batches import as_typed, unbatch
 from poise.errors import UnsupportedSpaceError
 
 from .examples import ACTION_SPACES, BOXES, DISCRETE, NESTED, UNSUPPORTED
@@ -217,13 +217,45 @@ def test_parts_are_independent(space: spaces.Space[Any]) -> None:
 
 @pytest.mark.parametrize("space", UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
 def test_other_spaces_are_refused(space: spaces.Space[Any]) -> None:
-    with pytest.raises(UnsupportedSpaceError, match="not supported"):
+    with pytest.raises(UnsupportedSpaceError, match=r"^action.* which poise cannot choose"):
         action_head(space)
 
 
-def test_boxes_of_integers_are_refused() -> None:
-    with pytest.raises(UnsupportedSpaceError, match="Box of floats"):
-        action_head(spaces.Box(0, 5, (2,), np.int32))
+def test_the_part_that_cannot_be_chosen_is_named() -> None:
+    space = spaces.Dict({"arm": spaces.Tuple([spaces.Discrete(2), spaces.Text(3)])})
+    with pytest.raises(UnsupportedSpaceError, match=r"^action\['arm'\]\[1\] is Text"):
+        action_head(space)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(0, 255, (40, 3), np.uint8),
+        spaces.Box(-1000, 1000, (2,), np.int64),
+        spaces.Box(np.iinfo(np.int64).min, np.iinfo(np.int64).max, (1,), np.int64),
+    ],
+)
+def test_boxes_of_too_many_integers_are_refused(space: spaces.Box) -> None:
+    with pytest.raises(UnsupportedSpaceError, match=r"too many values.*a Box of floats"):
+        action_head(space)
+
+
+def test_the_integers_of_a_box_are_categories_from_low_to_high() -> None:
+    space = spaces.Box(np.array([[-2, 0]]), np.array([[1, 4]]), dtype=np.int64)
+    head = action_head(space)
+    assert head.outputs == 4 + 5
+    parameters = np.zeros((1, 9), np.float32)
+    parameters[0, 3] = parameters[0, 4 + 2] = 1
+    action = unbatch(head.to_environment(head.sample(parameters, None)), space, 0)
+    np.testing.assert_array_equal(action, [[1, 2]])
+    assert action.dtype == np.int64
+
+
+def test_actions_out_of_xla_get_the_dtype_of_their_space() -> None:
+    space = spaces.Dict({"a": spaces.Box(0, 1, (1,), np.int64), "b": spaces.MultiDiscrete([3])})
+    narrow = {"a": np.ones((2, 1), np.int32), "b": np.ones((2, 1), np.int32)}
+    for action in (unbatch(narrow, space, 0), as_typed(narrow, space)):
+        assert {one.dtype for one in action.values()} == {np.dtype(np.int64)}
 
 
 def test_bounds_as_large_as_numbers_go_are_none() -> None:

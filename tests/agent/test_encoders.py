@@ -8,7 +8,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
-from poise.agent.encoders import encode, feature_count
+from poise.agent.encoders import encode, feature_count, require_encodable
 from poise.errors import UnsupportedSpaceError
 
 from .examples import BYTES, OBSERVATION_SPACES, UNSUPPORTED
@@ -73,10 +73,32 @@ def test_bytes_become_numbers_from_0_to_1() -> None:
 
 @pytest.mark.parametrize("space", UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
 def test_other_spaces_are_refused(space: spaces.Space[Any]) -> None:
-    with pytest.raises(UnsupportedSpaceError, match="not supported"):
+    with pytest.raises(UnsupportedSpaceError, match="which poise cannot learn from"):
         feature_count(space)
 
 
 def test_encoding_other_spaces_is_refused() -> None:
-    with pytest.raises(UnsupportedSpaceError, match="not supported"):
+    with pytest.raises(UnsupportedSpaceError, match="which poise cannot learn from"):
         encode(spaces.Text(5), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (
+            spaces.Dict({"v": BYTES, "mission": spaces.Text(20)}),
+            r"^observation\['mission'\] is Text.*--ignore-observations mission, or",
+        ),
+        (
+            spaces.Dict({"a": spaces.Tuple([BYTES, spaces.Sequence(spaces.Discrete(2))])}),
+            r"^observation\['a'\]\[1\] is Sequence.*--ignore-observations '\['\"'\"'a",
+        ),
+        (
+            spaces.Graph(spaces.Discrete(2), None),
+            r"^observation is Graph.*these: make numbers of it",
+        ),
+    ],
+)
+def test_the_part_that_cannot_be_learned_is_named(space: spaces.Space[Any], message: str) -> None:
+    with pytest.raises(UnsupportedSpaceError, match=message):
+        require_encodable(space)

@@ -368,7 +368,7 @@ def test_seeds_that_make_no_difference_are_a_warning() -> None:
             ["RuntimeError: the simulator has gone", "499", "last action"],
         ),
         ("LateNanReward", "random play", ["the reward nan", "499"]),
-        ("Unsupported", "spaces", ["observation space Text", "not supported"]),
+        ("Unsupported", "spaces", ["observation is Text", "cannot learn from"]),
         ("NoSpaces", "spaces", ["observation_space"]),
     ],
 )

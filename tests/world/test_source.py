@@ -1,6 +1,7 @@
 """Environments come from ids, import paths and callables; what files name needs trust."""
 
 import builtins
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from poise.errors import (
     EnvironmentNotFoundError,
     InputError,
     MissingExtraError,
+    UnsupportedSpaceError,
     UntrustedImportError,
 )
 from poise.runs.trust import source_from_file
@@ -400,3 +402,35 @@ def test_a_module_in_the_current_folder_is_found(
     assert environment.observation_space.shape == (4,)
     assert isinstance(environment.action_space.sample(), np.int64)
     sys.modules.pop("poise_source_here")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "the observation_space of toy is missing or None: write self.observation_space = "),
+        ((2,), "is a builtins.tuple: write self.observation_space = gymnasium.spaces.Box"),
+    ],
+)
+def test_an_environment_must_say_what_it_shows(given: Any, message: str) -> None:
+    class Silent(gymnasium.Env[Any, Any]):
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def __init__(self) -> None:
+            if given is not None:
+                self.observation_space = given
+
+    with pytest.raises(UnsupportedSpaceError, match=re.escape(message)):
+        EnvironmentSource("toy", Silent).make()
+
+
+def test_an_environment_must_say_what_it_takes() -> None:
+    class Silent(gymnasium.Env[Any, Any]):
+        observation_space = gymnasium.spaces.Discrete(2)
+
+        @property
+        def action_space(self) -> Any:
+            raise RuntimeError("reset first")
+
+    message = "the action_space of toy raises RuntimeError: reset first: write self.action_space"
+    with pytest.raises(UnsupportedSpaceError, match=message):
+        EnvironmentSource("toy", Silent).make()

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from poise.agent.actions import action_head
-from poise.agent.encoders import feature_count
+from poise.agent.encoders import require_encodable
 from poise.agent.heads import ActionHead, GaussianScale
 from poise.agent.image_network import has_images, image_actor_critic
 from poise.agent.networks import actor_critic, parameter_count
@@ -147,7 +147,7 @@ def require_supported(observation: spaces.Space[Any], action: spaces.Space[Any])
     Raises:
         UnsupportedSpaceError: a space that poise cannot learn.
     """
-    feature_count(observation)
+    require_encodable(observation)
     action_head(action)
 
 
@@ -171,6 +171,7 @@ def build_agent(
         UnsupportedSpaceError: a space that poise cannot learn.
         ConfigError: more parameters than the limit.
     """
+    require_encodable(observation_space)
     head = action_head(action_space, spec.gaussian_scale)
     generator = None if seed is None else np.random.default_rng(seed)
     images = has_images(observation_space)

@@ -5,6 +5,7 @@ Gymnasium's ``flatten`` does). Works on NumPy and on JAX arrays, with any leadin
 """
 
 import math
+import shlex
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from gymnasium import spaces
 from poise.errors import UnsupportedSpaceError
 from poise.maths.namespace import array_namespace
 
-__all__ = ["encode", "feature_count"]
+__all__ = ["brief_space", "encode", "feature_count", "require_encodable"]
+
+LONGEST = 200
+"""Letters of a space that are shown."""
 
 
 def feature_count(space: spaces.Space[Any]) -> int:
@@ -34,9 +38,49 @@ def feature_count(space: spaces.Space[Any]) -> int:
             return sum(feature_count(part) for part in space)
         case spaces.Dict():
             return sum(feature_count(part) for part in space.spaces.values())
-    raise UnsupportedSpaceError(
-        f"the observation space {space} is not supported; poise learns from Box, Discrete, "
-        "MultiDiscrete, MultiBinary, and Tuple and Dict of these"
+    raise _unsupported(space, "observation")
+
+
+def require_encodable(space: spaces.Space[Any], path: tuple[Any, ...] = ()) -> None:
+    """Look at every part of an observation space.
+
+    Args:
+        space: of the part.
+        path: keys and indices that lead to it.
+
+    Raises:
+        UnsupportedSpaceError: poise cannot learn from a part; says which, and what to do.
+    """
+    match space:
+        case spaces.Tuple():
+            for index, part in enumerate(space):
+                require_encodable(part, (*path, index))
+        case spaces.Dict():
+            for key, part in space.spaces.items():
+                require_encodable(part, (*path, key))
+        case spaces.Box() | spaces.MultiBinary() | spaces.Discrete() | spaces.MultiDiscrete():
+            pass
+        case _:
+            where = "".join(f"[{key!r}]" for key in path)
+            remedy = "make numbers of it in a gymnasium.wrappers.TransformObservation"
+            if path:
+                plain = len(path) == 1 and isinstance(path[0], str)
+                flag = shlex.quote(path[0] if plain else where)
+                remedy = f"leave it out with --ignore-observations {flag}, or {remedy}"
+            raise _unsupported(space, f"observation{where}", remedy)
+
+
+def brief_space(space: spaces.Space[Any]) -> str:
+    """A space for a message: on one line, not too long."""
+    text = " ".join(str(space).split())
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
+
+
+def _unsupported(space: spaces.Space[Any], path: str, remedy: str = "") -> UnsupportedSpaceError:
+    return UnsupportedSpaceError(
+        f"{path} is {brief_space(space)}, which poise cannot learn from; it learns from Box, "
+        "Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these"
+        + (f": {remedy}" if remedy else "")
     )
 
 
@@ -66,7 +110,7 @@ def encode(space: spaces.Space[Any], observation: Any) -> Any:
         case spaces.Dict():
             parts = [encode(one, observation[key]) for key, one in space.spaces.items()]
         case _:
-            raise UnsupportedSpaceError(f"the observation space {space} is not supported")
+            raise _unsupported(space, "observation")
     return array_namespace(*parts).concatenate(parts, axis=-1)
 
 

@@ -202,7 +202,7 @@ class BernoulliHead:
 
 @dataclasses.dataclass(frozen=True)
 class JointHead:
-    """`MultiDiscrete`, `Tuple` and `Dict` spaces: independent components.
+    """`MultiDiscrete`, `Tuple` and `Dict` spaces, and a Box of integers: independent components.
 
     ``assemble`` puts the components' environment actions together as the space has them.
     """

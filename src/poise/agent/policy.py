@@ -10,6 +10,7 @@ from poise.agent.agent import Agent
 from poise.agent.noise import draw_with_generator
 from poise.batches import stack, unbatch
 from poise.config import EnvironmentChoice
+from poise.ignoring import has_form, leave_out
 from poise.trajectory import Decision
 
 __all__ = ["EVALUATION_COPIES", "Player", "Policy"]
@@ -95,7 +96,15 @@ class Policy:
 
     def batch(self, observations: list[Any]) -> Any:
         """Stack unbatched observations to a pytree of ``[N, ...]``."""
+        ignored = self.environment.ignore_observations
+        if ignored:
+            observations = [self._without(one, ignored) for one in observations]
         return stack(self.agent.observation_space, observations)
+
+    def _without(self, observation: Any, ignored: tuple[str, ...]) -> Any:
+        """An observation as the network knows it, of one from the environment itself too."""
+        space = self.agent.observation_space
+        return observation if has_form(space, observation) else leave_out(observation, ignored)
 
 
 class Player:

@@ -136,6 +136,7 @@ def _environment(description: dict[str, Any]) -> EnvironmentChoice:
         env_kwargs=tuple(map(str, description["env_kwargs"])),
         wrappers=tuple(map(str, description["wrappers"])),
         sticky_actions=float(description["sticky_actions"]),
+        ignore_observations=tuple(map(str, description.get("ignore_observations", ()))),
     )
 
 

@@ -22,6 +22,9 @@ class Bench:
     environment: Positional[str] = "CartPole-v1"
     """Gymnasium id of the environment."""
 
+    ignore_observations: tuple[str, ...] = ()
+    """Parts of Dict and Tuple observations that are left out, as in train."""
+
     workers: tuple[int, ...] = tuple(sorted({1, usable_cores()}))
     """Numbers of workers to try. Default: 1 and the usable cores."""
 
@@ -44,7 +47,13 @@ class Bench:
             require_positive("--workers and --envs-per-worker", value)
         if not 0 < self.seconds < float("inf"):
             raise ConfigError(f"--seconds is {self.seconds}, but must be above 0, and finite")
-        rows = bench(self.environment, list(self.workers), list(self.envs_per_worker), self.seconds)
+        rows = bench(
+            self.environment,
+            list(self.workers),
+            list(self.envs_per_worker),
+            self.seconds,
+            self.ignore_observations,
+        )
         if self.json:
             fused = [row.fused_steps_per_second or 0.0 for row in rows]
             content = {
@@ -78,6 +87,9 @@ class Doctor:
     wrappers: tuple[str, ...] = ()
     """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
 
+    ignore_observations: tuple[str, ...] = ()
+    """Parts of Dict and Tuple observations that are left out, as in train."""
+
     world: WorldChoice = "auto"
     """What training steps, as in train."""
 
@@ -105,6 +117,7 @@ class Doctor:
             self.environment,
             env_kwargs=self.env_kwargs,
             wrappers=self.wrappers,
+            ignore_observations=self.ignore_observations,
             world=self.world,
             workers=self.workers,
             envs_per_worker=self.envs_per_worker,

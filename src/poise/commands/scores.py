@@ -25,6 +25,9 @@ class Random:
     wrappers: tuple[str, ...] = ()
     """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
 
+    ignore_observations: tuple[str, ...] = ()
+    """Parts of Dict and Tuple observations that are left out, as in train."""
+
     sticky_actions: float = 0.0
     """Atari only: probability that the emulator repeats the last action."""
 
@@ -45,7 +48,11 @@ class Random:
         from poise.runs.api import random_baseline  # noqa: PLC0415
 
         choice = EnvironmentChoice(
-            self.environment, self.env_kwargs, self.wrappers, self.sticky_actions
+            self.environment,
+            self.env_kwargs,
+            self.wrappers,
+            self.sticky_actions,
+            self.ignore_observations,
         )
         score = random_baseline(
             choice,

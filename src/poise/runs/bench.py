@@ -56,7 +56,11 @@ class BenchRow(NamedTuple):
 
 
 def bench(
-    environment: str, workers: list[int], envs_per_worker: list[int], seconds: float
+    environment: str,
+    workers: list[int],
+    envs_per_worker: list[int],
+    seconds: float,
+    ignore_observations: tuple[str, ...] = (),
 ) -> list[BenchRow]:
     """Measure training throughput; evaluations are left out.
 
@@ -65,11 +69,17 @@ def bench(
         workers: numbers of workers to try.
         envs_per_worker: numbers of copies to try.
         seconds: length of each of the repetitions.
+        ignore_observations: parts of the observations that are left out.
     """
     prepare_jax()
     rows = []
     for copies in envs_per_worker:
-        config = TrainConfig(environment, workers=max(workers), envs_per_worker=copies)
+        config = TrainConfig(
+            environment,
+            ignore_observations=ignore_observations,
+            workers=max(workers),
+            envs_per_worker=copies,
+        )
         assembly = assemble(dataclasses.replace(config, max_steps=UNLIMITED))
         assembly.compile()
         launcher: MeasuredLauncher = "processes" if assembly.launcher == "processes" else "threads"

@@ -4,6 +4,7 @@ The environment is a stranger's: every look at it has a deadline, and whatever i
 finding.
 """
 
+import contextlib
 import dataclasses
 import shlex
 import warnings
@@ -78,7 +79,9 @@ def _admit(config: TrainConfig, factory: EnvironmentFactory | None) -> Environme
     def find() -> EnvironmentSource:
         source = find_source(config.environment_choice, factory)
         world_kind(source, config.world)
-        source.make().close()
+        # Without spaces it can be looked at all the same, and that becomes a finding.
+        with contextlib.suppress(UnsupportedSpaceError):
+            source.make().close()
         return source
 
     try:
@@ -226,6 +229,8 @@ def _command(config: TrainConfig, launcher: str, flags: list[str]) -> str:
         words += ["--env-kwargs", *config.env_kwargs]
     if config.wrappers:
         words += ["--wrappers", *config.wrappers]
+    if config.ignore_observations:
+        words += ["--ignore-observations", *config.ignore_observations]
     if config.world != "auto":
         words += ["--world", config.world]
     words += ["--workers", str(config.workers), "--launcher", launcher]

@@ -128,8 +128,7 @@ def unsupported(error: UnsupportedSpaceError) -> Finding:
         "spaces",
         "failure",
         str(error),
-        "convert it by --wrappers with a function that returns "
-        "gymnasium.wrappers.TransformObservation or TransformAction of the environment",
+        "--wrappers takes the import path of a function that returns the environment, wrapped",
     )
 
 
@@ -137,6 +136,8 @@ def _head(space: spaces.Space[Any]) -> str:
     match space:
         case spaces.Discrete():
             return f"actions from a categorical distribution over {space.n}"
+        case spaces.Box() if space.dtype.kind != "f":
+            return f"actions of {int(np.prod(space.shape))} independent categorical distributions"
         case spaces.Box():
             return f"actions from {int(np.prod(space.shape))} independent Gaussians"
         case spaces.MultiBinary():

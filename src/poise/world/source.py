@@ -5,6 +5,7 @@ time limit and the user's wrappers.
 """
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -19,8 +20,14 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from poise.config import EnvironmentChoice
-from poise.errors import ConfigError, EnvironmentNotFoundError, MissingExtraError
+from poise.errors import (
+    ConfigError,
+    EnvironmentNotFoundError,
+    MissingExtraError,
+    UnsupportedSpaceError,
+)
 from poise.world.atari import make_atari
+from poise.world.ignoring import IgnoreObservations
 from poise.world.remarks import remarks_once
 
 __all__ = ["EnvironmentSource", "find_source", "import_path", "without_deprecations"]
@@ -38,6 +45,13 @@ _EXTRAS = {
 }
 
 
+_EXAMPLES = {
+    "observation": "Box(low, high, shape, dtype)",
+    "action": "Discrete(n)",
+}
+"""What an environment without a space might have meant."""
+
+
 @dataclasses.dataclass(frozen=True)
 class EnvironmentSource:
     """How to make copies of one environment.
@@ -48,6 +62,7 @@ class EnvironmentSource:
         keyword_arguments: for the environment's constructor, or the factory.
         wrappers: applied in turn to every copy.
         sticky_actions: Atari only: probability that an action is repeated.
+        ignore_observations: parts of the observations that are left out.
         registration: Gymnasium's, as it was where the environment was found: a spawned process may
             not import the script that registered it.
     """
@@ -57,6 +72,7 @@ class EnvironmentSource:
     keyword_arguments: tuple[tuple[str, Any], ...] = ()
     wrappers: tuple[Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]], ...] = ()
     sticky_actions: float = 0.0
+    ignore_observations: tuple[str, ...] = ()
     registration: EnvSpec | None = dataclasses.field(default=None, compare=False)
 
     @property
@@ -82,7 +98,8 @@ class EnvironmentSource:
     @property
     def is_plain(self) -> bool:
         """Whether it is a registered environment, with default arguments and no wrappers."""
-        return self.factory is None and not self.keyword_arguments and not self.wrappers
+        changed = self.keyword_arguments or self.wrappers or self.ignore_observations
+        return self.factory is None and not changed
 
     @property
     def is_atari(self) -> bool:
@@ -113,6 +130,8 @@ class EnvironmentSource:
         Raises:
             EnvironmentNotFoundError: it cannot be made.
             MissingExtraError: it needs a package that is not installed.
+            UnsupportedSpaceError: it does not say what it shows, or takes.
+            ConfigError: a part that is to be ignored is not there.
         """
         arguments = dict(self.keyword_arguments)
         if render_mode is not None:
@@ -137,7 +156,34 @@ class EnvironmentSource:
             raise EnvironmentNotFoundError(
                 f"{self.name} made {type(environment).__name__}, which is no gymnasium.Env"
             )
-        return environment
+        for kind in ("observation", "action"):
+            self._require_space(environment, kind)
+        if not self.ignore_observations:
+            return environment
+        try:
+            return IgnoreObservations(environment, self.ignore_observations, self.name)
+        except ConfigError:
+            with contextlib.suppress(Exception):
+                environment.close()
+            raise
+
+    def _require_space(self, environment: gymnasium.Env[Any, Any], kind: str) -> None:
+        """Raise `UnsupportedSpaceError` unless an environment says what it shows or takes."""
+        try:
+            space = getattr(environment, f"{kind}_space", None)
+        except Exception as error:
+            problem = f"raises {type(error).__name__}: {error}"
+        else:
+            if isinstance(space, gymnasium.Space):
+                return
+            module, name = type(space).__module__, type(space).__qualname__
+            problem = "is missing or None" if space is None else f"is a {module}.{name}"
+        with contextlib.suppress(Exception):
+            environment.close()
+        raise UnsupportedSpaceError(
+            f"the {kind}_space of {self.name} {problem}: write self.{kind}_space = "
+            f"gymnasium.spaces.{_EXAMPLES[kind]} in its __init__, before any reset"
+        )
 
     def _make(self, arguments: dict[str, Any]) -> Any:
         if self.factory is not None:
@@ -181,7 +227,13 @@ def find_source(
     if factory is None:
         registration = gymnasium.registry[choice.name.rpartition(":")[2]]
     return EnvironmentSource(
-        choice.name, factory, arguments, loaded, choice.sticky_actions, registration
+        choice.name,
+        factory,
+        arguments,
+        loaded,
+        choice.sticky_actions,
+        choice.ignore_observations,
+        registration,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+from poise.batches import as_typed
 from poise.errors import EnvironmentFailureError, UnsupportedSpaceError
 from poise.world.copy import LARGEST
 from poise.world.observations import brief, observation_checker, one_line
@@ -94,7 +95,7 @@ class VectorCopies:
         """Step all copies."""
         self._actions = actions
         try:
-            result = self._vector.step(actions)
+            result = self._vector.step(as_typed(actions, self._vector.action_space))
         except (Exception, SystemExit) as error:
             raise self._raised("step", error) from error
         if not isinstance(result, tuple) or len(result) != 5:
