@@ -58,6 +58,7 @@ _COUNTS = {
     "selection_episodes": (1, MAX_EPISODES),
     "verification_episodes": (1, MAX_EPISODES),
     "evaluation_interval": (1, MAX_COUNT),
+    "evaluation_copies": (1, MAX_ENVS_PER_WORKER),
     "evaluation_step_limit": (1, MAX_COUNT),
     "record_every": (1, MAX_COUNT),
     "keep_checkpoints": (1, MAX_COUNT),

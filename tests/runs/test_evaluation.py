@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 import scipy.stats
@@ -15,9 +16,15 @@ from hypothesis import strategies as st
 
 import poise
 from poise.agent.policy import Policy
+from poise.config import EnvironmentChoice, TrainConfig
 from poise.errors import ConfigError
 from poise.learning.verdict import Score
+from poise.runs import evaluation
+from poise.runs.assembly import assemble
 from poise.runs.evaluation import EpisodePlayer, score, student_t_quantile
+from poise.world.source import find_source
+
+from ..environments import ACTION_SPACES, OBSERVATION_SPACES, Toy
 
 LIMIT = 10_000
 HIGH = np.array([4.8, np.inf, 0.41887903, np.inf], np.float32)
@@ -49,6 +56,20 @@ class Scripted(gymnasium.Env[Any, Any]):
 
     def close(self) -> None:
         self._log.closed += 1
+
+
+class Echo(Toy):
+    """Rewards depend on every bit of what was done so far."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        outcome = super().reset(seed=seed)
+        self.left += 10
+        return outcome
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, *rest = super().step(action)
+        numbers = [np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(action)]
+        return observation, reward + float(np.concatenate(numbers).sum()), *rest  # type: ignore[return-value]
 
 
 class Log:
@@ -130,6 +151,64 @@ class TestPlayer:
         player.close()
         assert log.closed == 3
 
+    def test_no_more_copies_than_were_allowed_and_the_free_one_takes_the_next(self, policy: Policy):
+        log = Log()
+        player = EpisodePlayer(log.make, LIMIT, copies=2)
+        found = player.play(policy, [9, 1, 2, 3, 4])
+        assert (log.made, log.seeds, found.steps) == (2, [9, 1, 2, 3, 4], 19)
+
+    def test_where_making_a_copy_is_slow_the_first_one_plays_them_all(
+        self, policy: Policy, monkeypatch: pytest.MonkeyPatch
+    ):
+        log = Log()
+        monkeypatch.setattr(evaluation, "MAKING_SECONDS", -1.0)
+        found = EpisodePlayer(log.make, LIMIT, copies=100).play(policy, [9, 1, 2, 3, 4])
+        assert (log.made, found.episodes, found.steps) == (1, 5, 19)
+
+    @pytest.mark.parametrize("sampling", [None, np.random.SeedSequence(5)])
+    @pytest.mark.parametrize("name", ["vector", "everything"])
+    def test_the_returns_are_the_same_for_any_number_of_copies(self, name: str, sampling: Any):
+        """Rewards are sums of continuous actions, so that a last bit would be seen."""
+        space = OBSERVATION_SPACES[name]
+
+        def make() -> Toy:
+            return Echo(space, ACTION_SPACES["nested"])
+
+        source = find_source(EnvironmentChoice("tests.environments:Toy"), make)
+        assembly = assemble(TrainConfig("tests.environments:Toy", hidden_sizes=(33,)), source)
+        acting = assembly.judge().policy(assembly.first_snapshot())
+        seeds = list(range(40, 61))
+        scores = []
+        for copies in (1, 3, 8, 11, 100):
+            player = EpisodePlayer(make, LIMIT, copies=copies)
+            scores.append(player.episodes(acting, seeds, sampling))
+            player.close()
+        assert all(one == scores[0] for one in scores)
+        player = EpisodePlayer(make, LIMIT, copies=4)
+        shares = [
+            player.episodes(acting, seeds[part::2], sampling, numbers=range(part, 21, 2))
+            for part in (0, 1)
+        ]
+        assert [shares[number % 2][number // 2] for number in range(21)] == scores[0]
+
+    def test_rows_that_change_one_another_are_decided_on_alone(
+        self, policy: Policy, monkeypatch: pytest.MonkeyPatch
+    ):
+        seeds = [11, 12, 13]
+        player = EpisodePlayer(lambda: gymnasium.make("CartPole-v1"), LIMIT)
+        together = player.episodes(policy, seeds)
+        monkeypatch.setattr(evaluation._Block, "is_steady", lambda *_: False)
+        sizes = set()
+        decide = policy.decide
+
+        def note(batch: Any, *rest: Any) -> Any:
+            sizes.add(len(batch))
+            return decide(batch, *rest)
+
+        monkeypatch.setattr(policy, "decide", note)
+        assert player.episodes(policy, seeds) == together
+        assert sizes == {1}
+
     def test_giving_up(self, policy: Policy):
         class GivenUpError(Exception):
             pass
@@ -207,6 +286,15 @@ class TestEvaluate:
         assert found.greedy is False
         assert found == poise.evaluate(policy, episodes=8, greedy=False)
         assert found != poise.evaluate(policy, episodes=8)._replace(greedy=False)
+
+    @pytest.mark.parametrize("greedy", [True, False])
+    def test_any_number_of_copies(self, policy: Policy, greedy: bool):
+        found = [
+            poise.evaluate(policy, episodes=5, greedy=greedy, copies=copies) for copies in (1, 3, 8)
+        ]
+        assert found[0] == found[1] == found[2]
+        with pytest.raises(ConfigError, match="--copies is 0"):
+            poise.evaluate(policy, copies=0)
 
     def test_the_step_limit(self, policy: Policy):
         found = poise.evaluate(policy, episodes=4, step_limit=3)

@@ -13,10 +13,10 @@ from poise.config import EnvironmentChoice
 from poise.ignoring import has_form, leave_out
 from poise.trajectory import Decision
 
-__all__ = ["EVALUATION_COPIES", "Player", "Policy"]
+__all__ = ["ROWS", "Player", "Policy"]
 
-EVALUATION_COPIES = 100
-"""Environment copies that an evaluation steps side by side at most."""
+ROWS = 8
+"""Observations that an evaluation always decides on together; filled up where there are fewer."""
 
 
 class Policy:
@@ -42,7 +42,7 @@ class Policy:
         self.parameters = np.asarray(parameters, np.float32)
         self.environment = environment
         self.statistics = statistics
-        self._actor = actor or make_actor(agent, choose_acting(agent, EVALUATION_COPIES))
+        self._actor = actor or make_actor(agent, choose_acting(agent, ROWS))
 
     @property
     def observation_space(self) -> spaces.Space[Any]:

@@ -86,6 +86,9 @@ class Evaluate:
     step_limit: int = TrainConfig.evaluation_step_limit
     """An episode is cut after so many steps, and counted as cut."""
 
+    copies: int = TrainConfig.evaluation_copies
+    """Environment copies that are open at most; the score is the same for any number."""
+
     json: bool = False
     """Print one JSON object."""
 
@@ -104,6 +107,7 @@ class Evaluate:
             greedy=not self.sampled,
             seed=self.seed,
             step_limit=self.step_limit,
+            copies=self.copies,
             trust=self.trust,
         )
         kind = "sampled actions" if self.sampled else "greedy actions"

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from poise.agent.policy import Policy
 from poise.config import EnvironmentChoice, TrainConfig
 from poise.errors import ConfigError
@@ -13,7 +11,7 @@ from poise.runs.evaluation import EpisodePlayer
 from poise.runs.folder import Which, load
 from poise.runs.stage import environment_of
 from poise.runs.trust import EnvironmentFactory
-from poise.validation import MAX_EPISODES, shown
+from poise.validation import MAX_ENVS_PER_WORKER, MAX_EPISODES, shown
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 from poise.world.source import EnvironmentSource, find_source, import_path
 
@@ -29,6 +27,7 @@ def evaluate(
     greedy: bool = True,
     seed: int = 0,
     step_limit: int = STEP_LIMIT,
+    copies: int = TrainConfig.evaluation_copies,
     which: Which = "best",
     environment: EnvironmentFactory | None = None,
     trust: bool = False,
@@ -41,6 +40,7 @@ def evaluate(
         greedy: take the most probable action; otherwise sample.
         seed: root of the episodes' seeds and of the sampling.
         step_limit: an episode is cut after so many steps, and counted as cut.
+        copies: of the environment that are open at most; the score is the same for any number.
         which: of a run's folder: the ``best`` or the ``final`` policy.
         environment: makes the environment, instead of what the policy's file names.
         trust: import the environment that the policy's file names by an import path.
@@ -49,15 +49,18 @@ def evaluate(
         InputError: there is no such policy, or a number is impossible.
     """
     _check(episodes, seed, step_limit)
+    if not 1 <= copies <= MAX_ENVS_PER_WORKER:
+        raise ConfigError(
+            f"--copies is {shown(copies)}, but must be 1 or more, and at most "
+            f"{MAX_ENVS_PER_WORKER:,}"
+        )
     if not isinstance(policy, Policy):
         policy = load(policy, which)
-    player = EpisodePlayer(environment_of(policy, environment, trust), step_limit)
+    player = EpisodePlayer(environment_of(policy, environment, trust), step_limit, copies=copies)
     seeds = _seeds(seed, Purpose.EVALUATION, episodes)
-    generator = None
-    if not greedy:
-        generator = np.random.default_rng(seed_sequence(seed, Purpose.EVALUATION_ACTIONS))
+    sampling = None if greedy else seed_sequence(seed, Purpose.EVALUATION_ACTIONS)
     try:
-        return player.play(policy, seeds, generator)
+        return player.play(policy, seeds, sampling)
     finally:
         player.close()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import Agent
-from poise.agent.policy import EVALUATION_COPIES, Policy
+from poise.agent.policy import ROWS, Policy
 from poise.config import TrainConfig
 from poise.learning.verdict import Score, Verdict
 from poise.runs.evaluation import EpisodePlayer
@@ -45,8 +45,10 @@ class Judge:
         self._config = config
         self._target = target_return
         self._source = source
-        self._actor = make_actor(agent, choose_acting(agent, EVALUATION_COPIES))
-        self._player = EpisodePlayer(source.make, config.evaluation_step_limit, alive)
+        self._actor = make_actor(agent, choose_acting(agent, ROWS))
+        self._player = EpisodePlayer(
+            source.make, config.evaluation_step_limit, alive, config.evaluation_copies
+        )
         self.attempts = 0
         """Verifications so far."""
         self.solved = False
