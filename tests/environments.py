@@ -58,6 +58,13 @@ ACTION_SPACES: dict[str, spaces.Space[Any]] = {
     ),
 }
 
+ACTION_SPACES |= {
+    "integers in a box": spaces.Box(np.array([[-1, 0]]), np.array([[1, 3]]), dtype=np.int64),
+    "keys of every kind": spaces.Dict(
+        {"b": spaces.Discrete(2), 1: PAIR, (0, "y"): spaces.Discrete(2)}  # type: ignore[dict-item]
+    ),
+}
+
 
 def _bytes(*shape: int) -> spaces.Box:
     return spaces.Box(0, 255, shape, np.uint8)
@@ -86,6 +93,9 @@ OBSERVATION_SPACES: dict[str, spaces.Space[Any]] = {
             "touch": spaces.Tuple((spaces.MultiBinary(3), spaces.Discrete(2, start=1))),
             "mode": spaces.MultiDiscrete([2, 3]),
         }
+    ),
+    "keys of every kind": spaces.Dict(
+        {"b": spaces.Discrete(2), 1: PAIR, (0, "y"): spaces.Dict({2: FREE, "": _bytes(16, 12)})}  # type: ignore[dict-item]
     ),
 }
 

@@ -3,25 +3,55 @@
 What stands between an environment, which knows one copy, and a network, which is given many.
 """
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
-__all__ = ["as_typed", "blank", "stack", "unbatch", "unbatch_all"]
+__all__ = ["as_typed", "blank", "keyed", "leaves", "mapping", "stack", "unbatch", "unbatch_all"]
 
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
     """Observations of one copy each, as a pytree of NumPy arrays ``[N, ...]``."""
     empty: Any = create_empty_array(space, len(observations))
-    return concatenate(space, observations, empty)
+    return keyed(space, concatenate(space, observations, empty))
 
 
 def blank(space: spaces.Space[Any], count: int) -> Any:
     """A batch of ``count`` observations of the right shapes and dtypes, all 0."""
-    return create_empty_array(space, count)
+    return keyed(space, create_empty_array(space, count))
+
+
+def mapping(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """The parts of a Dict by key, so that JAX can handle them whatever the keys are.
+
+    JAX sorts a dict's keys, which fails where they are numbers beside texts; those of an
+    OrderedDict it leaves in order, here that of the space.
+    """
+    parts = dict(pairs)
+    return parts if all(isinstance(key, str) for key in parts) else OrderedDict(parts)
+
+
+def keyed(space: spaces.Space[Any], value: Any) -> Any:
+    """An observation or action (or a batch of them) with every Dict as `mapping` makes it."""
+    match space:
+        case spaces.Tuple():
+            return tuple(keyed(part, one) for part, one in zip(space, value, strict=True))
+        case spaces.Dict():
+            return mapping((key, keyed(part, value[key])) for key, part in space.items())
+    return value
+
+
+def leaves(value: Any) -> list[Any]:
+    """What nested dicts, tuples and lists hold, in an order that only their keys determine."""
+    if isinstance(value, dict):
+        return [leaf for key in sorted(value, key=repr) for leaf in leaves(value[key])]
+    if isinstance(value, tuple | list):
+        return [leaf for one in value for leaf in leaves(one)]
+    return [value]
 
 
 def unbatch(actions: Any, space: spaces.Space[Any], index: int) -> Any:

@@ -57,6 +57,15 @@ NESTED: dict[str, spaces.Space[Any]] = {
             "legs": spaces.Box(-0.5, 0.5, (2, 2)),
         }
     ),
+    "keys of every kind": spaces.Dict(
+        {  # type: ignore[dict-item]
+            "b": spaces.Discrete(3),
+            1: spaces.Box(-1, 1, (2,)),
+            (0, "y"): spaces.Dict({10: spaces.Discrete(2), 9: spaces.MultiBinary(2)}),
+            "": spaces.Discrete(2),
+            "a/b.c ü\n": spaces.Discrete(2),
+        }
+    ),
 }
 INTEGERS: dict[str, spaces.Space[Any]] = {
     "small integers": spaces.Box(-2, 3, (2, 2), np.int64),

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector.utils import concatenate, create_empty_array
 
 from poise.agent.encoders import encode, feature_count, require_encodable
+from poise.batches import stack
 from poise.errors import UnsupportedSpaceError
 
 from .examples import BYTES, OBSERVATION_SPACES, UNSUPPORTED
@@ -26,7 +26,7 @@ def samples(space: spaces.Space[Any], count: int = COPIES) -> list[Any]:
 
 
 def batch(space: spaces.Space[Any], observations: list[Any]) -> Any:
-    return concatenate(space, observations, create_empty_array(space, len(observations)))
+    return stack(space, observations)
 
 
 @every_space

@@ -2,8 +2,10 @@
 
 import collections
 import json
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 from gymnasium import spaces
 
@@ -39,12 +41,21 @@ def test_the_order_of_a_dict_survives() -> None:
 
 
 def test_keys_of_a_dict_are_kept_or_refused() -> None:
-    space = spaces.Dict({1: spaces.Discrete(2), 2: spaces.Discrete(3)})  # type: ignore[dict-item]
-    try:
-        again = through_json(space)
-    except UnsupportedSpaceError:
-        return
-    assert again == space
+    keys = [1, "1", "a", (0, "y"), ((2,), None), True, np.int64(7), 0.5, ""]
+    parts = {key: spaces.Discrete(index + 2) for index, key in enumerate(keys)}
+    space = spaces.Dict(collections.OrderedDict(parts))  # type: ignore[arg-type]
+    assert through_json(space) == space
+    for key in (object(), frozenset(), b"x", float("inf"), float("nan"), (1, object())):
+        odd = spaces.Dict(collections.OrderedDict({key: spaces.Discrete(2)}))  # type: ignore[arg-type]
+        with pytest.raises(UnsupportedSpaceError, match="use texts as keys"):
+            space_to_json(odd)
+
+
+@pytest.mark.parametrize("key", [{"a": 1}, math.inf, math.nan, [[math.nan]], [[[]] * 2, {}]])
+def test_what_is_no_key_is_refused(key: Any) -> None:
+    part = {"space": "Discrete", "n": 2, "start": 0}
+    with pytest.raises(FileFormatError):
+        space_from_json({"space": "Dict", "spaces": [[key, part]]})
 
 
 @pytest.mark.parametrize("space", UNSUPPORTED.values(), ids=UNSUPPORTED.keys())

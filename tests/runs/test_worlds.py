@@ -72,6 +72,7 @@ QUICK = [
     ("everything", "discrete from 5", "serial"),
     ("image, no channel", "nested", "threads"),
     ("matrix", "narrow float64 box", "threads"),
+    ("keys of every kind", "keys of every kind", "serial"),
 ]
 PAIRS = [
     *(pytest.param(*case, id=" - ".join(case)) for case in QUICK),

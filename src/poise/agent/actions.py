@@ -16,6 +16,7 @@ from poise.agent.heads import (
     JointHead,
     dtype_on,
 )
+from poise.batches import mapping
 from poise.errors import UnsupportedSpaceError
 from poise.maths.namespace import array_namespace
 
@@ -93,7 +94,7 @@ def _head(space: spaces.Space[Any], gaussian_scale: GaussianScale, path: str) ->
             keys = list(space.spaces)
             parts = [(space.spaces[key], f"{path}[{key!r}]") for key in keys]
             heads = tuple(_head(one, gaussian_scale, where) for one, where in parts)
-            return JointHead(heads, lambda parts: dict(zip(keys, parts, strict=True)))
+            return JointHead(heads, lambda parts: mapping(zip(keys, parts, strict=True)))
     raise UnsupportedSpaceError(
         f"{path} is {brief_space(space)}, which poise cannot choose; it acts in Box, Discrete, "
         "MultiDiscrete, MultiBinary, and Tuple and Dict of these: make one of them of it in a "

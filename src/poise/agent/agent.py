@@ -18,6 +18,7 @@ from poise.agent.image_network import has_images, image_actor_critic
 from poise.agent.networks import actor_critic, parameter_count
 from poise.agent.normalizer import normalize_observation
 from poise.agent.parameters import ParameterLayout
+from poise.agent.space_json import space_to_json
 from poise.errors import ConfigError
 from poise.trajectory import Decision
 from poise.validation import MAX_PARAMETERS
@@ -149,6 +150,9 @@ def require_supported(observation: spaces.Space[Any], action: spaces.Space[Any])
     """
     require_encodable(observation)
     action_head(action)
+    # A policy file could not say what it is for.
+    space_to_json(observation)
+    space_to_json(action)
 
 
 def build_agent(

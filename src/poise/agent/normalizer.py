@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from poise.batches import mapping
 from poise.maths.namespace import array_namespace
 
 __all__ = ["gather", "normalize_observation", "normalized_count"]
@@ -86,4 +87,6 @@ def _normalize(
     done = {}
     for key, part in parts:
         done[key], offset = _normalize(part, observation[key], statistics, offset)
-    return (tuple(done.values()) if isinstance(space, spaces.Tuple) else done), offset
+    return (
+        tuple(done.values()) if isinstance(space, spaces.Tuple) else mapping(done.items())
+    ), offset

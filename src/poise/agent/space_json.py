@@ -49,9 +49,7 @@ def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
         case spaces.Tuple():
             return {"space": "Tuple", "spaces": [space_to_json(part) for part in space]}
         case spaces.Dict():
-            if not all(isinstance(key, str) for key in space.spaces):
-                raise UnsupportedSpaceError(f"the keys of {space} must be texts")
-            parts = [[key, space_to_json(part)] for key, part in space.spaces.items()]
+            parts = [[_key_to_json(key), space_to_json(part)] for key, part in space.spaces.items()]
             return {"space": "Dict", "spaces": parts}
     raise UnsupportedSpaceError(f"the space {space} cannot be written to a file")
 
@@ -100,7 +98,7 @@ def _from_json(description: Any, depth: int) -> spaces.Space[Any]:
             return spaces.Tuple([space_from_json(one, depth + 1) for one in description["spaces"]])
         case "Dict":
             parts = description["spaces"]
-            pairs = [(str(key), space_from_json(one, depth + 1)) for key, one in parts]
+            pairs = [(_key_from_json(key), space_from_json(one, depth + 1)) for key, one in parts]
             # An OrderedDict, because Gymnasium sorts the keys of any other mapping.
             return spaces.Dict(collections.OrderedDict(pairs))
     raise ValueError(f"unknown space {description['space']!r}")
@@ -121,6 +119,28 @@ def _elements(description: Any, depth: int) -> int:
         case "Dict":
             return sum(_elements(one, depth + 1) for _, one in description["spaces"])
     return 0
+
+
+def _key_to_json(key: Any) -> Any:
+    """A key of a Dict: a text, a number, None, or a tuple of these (in JSON a list)."""
+    if isinstance(key, tuple):
+        return [_key_to_json(one) for one in key]
+    plain = key.item() if isinstance(key, np.generic) else key
+    if isinstance(plain, float) and not math.isfinite(plain):
+        plain = object()
+    if not isinstance(plain, str | int | float | None):
+        raise UnsupportedSpaceError(
+            f"the key {key!r} of a Dict space cannot be written to a file: use texts as keys"
+        )
+    return plain
+
+
+def _key_from_json(key: Any, depth: int = 0) -> Any:
+    if isinstance(key, list) and depth < MAX_DEPTH:
+        return tuple(_key_from_json(one, depth + 1) for one in key)
+    if not isinstance(key, str | int | float | None) or key in (math.inf, -math.inf) or key != key:
+        raise ValueError(f"key {key!r}")
+    return key
 
 
 def _shape(numbers: Any) -> tuple[int, ...]:

@@ -4,9 +4,9 @@ import time
 from copy import deepcopy
 from typing import Any
 
-import jax
 import numpy as np
 
+from poise.batches import leaves
 from poise.runs.diagnosis import Finding
 from poise.runs.doctor_checks import Patient
 from poise.world.copy import Copy
@@ -103,11 +103,11 @@ def _move(copy: Copy, action: Any) -> list[Any]:
 def _difference(one: list[Any], other: list[Any]) -> int | None:
     """The first row in which two traces differ, as far as both go."""
     for index, (left, right) in enumerate(zip(one, other, strict=False)):
-        structure: Any = jax.tree.structure(left)
-        if structure != jax.tree.structure(right):
+        pair = leaves(left), leaves(right)
+        if len(pair[0]) != len(pair[1]):
             return index
-        for leaf, another in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-            leaf, another = np.asarray(leaf), np.asarray(another)
+        for one_leaf, other_leaf in zip(*pair, strict=True):
+            leaf, another = np.asarray(one_leaf), np.asarray(other_leaf)
             floats = leaf.dtype.kind == another.dtype.kind == "f"
             if not np.array_equal(leaf, another, equal_nan=floats):
                 return index

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-import jax
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
+from poise.batches import leaves
 from poise.config import WorldKind
 from poise.errors import EnvironmentCheckError, EnvironmentFailureError
 from poise.world.copy import Copy
@@ -194,4 +194,4 @@ class _Look:
 
 
 def _fingerprint(shown: Any) -> bytes:
-    return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(shown))
+    return b"".join(np.asarray(leaf).tobytes() for leaf in leaves(shown))

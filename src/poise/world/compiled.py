@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.experimental.functional import FuncEnv
 
+from poise.batches import keyed
 from poise.config import WorldKind
 from poise.trajectory import Trajectory
 from poise.world.rewards import RewardShaping
@@ -115,7 +116,7 @@ class CompiledWorld:
     def _reset_one(self, key: Any) -> tuple[Any, Any]:
         environment = self.environment
         state = environment.initial(key)
-        return state, environment.observation(state, key)
+        return state, keyed(self.observation_space, environment.observation(state, key))
 
     def _step(self, states: Any, actions: Any, ended: Any, elapsed: Any, drawn: Any) -> Outcome:
         fresh, keys = drawn
@@ -132,7 +133,7 @@ class CompiledWorld:
         following = environment.transition(state, action, key)
         reward = environment.reward(state, action, following, key)
         terminated = environment.terminal(following, key)
-        observation = environment.observation(following, key)
+        observation = keyed(self.observation_space, environment.observation(following, key))
         following, observation = jax.tree.map(
             lambda new, old: jnp.where(ended, new, old), fresh, (following, observation)
         )

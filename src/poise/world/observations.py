@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from poise.batches import stack
+from poise.batches import mapping, stack
 
 __all__ = ["batch_checker", "brief", "observation_checker", "one_line"]
 
@@ -98,9 +98,10 @@ def _quick(space: spaces.Space[Any]) -> Stack:
                     if type(one) is not dict or len(one) != len(parts):
                         raise _NotAsUsual
                 try:
-                    return {
-                        key: part([one[key] for one in observations]) for key, part in parts.items()
-                    }
+                    return mapping(
+                        (key, part([one[key] for one in observations]))
+                        for key, part in parts.items()
+                    )
                 except KeyError:
                     raise _NotAsUsual from None
 

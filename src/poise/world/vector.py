@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from poise.batches import as_typed
+from poise.batches import as_typed, keyed
 from poise.errors import EnvironmentFailureError, UnsupportedSpaceError
 from poise.world.copy import LARGEST
 from poise.world.observations import brief, observation_checker, one_line
@@ -127,7 +127,7 @@ class VectorCopies:
         problem = self._check(observations)
         if problem:
             raise self._failure(problem)
-        return observations
+        return keyed(self._vector.observation_space, observations)
 
     def _column(self, name: str, values: Any, dtype: Any) -> np.ndarray:
         """One number, or flag, for each copy."""
