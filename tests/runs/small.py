@@ -19,7 +19,13 @@ SMALL: dict[str, Any] = {
     "verification_episodes": 7,
     "record_every": 4,
 }
-TIMES = ("wall_seconds", "training_seconds", "steps_per_second", "training_solved_at_seconds")
+TIMES = (
+    "seconds",
+    "wall_seconds",
+    "training_seconds",
+    "steps_per_second",
+    "training_solved_at_seconds",
+)
 """Keys of ``summary.json`` that hold clock times."""
 
 

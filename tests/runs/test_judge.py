@@ -11,6 +11,7 @@ from poise.learning.verdict import Score
 from poise.runs.assembly import assemble
 from poise.runs.evaluation import score
 from poise.runs.judge import Judge
+from poise.runs.spending import Spending
 from poise.trajectory import Snapshot
 
 TARGET = 100.0
@@ -23,9 +24,20 @@ class FakePlayer:
     def __init__(self, *script: Sequence[float]) -> None:
         self._script = list(script)
         self.seeds: list[list[int]] = []
+        self.watch: Judge | None = None
+        self.said: list[str] = []
 
-    def play(self, policy: Any, seeds: Sequence[int], generator: Any = None) -> Score:
+    def play(
+        self,
+        policy: Any,
+        seeds: Sequence[int],
+        sampling: Any = None,
+        done: Callable[[int], None] = lambda count: None,
+    ) -> Score:
         self.seeds.append(list(seeds))
+        done(3)
+        if self.watch is not None:
+            self.said.append(self.watch.activity)
         returns = np.array(self._script.pop(0))
         return score(returns, np.ones(len(returns), np.int64), greedy=True, cut=0)
 
@@ -128,3 +140,16 @@ def test_a_policy_is_a_frozen_copy(seat: Set):
     parameters = np.array(snapshot.parameters)
     policy = judge.policy(snapshot._replace(parameters=parameters))
     assert np.array_equal(policy.parameters, snapshot.parameters)
+
+
+def test_what_is_under_way_is_said_and_timed(seat: Set):
+    judge, snapshot, player = seat(GOOD, GOOD)
+    player.watch = judge
+    times = iter([1.0, 4.0, 10.0, 30.0])
+    spending = judge._spending = Spending(lambda: next(times))
+    judge(snapshot)
+    assert player.said == ["selecting: 3 of 20 episodes", "verifying: 3 of 100 episodes"]
+    assert judge.activity == ""
+    assert spending.seconds("selection") == 3.0
+    assert spending.seconds("verification") == 20.0
+    assert spending.seconds("selection", "verification", until=5.0) == 3.0

@@ -34,6 +34,7 @@ PROMISED = {
     "updates": int,
     "wall_seconds": float,
     "training_seconds": float,
+    "seconds": dict,
     "steps_per_second": float,
     "workers": int,
     "evaluation": dict,
@@ -97,6 +98,16 @@ class TestFolder:
         assert (found["solved"], found["solved_at_steps"]) == (False, None)
         assert found["training_solved_at_steps"] is None
         assert found["training_solved_at_seconds"] is None
+
+    def test_the_seconds_of_its_parts_are_no_more_than_there_were(self, serial_run: Path):
+        found = summary(serial_run)
+        parts = found["seconds"]
+        assert parts.keys() == {
+            *("start_up", "compilation", "training", "selection", "verification", "baseline")
+        }
+        assert all(0 < parts[name] < found["wall_seconds"] for name in parts)
+        assert sum(parts.values()) <= found["wall_seconds"] + 1e-5
+        assert parts["training"] <= found["training_seconds"]
 
     def test_the_summary_agrees_with_the_journal(self, serial_run: Path):
         journal = read_journal(serial_run / "journal")

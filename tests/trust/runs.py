@@ -27,7 +27,13 @@ TINY: dict[str, Any] = {
     "record_every": 3,
     "checkpoint_every": "50steps",
 }
-TIMES = ("wall_seconds", "training_seconds", "steps_per_second", "training_solved_at_seconds")
+TIMES = (
+    "seconds",
+    "wall_seconds",
+    "training_seconds",
+    "steps_per_second",
+    "training_solved_at_seconds",
+)
 
 
 def train(folder: Path, **settings: Any) -> TrainResult:

@@ -28,6 +28,7 @@ from poise.learning.worker import CompileOptions, LossSettings, Worker, compile_
 from poise.maths.statistics import Moments, normalization
 from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax
+from poise.runs.spending import Spending
 from poise.trajectory import Snapshot
 from poise.world.finding import World, choose_world
 from poise.world.hosted import HostedWorld
@@ -135,9 +136,11 @@ class Assembly:
         """The optimizer's state at version 0."""
         return self._initialise(self.parameters)
 
-    def judge(self, alive: Callable[[], None] = lambda: None) -> Judge:
+    def judge(
+        self, alive: Callable[[], None] = lambda: None, spending: Spending | None = None
+    ) -> Judge:
         """The judge of this run's snapshots."""
-        return Judge(self.agent, self.config, self.target_return, self.source, alive)
+        return Judge(self.agent, self.config, self.target_return, self.source, alive, spending)
 
     def worker(self, index: int, incarnation: int = 0) -> Worker:
         """One of the workers; `close` closes it."""

@@ -5,6 +5,7 @@ It writes records, makes checkpoints of cuts, watches budgets and signals, and c
 
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from poise.config import TrainConfig
@@ -26,6 +27,7 @@ class Housekeeping:
         recorder: what the owner's events go to.
         signals: why to stop.
         restarts: of workers, before this process.
+        tick: called whenever there is time to show what is under way.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class Housekeeping:
         recorder: Recorder,
         signals: StopSignals,
         restarts: int,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = folder
         self._config = config
         self._recorder = recorder
         self._signals = signals
+        self._tick = tick
         self._began: float | None = None
         self._last_checkpoint = time.monotonic()
         self.restarts = restarts
@@ -54,6 +58,7 @@ class Housekeeping:
             OSError: the folder can no longer be written.
         """
         self._recorder.pump()
+        self._tick()
         self.checkpoint()
         if self._signals.reason is not None:
             return self._signals.reason

@@ -15,6 +15,7 @@ from poise.agent.policy import ROWS, Policy
 from poise.config import TrainConfig
 from poise.learning.verdict import Score, Verdict
 from poise.runs.evaluation import EpisodePlayer
+from poise.runs.spending import Phase, Spending
 from poise.trajectory import Snapshot
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 from poise.world.source import EnvironmentSource
@@ -31,6 +32,7 @@ class Judge:
         target_return: what solves the environment; None if nothing does.
         source: makes copies of Gymnasium's own environment.
         alive: called between steps; may raise to give up.
+        spending: what the seconds of selection and verification are noted in.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Judge:
         target_return: float | None,
         source: EnvironmentSource,
         alive: Callable[[], None] = lambda: None,
+        spending: Spending | None = None,
     ) -> None:
         self._agent = agent
         self._config = config
@@ -49,6 +52,9 @@ class Judge:
         self._player = EpisodePlayer(
             source.make, config.evaluation_step_limit, alive, config.evaluation_copies
         )
+        self._spending = spending or Spending()
+        self.activity = ""
+        """What is under way, in words, and how far; empty where nothing is."""
         self.attempts = 0
         """Verifications so far."""
         self.solved = False
@@ -66,7 +72,8 @@ class Judge:
         """Select and, if it is worth it, verify."""
         policy = self.policy(snapshot)
         episodes = self._config.selection_episodes
-        selection = self._player.play(policy, self._seeds(Purpose.SELECTION, 0, episodes))
+        seeds = self._seeds(Purpose.SELECTION, 0, episodes)
+        selection = self._play(policy, seeds, "selection")
         if self.solved or self._target is None or not selection.low >= self._target:
             return Verdict(selection, None, False)
         verification = self.verify(policy)
@@ -78,7 +85,20 @@ class Judge:
         self.attempts += 1
         episodes = self._config.verification_episodes
         seeds = self._seeds(Purpose.VERIFICATION, self.attempts, episodes)
-        return self._player.play(policy, seeds)
+        return self._play(policy, seeds, "verification")
+
+    def _play(self, policy: Policy, seeds: list[int], phase: Phase) -> Score:
+        doing = "verifying" if phase == "verification" else "selecting"
+
+        def done(count: int) -> None:
+            self.activity = f"{doing}: {count} of {len(seeds)} episodes"
+
+        done(0)
+        try:
+            with self._spending.on(phase):
+                return self._player.play(policy, seeds, done=done)
+        finally:
+            self.activity = ""
 
     def solves(self, verification: Score) -> bool:
         """Whether a score reaches the target return."""

@@ -27,6 +27,7 @@ class Progress:
         self._latest: EpisodeFinished | None = None
         self._steps = 0
         self._began: float | None = None
+        self._activity = ""
         self._next = time.monotonic()
         self._live: Any = None
         self._task: Any = None
@@ -51,6 +52,17 @@ class Progress:
                 self._say(self._describe_evaluation(event))
             case Stopped():
                 self._show(when)
+
+    def tell(self, activity: str) -> None:
+        """Show what training waits for; empty where it waits for nothing."""
+        if activity and activity != self._activity and time.monotonic() >= self._next:
+            self._activity = activity
+            if self._live is not None:
+                self._live.update(self._task, status=activity)
+                self._next = time.monotonic() + LIVE_INTERVAL
+            else:
+                self._print(f"{self._config.environment}  {activity}")
+                self._next = time.monotonic() + PLAIN_INTERVAL
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -98,12 +98,24 @@ class Recorder:
         return self._first_cycle is not None
 
     @property
+    def started(self) -> float:
+        """Monotonic time at which the process started."""
+        return self._started
+
+    @property
     def training_seconds(self) -> float:
         """From the first cycle to the last accepted contribution, over all resumptions."""
         before = self._before.training_seconds if self._before else 0.0
         if self._first_cycle is None or self._last_update is None:
             return before
         return before + max(0.0, self._last_update - self._first_cycle)
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Monotonic times of this process's first cycle and last accepted contribution."""
+        if self._first_cycle is None or self._last_update is None:
+            return None
+        return self._started + self._first_cycle, self._started + self._last_update
 
     @property
     def wall_seconds(self) -> float:

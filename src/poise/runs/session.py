@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from poise.runs.curve import draw_curve, import_matplotlib
 from poise.runs.files import write_json
 from poise.runs.folder import remove_run
 from poise.runs.housekeeping import Housekeeping
+from poise.runs.judge import Judge
 from poise.runs.keeper import Keeper
 from poise.runs.plotting import Draw, plot_folder
 from poise.runs.progress import Progress
@@ -35,6 +36,7 @@ from poise.runs.recorder import Recorder, Subscriber
 from poise.runs.referee import Pulse, Referee
 from poise.runs.runtime import processor_model, versions
 from poise.runs.signals import StopSignals
+from poise.runs.spending import Spending
 from poise.runs.summary import summarise
 
 __all__ = ["Session", "TrainResult"]
@@ -110,7 +112,8 @@ class Session:
         signals = signals or StopSignals()
         self._heartbeats = Heartbeats()
         pulse = Pulse(self._heartbeats, signals)
-        self._judge = assembly.judge(pulse.beat)
+        self._spending = Spending()
+        self._judge = assembly.judge(pulse.beat, self._spending)
         self._keeper = Keeper(folder, self._judge, assembly.agent, config.seed)
         self._progress = None if quiet else Progress(config, assembly.target_return)
         self._journal = Journal()
@@ -131,7 +134,9 @@ class Session:
             checkpoint.offsets if checkpoint else None,
         )
         restarts = checkpoint.offsets.restarts if checkpoint else 0
-        self._house = Housekeeping(folder, config, self._recorder, signals, restarts)
+        self._house = Housekeeping(
+            folder, config, self._recorder, signals, restarts, _teller(self._progress, self._judge)
+        )
         self._supervision = Supervision(
             pump=self._house.pump,
             interval=PUMP_INTERVAL,
@@ -187,10 +192,9 @@ class Session:
                 raise
 
     def _begin(self) -> Owner:
-        if self._draw is None:
-            self._assembly.compile(import_matplotlib)
-        else:
-            self._assembly.compile()
+        with self._spending.on("compilation"):
+            alongside = [import_matplotlib] if self._draw is None else []
+            self._assembly.compile(*alongside)
         owner = self._assembly.owner(self._referee.evaluate, self._recorder.emit, self._journal)
         self._house.owner = owner
         if self._checkpoint is not None:
@@ -252,7 +256,8 @@ class Session:
             # Without a score the run has not ended well, whatever ended its training.
             self._ended_by = aborted.reason
             return None
-        return self._referee.random_baseline(self._assembly.source, self._config)
+        with self._spending.on("baseline"):
+            return self._referee.random_baseline(self._assembly.source, self._config)
 
     def _take_back(self) -> bool:
         """Leave nothing of a new run that could not begin; False if this is none."""
@@ -282,6 +287,7 @@ class Session:
             self._assembly,
             owner,
             self._recorder,
+            self._spending,
             self._score,
             reason,
             solved=self._score is not None and self._judge.solves(self._score),
@@ -294,3 +300,10 @@ class Session:
         summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
         write_json(self._folder / "summary.json", summary)
         return TrainResult(self._folder, summary, self._judge.policy(best), reason)
+
+
+def _teller(progress: Progress | None, judge: Judge) -> Callable[[], None]:
+    """Shows how far an evaluation has come."""
+    if progress is None:
+        return lambda: None
+    return lambda: progress.tell(judge.activity)

@@ -1,6 +1,7 @@
 """What a run came to: the content of ``summary.json``."""
 
 import math
+import time
 from typing import Any
 
 from poise.learning.journal import StopReason
@@ -9,6 +10,7 @@ from poise.learning.verdict import Score
 from poise.runs.assembly import Assembly
 from poise.runs.recorder import Recorder, score_to_json
 from poise.runs.runtime import processor_model, versions
+from poise.runs.spending import Spending
 
 __all__ = ["summarise"]
 
@@ -17,6 +19,7 @@ def summarise(
     assembly: Assembly,
     owner: Owner,
     recorder: Recorder,
+    spending: Spending,
     score: Score | None,
     reason: StopReason,
     *,
@@ -32,6 +35,7 @@ def summarise(
         assembly: its parts.
         owner: stopped.
         recorder: what the run's clock said.
+        spending: what this process spent its time on.
         score: of the best policy, verified; None if there was no time for it.
         reason: why it ended.
         solved: the score reaches the target.
@@ -58,6 +62,7 @@ def summarise(
         "updates": owner.version,
         "wall_seconds": round(recorder.wall_seconds, 6),
         "training_seconds": seconds,
+        "seconds": _seconds(recorder, spending),
         "steps_per_second": round(owner.steps / seconds, 1) if seconds else None,
         "workers": config.workers,
         "launcher": assembly.launcher,
@@ -75,3 +80,20 @@ def summarise(
         "versions": versions(),
         "processor": processor_model(),
     }
+
+
+def _seconds(recorder: Recorder, spending: Spending) -> dict[str, float]:
+    """What this process spent its time on; evaluations are not part of the training here."""
+    now = time.monotonic()
+    first, last = recorder.span or (now, now)
+    compiling = spending.seconds("compilation")
+    between = spending.seconds("selection", "verification", until=last)
+    found = {
+        "start_up": first - recorder.started - compiling,
+        "compilation": compiling,
+        "training": last - first - between,
+        "selection": spending.seconds("selection"),
+        "verification": spending.seconds("verification"),
+        "baseline": spending.seconds("baseline"),
+    }
+    return {name: round(max(0.0, seconds), 6) for name, seconds in found.items()}
