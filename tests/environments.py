@@ -4,6 +4,7 @@ Worker processes import it as ``tests.environments``, with the repository's root
 """
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -16,6 +17,7 @@ __all__ = [
     "RELEASE",
     "Ends",
     "Faulty",
+    "OnlyOne",
     "Toy",
     "Unpicklable",
     "make_ends",
@@ -272,6 +274,25 @@ class Faulty(gymnasium.Env[Any, Any]):
                 case "info":
                     return observation, reward, truncated
         return observation, reward, False, truncated, {}
+
+
+class OnlyOne(Faulty):
+    """Of which a machine holds one at a time, as of what listens on a fixed port.
+
+    Args:
+        taken: a file that is there while one is open.
+    """
+
+    def __init__(self, taken: str) -> None:
+        super().__init__()
+        self.taken = Path(taken)
+        try:
+            self.taken.touch(exist_ok=False)
+        except FileExistsError:
+            raise RuntimeError("the port is in use") from None
+
+    def close(self) -> None:
+        self.taken.unlink(missing_ok=True)
 
 
 class Unpicklable(Faulty):

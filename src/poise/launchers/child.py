@@ -22,7 +22,7 @@ from poise.errors import ConfigError
 from poise.launchers.failure import describe_failure, describe_hang
 from poise.launchers.mailbox import Mailbox, pack_batch
 from poise.launchers.wire import Wire
-from poise.learning.worker import Worker
+from poise.learning.worker import Releases, Worker
 
 __all__ = [
     "BATCH",
@@ -32,6 +32,8 @@ __all__ = [
     "LAST_WORD",
     "MISSING_GUARD_EXIT_CODE",
     "READY",
+    "RELEASE",
+    "RELEASED",
     "SIGNAL",
     "WorkerFactory",
     "leave_unguarded_script",
@@ -43,6 +45,7 @@ WorkerFactory = Callable[[int, int], Worker]
 """(index, incarnation) -> a worker, ready to cycle; called in the worker's process."""
 
 COMPILED, READY, CONTRIBUTION, ERROR, BATCH, LAST_WORD = b"X", b"R", b"C", b"E", b"B", b"W"
+RELEASE, RELEASED = b"L", b"F"
 SIGNAL = struct.Struct("<cQ")
 MISSING_GUARD_EXIT_CODE = 78
 """Exit code of a worker process that began to run the user's script instead of working."""
@@ -154,11 +157,16 @@ def run_child(
         watch.send(READY)
         while True:
             try:
-                _, sequence = SIGNAL.unpack(wire.wait())
+                kind, sequence = SIGNAL.unpack(wire.wait())
             except (EOFError, ConnectionResetError):
                 worker.close()
                 return
             watch.begin()
+            if kind == RELEASE:
+                if isinstance(worker, Releases):
+                    worker.release()
+                watch.send(RELEASED)
+                continue
             snapshot, earlier = mailbox.take_snapshot(sequence, state if whole else ())
             state = state if earlier is None else earlier
             contribution, state = worker.cycle(snapshot, state)

@@ -11,6 +11,7 @@ import json
 import selectors
 import time
 from collections.abc import Sequence
+from multiprocessing import connection
 from typing import Any
 
 from poise.errors import InputError, WorkerError
@@ -21,6 +22,8 @@ from poise.launchers.child import (
     LAST_WORD,
     MISSING_GUARD_EXIT_CODE,
     READY,
+    RELEASE,
+    RELEASED,
     SIGNAL,
     WorkerFactory,
     pickle_factory,
@@ -66,12 +69,14 @@ def run_processes(
     """
     payload = pickle_factory(factory, supervision.environment)
     team = _Team(owner, payload, shape, supervision, heartbeats)
+    supervision.lend(team.release)
     try:
         for index, incarnation in workers:
             team.start(index, incarnation)
         team.run()
     finally:
         owner.stop(StopReason.FAILED)
+        supervision.lend(lambda: None)
         team.close()
 
 
@@ -122,6 +127,33 @@ class _Team:
             self._heartbeats.leave(seat.index)
             seat.close(max(0.0, end - time.monotonic()))
         self._selector.close()
+
+    def release(self) -> None:
+        """Have all environments closed, which their workers make anew in their next cycle.
+
+        Raises:
+            DeadlineError: a worker does not answer.
+        """
+        for seat in list(self._seats.values()):
+            # Of one that has died, nothing is open any more.
+            with contextlib.suppress(EOFError, OSError):
+                seat.wire.send(SIGNAL.pack(RELEASE, 0))
+                if not self._released(seat):
+                    raise self._supervision.hung(seat.index, seat.last_word)
+
+    def _released(self, seat: ChildSeat) -> bool:
+        end = time.monotonic() + self._supervision.worker_timeout
+        while time.monotonic() < end:
+            if not connection.wait([seat.wire.fileno()], self._supervision.interval):
+                continue
+            for message in seat.wire.receive():
+                if message[:1] == RELEASED:
+                    return True
+                if message[:1] == LAST_WORD:
+                    seat.last_word = message[1:].decode(errors="replace")
+                # What else it says comes from the cycle that it was in when the run was stopped,
+                # and is refused.
+        return False
 
     def run(self) -> None:
         interval = self._supervision.interval

@@ -31,6 +31,7 @@ class Supervision(NamedTuple):
         on_restart: told what happened, whenever a worker is started again.
         on_loss: told what happened, whenever the run goes on without a worker.
         evaluating: says what the evaluation under way does, for the report of a hang.
+        lend: given what makes all workers close their environments until their next cycle.
     """
 
     pump: Callable[[], StopReason | None]
@@ -42,6 +43,7 @@ class Supervision(NamedTuple):
     on_restart: Callable[[str], None] = print
     on_loss: Callable[[str], None] = print
     evaluating: Callable[[], str] = str
+    lend: Callable[[Callable[[], None]], None] = lambda release: None
 
     def hung(self, who: int, where: str) -> DeadlineError:
         """The error for a worker that hangs, or for an evaluation.

@@ -14,7 +14,7 @@ from poise.launchers.failure import Failure, describe_failure, describe_hang
 from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.journal import StopReason
 from poise.learning.owner import Owner
-from poise.learning.worker import Worker
+from poise.learning.worker import Releases, Worker
 from poise.trajectory import Snapshot
 
 __all__ = ["run_serial", "run_threads"]
@@ -78,6 +78,7 @@ class _Team:
         ]
         for thread in threads:
             thread.start()
+        self._supervision.lend(self._release)
         try:
             self._supervise()
         finally:
@@ -87,6 +88,13 @@ class _Team:
                 thread.join(max(0.0, end - time.monotonic()))
         if self._failure is not None:
             raise self._failure
+
+    def _release(self) -> None:
+        """Have all environments closed, which their workers make anew in their next cycle."""
+        for share in self._shares:
+            for worker in share:
+                if isinstance(worker, Releases):
+                    worker.release()
 
     def _supervise(self) -> None:
         supervision = self._supervision

@@ -4,6 +4,7 @@ Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3. The environments themselves a
 worker's state: a worker that begins anew resets them with a new incarnation's seeds.
 """
 
+import threading
 from typing import Any, NamedTuple
 
 import jax
@@ -139,6 +140,11 @@ class HostedWorker:
         self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, incarnation))
         self._act = program.actor()
         self._copies: Copies | None = None
+        self._lives = 0
+        self._released = False
+        self._root_seed = root_seed
+        # Whoever wants the environments closed waits for the cycle under way.
+        self._busy = threading.Lock()
 
     @property
     def has_whole_state(self) -> bool:
@@ -152,11 +158,15 @@ class HostedWorker:
 
     def initial_state(self) -> HostedState:
         """Make and reset the environments."""
+        return self._begin(0)
+
+    def _begin(self, cycle: int) -> HostedState:
         program = self._program
         self.close()
+        self._released = False
         self._copies = program.world.copies(program.copies)
         return HostedState(
-            cycle=0,
+            cycle=cycle,
             observation=self._copies.reset(self._seeds),
             ended=np.zeros(program.copies, np.bool_),
             first=np.ones(program.copies, np.bool_),
@@ -164,6 +174,18 @@ class HostedWorker:
             episode_return=np.zeros(program.copies, np.float64),
             recurrent=program.agent.initial_state(program.copies),
         )
+
+    def release(self) -> None:
+        """Close the environments, when the cycle under way is over, until the next one."""
+        with self._busy:
+            if self._copies is None:
+                return
+            self.close()
+            self._released = True
+            self._lives += 1
+            self._seeds = environment_seeds(
+                self._root_seed, self.index, self.incarnation, self._program.copies, self._lives
+            )
 
     def close(self) -> None:
         """Close the environments."""
@@ -177,6 +199,12 @@ class HostedWorker:
 
     def cycle(self, snapshot: Snapshot, state: HostedState) -> tuple[Contribution, HostedState]:
         """Act for T steps, then differentiate."""
+        with self._busy:
+            if self._released:
+                state = self._begin(state.cycle)
+            return self._cycle(snapshot, state)
+
+    def _cycle(self, snapshot: Snapshot, state: HostedState) -> tuple[Contribution, HostedState]:
         if self._copies is None:
             raise TrainingError(f"worker {self.index} has no environments: it was closed")
         parameters = np.asarray(snapshot.parameters)

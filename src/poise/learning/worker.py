@@ -21,6 +21,7 @@ from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
 __all__ = [
     "CompileOptions",
     "LossSettings",
+    "Releases",
     "Worker",
     "compile_options",
     "episode_report",
@@ -63,6 +64,14 @@ class Worker(Protocol):
 
     def close(self) -> None:
         """Let go of environments; the worker is not used any more."""
+
+
+@runtime_checkable
+class Releases(Protocol):
+    """A worker that can close its environments for a while."""
+
+    def release(self) -> None:
+        """Close them, when the cycle under way is over; the next cycle makes and seeds new ones."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,6 +73,7 @@ def random_baseline(
     step_limit: int = STEP_LIMIT,
     step_budget: int | None = None,
     alive: Callable[[], None] = lambda: None,
+    player: EpisodePlayer | None = None,
 ) -> Score:
     """Score uniformly random actions on Gymnasium's own environment.
 
@@ -84,6 +85,7 @@ def random_baseline(
         step_limit: an episode is cut after so many steps, and counted as cut.
         step_budget: no new episode begins after so many steps in all.
         alive: called between steps; may raise to give up.
+        player: plays, in copies that it has already and keeps; by default one made for this.
 
     Raises:
         InputError: there is no such environment, or a number is impossible.
@@ -99,6 +101,8 @@ def random_baseline(
         source = find_source(EnvironmentChoice(environment))
     else:
         source = find_source(EnvironmentChoice(import_path(environment)), environment)
+    if player is not None:
+        return player.play_at_random(seeds, step_budget)
     player = EpisodePlayer(source.make, step_limit, alive)
     try:
         return player.play_at_random(seeds, step_budget)

@@ -24,7 +24,7 @@ from poise.learning.optimizer import OptimizerState, Update, make_optimizer
 from poise.learning.owner import Judge as JudgeFunction
 from poise.learning.owner import Owner
 from poise.learning.owner_settings import OwnerSettings
-from poise.learning.worker import CompileOptions, LossSettings, Worker, compile_options
+from poise.learning.worker import CompileOptions, LossSettings, Releases, Worker, compile_options
 from poise.maths.statistics import Moments, normalization
 from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax
@@ -37,7 +37,7 @@ from poise.world.seeding import Purpose, seed_sequence
 from poise.world.source import EnvironmentSource, find_source
 from poise.world.xla import XlaWorld
 
-__all__ = ["Assembly", "assemble", "owner_settings"]
+__all__ = ["Assembly", "assemble", "needed_copies", "owner_settings"]
 
 
 ATARI_REWARD_CLIP = 1.0
@@ -137,10 +137,34 @@ class Assembly:
         return self._initialise(self.parameters)
 
     def judge(
-        self, alive: Callable[[], None] = lambda: None, spending: Spending | None = None
+        self,
+        alive: Callable[[], None] = lambda: None,
+        spending: Spending | None = None,
+        release: Callable[[], None] | None = None,
     ) -> Judge:
-        """The judge of this run's snapshots."""
-        return Judge(self.agent, self.config, self.target_return, self.source, alive, spending)
+        """The judge of this run's snapshots.
+
+        Args:
+            alive: called between steps; may raise to give up.
+            spending: what its seconds are noted in.
+            release: closes the workers' environments until their next cycle; by default those of
+                the workers that were made here.
+        """
+        make_room = (release or self.release) if self.has_one_copy_at_a_time else None
+        return Judge(
+            self.agent, self.config, self.target_return, self.source, alive, spending, make_room
+        )
+
+    @property
+    def has_one_copy_at_a_time(self) -> bool:
+        """Whether the one copy that trains is closed while another is evaluated in."""
+        return isinstance(self.world, HostedWorld) and needed_copies(self.config) == 1
+
+    def release(self) -> None:
+        """Close the environments of the workers that were made, until their next cycle."""
+        for worker in self._workers:
+            if isinstance(worker, Releases):
+                worker.release()
 
     def worker(self, index: int, incarnation: int = 0) -> Worker:
         """One of the workers; `close` closes it."""
@@ -222,6 +246,12 @@ class AssembledWorkerFactory:
         assembly = assemble(self.config, self.source)
         assembly.program.compile(assembly.first_snapshot(), assembly.options)
         return assembly.worker(index, incarnation)
+
+
+def needed_copies(config: TrainConfig) -> int:
+    """Copies of the environment that a run has open at a time, at most."""
+    training = config.workers * config.envs_per_worker
+    return training if training == 1 else training + config.evaluation_copies
 
 
 def owner_settings(config: TrainConfig, target_return: float | None) -> OwnerSettings:

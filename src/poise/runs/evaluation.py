@@ -5,6 +5,7 @@ short ones (Colas et al. 2019, arXiv 1904.06979, on intervals of the mean).
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from poise.agent.noise import draw_with_generator
 from poise.agent.policy import ROWS, Policy
 from poise.batches import unbatch_all
 from poise.config import TrainConfig
+from poise.errors import InputError
 from poise.learning.verdict import Score
 from poise.runs.scoring import score, student_t_quantile
 from poise.world.copy import Copy
@@ -209,7 +211,19 @@ class EpisodePlayer:
             if self._copies and self._making > MAKING_SECONDS:
                 return
             began = time.monotonic()
-            self._copies.append(Copy(self._make(), "in evaluation"))
+            try:
+                self._copies.append(Copy(self._make(), "in evaluation"))
+            except InputError as error:
+                if not self._copies:
+                    raise
+                self._most = len(self._copies)
+                warnings.warn(
+                    f"an evaluation goes on with {self._most} copies of the environment, to the "
+                    f"same score, because another one could not be made: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                return
             self._making += time.monotonic() - began
 
 

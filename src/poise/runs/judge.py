@@ -33,6 +33,8 @@ class Judge:
         source: makes copies of Gymnasium's own environment.
         alive: called between steps; may raise to give up.
         spending: what the seconds of selection and verification are noted in.
+        make_room: where only one copy may be open at a time: closes those that train. Then one
+            copy plays, and is closed at the end.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Judge:
         source: EnvironmentSource,
         alive: Callable[[], None] = lambda: None,
         spending: Spending | None = None,
+        make_room: Callable[[], None] | None = None,
     ) -> None:
         self._agent = agent
         self._config = config
@@ -50,9 +53,13 @@ class Judge:
         self._source = source
         self._actor = make_actor(agent, choose_acting(agent, ROWS))
         self._player = EpisodePlayer(
-            source.make, config.evaluation_step_limit, alive, config.evaluation_copies
+            source.make,
+            config.evaluation_step_limit,
+            alive,
+            config.evaluation_copies if make_room is None else 1,
         )
         self._spending = spending or Spending()
+        self._make_room = make_room
         self.activity = ""
         """What is under way, in words, and how far; empty where nothing is."""
         self.attempts = 0
@@ -63,6 +70,11 @@ class Judge:
     def close(self) -> None:
         """Close the environments."""
         self._player.close()
+
+    @property
+    def player(self) -> EpisodePlayer:
+        """What plays the episodes."""
+        return self._player
 
     def whereabouts(self) -> str:
         """What an evaluation is doing, or did last; empty before the first."""
@@ -95,10 +107,18 @@ class Judge:
 
         done(0)
         try:
+            self.make_room()
             with self._spending.on(phase):
                 return self._player.play(policy, seeds, done=done)
         finally:
             self.activity = ""
+            if self._make_room is not None:
+                self._player.close()
+
+    def make_room(self) -> None:
+        """Close the copies that train, where only one may be open at a time."""
+        if self._make_room is not None:
+            self._make_room()
 
     def solves(self, verification: Score) -> bool:
         """Whether a score reaches the target return."""

@@ -94,6 +94,7 @@ class Referee:
         """The mean return of random actions, None if a signal came before it was there."""
 
         def play() -> Score:
+            self._judge.make_room()
             return random_baseline(
                 source,
                 episodes=BASELINE_EPISODES,
@@ -101,6 +102,7 @@ class Referee:
                 step_limit=config.evaluation_step_limit,
                 step_budget=BASELINE_STEPS,
                 alive=self._pulse.beat,
+                player=self._judge.player,
             )
 
         try:

@@ -113,7 +113,8 @@ class Session:
         self._heartbeats = Heartbeats()
         pulse = Pulse(self._heartbeats, signals)
         self._spending = Spending()
-        self._judge = assembly.judge(pulse.beat, self._spending)
+        room = _Room()
+        self._judge = assembly.judge(pulse.beat, self._spending, room.make)
         self._keeper = Keeper(folder, self._judge, assembly.agent, config.seed)
         self._progress = None if quiet else Progress(config, assembly.target_return)
         self._journal = Journal()
@@ -147,6 +148,7 @@ class Session:
             on_restart=self._house.note_restart,
             on_loss=self._house.note_loss,
             evaluating=self._judge.whereabouts,
+            lend=room.lend,
         )
         self._referee = Referee(self._judge, pulse, self._heartbeats, self._supervision)
         self._finishing = False
@@ -300,6 +302,21 @@ class Session:
         summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
         write_json(self._folder / "summary.json", summary)
         return TrainResult(self._folder, summary, self._judge.policy(best), reason)
+
+
+class _Room:
+    """For a copy to evaluate in, where only one may be open at a time."""
+
+    def __init__(self) -> None:
+        self._release: Callable[[], None] = lambda: None
+
+    def lend(self, release: Callable[[], None]) -> None:
+        """What closes the copies that train, until they are needed again."""
+        self._release = release
+
+    def make(self) -> None:
+        """Close them."""
+        self._release()
 
 
 def _teller(progress: Progress | None, judge: Judge) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from poise.config import TrainConfig, WorldKind
 from poise.errors import ConfigError, FileFormatError, RunWriteError
 from poise.launchers.child import leave_unguarded_script, pickle_factory
 from poise.learning.journal import StopReason
-from poise.runs.assembly import Assembly, assemble
+from poise.runs.assembly import Assembly, assemble, needed_copies
 from poise.runs.budgets import budgets_from, lift_used_up
 from poise.runs.checkpoint import Template, newest_checkpoint, remove_newer
 from poise.runs.files import (
@@ -249,7 +249,8 @@ def _check(config: TrainConfig, source: EnvironmentSource) -> bool:
     kind: WorldKind = in_time(lambda: world_kind(source, config.world), timeout, source.name)
     if kind == "compiled":
         return True
-    return check_environment(source, timeout, kind, require_supported)
+    needed = needed_copies(config)
+    return check_environment(source, timeout, kind, require_supported, needed)
 
 
 def _say_whether_replayable(resolved: dict[str, Any], repeatable: bool) -> None:

@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 
 from poise.batches import leaves
 from poise.config import WorldKind
-from poise.errors import EnvironmentCheckError, EnvironmentFailureError
+from poise.errors import EnvironmentCheckError, EnvironmentFailureError, InputError
 from poise.world.copy import Copy
 from poise.world.hosted import HostedWorld
 from poise.world.rewards import RewardShaping
@@ -33,6 +33,7 @@ def check_environment(
     timeout: float,
     world: WorldKind = "copies",
     approve: Approve = lambda observation, action: None,
+    needed: int = 2,
 ) -> bool:
     """Make copies, reset them and step them a little with random actions.
 
@@ -41,6 +42,7 @@ def check_environment(
         timeout: seconds after which one counts as hung.
         world: how it will be stepped; a vector implementation is looked at, too.
         approve: asked about the spaces before anything is stepped; raises if they will not do.
+        needed: copies that will be open at a time; where that is one, no second is made beside it.
 
     Returns:
         Whether a copy did the same once more, from the same seed, with the same actions and
@@ -51,9 +53,10 @@ def check_environment(
         EnvironmentCheckError: it hangs, raises, or breaks the contract; says how.
         InputError: it cannot be made.
     """
-    look = _Look(source, approve)
+    look = _Look(source, approve, needed)
     first = in_time(look.alone, timeout, source.name, look.whereabouts)
-    second = in_time(look.beside_another, timeout, source.name, look.whereabouts)
+    again = look.alone if needed == 1 else look.beside_another
+    second = in_time(again, timeout, source.name, look.whereabouts)
     if world == "vector":
         in_time(look.vector, timeout, source.name, look.whereabouts)
     return bool(first == second)
@@ -120,7 +123,8 @@ class Errand:
 class _Look:
     """What is looked at, and where it is at the moment."""
 
-    def __init__(self, source: EnvironmentSource, approve: Approve) -> None:
+    def __init__(self, source: EnvironmentSource, approve: Approve, needed: int) -> None:
+        self._needed = needed
         self._source = source
         self._approve = approve
         self._now: Any = None
@@ -143,7 +147,8 @@ class _Look:
         seen: list[bytes] = []
         self._now = None
         try:
-            copies.extend(Copy(self._source.make(), "before training") for _ in range(count))
+            copies.append(Copy(self._source.make(), "before training"))
+            copies.extend(self._beside() for _ in range(count - 1))
             first = copies[0].environment
             self._approve(first.observation_space, first.action_space)
             # Their own copies of the space: many environments share one, and its chance.
@@ -164,6 +169,22 @@ class _Look:
             for copy in copies:
                 copy.close()
         return seen
+
+    def _beside(self) -> Copy:
+        """Another copy.
+
+        Raises:
+            EnvironmentCheckError: it cannot be made beside the first.
+        """
+        try:
+            return Copy(self._source.make(), "before training")
+        except InputError as error:
+            raise EnvironmentCheckError(
+                f"a second copy could not be made beside the first: {error}; with these settings "
+                f"{self._needed:,} are open at a time, for training (--workers times "
+                "--envs-per-worker) and for evaluations (--evaluation-copies); "
+                "--workers 1 --envs-per-worker 1 needs only one"
+            ) from error
 
     @staticmethod
     def _step(copy: Copy, action: Any) -> Any:

@@ -41,9 +41,14 @@ def environment_seed(seed: np.random.SeedSequence) -> int:
     return int(seed.generate_state(1, np.uint32)[0] >> 1)
 
 
-def environment_seeds(root: int, worker: int, incarnation: int, copies: int) -> list[int]:
-    """The seeds of a worker's environment copies."""
+def environment_seeds(
+    root: int, worker: int, incarnation: int, copies: int, life: int = 0
+) -> list[int]:
+    """The seeds of a worker's environment copies, which it may have closed and made anew."""
+    lives = (life,) if life else ()
     return [
-        environment_seed(seed_sequence(root, Purpose.ENVIRONMENT, worker, incarnation, copy))
+        environment_seed(
+            seed_sequence(root, Purpose.ENVIRONMENT, worker, incarnation, copy, *lives)
+        )
         for copy in range(copies)
     ]
