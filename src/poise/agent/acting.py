@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from poise.agent.agent import Agent
+from poise.agent.categories import lookup_sizes
 from poise.agent.networks import numpy_policy
 from poise.trajectory import Decision
 
@@ -32,7 +33,11 @@ def choose_acting(agent: Agent, copies: int) -> Acting:
         copies: for how many copies at once.
     """
     runs_on_numpy = getattr(agent.layout.static, "runs_on_numpy", False)
-    return "numpy" if runs_on_numpy and agent.layout.size * copies <= MAX_NUMPY_PRODUCTS else "xla"
+    # What is looked up is not multiplied.
+    space, spec = agent.observation_space, agent.spec
+    columns = spec.embedding_units or 2 * (spec.hidden_sizes or (1,))[0]
+    products = agent.layout.size - sum(lookup_sizes(space)) * columns
+    return "numpy" if runs_on_numpy and products * copies <= MAX_NUMPY_PRODUCTS else "xla"
 
 
 def make_actor(agent: Agent, acting: Acting, options: dict[str, Any] | None = None) -> Actor:

@@ -12,9 +12,10 @@ import numpy as np
 from gymnasium import spaces
 
 from poise.agent.actions import action_head
+from poise.agent.categories import MAX_UNITS, choose_embedding_units, lookup_sizes
 from poise.agent.encoders import require_encodable
 from poise.agent.heads import ActionHead, GaussianScale
-from poise.agent.image_network import has_images, image_actor_critic
+from poise.agent.image_network import HIDDEN_UNITS, has_images, image_actor_critic
 from poise.agent.networks import actor_critic, parameter_count
 from poise.agent.normalizer import normalize_observation
 from poise.agent.parameters import ParameterLayout
@@ -34,14 +35,34 @@ class NetworkSpec:
         hidden_sizes: units of each hidden layer of the separate trunks; observations with images
             get the A3C paper's convolutional network instead.
         gaussian_scale: where the scale of continuous actions comes from.
+        embedding_units: columns of the table that categories of many values are looked up in; 0
+            where the first layer's weights are small enough to be looked up themselves.
     """
 
     hidden_sizes: tuple[int, ...] = (100,)
     gaussian_scale: GaussianScale = "free"
+    embedding_units: int = 0
+
+    @classmethod
+    def choose(
+        cls,
+        observation_space: spaces.Space[Any],
+        hidden_sizes: tuple[int, ...],
+        gaussian_scale: GaussianScale,
+    ) -> "NetworkSpec":
+        """The network for a space: with a table, where categories are too many for weights."""
+        width = 2 * (hidden_sizes or (1,))[0]
+        if has_images(observation_space):
+            width = HIDDEN_UNITS
+        return cls(hidden_sizes, gaussian_scale, choose_embedding_units(observation_space, width))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
-        return {"hidden_sizes": list(self.hidden_sizes), "gaussian_scale": self.gaussian_scale}
+        return {
+            "hidden_sizes": list(self.hidden_sizes),
+            "gaussian_scale": self.gaussian_scale,
+            "embedding_units": self.embedding_units,
+        }
 
     @classmethod
     def from_json(cls, description: dict[str, Any]) -> "NetworkSpec":
@@ -56,7 +77,11 @@ class NetworkSpec:
         scale = description["gaussian_scale"]
         if scale not in ("free", "network"):
             raise ValueError(f"gaussian scale {scale!r}")
-        return cls(sizes, scale)
+        # Policies from before there were tables have none.
+        units = int(description.get("embedding_units", 0))
+        if not 0 <= units <= MAX_UNITS:
+            raise ValueError(f"embedding units {units}")
+        return cls(sizes, scale, units)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,17 +205,20 @@ def build_agent(
     generator = None if seed is None else np.random.default_rng(seed)
     images = has_images(observation_space)
     sizes = () if images else spec.hidden_sizes
-    count = parameter_count(observation_space, head.outputs, head.free, sizes)
+    units = spec.embedding_units
+    if units and not lookup_sizes(observation_space):
+        raise ConfigError("there are no categories to be looked up in a table")
+    count = parameter_count(observation_space, head.outputs, head.free, sizes, units)
     if count > parameter_limit:
         raise ConfigError(
             f"the network would have {count:,} parameters, more than {parameter_limit:,}"
         )
     network: Any
     if images:
-        network = image_actor_critic(observation_space, head.outputs, head.free, generator)
+        network = image_actor_critic(observation_space, head.outputs, head.free, generator, units)
     else:
         network = actor_critic(
-            observation_space, head.outputs, head.free, spec.hidden_sizes, generator
+            observation_space, head.outputs, head.free, spec.hidden_sizes, generator, units
         )
     layout = ParameterLayout.of(network)
     agent = Agent(observation_space, action_space, spec, layout, head)

@@ -4,6 +4,7 @@ Numbers as they are, categories one-hot, parts of Tuple and Dict spaces side by 
 Gymnasium's ``flatten`` does). Works on NumPy and on JAX arrays, with any leading axes.
 """
 
+import itertools
 import math
 import shlex
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from poise.agent.categories import LOOKUP_FROM, Lookup, aligned
 from poise.errors import UnsupportedSpaceError
 from poise.maths.namespace import array_namespace
 
-__all__ = ["brief_space", "encode", "feature_count", "require_encodable"]
+__all__ = ["brief_space", "encode", "feature_count", "pieces", "require_encodable"]
 
+LARGEST_START = 2**30
+"""Categories are numbered in int32, as XLA has them."""
 LONGEST = 200
 """Letters of a space that are shown."""
 
@@ -58,7 +62,14 @@ def require_encodable(space: spaces.Space[Any], path: tuple[Any, ...] = ()) -> N
         case spaces.Dict():
             for key, part in space.spaces.items():
                 require_encodable(part, (*path, key))
-        case spaces.Box() | spaces.MultiBinary() | spaces.Discrete() | spaces.MultiDiscrete():
+        case spaces.Discrete() | spaces.MultiDiscrete():
+            if np.max(np.abs(space.start), initial=0) > LARGEST_START:
+                where = "".join(f"[{key!r}]" for key in path)
+                raise UnsupportedSpaceError(
+                    f"observation{where} is {brief_space(space)}, whose categories begin beyond "
+                    "2**30: number them from 0 in a gymnasium.wrappers.TransformObservation"
+                )
+        case spaces.Box() | spaces.MultiBinary():
             pass
         case _:
             where = "".join(f"[{key!r}]" for key in path)
@@ -86,32 +97,45 @@ def _unsupported(space: spaces.Space[Any], path: str, remedy: str = "") -> Unsup
 
 def encode(space: spaces.Space[Any], observation: Any) -> Any:
     """Encode one observation (or a batch with leading axes) as ``[..., features]`` float32."""
+    parts = [
+        _spelt_out(part) if isinstance(part, Lookup) else part
+        for part in pieces(space, observation)
+    ]
+    return parts[0] if len(parts) == 1 else array_namespace(*parts).concatenate(parts, axis=-1)
+
+
+def pieces(space: spaces.Space[Any], observation: Any) -> list[Any]:
+    """An observation (or a batch of them) in pieces, in the order of the space's parts.
+
+    Returns:
+        Float32 arrays ``[..., n]``, with few categories as one-hot; and a `Lookup` for many.
+    """
     match space:
         case spaces.Box() | spaces.MultiBinary():
-            rank = len(space.shape)
-            leading = observation.shape[: observation.ndim - rank]
-            flat = observation.reshape((*leading, math.prod(space.shape)))
-            return _scaled(space, flat)
+            return [_scaled(space, _flat(space, observation))]
         case spaces.Discrete():
-            return _one_hot(observation, int(space.start), int(space.n))
+            value = array_namespace(observation).expand_dims(observation, -1)
+            if space.n < LOOKUP_FROM:
+                # The commonest case, in a line: NumPy meets it at every step.
+                numbers = np.arange(space.start, space.start + space.n, dtype=np.int32)
+                return [(value == numbers).astype(np.float32)]
+            return _categories(value, np.array([space.start]), np.array([space.n]))
         case spaces.MultiDiscrete():
-            rank = len(space.shape)
-            leading = observation.shape[: observation.ndim - rank]
-            flat = observation.reshape((*leading, math.prod(space.shape)))
-            sizes = space.nvec.reshape(-1)
-            starts = space.start.reshape(-1)
-            parts = [
-                _one_hot(flat[..., index], int(starts[index]), int(size))
-                for index, size in enumerate(sizes)
-            ]
-            return array_namespace(flat).concatenate(parts, axis=-1)
+            flat = _flat(space, observation)
+            return _categories(flat, space.start.reshape(-1), space.nvec.reshape(-1))
         case spaces.Tuple():
-            parts = [encode(one, part) for one, part in zip(space, observation, strict=True)]
+            pairs = list(zip(space, observation, strict=True))
         case spaces.Dict():
-            parts = [encode(one, observation[key]) for key, one in space.spaces.items()]
+            pairs = [(one, observation[key]) for key, one in space.spaces.items()]
         case _:
             raise _unsupported(space, "observation")
-    return array_namespace(*parts).concatenate(parts, axis=-1)
+    return [piece for one, part in pairs for piece in pieces(one, part)]
+
+
+def _flat(space: spaces.Space[Any], observation: Any) -> Any:
+    shape = space.shape or ()
+    leading = observation.shape[: observation.ndim - len(shape)]
+    return observation.reshape((*leading, math.prod(shape)))
 
 
 def _scaled(space: spaces.Space[Any], flat: Any) -> Any:
@@ -120,7 +144,38 @@ def _scaled(space: spaces.Space[Any], flat: Any) -> Any:
     return numbers / np.float32(255.0) if space.dtype == np.uint8 else numbers
 
 
-def _one_hot(value: Any, start: int, size: int) -> Any:
-    xp = array_namespace(value)
-    categories = np.arange(start, start + size, dtype=np.int32)
-    return (xp.expand_dims(value, -1) == categories).astype(np.float32)
+def _categories(values: Any, starts: np.ndarray, sizes: np.ndarray) -> list[Any]:
+    """Categories ``[..., k]`` as one-hot where there are few, else as a `Lookup`.
+
+    Neighbours of one size are encoded at once: a board has hundreds of them.
+    """
+    xp = array_namespace(values)
+    index = values.astype(np.int32) - aligned(starts, values.ndim)
+    found: list[Any] = []
+    begin = 0
+    for size, neighbours in itertools.groupby(min(int(one), LOOKUP_FROM) for one in sizes):
+        end = begin + len(list(neighbours))
+        some, limits = index[..., begin:end], sizes[begin:end]
+        if size < LOOKUP_FROM:
+            found.append(_one_hot(some, size))
+        else:
+            known = (some >= 0) & (some < aligned(limits, some.ndim))
+            found.append(Lookup(xp.where(known, some, np.int32(-1)), tuple(map(int, limits))))
+        begin = end
+    return found
+
+
+def _one_hot(index: Any, size: int) -> Any:
+    """``[..., k]`` to ``[..., k * size]``."""
+    xp = array_namespace(index)
+    hot = xp.expand_dims(index, -1) == aligned(np.arange(size), index.ndim + 1)
+    return hot.astype(np.float32).reshape((*index.shape[:-1], index.shape[-1] * size))
+
+
+def _spelt_out(lookup: Lookup) -> Any:
+    """A lookup as one-hot."""
+    columns = [
+        _one_hot(lookup.index[..., number : number + 1], size)
+        for number, size in enumerate(lookup.sizes)
+    ]
+    return array_namespace(lookup.index).concatenate(columns, axis=-1)

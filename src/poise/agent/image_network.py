@@ -16,8 +16,10 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array, Float
 
-from poise.agent.encoders import encode, feature_count
+from poise.agent.categories import lookup_sizes
+from poise.agent.encoders import encode
 from poise.agent.networks import Dense, orthogonal
+from poise.agent.seeing import input_size, make_table, see
 
 __all__ = ["Convolution", "ImageActorCritic", "has_images", "image_actor_critic", "is_image"]
 
@@ -120,16 +122,20 @@ class ImageActorCritic(eqx.Module):
     value: Dense
     free: Float[Array | np.ndarray, "free"]
     observation_space: spaces.Space[Any] = eqx.field(static=True)
+    table: Float[Array | np.ndarray, "categories units"] | None = None
 
     def __call__(self, observation: Any, state: Any, first: Any) -> tuple[Any, Any, Any]:
         """Return distribution parameters ``[P]``, value ``[]`` and the state as it was."""
         del first
-        features, images = [], 0
+        features, images, row = [], 0, 0
         parts = _parts(self.observation_space)
         for part, value in zip(parts, _values(self.observation_space, observation), strict=True):
             if is_image(part):
                 features.append(_convolve(self.convolutions[images], value))
                 images += 1
+            elif self.table is not None and (rows := sum(lookup_sizes(part))):
+                features.append(see(part, value, self.table[row : row + rows]).numbers)
+                row += rows
             else:
                 features.append(encode(part, value))
         hidden = jax.nn.relu(self.hidden(jnp.concatenate(features)))
@@ -153,6 +159,7 @@ def image_actor_critic(
     outputs: int,
     free: int,
     generator: np.random.Generator | None,
+    embedding_units: int = 0,
 ) -> ImageActorCritic:
     """Make an `ImageActorCritic` with orthogonal weights, as `actor_critic` does.
 
@@ -161,11 +168,12 @@ def image_actor_critic(
         outputs: distribution parameters that depend on the observation.
         free: distribution parameters that do not.
         generator: source of the weights; None leaves them 0.
+        embedding_units: columns of the table of looked-up categories; 0 for none.
     """
     stacks, features = [], 0
     for part in _parts(observation_space):
         if not is_image(part):
-            features += feature_count(part)
+            features += input_size(part, embedding_units)
             continue
         channels, height, width = _image_shape(part.shape or ())
         filters = LARGE_FILTERS if min(height, width) >= LARGE_SIDE else SMALL_FILTERS
@@ -183,5 +191,6 @@ def image_actor_critic(
         policy=orthogonal(generator, HIDDEN_UNITS, outputs, 0.01),
         value=orthogonal(generator, HIDDEN_UNITS, 1, 1.0),
         free=np.zeros(free, np.float32),
+        table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
     )

@@ -13,7 +13,9 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array, Float
 
-from poise.agent.encoders import encode, feature_count
+from poise.agent.categories import lookup_sizes
+from poise.agent.encoders import encode
+from poise.agent.seeing import Seen, input_size, make_table, see
 from poise.maths.namespace import array_namespace
 
 __all__ = [
@@ -51,13 +53,14 @@ class ActorCritic(eqx.Module):
     value: tuple[Dense, ...]
     free: Float[ArrayLike, "free"]
     observation_space: spaces.Space[Any] = eqx.field(static=True)
+    table: Float[ArrayLike, "categories units"] | None = None
 
     def __call__(self, observation: Any, state: Any, first: Any) -> tuple[Any, Any, Any]:
         """Return distribution parameters ``[..., P]``, value ``[...]`` and the state as it was."""
         del first
-        features = encode(self.observation_space, observation)
-        parameters = _with_free(_trunk(self.policy, features), self.free)
-        return parameters, _trunk(self.value, features)[..., 0], state
+        seen = see(self.observation_space, observation, self.table)
+        parameters = _with_free(_trunk(self.policy, seen), self.free)
+        return parameters, _trunk(self.value, seen)[..., 0], state
 
     def initial_state(self) -> tuple[()]:
         """A feed-forward network has no state."""
@@ -70,9 +73,12 @@ def numpy_policy(network: ActorCritic) -> Callable[[Any], Any]:
     The value is left out, and the arrays are taken out of their modules: for a small network,
     Equinox's access to them takes longer than the arithmetic.
     """
-    space, free = network.observation_space, network.free
+    space, free, table = network.observation_space, network.free, network.table
     *hidden, last = [(layer.weight, layer.bias) for layer in network.policy]
     zero = np.float32(0.0)
+    if lookup_sizes(space):
+        layers = network.policy
+        return lambda observation: _with_free(_trunk(layers, see(space, observation, table)), free)
 
     def policy(observation: Any) -> Any:
         x = encode(space, observation)
@@ -92,11 +98,12 @@ def _with_free(parameters: Any, free: Any) -> Any:
     return xp.concatenate([parameters, everywhere], axis=-1)
 
 
-def _trunk(layers: tuple[Dense, ...], x: Any) -> Any:
+def _trunk(layers: tuple[Dense, ...], seen: Seen) -> Any:
+    x = seen.product(layers[0].weight) + layers[0].bias
     xp = array_namespace(x)
-    for layer in layers[:-1]:
-        x = xp.maximum(layer(x), np.float32(0.0))
-    return layers[-1](x)
+    for layer in layers[1:]:
+        x = layer(xp.maximum(x, np.float32(0.0)))
+    return x
 
 
 def actor_critic(
@@ -105,6 +112,7 @@ def actor_critic(
     free: int,
     hidden_sizes: tuple[int, ...],
     generator: np.random.Generator | None,
+    embedding_units: int = 0,
 ) -> ActorCritic:
     """Make an `ActorCritic` with orthogonal weights (Saxe et al. 2014, arXiv 1312.6120).
 
@@ -118,8 +126,9 @@ def actor_critic(
         free: distribution parameters that do not.
         hidden_sizes: units of each hidden layer.
         generator: source of the weights; None leaves them 0.
+        embedding_units: columns of the table of looked-up categories; 0 for none.
     """
-    sizes = (feature_count(observation_space), *hidden_sizes)
+    sizes = (input_size(observation_space, embedding_units), *hidden_sizes)
 
     def trunk(last: int, last_gain: float) -> tuple[Dense, ...]:
         hidden = [
@@ -132,17 +141,23 @@ def actor_critic(
         policy=trunk(outputs, 0.01),
         value=trunk(1, 1.0),
         free=np.zeros(free, np.float32),
+        table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
     )
 
 
 def parameter_count(
-    observation_space: spaces.Space[Any], outputs: int, free: int, hidden_sizes: tuple[int, ...]
+    observation_space: spaces.Space[Any],
+    outputs: int,
+    free: int,
+    hidden_sizes: tuple[int, ...],
+    embedding_units: int = 0,
 ) -> int:
     """Number of parameters of an `actor_critic`, without making it."""
-    sizes = (feature_count(observation_space), *hidden_sizes)
+    sizes = (input_size(observation_space, embedding_units), *hidden_sizes)
     hidden = sum((inputs + 1) * units for inputs, units in itertools.pairwise(sizes))
-    return 2 * hidden + (sizes[-1] + 1) * (outputs + 1) + free
+    table = sum(lookup_sizes(observation_space)) * embedding_units
+    return 2 * hidden + (sizes[-1] + 1) * (outputs + 1) + free + table
 
 
 def orthogonal(

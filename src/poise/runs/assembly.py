@@ -288,7 +288,7 @@ def assemble(config: TrainConfig, source: EnvironmentSource | None = None) -> As
     agent, parameters = build_agent(
         world.observation_space,
         world.action_space,
-        NetworkSpec(config.hidden_sizes, config.gaussian_scale),
+        NetworkSpec.choose(world.observation_space, config.hidden_sizes, config.gaussian_scale),
         seed_sequence(config.seed, Purpose.PARAMETERS),
     )
     if config.normalize_observations and not normalized_count(world.observation_space):

@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
+from poise.agent.categories import lookup_sizes
 from poise.agent.image_network import has_images
 from poise.config import TrainConfig, WorldKind
 from poise.errors import ConfigError, UnsupportedSpaceError
@@ -86,6 +87,9 @@ def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
     else:
         sizes = " + ".join(map(str, agent.spec.hidden_sizes)) or "no"
         network = f"an MLP with {sizes} hidden units for the policy and one for the value"
+    if agent.spec.embedding_units:
+        rows = sum(lookup_sizes(observation))
+        network += f", behind a table of {rows:,} categories x {agent.spec.embedding_units} numbers"
     description = (
         f"{network}, {agent.layout.size:,} parameters; {_head(action)}; {resolved['acting']} acts"
     )
