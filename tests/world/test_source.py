@@ -1,6 +1,7 @@
 """Environments come from ids, import paths and callables; what files name needs trust."""
 
 import builtins
+import dataclasses
 import re
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import cloudpickle
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
 from poise.config import EnvironmentChoice
@@ -434,3 +436,29 @@ def test_an_environment_must_say_what_it_takes() -> None:
     message = "the action_space of toy raises RuntimeError: reset first: write self.action_space"
     with pytest.raises(UnsupportedSpaceError, match=message):
         EnvironmentSource("toy", Silent).make()
+
+
+def test_the_spaces_are_asked_once_and_travel_unless_they_do_not_pickle():
+    made: list[int] = []
+
+    class Odd(spaces.Discrete):
+        def __reduce__(self) -> Any:
+            raise TypeError("not this one")
+
+    class Environment(gymnasium.Env[Any, Any]):
+        observation_space = spaces.Box(-1.0, 1.0, (2,))
+        action_space: Any = spaces.Discrete(2)
+
+        def __init__(self) -> None:
+            made.append(1)
+
+    source = EnvironmentSource("x:Environment", Environment)
+    assert source.spaces() == source.spaces() == (Environment.observation_space, spaces.Discrete(2))
+    assert len(made) == 1
+    assert cloudpickle.loads(cloudpickle.dumps(source)).spaces() == source.spaces()
+    assert len(made) == 1
+    assert dataclasses.replace(source, name="y")._spaces == []
+    Environment.action_space = Odd(2)
+    other = EnvironmentSource("x:Environment", Environment)
+    other.spaces()
+    assert other.__getstate__()["_spaces"] == []

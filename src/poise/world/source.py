@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
+import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -74,6 +75,18 @@ class EnvironmentSource:
     sticky_actions: float = 0.0
     ignore_observations: tuple[str, ...] = ()
     registration: EnvSpec | None = dataclasses.field(default=None, compare=False)
+    _spaces: list[tuple[gymnasium.Space[Any], gymnasium.Space[Any]]] = dataclasses.field(
+        default_factory=list, init=False, compare=False, repr=False
+    )
+    """Of the first copy that was made: some take seconds to make, only to be asked."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without spaces that do not pickle: where it is needed, a copy is made to be asked."""
+        try:
+            pickle.dumps(self._spaces)
+        except Exception:
+            return {**self.__dict__, "_spaces": []}
+        return self.__dict__
 
     @property
     def identity(self) -> str:
@@ -113,16 +126,14 @@ class EnvironmentSource:
         return None if spec is None else spec.reward_threshold
 
     def spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
-        """The observation and the action space of one copy, which is made to be asked.
+        """The observation and the action space of one copy; the first is made to be asked.
 
         Raises:
             EnvironmentNotFoundError, MissingExtraError: as `make`.
         """
-        environment = self.make()
-        try:
-            return environment.observation_space, environment.action_space
-        finally:
-            environment.close()
+        if not self._spaces:
+            self.make().close()
+        return self._spaces[0]
 
     def make(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         """Make one copy.
@@ -137,7 +148,7 @@ class EnvironmentSource:
         if render_mode is not None:
             arguments["render_mode"] = render_mode
         try:
-            environment = self._make(arguments)
+            environment: gymnasium.Env[Any, Any] = self._make(arguments)
             for wrapper in self.wrappers:
                 environment = wrapper(environment)
         except gymnasium.error.DependencyNotInstalled as error:
@@ -158,14 +169,16 @@ class EnvironmentSource:
             )
         for kind in ("observation", "action"):
             self._require_space(environment, kind)
-        if not self.ignore_observations:
-            return environment
-        try:
-            return IgnoreObservations(environment, self.ignore_observations, self.name)
-        except ConfigError:
-            with contextlib.suppress(Exception):
-                environment.close()
-            raise
+        if self.ignore_observations:
+            try:
+                environment = IgnoreObservations(environment, self.ignore_observations, self.name)
+            except ConfigError:
+                with contextlib.suppress(Exception):
+                    environment.close()
+                raise
+        if not self._spaces:
+            self._spaces.append((environment.observation_space, environment.action_space))
+        return environment
 
     def _require_space(self, environment: gymnasium.Env[Any, Any], kind: str) -> None:
         """Raise `UnsupportedSpaceError` unless an environment says what it shows or takes."""
