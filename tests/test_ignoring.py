@@ -146,3 +146,15 @@ def test_what_is_ignored_is_ignored_everywhere(
     path = f"tests.test_ignoring:{environment.__name__}"
     assert main(["random", path, "--ignore-observations", name, "--episodes", "2"]) == 0
     assert "2 episodes" in capsys.readouterr().out
+
+
+def test_random_play_needs_no_part_left_out() -> None:
+    class Graphs(Told):
+        observation_space = spaces.Dict(
+            {"v": NUMBER, "g": spaces.Graph(NUMBER, None), "s": spaces.Sequence(spaces.Discrete(2))}
+        )
+
+        def _look(self) -> dict[str, Any]:
+            return {**self.observation_space.sample(), "v": super()._look()["v"]}
+
+    assert poise.random_baseline(Graphs, episodes=2).episodes == 2

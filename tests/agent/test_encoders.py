@@ -94,6 +94,10 @@ def test_encoding_other_spaces_is_refused() -> None:
             r"^observation\['a'\]\[1\] is Sequence.*--ignore-observations '\['\"'\"'a",
         ),
         (
+            spaces.Dict({"a": spaces.Text(2), "b": spaces.Text(3), "v": BYTES}),
+            r"^observation\['a'\] is Text.*--ignore-observations a b, or make",
+        ),
+        (
             spaces.Graph(spaces.Discrete(2), None),
             r"^observation is Graph.*these: make numbers of it",
         ),

@@ -7,6 +7,7 @@ Gymnasium's ``flatten`` does). Works on NumPy and on JAX arrays, with any leadin
 import itertools
 import math
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -45,40 +46,56 @@ def feature_count(space: spaces.Space[Any]) -> int:
     raise _unsupported(space, "observation")
 
 
-def require_encodable(space: spaces.Space[Any], path: tuple[Any, ...] = ()) -> None:
+def require_encodable(space: spaces.Space[Any]) -> None:
     """Look at every part of an observation space.
-
-    Args:
-        space: of the part.
-        path: keys and indices that lead to it.
 
     Raises:
         UnsupportedSpaceError: poise cannot learn from a part; says which, and what to do.
     """
+    strange = []
+    for path, part in _parts(space, ()):
+        match part:
+            case spaces.Box() | spaces.MultiBinary():
+                pass
+            case spaces.Discrete() | spaces.MultiDiscrete():
+                if np.max(np.abs(part.start), initial=0) > LARGEST_START:
+                    raise UnsupportedSpaceError(
+                        f"{_shown(path)} is {brief_space(part)}, whose categories begin beyond "
+                        "2**30: number them from 0 in a gymnasium.wrappers.TransformObservation"
+                    )
+            case _:
+                strange.append((path, part))
+    if strange:
+        remedy = "make numbers of it in a gymnasium.wrappers.TransformObservation"
+        if strange[0][0]:
+            flags = " ".join(shlex.quote(_name(path)) for path, _ in strange)
+            remedy = f"leave it out with --ignore-observations {flags}, or {remedy}"
+        raise _unsupported(strange[0][1], _shown(strange[0][0]), remedy)
+
+
+def _parts(
+    space: spaces.Space[Any], path: tuple[Any, ...]
+) -> Iterator[tuple[tuple[Any, ...], spaces.Space[Any]]]:
+    """What Tuple and Dict spaces are made of, with the keys and indices that lead there."""
     match space:
         case spaces.Tuple():
             for index, part in enumerate(space):
-                require_encodable(part, (*path, index))
+                yield from _parts(part, (*path, index))
         case spaces.Dict():
             for key, part in space.spaces.items():
-                require_encodable(part, (*path, key))
-        case spaces.Discrete() | spaces.MultiDiscrete():
-            if np.max(np.abs(space.start), initial=0) > LARGEST_START:
-                where = "".join(f"[{key!r}]" for key in path)
-                raise UnsupportedSpaceError(
-                    f"observation{where} is {brief_space(space)}, whose categories begin beyond "
-                    "2**30: number them from 0 in a gymnasium.wrappers.TransformObservation"
-                )
-        case spaces.Box() | spaces.MultiBinary():
-            pass
+                yield from _parts(part, (*path, key))
         case _:
-            where = "".join(f"[{key!r}]" for key in path)
-            remedy = "make numbers of it in a gymnasium.wrappers.TransformObservation"
-            if path:
-                plain = len(path) == 1 and isinstance(path[0], str)
-                flag = shlex.quote(path[0] if plain else where)
-                remedy = f"leave it out with --ignore-observations {flag}, or {remedy}"
-            raise _unsupported(space, f"observation{where}", remedy)
+            yield path, space
+
+
+def _shown(path: tuple[Any, ...]) -> str:
+    return "observation" + "".join(f"[{key!r}]" for key in path)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    """What ``--ignore-observations`` calls a part."""
+    plain = len(path) == 1 and isinstance(path[0], str)
+    return str(path[0]) if plain else "".join(f"[{key!r}]" for key in path)
 
 
 def brief_space(space: spaces.Space[Any]) -> str:

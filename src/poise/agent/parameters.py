@@ -62,7 +62,7 @@ class ParameterLayout:
         leaves, offset = [], 0
         for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
             size = math.prod(shape)
-            leaves.append(vector[offset : offset + size].reshape(shape).astype(dtype, copy=False))
+            leaves.append(vector[offset : offset + size].reshape(shape).astype(dtype))
             offset += size
         return eqx.combine(jax.tree.unflatten(self.treedef, leaves), self.static)
 

@@ -47,6 +47,13 @@ def observation_checker(space: spaces.Space[Any]) -> Callable[[Any], str | None]
                 return next((problem for problem in problems if problem), None)
 
             return check_tuple
+        case spaces.Box() | spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
+            return _array_checker(space)
+    # Texts, graphs and the like: nothing here makes use of them.
+    return lambda observation: None
+
+
+def _array_checker(space: spaces.Space[Any]) -> Callable[[Any], str | None]:
     shape, dtype = space.shape or (), np.dtype(space.dtype)
     floats = dtype.kind == "f"
 
