@@ -147,8 +147,15 @@ class TrainConfig:
     gaussian_scale: Literal["free", "network"] = "free"
     """Scale of continuous actions: a free parameter of each, or computed by the network."""
 
-    normalize_observations: bool = False
-    """Normalise observed floats with their running mean and variance, saved with the policy."""
+    normalize_observations: Literal["auto", "on", "off"] = "auto"
+    """Normalise observed floats, and numbers that no bounds describe, with their running mean and
+    variance, saved with the policy. auto: where bounds are infinite or more than 1000 apart. Other
+    Boxes are scaled by their bounds."""
+
+    image_axes: str = "auto"
+    """Axes of images: H height, W width, C colours, S stacked frames, for example SHWC. Parts with
+    so many axes are then images, of whatever bounded numbers. auto: bytes of at least 12 x 12
+    pixels; the largest two neighbouring axes are H and W. none: there are no images."""
 
     failure_reward: float | None = None
     """Replaces the reward of a terminating step, in training only; scores stay true."""

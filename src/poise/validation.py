@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from poise.errors import ConfigError
 
-__all__ = ["checkpoint_interval", "shown", "validated"]
+__all__ = ["checkpoint_interval", "is_image_axes", "shown", "validated"]
 
 MAX_COUNT = 2**63 - 1
 """Of steps, episodes and the like: what a signed integer of 64 bits holds."""
@@ -98,6 +98,7 @@ def validated(settings: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str
             _check_bounds(name, value)
     for name in ("environment", "env_kwargs", "wrappers", "ignore_observations"):
         _check_texts(name, values[name])
+    _check_image_axes(values["image_axes"])
     _check_sizes(values)
     if checkpoint_interval(values["checkpoint_every"]) is None:
         _refuse(
@@ -117,6 +118,14 @@ def checkpoint_interval(text: str) -> tuple[float, Literal["s", "steps"]] | None
     if not number > 0:
         return None
     return number, "s" if match[2] else "steps"
+
+
+def is_image_axes(text: str) -> bool:
+    """Whether a setting is ``auto``, ``none``, or names every axis, height and width once."""
+    if text in ("auto", "none"):
+        return True
+    fits = re.fullmatch("[CHSW]{2,5}", text) is not None
+    return fits and text.count("H") == text.count("W") == 1
 
 
 def shown(value: object) -> str:
@@ -205,6 +214,11 @@ def _check_texts(name: str, texts: str | tuple[str, ...]) -> None:
             text.encode()
         except UnicodeEncodeError:
             _refuse(name, text, "text that UTF-8 can hold")
+
+
+def _check_image_axes(text: str) -> None:
+    allowed = "auto, none, or a letter for each axis: one H, one W, and C or S, such as SHWC"
+    _require(is_image_axes(text), "image_axes", text, allowed)
 
 
 def _check_sizes(values: Mapping[str, Any]) -> None:

@@ -64,13 +64,6 @@ def test_leading_axes_are_kept(space: spaces.Space[Any]) -> None:
     np.testing.assert_array_equal(encode(space, folded), expected)
 
 
-def test_bytes_become_numbers_from_0_to_1() -> None:
-    observation = samples(BYTES, 1)[0]
-    encoded = encode(BYTES, observation)
-    np.testing.assert_allclose(encoded, observation.reshape(-1) / 255, rtol=1e-6)
-    assert feature_count(BYTES) == 60
-
-
 @pytest.mark.parametrize("space", UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
 def test_other_spaces_are_refused(space: spaces.Space[Any]) -> None:
     with pytest.raises(UnsupportedSpaceError, match="which poise cannot learn from"):

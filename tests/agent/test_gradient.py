@@ -69,10 +69,10 @@ def make(actions: str, hidden: tuple[int, ...]) -> tuple[Agent, np.ndarray]:
 
 
 def differentiate(
-    agent: Agent, parameters: np.ndarray, path: Trajectory, statistics: Any = (), **settings: Any
+    agent: Agent, parameters: np.ndarray, path: Trajectory, **settings: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     compiled = gradient_program(agent, tuple(settings.items()))
-    gradient, losses = compiled(parameters, path, statistics)
+    gradient, losses = compiled(parameters, path)
     return np.asarray(gradient), np.asarray(losses)
 
 
@@ -82,9 +82,9 @@ PROGRAMS: dict[Any, Any] = {}
 def gradient_program(agent: Agent, settings: tuple[tuple[str, Any], ...]) -> Any:
     """Compiled once for each agent, quickly rather than well."""
 
-    def run(parameters: Any, path: Trajectory, statistics: Any) -> Any:
+    def run(parameters: Any, path: Trajectory) -> Any:
         chosen = SETTINGS | dict(settings)
-        return actor_critic_gradient(agent, parameters, statistics, path, **chosen)
+        return actor_critic_gradient(agent, parameters, path, **chosen)
 
     quick = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
     return PROGRAMS.setdefault((id(agent), settings), jax.jit(run, compiler_options=quick))
@@ -247,16 +247,6 @@ def test_what_happens_in_invalid_steps_changes_nothing() -> None:
     after = differentiate(agent, parameters, changed, normalize_advantages=True)
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_observations_are_normalised_before_the_network_sees_them() -> None:
-    agent, parameters = make("discrete", (4,))
-    path = trajectory(agent)
-    mean, scale = np.float32([0.5, -1.0, 0.0]), np.float32([2.0, 1.0, 0.5])
-    seen = path._replace(observations=(path.observations - mean) * scale)
-    expected, _ = differentiate(agent, parameters, seen)
-    found, _ = differentiate(agent, parameters, path, statistics=(mean, scale))
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 # --- Networks with memory -------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A policy survives its file exactly; a damaged file is refused and runs no code."""
 
+import dataclasses
 import json
 import pickle
 import struct
@@ -32,7 +33,7 @@ CHOICE = EnvironmentChoice(
 OBSERVATIONS = spaces.Dict({"x": spaces.Box(-1.0, 1.0, (2,)), "mode": spaces.Discrete(2, start=1)})
 ACTIONS = spaces.Tuple([spaces.Discrete(2), spaces.Box(-1.0, np.inf, (1,))])
 SPEC = NetworkSpec((3,), "free")
-STATISTICS = np.float32([0.1, -3.0]), np.float32([2.0, 0.125])
+STATISTICS = np.float64([0.1, -3.0]), np.float32([2.0, 0.125])
 
 
 def make(
@@ -40,6 +41,7 @@ def make(
     observations: spaces.Space[Any] = OBSERVATIONS,
     spec: NetworkSpec = SPEC,
 ) -> Policy:
+    spec = dataclasses.replace(spec, normalize_observations=bool(statistics))
     agent, parameters = build_agent(observations, ACTIONS, spec, np.random.SeedSequence(4))
     return Policy(agent, parameters, CHOICE, statistics)
 
@@ -82,7 +84,7 @@ def test_a_policy_survives_exactly(spec: NetworkSpec, statistics: Any) -> None:
     assert again.environment == CHOICE
     assert again.observation_space == OBSERVATIONS
     assert again.action_space == ACTIONS
-    assert again.agent.spec == spec
+    assert again.agent.spec == policy.agent.spec
     assert len(again.statistics) == len(statistics)
     for one, other in zip(again.statistics, statistics, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -236,9 +238,9 @@ def flipped(content: bytes, bit: int) -> bytes:
     "damage",
     [
         {"network": None},
-        {"network": {"hidden_sizes": [4], "gaussian_scale": "free"}},
-        {"network": {"hidden_sizes": [2**31], "gaussian_scale": "free"}},
-        {"network": {"hidden_sizes": [-1], "gaussian_scale": "free"}},
+        {"network": {**SPEC.to_json(), "hidden_sizes": [4]}},
+        {"network": {**SPEC.to_json(), "hidden_sizes": [2**31]}},
+        {"network": {**SPEC.to_json(), "hidden_sizes": [-1]}},
         {"observation_space": {"space": "Discrete", "n": 2**60, "start": 0}},
         {"observation_space": {"space": "Text"}},
         {"observation_space": None},
@@ -247,7 +249,9 @@ def flipped(content: bytes, bit: int) -> bytes:
         {"environment": None},
         {"environment": {"name": "x"}},
         {"environment": "CartPole-v1"},
-        {"normalized_observations": True},
+        {"network": {**SPEC.to_json(), "normalize_observations": True}},
+        {"network": {**SPEC.to_json(), "image_axes": "XYZ"}},
+        {"network": {**SPEC.to_json(), "image_axes": 3}},
         {"sha256": None},
         {"sha256": "0" * 64},
     ],
@@ -261,12 +265,11 @@ def test_metadata_that_does_not_fit_is_refused(damage: dict[str, Any]) -> None:
     def without(metadata: dict[str, Any]) -> None:
         del metadata[key]
 
-    if key != "normalized_observations":
-        refused(with_metadata(content, without))
+    refused(with_metadata(content, without))
 
 
 def test_a_small_file_that_declares_a_large_network_allocates_little() -> None:
-    large = {"network": {"hidden_sizes": [2048, 2048], "gaussian_scale": "free"}}
+    large = {"network": {**SPEC.to_json(), "hidden_sizes": [2048, 2048]}}
     content = with_metadata(policy_to_bytes(make()), lambda metadata: metadata | large)
     tracemalloc.start()
     try:

@@ -117,7 +117,8 @@ def program(environment: Any, statistics: Any = ()) -> CompiledProgram:
     """The compiled cycle; parameters and keys are arguments, so it serves every seed."""
     world = CompiledWorld(type(environment).__name__, environment, None)
     spaces = world.observation_space, world.action_space
-    agent, parameters = build_agent(*spaces, NetworkSpec((16,)), None)
+    spec = NetworkSpec((16,), normalize_observations=bool(statistics))
+    agent, parameters = build_agent(*spaces, spec, None)
     made = CompiledProgram(agent, world, LOSS, COPIES, LENGTH)
     made.compile(Snapshot(np.int32(0), parameters, statistics), FAST)
     return made

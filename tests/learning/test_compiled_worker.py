@@ -97,7 +97,7 @@ def test_the_gradient_is_that_of_its_rollout(ragged: CompiledProgram, snapshot: 
         return (
             trajectory,
             episodes,
-            actor_critic_gradient(agent, snapshot.parameters, (), trajectory, **loss),
+            actor_critic_gradient(agent, snapshot.parameters, trajectory, **loss),
         )
 
     compiled = jax.jit(watch).lower(snapshot, state).compile(dict(FAST))

@@ -11,7 +11,6 @@ import pytest
 from poise.agent.agent import Agent, NetworkSpec, build_agent
 from poise.agent.gradient import actor_critic_gradient
 from poise.agent.noise import draw_with_generator
-from poise.agent.normalizer import gather
 from poise.errors import EnvironmentFailureError, TrainingError
 from poise.learning.hosted_worker import HostedProgram, HostedWorker
 from poise.learning.journal import Journal
@@ -29,6 +28,7 @@ from ..environments import ACTION_SPACES, OBSERVATION_SPACES, Ends, Faulty, Toy
 COPIES, LENGTH, CYCLES = 3, 7, 4
 LOSS = LossSettings(0.9, 0.8, False, 0.5, 0.01)
 FAST = compile_options("cpu")
+SPEC = NetworkSpec((8,))
 SHAPING = RewardShaping(failure_reward=-3.0, scale=0.5, clip=2.0)
 
 
@@ -40,12 +40,17 @@ class Watched(HostedProgram):
         return super().weigh(snapshot, trajectory)
 
 
-def assemble(factory: Any, acting: Any = "numpy", shaping: RewardShaping = SHAPING) -> Watched:
+def assemble(
+    factory: Any,
+    acting: Any = "numpy",
+    shaping: RewardShaping = SHAPING,
+    spec: NetworkSpec = SPEC,
+) -> Watched:
     world = HostedWorld.open(EnvironmentSource("toy", factory), "copies", shaping)
     agent, parameters = build_agent(
         world.observation_space,
         world.action_space,
-        NetworkSpec((8,), "free"),
+        spec,
         seed_sequence(0, Purpose.PARAMETERS),
     )
     program = Watched(agent, world, LOSS, COPIES, LENGTH, acting)
@@ -191,7 +196,7 @@ def test_the_gradient_is_that_of_its_trajectory(ends: Any) -> None:
     @jax.jit
     def differentiate(parameters: Any, trajectory: Trajectory) -> Any:
         loss = dataclasses.asdict(LOSS)
-        return actor_critic_gradient(program.agent, parameters, (), trajectory, **loss)
+        return actor_critic_gradient(program.agent, parameters, trajectory, **loss)
 
     for contribution, trajectory in zip(contributions, trajectories, strict=True):
         gradient, losses = differentiate(snapshot.parameters, trajectory)
@@ -280,7 +285,8 @@ def test_statistics_add_up_to_the_moments_of_all_observations() -> None:
     def make() -> Toy:
         return Toy(OBSERVATION_SPACES["everything"], ACTION_SPACES["discrete"])
 
-    program = assemble(make, "xla", RewardShaping())
+    spec = NetworkSpec((8,), normalize_observations=True)
+    program = assemble(make, "xla", RewardShaping(), spec)
     size = 4
     begin = Moments(np.zeros(()), np.zeros(size), np.zeros(size))
     program, _ = compiled(program, normalization(begin))
@@ -304,7 +310,7 @@ def test_statistics_add_up_to_the_moments_of_all_observations() -> None:
         program.seen = []
         contribution, states[index] = workers[index].cycle(snapshots[index], states[index])
         trajectory = program.seen[0]
-        rows = gather(program.agent.observation_space, trajectory.observations)[:-1]
+        rows = program.agent.scaling.gather(trajectory.observations)[:-1]
         seen.append(rows.reshape(-1, size)[trajectory.valid.reshape(-1)])
         assert contribution.statistics.number == len(seen[-1])
         snapshots[index] = owner.receive(index, contribution)[index]

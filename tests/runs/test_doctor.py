@@ -429,8 +429,7 @@ def test_a_hang_ends_the_examination(
     [
         ("Outside", "observations", "is not from -1 to 1", ""),
         ("Double", "observations", "dtype float64", ""),
-        ("Uneven", "observations", "different scales", "--normalize-observations"),
-        ("WholeNumbers", "observations", "whole number reaches 89", ""),
+        ("Uneven", "observations", "different scales", "--normalize-observations on"),
         ("Unlimited", "time limit", "ended by themselves", ""),
         ("Floats", "network", "flattened", ""),
     ],
@@ -458,14 +457,24 @@ def test_no_episode_that_ends_and_no_reward() -> None:
 
 @pytest.mark.usefixtures("fakes")
 def test_large_numbers_are_scaled_by_the_recommended_command() -> None:
-    found = diagnose(toy("Large"), envs_per_worker=3)
-    assert the(found, "observations").flags == ("--normalize-observations",)
+    settings = {"normalize_observations": "off", "image_axes": "none"}
+    found = diagnose(toy("Large"), envs_per_worker=3, **settings)
+    assert the(found, "observations").flags == ("--normalize-observations", "on")
     assert "-250" in the(found, "rewards").message
     words = shlex.split(found.command or "")
     assert words[:3] == ["poise", "train", toy("Large")]
     assert words[words.index("--reward-scale") + 1] == "0.004"
     assert words[words.index("--envs-per-worker") + 1] == "3"
-    assert "--normalize-observations" in words
+    assert words[words.index("--normalize-observations") + 1] == "on"
+    assert words[words.index("--image-axes") + 1] == "none"
+
+
+@pytest.mark.usefixtures("fakes")
+def test_what_is_normalised_or_scaled_by_bounds_is_no_warning() -> None:
+    for name, said in (("Large", "2 numbers are normalised"), ("WholeNumbers", "by their bounds")):
+        found = diagnose(toy(name))
+        assert said in the(found, "scaling").message
+        assert the(found, "observations").status == "ok"
 
 
 @pytest.mark.usefixtures("fakes")

@@ -123,7 +123,7 @@ def test_every_space_trains_saves_loads_and_replays(
 
 def test_observations_are_normalised_saved_and_replayed(tmp_path: Path) -> None:
     result = poise.train(
-        Toy, run_dir=tmp_path / "run", launcher="threads", normalize_observations=True, **TINY
+        Toy, run_dir=tmp_path / "run", launcher="threads", normalize_observations="on", **TINY
     )
     final = poise.load(result.folder, "final")
     mean, scale = final.statistics
@@ -139,11 +139,11 @@ def test_observations_are_normalised_saved_and_replayed(tmp_path: Path) -> None:
 
 
 def test_there_must_be_floats_to_normalise(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no floats in the observations"):
+    with pytest.raises(ConfigError, match="there are no floats"):
         poise.train(
             lambda: Toy(OBSERVATION_SPACES["discrete"]),
             run_dir=tmp_path / "run",
-            normalize_observations=True,
+            normalize_observations="on",
             **TINY,
         )
 
@@ -152,7 +152,7 @@ def test_there_must_be_floats_to_normalise(tmp_path: Path) -> None:
 
 
 def test_processes_replay_as_exactly_as_threads(tmp_path: Path) -> None:
-    settings = {**TINY, "normalize_observations": True}
+    settings = {**TINY, "normalize_observations": "on"}
     result = poise.train(f"{NAME}Ends", run_dir=tmp_path / "run", launcher="processes", **settings)
     assert result.summary["launcher"] == "processes"
     assert result.summary["restarts"] == 0
@@ -162,7 +162,7 @@ def test_processes_replay_as_exactly_as_threads(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_one_worker_learns_the_same_everywhere(tmp_path: Path) -> None:
-    settings = {**TINY, "workers": 1, "normalize_observations": True}
+    settings = {**TINY, "workers": 1, "normalize_observations": "on"}
     hashes = set()
     for launcher in ("serial", "threads", "processes"):
         folder = tmp_path / launcher

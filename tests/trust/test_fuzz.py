@@ -64,7 +64,7 @@ CONFIG = TrainConfig(hidden_sizes=(4,), workers=2, env_kwargs=("a=1",), max_step
 
 
 def a_policy() -> bytes:
-    assembly = assemble(dataclasses.replace(CONFIG, env_kwargs=(), normalize_observations=True))
+    assembly = assemble(dataclasses.replace(CONFIG, env_kwargs=(), normalize_observations="on"))
     judge = assembly.judge()
     try:
         return policy_to_bytes(judge.policy(assembly.first_snapshot()), {"seed": 0})

@@ -37,7 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     # Every policy reaches this, so that every evaluation verifies on fresh seeds.
     "verifying": {"target_return": 5.0, "stop_when_solved": False, "selection_episodes": 3},
-    "normalised": {"normalize_observations": True, "optimizer": "rmsprop"},
+    "normalised": {"normalize_observations": "on", "optimizer": "rmsprop"},
     "annealed": {"learning_rate_schedule": "linear", "workers": 3},
 }
 DICE = random.Random(0)

@@ -30,7 +30,7 @@ def main(place: Path) -> None:
             evaluation_interval=100,
             selection_episodes=2,
             verification_episodes=2,
-            normalize_observations=True,
+            normalize_observations="on",
             checkpoint_every="100steps",
             keep_checkpoints=1,
         )

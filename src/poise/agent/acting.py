@@ -81,17 +81,18 @@ class _XlaActor:
     """One compiled program for each batch size, of which the next power of two is taken."""
 
     def __init__(self, agent: Agent, options: dict[str, Any]) -> None:
-        def decide(parameters: Any, statistics: Any, copies: Any, noise: Any) -> Decision:
+        def decide(parameters: Any, copies: Any, noise: Any) -> Decision:
             network = agent.network(parameters)
 
             def one(copy: Any, draw: Any) -> Decision:
-                observation, state, first = copy
-                return agent.decide(network, statistics, observation, state, first, draw)
+                outputs, _, state = network(*copy)
+                return agent.choose(outputs, state, draw)
 
             noise_axis = None if noise is None else 0
             decision: Decision = jax.vmap(one, in_axes=(0, noise_axis))(copies, noise)
             return decision
 
+        self._agent = agent
         self._decide = jax.jit(decide, compiler_options=dict(options) or None)
 
     def __call__(
@@ -110,8 +111,10 @@ class _XlaActor:
             missing = [(0, size - count)] + [(0, 0)] * (np.ndim(leaf) - 1)
             return np.pad(np.asarray(leaf), missing) if size > count else leaf
 
-        copies = jax.tree.map(pad, (observations, state, first))
+        # Outside of XLA, which would make float32 of the observations first.
+        seen = self._agent.observe(jax.tree.map(np.asarray, observations), statistics)
+        copies = jax.tree.map(pad, (seen, state, first))
         padded = None if noise is None else jax.tree.map(pad, noise)
-        decision = self._decide(parameters, statistics, copies, padded)
+        decision = self._decide(parameters, copies, padded)
         answer: Decision = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], decision)
         return answer

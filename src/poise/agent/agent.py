@@ -5,6 +5,7 @@ arrays, so the same agent acts in a compiled rollout, in a NumPy loop and in a l
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -15,14 +16,15 @@ from poise.agent.actions import action_head
 from poise.agent.categories import MAX_UNITS, choose_embedding_units, lookup_sizes
 from poise.agent.encoders import require_encodable
 from poise.agent.heads import ActionHead, GaussianScale
-from poise.agent.image_network import HIDDEN_UNITS, has_images, image_actor_critic
+from poise.agent.image_axes import has_images
+from poise.agent.image_network import HIDDEN_UNITS, image_actor_critic, image_parameter_count
 from poise.agent.networks import actor_critic, parameter_count
-from poise.agent.normalizer import normalize_observation
+from poise.agent.normalizer import Scaling
 from poise.agent.parameters import ParameterLayout
 from poise.agent.space_json import space_to_json
 from poise.errors import ConfigError
 from poise.trajectory import Decision
-from poise.validation import MAX_PARAMETERS
+from poise.validation import MAX_PARAMETERS, is_image_axes
 
 __all__ = ["Agent", "NetworkSpec", "build_agent", "require_supported"]
 
@@ -37,11 +39,15 @@ class NetworkSpec:
         gaussian_scale: where the scale of continuous actions comes from.
         embedding_units: columns of the table that categories of many values are looked up in; 0
             where the first layer's weights are small enough to be looked up themselves.
+        image_axes: which parts are images, and which of their axes is what, as in `image_layout`.
+        normalize_observations: whether observations are normalised, which takes statistics.
     """
 
     hidden_sizes: tuple[int, ...] = (100,)
     gaussian_scale: GaussianScale = "free"
     embedding_units: int = 0
+    image_axes: str = "auto"
+    normalize_observations: bool = False
 
     @classmethod
     def choose(
@@ -49,20 +55,19 @@ class NetworkSpec:
         observation_space: spaces.Space[Any],
         hidden_sizes: tuple[int, ...],
         gaussian_scale: GaussianScale,
+        image_axes: str = "auto",
+        normalize_observations: bool = False,
     ) -> "NetworkSpec":
         """The network for a space: with a table, where categories are too many for weights."""
         width = 2 * (hidden_sizes or (1,))[0]
-        if has_images(observation_space):
+        if has_images(observation_space, image_axes):
             width = HIDDEN_UNITS
-        return cls(hidden_sizes, gaussian_scale, choose_embedding_units(observation_space, width))
+        units = choose_embedding_units(observation_space, width)
+        return cls(hidden_sizes, gaussian_scale, units, image_axes, normalize_observations)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
-        return {
-            "hidden_sizes": list(self.hidden_sizes),
-            "gaussian_scale": self.gaussian_scale,
-            "embedding_units": self.embedding_units,
-        }
+        return {**dataclasses.asdict(self), "hidden_sizes": list(self.hidden_sizes)}
 
     @classmethod
     def from_json(cls, description: dict[str, Any]) -> "NetworkSpec":
@@ -81,7 +86,12 @@ class NetworkSpec:
         units = int(description.get("embedding_units", 0))
         if not 0 <= units <= MAX_UNITS:
             raise ValueError(f"embedding units {units}")
-        return cls(sizes, scale, units)
+        axes, normalize = description["image_axes"], description["normalize_observations"]
+        if not isinstance(axes, str) or not is_image_axes(axes):
+            raise ValueError(f"image axes {axes!r}")
+        if not isinstance(normalize, bool):
+            raise ValueError(f"normalize_observations {normalize!r}")
+        return cls(sizes, scale, units, axes, normalize)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,17 +124,21 @@ class Agent:
         state = self.layout.static.initial_state()
         return jax.tree.map(lambda leaf: np.zeros((copies, *leaf.shape), leaf.dtype), state)
 
+    @functools.cached_property
+    def scaling(self) -> Scaling:
+        """How observations are scaled for the network."""
+        spec = self.spec
+        return Scaling(self.observation_space, spec.image_axes, spec.normalize_observations)
+
     def observe(self, observation: Any, statistics: Any) -> Any:
-        """What the network sees of an observation: normalised, if there are statistics."""
-        if isinstance(statistics, tuple) and not statistics:
-            return observation
-        return normalize_observation(self.observation_space, observation, statistics)
+        """What the network sees of an observation, or of a batch with any leading axes."""
+        return self.scaling(observation, statistics)
 
     def values(self, parameters: Any, statistics: Any, observations: Any, first: Any) -> Any:
         """The critic's values ``[N]`` of a batch of first observations ``[N, ...]``."""
         network = self.network(parameters)
-        return jax.vmap(lambda *copy: network(self.observe(copy[0], statistics), *copy[1:])[1])(
-            observations, self.initial_state(len(first)), first
+        return jax.vmap(lambda *copy: network(*copy)[1])(
+            self.observe(observations, statistics), self.initial_state(len(first)), first
         )
 
     def decide(
@@ -203,19 +217,22 @@ def build_agent(
     require_encodable(observation_space)
     head = action_head(action_space, spec.gaussian_scale)
     generator = None if seed is None else np.random.default_rng(seed)
-    images = has_images(observation_space)
-    sizes = () if images else spec.hidden_sizes
-    units = spec.embedding_units
+    axes, units = spec.image_axes, spec.embedding_units
+    images = has_images(observation_space, axes)
     if units and not lookup_sizes(observation_space):
         raise ConfigError("there are no categories to be looked up in a table")
-    count = parameter_count(observation_space, head.outputs, head.free, sizes, units)
+    sizes = head.outputs, head.free
+    if images:
+        count = image_parameter_count(observation_space, *sizes, units, axes)
+    else:
+        count = parameter_count(observation_space, *sizes, spec.hidden_sizes, units)
     if count > parameter_limit:
         raise ConfigError(
             f"the network would have {count:,} parameters, more than {parameter_limit:,}"
         )
     network: Any
     if images:
-        network = image_actor_critic(observation_space, head.outputs, head.free, generator, units)
+        network = image_actor_critic(observation_space, *sizes, generator, units, axes)
     else:
         network = actor_critic(
             observation_space, head.outputs, head.free, spec.hidden_sizes, generator, units

@@ -1,7 +1,8 @@
 """Encoders: from an observation of any supported space to one vector of features.
 
-Numbers as they are, categories one-hot, parts of Tuple and Dict spaces side by side (as
-Gymnasium's ``flatten`` does). Works on NumPy and on JAX arrays, with any leading axes.
+Numbers as they are (`Scaling` has been at them), categories one-hot, parts of Tuple and Dict spaces
+side by side (as Gymnasium's ``flatten`` does). Works on NumPy and on JAX arrays, with any leading
+axes.
 """
 
 import itertools
@@ -129,7 +130,7 @@ def pieces(space: spaces.Space[Any], observation: Any) -> list[Any]:
     """
     match space:
         case spaces.Box() | spaces.MultiBinary():
-            return [_scaled(space, _flat(space, observation))]
+            return [_flat(space, observation).astype(np.float32)]
         case spaces.Discrete():
             value = array_namespace(observation).expand_dims(observation, -1)
             if space.n < LOOKUP_FROM:
@@ -153,12 +154,6 @@ def _flat(space: spaces.Space[Any], observation: Any) -> Any:
     shape = space.shape or ()
     leading = observation.shape[: observation.ndim - len(shape)]
     return observation.reshape((*leading, math.prod(shape)))
-
-
-def _scaled(space: spaces.Space[Any], flat: Any) -> Any:
-    """Bytes become numbers from 0 to 1; everything else is taken as it is."""
-    numbers = flat.astype(np.float32)
-    return numbers / np.float32(255.0) if space.dtype == np.uint8 else numbers
 
 
 def _categories(values: Any, starts: np.ndarray, sizes: np.ndarray) -> list[Any]:

@@ -50,7 +50,6 @@ def unroll(network: Any, observations: Any, state: Any, first: Any) -> tuple[Any
 def actor_critic_gradient(
     agent: Agent,
     parameters: Float[Array, "P"],
-    statistics: Any,
     trajectory: Trajectory,
     *,
     discount: float,
@@ -64,8 +63,7 @@ def actor_critic_gradient(
     Args:
         agent: whose loss.
         parameters: where.
-        statistics: of the observation normaliser; ``()`` without one.
-        trajectory: what happened.
+        trajectory: what happened, with observations as the network sees them (`Agent.observe`).
         discount: as in `advantage_estimates`.
         gae_lambda: as in `advantage_estimates`.
         normalize_advantages: whether to `normalize` them over the batch.
@@ -80,11 +78,8 @@ def actor_critic_gradient(
     def loss(vector: Float[Array, "P"]) -> tuple[Float[Array, ""], LossTerms]:
         network = agent.network(vector)
 
-        def observing(observation: Any, state: Any, first: Any) -> Any:
-            return network(agent.observe(observation, statistics), state, first)
-
         outputs, values = jax.vmap(
-            lambda *copy: unroll(observing, *copy), in_axes=(1, 0, 1), out_axes=1
+            lambda *copy: unroll(network, *copy), in_axes=(1, 0, 1), out_axes=1
         )(trajectory.observations, trajectory.initial_state, trajectory.first)
         constants = jax.lax.stop_gradient(values)
         estimate = jax.vmap(advantage_estimates, in_axes=(1, 1, 1, 1, None, None), out_axes=1)

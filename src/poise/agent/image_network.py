@@ -18,33 +18,18 @@ from jaxtyping import Array, Float
 
 from poise.agent.categories import lookup_sizes
 from poise.agent.encoders import encode
+from poise.agent.image_axes import ImageLayout, image_layout
 from poise.agent.networks import Dense, orthogonal
+from poise.agent.normalizer import scale_by_bounds
 from poise.agent.seeing import input_size, make_table, see
 
-__all__ = ["Convolution", "ImageActorCritic", "has_images", "image_actor_critic", "is_image"]
+__all__ = ["Convolution", "ImageActorCritic", "image_actor_critic", "image_parameter_count"]
 
 LARGE_SIDE = 36
-SMALL_SIDE = 12
 LARGE_FILTERS = ((16, 4), (32, 2))
 SMALL_FILTERS = ((16, 2), (32, 2))
 """(number, stride) of each layer; filters are twice as wide as their stride."""
 HIDDEN_UNITS = 256
-MAX_CHANNELS_LAST = 4
-"""A last axis of at most so many numbers is taken for colours."""
-
-
-def is_image(space: spaces.Space[Any]) -> bool:
-    """Whether a space holds images: bytes, of two to four axes, at least 12 x 12 pixels."""
-    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
-        return False
-    if not 2 <= len(space.shape) <= 4:
-        return False
-    return min(_image_shape(space.shape)[1:]) >= SMALL_SIDE
-
-
-def has_images(space: spaces.Space[Any]) -> bool:
-    """Whether a space holds an image in any of its parts."""
-    return any(is_image(part) for part in _parts(space))
 
 
 def _parts(space: spaces.Space[Any]) -> list[spaces.Space[Any]]:
@@ -65,26 +50,6 @@ def _values(space: spaces.Space[Any], observation: Any) -> list[Any]:
         case _:
             return [observation]
     return [one for part, value in pairs for one in _values(part, value)]
-
-
-def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(channels, height, width) of an image space's shape."""
-    if len(shape) == 2:
-        return 1, shape[0], shape[1]
-    if len(shape) == 4:
-        return shape[0] * shape[3], shape[1], shape[2]
-    if shape[-1] <= MAX_CHANNELS_LAST < shape[0]:
-        return shape[2], shape[0], shape[1]
-    return shape[0], shape[1], shape[2]
-
-
-def _channels_last(image: Any) -> Any:
-    """One image as [height, width, channels]; a stack of coloured frames joins both axes."""
-    shape = image.shape
-    channels, height, width = _image_shape(shape)
-    if len(shape) == 4 or (len(shape) == 3 and not shape[-1] <= MAX_CHANNELS_LAST < shape[0]):
-        image = jnp.moveaxis(image, 0, 2)
-    return image.reshape(height, width, channels)
 
 
 class Convolution(eqx.Module):
@@ -122,6 +87,7 @@ class ImageActorCritic(eqx.Module):
     value: Dense
     free: Float[Array | np.ndarray, "free"]
     observation_space: spaces.Space[Any] = eqx.field(static=True)
+    image_axes: str = eqx.field(static=True)
     table: Float[Array | np.ndarray, "categories units"] | None = None
 
     def __call__(self, observation: Any, state: Any, first: Any) -> tuple[Any, Any, Any]:
@@ -130,8 +96,10 @@ class ImageActorCritic(eqx.Module):
         features, images, row = [], 0, 0
         parts = _parts(self.observation_space)
         for part, value in zip(parts, _values(self.observation_space, observation), strict=True):
-            if is_image(part):
-                features.append(_convolve(self.convolutions[images], value))
+            layout = image_layout(part, self.image_axes)
+            if layout is not None:
+                picture = _channels_last(scale_by_bounds(part, value), layout)
+                features.append(_convolve(self.convolutions[images], picture))
                 images += 1
             elif self.table is not None and (rows := sum(lookup_sizes(part))):
                 features.append(see(part, value, self.table[row : row + rows]).numbers)
@@ -147,8 +115,13 @@ class ImageActorCritic(eqx.Module):
         return ()
 
 
-def _convolve(layers: tuple[Convolution, ...], image: Any) -> Any:
-    x = _channels_last(image).astype(np.float32) / np.float32(255.0)
+def _channels_last(image: Any, layout: ImageLayout) -> Any:
+    """One image as [height, width, channels]; colours and stacked frames are joined."""
+    image = jnp.transpose(image, layout.order)
+    return image.reshape(layout.height, layout.width, layout.channels)
+
+
+def _convolve(layers: tuple[Convolution, ...], x: Any) -> Any:
     for layer in layers:
         x = jax.nn.relu(layer(x))
     return x.reshape(-1)
@@ -160,6 +133,7 @@ def image_actor_critic(
     free: int,
     generator: np.random.Generator | None,
     embedding_units: int = 0,
+    image_axes: str = "auto",
 ) -> ImageActorCritic:
     """Make an `ImageActorCritic` with orthogonal weights, as `actor_critic` does.
 
@@ -169,22 +143,16 @@ def image_actor_critic(
         free: distribution parameters that do not.
         generator: source of the weights; None leaves them 0.
         embedding_units: columns of the table of looked-up categories; 0 for none.
+        image_axes: which parts are images, and which of their axes is what.
     """
-    stacks, features = [], 0
-    for part in _parts(observation_space):
-        if not is_image(part):
-            features += input_size(part, embedding_units)
-            continue
-        channels, height, width = _image_shape(part.shape or ())
-        filters = LARGE_FILTERS if min(height, width) >= LARGE_SIDE else SMALL_FILTERS
+    filters, features = _plan(observation_space, embedding_units, image_axes)
+    stacks = []
+    for plan in filters:
         stack = []
-        for count, stride in filters:
-            layer = orthogonal(generator, channels * (2 * stride) ** 2, count, math.sqrt(2.0))
+        for inputs, count, stride in plan:
+            layer = orthogonal(generator, inputs, count, math.sqrt(2.0))
             stack.append(Convolution(layer.weight, layer.bias, stride))
-            channels = count
-            height, width = height // stride - 1, width // stride - 1
         stacks.append(tuple(stack))
-        features += channels * height * width
     return ImageActorCritic(
         convolutions=tuple(stacks),
         hidden=orthogonal(generator, features, HIDDEN_UNITS, math.sqrt(2.0)),
@@ -193,4 +161,41 @@ def image_actor_critic(
         free=np.zeros(free, np.float32),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
+        image_axes=image_axes,
     )
+
+
+def image_parameter_count(
+    observation_space: spaces.Space[Any],
+    outputs: int,
+    free: int,
+    embedding_units: int = 0,
+    image_axes: str = "auto",
+) -> int:
+    """Number of parameters of an `image_actor_critic`, without making it."""
+    filters, features = _plan(observation_space, embedding_units, image_axes)
+    table = sum(lookup_sizes(observation_space)) * embedding_units
+    convolutions = sum((inputs + 1) * count for plan in filters for inputs, count, _ in plan)
+    hidden = (features + 1) * HIDDEN_UNITS
+    return convolutions + hidden + (HIDDEN_UNITS + 1) * (outputs + 1) + free + table
+
+
+def _plan(
+    observation_space: spaces.Space[Any], embedding_units: int, image_axes: str
+) -> tuple[list[list[tuple[int, int, int]]], int]:
+    """(inputs, filters, stride) of each layer for each image, and the features of all parts."""
+    filters, features = [], 0
+    for part in _parts(observation_space):
+        layout = image_layout(part, image_axes)
+        if layout is None:
+            features += input_size(part, embedding_units)
+            continue
+        _, height, width, channels = layout
+        plan = []
+        for count, stride in LARGE_FILTERS if min(height, width) >= LARGE_SIDE else SMALL_FILTERS:
+            plan.append((channels * (2 * stride) ** 2, count, stride))
+            channels = count
+            height, width = height // stride - 1, width // stride - 1
+        filters.append(plan)
+        features += channels * height * width
+    return filters, features

@@ -1,27 +1,190 @@
-"""Observation normalisation: which numbers of an observation it concerns, and applying it.
+"""Scaling: what the network sees of an observation's numbers, before they become float32.
 
-Every float in a Box part of the observation space is normalised with the run's mean and variance
-and clipped; images (bytes), categories and bits are left alone. The numbers of all parts travel
-as one vector ``[S]``, as parameters do.
+A Box is brought to -1..1 or 0..1 by its own bounds, or normalised with the run's mean and variance
+where observations are normalised (OpenAI Baselines' VecNormalize). Images are left to the
+convolutional network, categories and bits to their encoders. What is normalised travels as one
+vector ``[S]``, as parameters do.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from poise.agent.image_axes import is_image
 from poise.batches import mapping
 from poise.maths.namespace import array_namespace
 
-__all__ = ["gather", "normalize_observation", "normalized_count"]
+__all__ = ["Scaling", "bounds_describe", "needs_normalization", "scale_by_bounds"]
 
 CLIP = 10.0
 """Normalised observations are clipped to this magnitude (OpenAI Baselines' VecNormalize)."""
+WIDEST = 1000.0
+"""Bounds further apart than this say little about the numbers between them: what is usual there may
+be so small a part that a network would hardly see it."""
+
+Scale = Callable[[Any, Any], Any]
+"""(numbers, (mean, 1 / standard deviation)) to what the network sees."""
 
 
-def _is_normalized(space: spaces.Space[Any]) -> bool:
-    return isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
+def bounds_describe(space: spaces.Box) -> bool:
+    """Whether the bounds of a Box say how large its numbers are: finite, and not too wide."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = np.asarray(space.high, np.float64) - np.asarray(space.low, np.float64)
+    return bool(np.all(width <= WIDEST))
+
+
+def needs_normalization(space: spaces.Space[Any], image_axes: str = "auto") -> bool:
+    """Whether an observation has numbers that no bounds describe."""
+    match space:
+        case spaces.Tuple() | spaces.Dict():
+            return any(needs_normalization(part, image_axes) for _, part in _parts(space))
+        case spaces.Box():
+            return not bounds_describe(space) and not is_image(space, image_axes)
+    return False
+
+
+def scale_by_bounds(space: Any, numbers: Any) -> Any:
+    """Numbers ``[..., *shape]`` by the bounds of their Box, float32.
+
+    Bounds on both sides of 0 go to -1 and 1, others to 0 and 1 (bytes: divided by 255). On NumPy
+    the bounds are taken away in float64, so that large numbers which are close together stay apart.
+
+    Args:
+        space: the Box.
+        numbers: out of it, with any leading axes.
+    """
+    low, width = _offset_and_width(space)
+    numbers = _wide(numbers)
+    rank = len(space.shape)
+    low, width = (_aligned(one, numbers, rank) for one in (low, width))
+    if np.any(low):
+        numbers = numbers - low.astype(numbers.dtype)
+    return (numbers / width.astype(numbers.dtype)).astype(np.float32)
+
+
+def _offset_and_width(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """What is taken away, and what is divided by; scalars where all are alike."""
+    low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
+    symmetric = (low < 0) & (high > 0)
+    offset = np.where(symmetric, low / 2 + high / 2, low)
+    width = np.where(symmetric, high / 2 - low / 2, high - low)
+    width = np.where(width > 0, width, 1.0)
+    if offset.size and np.all(offset == offset.flat[0]) and np.all(width == width.flat[0]):
+        return np.asarray(offset.flat[0]), np.asarray(width.flat[0])
+    return offset, width
+
+
+def _wide(numbers: Any) -> Any:
+    """On NumPy, float64 where float32 would lose something; on XLA always float32."""
+    kind, size = numbers.dtype.kind, numbers.dtype.itemsize
+    exact = size <= 2 or (kind == "f" and size == 4)
+    return numbers.astype(np.float32 if exact or array_namespace(numbers) is not np else np.float64)
+
+
+def _aligned(constant: Any, numbers: Any, rank: int) -> Any:
+    """A constant of one observation, with as many axes as the numbers have."""
+    shape = np.shape(constant) or (1,) * rank
+    return constant.reshape((1,) * (numbers.ndim - rank) + shape)
+
+
+class Scaling:
+    """How observations of one space are scaled.
+
+    Args:
+        space: of one observation.
+        image_axes: which parts are images, as in `image_layout`.
+        normalized: whether floats, and numbers that no bounds describe, are normalised.
+
+    Attributes:
+        count: S, how many numbers of an observation are normalised.
+    """
+
+    def __init__(self, space: spaces.Space[Any], image_axes: str, normalized: bool) -> None:
+        self._normalized = normalized
+        self._image_axes = image_axes
+        self._space = space
+        self.count = 0
+        self._scale = self._plan(space)
+
+    def __call__(self, observation: Any, statistics: Any) -> Any:
+        """What the network sees of an observation, or of a batch with any leading axes.
+
+        Args:
+            observation: as the environment gave it.
+            statistics: ``[S]`` mean and ``[S]`` 1 / standard deviation; ``()`` without them.
+        """
+        return observation if self._scale is None else self._scale(observation, statistics)
+
+    def gather(self, observation: Any) -> Any:
+        """The numbers that are normalised, ``[..., S]``: float64 from NumPy, float32 from XLA."""
+        found = self._gather(self._space, observation)
+        return array_namespace(*found).concatenate(found, axis=-1)
+
+    def is_normalized(self, space: spaces.Space[Any]) -> bool:
+        """Whether a part of the observation is normalised."""
+        if not self._normalized or not isinstance(space, spaces.Box):
+            return False
+        floats = np.issubdtype(space.dtype, np.floating)
+        return (floats or not bounds_describe(space)) and not is_image(space, self._image_axes)
+
+    def _gather(self, space: spaces.Space[Any], observation: Any) -> list[Any]:
+        if self.is_normalized(space):
+            rank = len(space.shape or ())
+            leading = observation.shape[: observation.ndim - rank]
+            wide = np.float64 if array_namespace(observation) is np else np.float32
+            return [observation.reshape((*leading, _size(space))).astype(wide)]
+        found = []
+        for key, part in _parts(space):
+            found.extend(self._gather(part, observation[key]))
+        return found
+
+    def _plan(self, space: spaces.Space[Any]) -> Scale | None:
+        """What is to be done with a part; None if nothing is."""
+        if isinstance(space, spaces.Box):
+            return self._plan_box(space)
+        is_tuple = isinstance(space, spaces.Tuple)
+        plans = [(key, self._plan(part)) for key, part in _parts(space)]
+        if all(plan is None for _, plan in plans):
+            return None
+
+        def scale(observation: Any, statistics: Any) -> Any:
+            done = [
+                (key, observation[key] if plan is None else plan(observation[key], statistics))
+                for key, plan in plans
+            ]
+            return tuple(one for _, one in done) if is_tuple else mapping(done)
+
+        return scale
+
+    def _plan_box(self, space: spaces.Box) -> Scale | None:
+        if self.is_normalized(space):
+            begin = self.count
+            self.count = end = begin + _size(space)
+            return lambda numbers, statistics: _normalize(numbers, statistics, begin, end, space)
+        if is_image(space, self._image_axes) or not bounds_describe(space):
+            return None
+        offset, width = _offset_and_width(space)
+        if np.all(offset == 0) and np.all(width == 1) and space.dtype.itemsize <= 4:
+            return None
+        return lambda numbers, statistics: scale_by_bounds(space, numbers)
+
+
+def _normalize(numbers: Any, statistics: Any, begin: int, end: int, space: spaces.Box) -> Any:
+    mean, scale = (one[begin:end].reshape(space.shape) for one in statistics)
+    wide = np.float64 if array_namespace(numbers, mean) is np else np.float32
+    rank = len(space.shape)
+    mean, scale = (_aligned(one.astype(wide), numbers, rank) for one in (mean, scale))
+    # Taken away before anything becomes float32, which cannot tell 1e8 from 1e8 + 1.
+    seen = (numbers.astype(wide) - mean) * scale
+    xp = array_namespace(seen)
+    return xp.clip(seen, np.float32(-CLIP), np.float32(CLIP)).astype(np.float32)
+
+
+def _size(space: spaces.Space[Any]) -> int:
+    return math.prod(space.shape or ())
 
 
 def _parts(space: spaces.Space[Any]) -> list[tuple[Any, spaces.Space[Any]]]:
@@ -31,62 +194,3 @@ def _parts(space: spaces.Space[Any]) -> list[tuple[Any, spaces.Space[Any]]]:
         case spaces.Dict():
             return list(space.spaces.items())
     return []
-
-
-def normalized_count(space: spaces.Space[Any]) -> int:
-    """S: how many numbers of an observation are normalised."""
-    if _is_normalized(space):
-        return math.prod(space.shape or ())
-    return sum(normalized_count(part) for _, part in _parts(space))
-
-
-def gather(space: spaces.Space[Any], observation: Any) -> Any:
-    """The numbers that are normalised, as ``[..., S]`` float32, out of ``[..., ]`` observations."""
-    found = _gather(space, observation)
-    return array_namespace(*found).concatenate(found, axis=-1)
-
-
-def _gather(space: spaces.Space[Any], observation: Any) -> list[Any]:
-    if _is_normalized(space):
-        shape = space.shape or ()
-        leading = observation.shape[: observation.ndim - len(shape)]
-        return [observation.reshape((*leading, math.prod(shape))).astype(np.float32)]
-    found = []
-    for key, part in _parts(space):
-        found.extend(_gather(part, observation[key]))
-    return found
-
-
-def normalize_observation(
-    space: spaces.Space[Any], observation: Any, statistics: tuple[Any, Any]
-) -> Any:
-    """Normalise an observation (or, on NumPy arrays, a batch).
-
-    Args:
-        space: of one observation.
-        observation: as the environment gave it.
-        statistics: ``[S]`` mean and ``[S]`` 1 / standard deviation.
-    """
-    normalized, _ = _normalize(space, observation, statistics, 0)
-    return normalized
-
-
-def _normalize(
-    space: spaces.Space[Any], observation: Any, statistics: tuple[Any, Any], offset: int
-) -> tuple[Any, int]:
-    if _is_normalized(space):
-        shape = space.shape or ()
-        end = offset + math.prod(shape)
-        mean, scale = (one[offset:end].reshape(shape) for one in statistics)
-        xp = array_namespace(observation, mean)
-        centred = (observation.astype(np.float32) - mean) * scale
-        return xp.clip(centred, np.float32(-CLIP), np.float32(CLIP)), end
-    parts = _parts(space)
-    if not parts:
-        return observation, offset
-    done = {}
-    for key, part in parts:
-        done[key], offset = _normalize(part, observation[key], statistics, offset)
-    return (
-        tuple(done.values()) if isinstance(space, spaces.Tuple) else mapping(done.items())
-    ), offset

@@ -13,12 +13,10 @@ import struct
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from poise.agent.agent import NetworkSpec, build_agent
-from poise.agent.normalizer import normalized_count
+from poise.agent.agent import Agent, NetworkSpec, build_agent
 from poise.agent.policy import Policy
 from poise.agent.space_json import space_from_json, space_to_json
 from poise.config import EnvironmentChoice
@@ -71,7 +69,6 @@ def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> byte
         "observation_space": space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
         "network": policy.agent.spec.to_json(),
-        "normalized_observations": bool(policy.statistics),
         "extra": extra or {},
     }
     metadata["sha256"] = _content_hash(tensors, metadata)
@@ -111,7 +108,7 @@ def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -
                 raise ValueError(f"tensor {name} is {tensor.dtype}{tensor.shape}, not {shape}")
             parts.append(tensor.reshape(-1))
         vector = np.concatenate(parts)
-        statistics = _statistics(tensors, metadata, observation_space)
+        statistics = _statistics(tensors, agent)
         environment = _environment(metadata["environment"])
         expected = metadata.pop("sha256")
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, InputError) as error:
@@ -140,14 +137,12 @@ def _environment(description: dict[str, Any]) -> EnvironmentChoice:
     )
 
 
-def _statistics(
-    tensors: dict[str, np.ndarray], metadata: dict[str, Any], space: spaces.Space[Any]
-) -> Any:
-    if not metadata["normalized_observations"]:
+def _statistics(tensors: dict[str, np.ndarray], agent: Agent) -> Any:
+    if not agent.spec.normalize_observations:
         return ()
-    count = normalized_count(space)
-    pair = tensors[_MEAN], tensors[_SCALE]
-    if any(one.shape != (count,) or one.dtype != np.float32 for one in pair):
+    pair, shape = (tensors[_MEAN], tensors[_SCALE]), (agent.scaling.count,)
+    dtypes = np.float64, np.float32
+    if any(one.shape != shape or one.dtype != kind for one, kind in zip(pair, dtypes, strict=True)):
         raise ValueError("the normaliser's statistics do not fit the observations")
     return pair
 

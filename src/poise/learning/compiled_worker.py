@@ -15,6 +15,7 @@ from poise.learning.worker import (
     CompileOptions,
     LossSettings,
     episode_report,
+    observed_moments,
     require_finite,
     weigh,
 )
@@ -81,7 +82,12 @@ class CompiledProgram:
         """
         trajectory, finished, after = self._act(snapshot, state)
         kept = () if self.world.is_pure else trajectory
-        return (*weigh(self.agent, snapshot, trajectory, self._loss), finished, kept), after
+        seen = self.agent.observe(trajectory.observations, snapshot.statistics)
+        weighed = weigh(
+            self.agent, snapshot.parameters, trajectory._replace(observations=seen), self._loss
+        )
+        statistics = observed_moments(self.agent, trajectory)
+        return (*weighed, statistics, finished, kept), after
 
     def trajectory(self, snapshot: Snapshot, state: RolloutState) -> Trajectory:
         """The trajectory of a pure cycle, once more; compiled when it is first wanted."""
@@ -123,7 +129,7 @@ class CompiledProgram:
             version=int(snapshot.version),
             gradient=gradient,
             trajectory=trajectory,
-            statistics=jax.tree.map(np.asarray, statistics),
+            statistics=statistics.absolute() if statistics else (),
             losses=losses,
             steps=np.asarray(steps).item(),
             episodes=episode_report(

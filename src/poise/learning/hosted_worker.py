@@ -15,7 +15,13 @@ from poise.agent.agent import Agent
 from poise.agent.noise import draw_with_generator
 from poise.batches import blank
 from poise.errors import TrainingError
-from poise.learning.worker import CompileOptions, LossSettings, episode_report, weigh
+from poise.learning.worker import (
+    CompileOptions,
+    LossSettings,
+    episode_report,
+    observed_moments,
+    weigh,
+)
 from poise.trajectory import Contribution, Snapshot, Trajectory
 from poise.world.hosted import Copies, HostedWorld
 from poise.world.seeding import Purpose, environment_seeds, key_data, seed_sequence
@@ -77,10 +83,11 @@ class HostedProgram:
         """Compile the gradient for snapshots like this one."""
         self.options = options
 
-        def run(snapshot: Snapshot, trajectory: Trajectory) -> Any:
-            return weigh(self.agent, snapshot, trajectory, self._loss)
+        def run(parameters: Any, trajectory: Trajectory) -> Any:
+            return weigh(self.agent, parameters, trajectory, self._loss)
 
-        lowered = jax.jit(run).lower(snapshot, self._blank_trajectory())
+        blank_trajectory = self._seen(self._blank_trajectory(), snapshot)
+        lowered = jax.jit(run).lower(snapshot.parameters, blank_trajectory)
         self._weigh = lowered.compile(compiler_options=dict[str, Any](options))
 
     def actor(self) -> Actor:
@@ -92,8 +99,15 @@ class HostedProgram:
         return self._actor
 
     def weigh(self, snapshot: Snapshot, trajectory: Trajectory) -> Any:
-        """Run the compiled gradient."""
-        return self._weigh(snapshot, trajectory)
+        """Run the compiled gradient; beside it, what the observations add to the statistics."""
+        weighed = self._weigh(snapshot.parameters, self._seen(trajectory, snapshot))
+        moments = observed_moments(self.agent, trajectory)
+        return (*weighed, moments.absolute() if moments else ())
+
+    def _seen(self, trajectory: Trajectory, snapshot: Snapshot) -> Trajectory:
+        """With observations as the network sees them; outside of XLA, which has no float64."""
+        seen = self.agent.observe(trajectory.observations, snapshot.statistics)
+        return trajectory._replace(observations=seen)
 
     def _blank_trajectory(self) -> Trajectory:
         length, copies = self.length, self.copies
@@ -101,8 +115,9 @@ class HostedProgram:
         state = self.agent.initial_state(copies)
         observations = blank(self.agent.observation_space, copies)
         network = self.agent.network(np.zeros(self.agent.layout.size, np.float32))
+        statistics = np.zeros(self.agent.scaling.count), np.ones(self.agent.scaling.count)
         decision = jax.eval_shape(
-            jax.vmap(lambda *copy: self.agent.decide(network, (), *copy)),
+            jax.vmap(lambda *copy: self.agent.decide(network, statistics, *copy)),
             observations,
             state,
             np.zeros(copies, np.bool_),
@@ -247,7 +262,7 @@ class HostedWorker:
             version=int(snapshot.version),
             gradient=gradient,
             trajectory=None if np.isfinite(losses).all() else trajectory,
-            statistics=jax.tree.map(np.asarray, statistics),
+            statistics=statistics,
             losses=losses,
             steps=int(steps),
             episodes=episode_report(

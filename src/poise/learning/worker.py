@@ -13,7 +13,6 @@ import numpy as np
 
 from poise.agent.agent import Agent
 from poise.agent.gradient import actor_critic_gradient
-from poise.agent.normalizer import gather
 from poise.errors import EnvironmentFailureError
 from poise.maths.statistics import moments_of
 from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
@@ -25,6 +24,7 @@ __all__ = [
     "Worker",
     "compile_options",
     "episode_report",
+    "observed_moments",
     "require_finite",
     "weigh",
 ]
@@ -136,24 +136,25 @@ def episode_report(
     return report
 
 
-def weigh(agent: Agent, snapshot: Snapshot, trajectory: Trajectory, loss: LossSettings) -> Any:
-    """What a trajectory contributes: gradient, loss terms, steps, statistics. Pure.
+def weigh(agent: Agent, parameters: Any, trajectory: Trajectory, loss: LossSettings) -> Any:
+    """What a trajectory contributes, with observations as the network sees them. Pure.
 
     Returns:
-        ``[P]`` gradient; ``[5]`` loss terms and gradient norm; number of valid steps; and what the
-        observations add to the normaliser's statistics, ``()`` without one.
+        ``[P]`` gradient; ``[5]`` loss terms and gradient norm; and the number of valid steps.
     """
     gradient, losses = actor_critic_gradient(
-        agent,
-        snapshot.parameters,
-        snapshot.statistics,
-        trajectory,
-        **dataclasses.asdict(loss),
+        agent, parameters, trajectory, **dataclasses.asdict(loss)
     )
-    steps = jnp.sum(trajectory.valid, dtype=jnp.int32)
-    statistics: Any = ()
-    if jax.tree.leaves(snapshot.statistics):
-        seen = gather(agent.observation_space, trajectory.observations)[:-1]
-        rows = seen.reshape((-1, seen.shape[-1]))
-        statistics = moments_of(rows, trajectory.valid.reshape(-1))
-    return gradient, losses, steps, statistics
+    return gradient, losses, jnp.sum(trajectory.valid, dtype=jnp.int32)
+
+
+def observed_moments(agent: Agent, trajectory: Trajectory) -> Any:
+    """What a trajectory's observations add to the normaliser's statistics; ``()`` without one.
+
+    In float64 where NumPy holds the observations, in float32 in XLA.
+    """
+    if not agent.scaling.count:
+        return ()
+    seen = agent.scaling.gather(trajectory.observations)[:-1]
+    rows = seen.reshape((-1, seen.shape[-1]))
+    return moments_of(rows, trajectory.valid.reshape(-1))

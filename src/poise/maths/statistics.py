@@ -5,11 +5,12 @@ Chan, Golub & LeVeque 1979 (Stanford STAN-CS-79-773), equations 1.5.
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["Moments", "merge_moments", "moments_of", "normalization"]
+from poise.maths.namespace import array_namespace
+
+__all__ = ["Moments", "ShiftedMoments", "merge_moments", "moments_of", "normalization"]
 
 VARIANCE_FLOOR = 1e-8
 
@@ -22,13 +23,32 @@ class Moments(NamedTuple):
     squares: Float[Array | np.ndarray, "S"]
 
 
-def moments_of(rows: Float[Array, "B S"], valid: Bool[Array, "B"]) -> Moments:
-    """Moments of the valid rows of a batch."""
+class ShiftedMoments(NamedTuple):
+    """Moments of vectors less a reference that is close to them, so that float32 can hold them."""
+
+    number: Float[Array | np.ndarray, ""]
+    shift: Float[Array | np.ndarray, "S"]
+    mean: Float[Array | np.ndarray, "S"]
+    squares: Float[Array | np.ndarray, "S"]
+
+    def absolute(self) -> Moments:
+        """The moments of the vectors themselves, in float64 (NumPy)."""
+        mean = np.asarray(self.shift, np.float64) + np.asarray(self.mean, np.float64)
+        return Moments(np.asarray(self.number), mean, np.asarray(self.squares, np.float64))
+
+
+def moments_of(
+    rows: Float[Array | np.ndarray, "B S"], valid: Bool[Array | np.ndarray, "B"]
+) -> ShiftedMoments:
+    """Moments of the valid rows of a batch, in the rows' precision, shifted by the first row."""
+    xp = array_namespace(rows)
     weights = valid.astype(rows.dtype)
-    count = jnp.sum(weights)
-    mean = weights @ rows / jnp.maximum(count, 1.0)
-    squares = weights @ jnp.square(rows - mean[None, :])
-    return Moments(count, mean, squares)
+    count = xp.sum(weights)
+    shift = rows[0]
+    centred = rows - shift[None, :]
+    mean = xp.sum(weights[:, None] * centred, axis=0) / xp.maximum(count, 1.0)
+    squares = xp.sum(weights[:, None] * xp.square(centred - mean[None, :]), axis=0)
+    return ShiftedMoments(count, shift, mean, squares)
 
 
 def merge_moments(one: Moments, other: Moments) -> Moments:
@@ -48,13 +68,14 @@ def merge_moments(one: Moments, other: Moments) -> Moments:
 
 
 def normalization(moments: Moments) -> tuple[np.ndarray, np.ndarray]:
-    """The float32 (mean, 1 / standard deviation) that a stream is normalised with.
+    """The mean and the float32 1 / standard deviation that a stream is normalised with.
 
-    Before anything was counted, it leaves values as they are.
+    The mean stays float64: numbers that are large and close together differ from it by what float32
+    could not hold. Before anything was counted, values are left as they are.
     """
     if moments.number < 1:
         shape = np.shape(moments.mean)
-        return np.zeros(shape, np.float32), np.ones(shape, np.float32)
+        return np.zeros(shape), np.ones(shape, np.float32)
     variance = np.asarray(moments.squares, np.float64) / np.float64(moments.number)
     scale = 1.0 / np.sqrt(np.maximum(variance, VARIANCE_FLOOR))
-    return np.asarray(moments.mean, np.float32), scale.astype(np.float32)
+    return np.asarray(moments.mean, np.float64), scale.astype(np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 
 from poise.agent.acting import choose_acting
 from poise.agent.agent import Agent, NetworkSpec, build_agent
-from poise.agent.normalizer import normalized_count
+from poise.agent.normalizer import needs_normalization
 from poise.config import TrainConfig
 from poise.errors import ConfigError
 from poise.launchers.mailbox import MailboxShape
@@ -30,7 +30,7 @@ from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax
 from poise.runs.spending import Spending
 from poise.trajectory import Snapshot
-from poise.world.finding import World, choose_world
+from poise.world.finding import World, choose_world, is_well_scaled
 from poise.world.hosted import HostedWorld
 from poise.world.rewards import RewardShaping
 from poise.world.seeding import Purpose, seed_sequence
@@ -127,9 +127,9 @@ class Assembly:
 
     def initial_moments(self) -> Moments | None:
         """Of no observations yet; None where they are not normalised."""
-        if not self.config.normalize_observations:
+        count = self.agent.scaling.count
+        if not count:
             return None
-        count = normalized_count(self.agent.observation_space)
         return Moments(np.zeros(()), np.zeros(count), np.zeros(count))
 
     def initial_optimizer_state(self) -> OptimizerState:
@@ -193,14 +193,14 @@ class Assembly:
     def worker_factory(self) -> "AssembledWorkerFactory":
         """What makes a worker in a process of its own."""
         # What was decided here is not decided there once more, perhaps otherwise.
-        decided = dataclasses.replace(self.config, world=self.world.kind)
+        decided = dataclasses.replace(
+            self.config, world=self.world.kind, normalize_observations=self.normalization
+        )
         return AssembledWorkerFactory(decided, self.source)
 
     def mailbox_shape(self) -> MailboxShape:
         """What travels between such a process and the owner."""
-        statistics = None
-        if self.config.normalize_observations:
-            statistics = normalized_count(self.agent.observation_space)
+        statistics = self.agent.scaling.count or None
         episodes = self.config.envs_per_worker * self.config.rollout_length
         size = self.agent.layout.size
         return MailboxShape(size, episodes, statistics, self.worker_state())
@@ -218,6 +218,11 @@ class Assembly:
             return self.config.launcher
         return "processes" if self.world.holds_gil else "threads"
 
+    @property
+    def normalization(self) -> Literal["on", "off"]:
+        """Whether observations are normalised, once ``auto`` is decided."""
+        return "on" if self.agent.spec.normalize_observations else "off"
+
     def resolved(self) -> dict[str, Any]:
         """What was decided for this run beyond its settings, and holds for its replay too."""
         acting = self.program.acting if isinstance(self.program, HostedProgram) else "xla"
@@ -229,6 +234,7 @@ class Assembly:
             "compile_options": self.options,
             "target_return": self.target_return,
             "reward_clip": self.world.shaping.clip,
+            "normalize_observations": self.normalization,
             "parameters": self.agent.layout.size,
         }
 
@@ -288,13 +294,19 @@ def assemble(config: TrainConfig, source: EnvironmentSource | None = None) -> As
     agent, parameters = build_agent(
         world.observation_space,
         world.action_space,
-        NetworkSpec.choose(world.observation_space, config.hidden_sizes, config.gaussian_scale),
+        NetworkSpec.choose(
+            world.observation_space,
+            config.hidden_sizes,
+            config.gaussian_scale,
+            config.image_axes,
+            _normalizes(config, source, world),
+        ),
         seed_sequence(config.seed, Purpose.PARAMETERS),
     )
-    if config.normalize_observations and not normalized_count(world.observation_space):
+    if config.normalize_observations == "on" and not agent.scaling.count:
         raise ConfigError(
-            "--normalize-observations is given, but there are no floats in the observations of "
-            f"{config.environment}: {world.observation_space}"
+            "--normalize-observations is on, but there are no floats (other than images) in the "
+            f"observations of {config.environment}: {world.observation_space}"
         )
     loss = LossSettings(
         discount=config.discount,
@@ -324,3 +336,16 @@ def assemble(config: TrainConfig, source: EnvironmentSource | None = None) -> As
     return Assembly(
         config, source, world, agent, parameters, program, target, options, initialise, update
     )
+
+
+def _normalizes(config: TrainConfig, source: EnvironmentSource, world: World) -> bool:
+    """Whether observations are normalised: ``auto`` does where numbers are that no bounds describe.
+
+    Not where a twin says that they are of a network's size anyway; whatever world is stepped then,
+    so that a policy sees the same in all of them.
+    """
+    if config.normalize_observations != "auto":
+        return config.normalize_observations == "on"
+    if is_well_scaled(source):
+        return False
+    return needs_normalization(world.observation_space, config.image_axes)

@@ -114,7 +114,10 @@ class _Examination:
         if trainable:
             # Of any other environment these would only say the same once more.
             self._look("seeding", lambda: seeding(patient))
-            trainable = self._look("random play", lambda: random_play(patient))
+            normalized = assembly is not None and assembly.normalization == "on"
+            trainable = self._look(
+                "random play", lambda: random_play(patient, normalized=normalized)
+            )
         processes = False
         if assembly is not None and not self._hung:
             spawned = spawning(patient, needed=assembly.launcher == "processes")
@@ -236,4 +239,8 @@ def _command(config: TrainConfig, launcher: str, flags: list[str]) -> str:
     words += ["--workers", str(config.workers), "--launcher", launcher]
     if config.envs_per_worker != TrainConfig.envs_per_worker:
         words += ["--envs-per-worker", str(config.envs_per_worker)]
+    if config.image_axes != TrainConfig.image_axes:
+        words += ["--image-axes", config.image_axes]
+    if config.normalize_observations != "auto" and "--normalize-observations" not in flags:
+        words += ["--normalize-observations", config.normalize_observations]
     return shlex.join([*words, *flags])

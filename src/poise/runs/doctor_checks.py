@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from poise.agent.categories import lookup_sizes
-from poise.agent.image_network import has_images
+from poise.agent.image_axes import SMALLEST_SIDE, has_images, image_layout
 from poise.config import TrainConfig, WorldKind
 from poise.errors import ConfigError, UnsupportedSpaceError
 from poise.runs.assembly import Assembly
@@ -35,7 +35,6 @@ __all__ = [
 
 LARGE_NETWORK = 5_000_000
 """Parameters above which a network is too large for processor cores (the paper's have 600,000)."""
-SMALLEST_IMAGE = 12
 
 _WORLDS = {
     "compiled": "the compiled twin",
@@ -82,7 +81,7 @@ def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
     world, agent, resolved = assembly.world, assembly.agent, assembly.resolved()
     observation, action = agent.observation_space, agent.action_space
     found = [Finding("spaces", "ok", f"observes {_space(observation)}; acts in {_space(action)}")]
-    if has_images(observation):
+    if has_images(observation, agent.spec.image_axes):
         network = "the A3C paper's convolutional network"
     else:
         sizes = " + ".join(map(str, agent.spec.hidden_sizes)) or "no"
@@ -100,10 +99,12 @@ def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
             "--wrappers with a function that returns gymnasium.wrappers.ResizeObservation(env, "
             "(84, 84))"
         )
-    elif shape := _float_image(observation):
+    elif shape := _float_image(observation, agent.spec.image_axes):
+        letters = {2: "HW", 3: "HWC", 4: "SHWC", 5: "SSHWC"}[len(shape)]
         advice = (
             f"the numbers of shape {shape} are flattened: if they are an image, observe it as "
-            "uint8 from 0 to 255, and it gets the convolutional network"
+            "uint8 from 0 to 255, and it gets the convolutional network; or, if they are bounded, "
+            f"name their axes, for example --image-axes {letters}"
         )
     found.append(Finding("network", "warning" if advice else "ok", description, advice))
     others = [kind for kind in possible_worlds(patient.source) if kind != resolved["world"]]
@@ -111,6 +112,7 @@ def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
     if others:
         text += f"; --world {' or '.join(others)} would do too"
     found.append(Finding("world", "ok", text))
+    found.append(Finding("scaling", "ok", _scaling(assembly)))
     if world.holds_gil:
         why = "Python steps the environment, which keeps other threads waiting (GIL)"
     else:
@@ -149,15 +151,47 @@ def _head(space: spaces.Space[Any]) -> str:
     return "actions from the product of their parts' distributions"
 
 
-def _float_image(space: spaces.Space[Any]) -> tuple[int, ...] | None:
+def _scaling(assembly: Assembly) -> str:
+    """What becomes of the observed numbers, and which axis of an image is what."""
+    spec = assembly.agent.spec
+    said = _images(assembly.agent.observation_space, spec.image_axes)
+    count, auto = assembly.agent.scaling.count, assembly.config.normalize_observations == "auto"
+    if count:
+        why = " (auto: no bounds describe all of them)" if auto else ""
+        said.append(f"{count:,} numbers are normalised by their running mean and variance{why}")
+    else:
+        why = " (auto)" if auto else ""
+        said.append(f"numbers are scaled by their bounds where those are finite{why}")
+    return "; ".join(said)
+
+
+def _images(space: spaces.Space[Any], image_axes: str) -> list[str]:
+    match space:
+        case spaces.Dict() | spaces.Tuple():
+            parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+            return [one for part in parts for one in _images(part, image_axes)]
+    layout = image_layout(space, image_axes)
+    if layout is None:
+        return []
+    return [
+        f"an image of shape {space.shape} is taken as {layout.axes}: {layout.height} high, "
+        f"{layout.width} wide, {layout.channels} channels (--image-axes corrects it)"
+    ]
+
+
+def _float_image(space: spaces.Space[Any], image_axes: str) -> tuple[int, ...] | None:
     """The shape of a part that looks like an image, but is not made of bytes."""
     match space:
         case spaces.Dict() | spaces.Tuple():
             parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
-            return next((shape for part in parts if (shape := _float_image(part))), None)
-        case spaces.Box() if space.dtype != np.uint8 and len(space.shape) in (2, 3):
+            return next(
+                (shape for part in parts if (shape := _float_image(part, image_axes))), None
+            )
+        case spaces.Box() if space.dtype != np.uint8 and 2 <= len(space.shape) <= 5:
+            if image_layout(space, image_axes) is not None:
+                return None
             sides = sorted(space.shape)[-2:]
-            return tuple(space.shape) if min(sides) >= SMALLEST_IMAGE else None
+            return tuple(space.shape) if min(sides) >= SMALLEST_SIDE else None
     return None
 
 

@@ -7,7 +7,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from poise.agent.normalizer import gather, normalized_count
+from poise.agent.image_axes import is_image
+from poise.agent.normalizer import bounds_describe, scale_by_bounds
 from poise.batches import stack
 from poise.errors import EnvironmentFailureError
 from poise.runs.diagnosis import Finding, brief
@@ -35,8 +36,7 @@ class _Play(NamedTuple):
     rewards: np.ndarray
     """``[steps]`` float64."""
     peaks: np.ndarray
-    """``[S]`` float64: the largest magnitude of each observed float."""
-    largest_integer: float
+    """``[S]`` float64: the largest magnitude of each observed number, scaled by its bounds."""
     outside: int
     """Observations that are not in their space."""
     example: str
@@ -47,11 +47,17 @@ class _Play(NamedTuple):
     """The environment's time limit, as far as it tells."""
 
 
-def random_play(patient: Patient) -> list[Finding]:
-    """Play at random for a while, and look at observations, rewards and ends of episodes."""
+def random_play(patient: Patient, *, normalized: bool) -> list[Finding]:
+    """Play at random for a while, and look at observations, rewards and ends of episodes.
+
+    Args:
+        patient: whose environment is played.
+        normalized: whether training would normalise the observations.
+    """
     environment = patient.source.make()
     try:
-        play = _play(environment, min(SECONDS, patient.config.worker_timeout / 2))
+        axes = patient.config.image_axes
+        play = _play(environment, axes, min(SECONDS, patient.config.worker_timeout / 2))
     finally:
         environment.close()
     if play.problem:
@@ -62,22 +68,22 @@ def random_play(patient: Patient) -> list[Finding]:
         return [Finding("random play", "failure", play.problem, advice)]
     atari = patient.source.is_atari
     return [
-        *_observations(play, environment.observation_space),
+        *_observations(play, normalized),
         _rewards(play, atari),
         _time_limit(play, atari, patient.config.evaluation_step_limit),
     ]
 
 
-def _play(environment: gymnasium.Env[Any, Any], seconds: float) -> _Play:
+def _play(environment: gymnasium.Env[Any, Any], image_axes: str, seconds: float) -> _Play:
     space, actions = environment.observation_space, environment.action_space
     copy = Copy(environment, "random play")
     actions.seed(0)
     rewards: list[float] = []
     lengths: list[int] = []
     returns: list[float] = []
-    peaks = np.zeros(normalized_count(space))
+    peaks = np.zeros(0)
     truncations, outside = 0, 0
-    largest, example, problem = 0.0, "", ""
+    example, problem = "", ""
     start: int | None = None
     began = time.monotonic()
     action: Any = None
@@ -104,11 +110,9 @@ def _play(environment: gymnasium.Env[Any, Any], seconds: float) -> _Play:
         if strange:
             outside += 1
             example = example or strange
-        if len(peaks):
-            with np.errstate(over="ignore"):
-                seen = gather(space, stack(space, [observation]))[0]
-            peaks = np.maximum(peaks, np.abs(seen))
-        largest = max(largest, _largest_integer(space, observation))
+        with np.errstate(over="ignore"):
+            seen = np.abs(_numbers(space, image_axes, stack(space, [observation])))
+        peaks = np.maximum(peaks, seen) if len(peaks) else seen
     return _Play(
         steps=len(rewards),
         lengths=lengths,
@@ -116,7 +120,6 @@ def _play(environment: gymnasium.Env[Any, Any], seconds: float) -> _Play:
         truncated=truncations > 0,
         rewards=np.asarray(rewards, np.float64),
         peaks=peaks,
-        largest_integer=largest,
         outside=outside,
         example=example,
         problem=problem,
@@ -163,20 +166,23 @@ def _outside_box(space: spaces.Box, values: np.ndarray) -> str | None:
     return None
 
 
-def _largest_integer(space: spaces.Space[Any], observation: Any) -> float:
-    """The largest magnitude among Boxes of integers, which nobody scales (bytes are scaled)."""
+def _numbers(space: spaces.Space[Any], image_axes: str, batch: Any) -> np.ndarray:
+    """The numbers of all Boxes but images in a batch of one, scaled by the bounds there are."""
     match space:
         case spaces.Dict():
-            return max(_largest_integer(part, observation[key]) for key, part in space.items())
+            found = [_numbers(part, image_axes, batch[key]) for key, part in space.spaces.items()]
         case spaces.Tuple():
-            pairs = zip(space, observation, strict=True)
-            return max(_largest_integer(part, one) for part, one in pairs)
-        case spaces.Box() if space.dtype != np.uint8 and space.dtype.kind in "iu":
-            return float(np.max(np.abs(np.asarray(observation, np.float64)), initial=0.0))
-    return 0.0
+            pairs = zip(space, batch, strict=True)
+            found = [_numbers(part, image_axes, one) for part, one in pairs]
+        case spaces.Box() if not is_image(space, image_axes):
+            scaled = scale_by_bounds(space, batch) if bounds_describe(space) else batch
+            found = [np.asarray(scaled, np.float64).reshape(-1)]
+        case _:
+            found = []
+    return np.concatenate([np.zeros(0), *found])
 
 
-def _observations(play: _Play, space: spaces.Space[Any]) -> list[Finding]:
+def _observations(play: _Play, normalized: bool) -> list[Finding]:
     name = "observations"
     found = []
     if play.outside:
@@ -198,26 +204,15 @@ def _observations(play: _Play, space: spaces.Space[Any]) -> list[Finding]:
         text = f"an observed number reaches {high:.3g}"
     elif len(peaks) and high > FAR_APART * low:
         text = f"the observed numbers are of different scales: {low:.2g} and {high:.2g} at most"
-    if text:
+    if text and not normalized:
         flag = "--normalize-observations"
-        advice = f"{flag} brings them to mean 0 and variance 1"
-        found.append(Finding(name, "warning", text, advice, (flag,)))
-    if play.largest_integer > LARGE:
-        found.append(
-            Finding(
-                name,
-                "warning",
-                f"an observed whole number reaches {play.largest_integer:.3g}, and the network "
-                "sees it as it is",
-                "scale it by --wrappers with a function that returns "
-                "gymnasium.wrappers.TransformObservation of the environment, or observe "
-                "categories as Discrete or MultiDiscrete",
-            )
-        )
+        advice = f"{flag} on brings them to mean 0 and variance 1"
+        found.append(Finding(name, "warning", text, advice, (flag, "on")))
     if not found:
         text = "finite and in their space"
         if len(peaks):
-            text += f"; no float beyond {high:.3g}"
+            text += f"; no number beyond {high:.3g}"
+            text += ", before they are normalised" if normalized else ", as the network sees them"
         found.append(Finding(name, "ok", f"{text}, in {play.steps:,} random steps"))
     return found
 

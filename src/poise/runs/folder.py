@@ -26,6 +26,7 @@ __all__ = [
     "load_resumptions",
     "load_summary",
     "remove_run",
+    "resolved_settings",
     "resolved_world",
     "target_return",
 ]
@@ -148,6 +149,16 @@ def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
             raise FileFormatError(f"{path} is damaged: its target_return is {shown(target)}")
     if replayable is not None and not isinstance(replayable, bool):
         raise FileFormatError(f"{path} is damaged: replayable is {shown(replayable)}")
+
+
+def resolved_settings(resolved: dict[str, Any]) -> dict[str, Any]:
+    """The settings whose ``auto`` was decided when the run began; a replay must take the same."""
+    normalize = resolved.get("normalize_observations")
+    if normalize not in ("on", "off"):
+        raise FileFormatError(
+            f"config.json is damaged: normalize_observations was decided as {shown(normalize)}"
+        )
+    return {"world": resolved_world(resolved), "normalize_observations": normalize}
 
 
 def resolved_world(resolved: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from poise.learning.verdict import Verdict
 from poise.learning.worker import Worker
 from poise.runs.assembly import Assembly, assemble, owner_settings
 from poise.runs.comparison import compare_parameters, has_final
-from poise.runs.folder import load_config, load_resumptions, resolved_world
+from poise.runs.folder import load_config, load_resumptions, resolved_settings
 from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax
 from poise.runs.surroundings import differences
@@ -71,7 +71,7 @@ def replay(
     journal = _read(folder)
     prepare_jax()
     source = source_from_file(config.environment_choice, environment, trust)
-    assembly = assemble(dataclasses.replace(config, world=resolved_world(resolved)), source)
+    assembly = assemble(dataclasses.replace(config, **resolved_settings(resolved)), source)
     warnings = differences(journal.header, resolved, assembly)
     assembly.compile()
     checking = _CheckingJournal(journal.records)

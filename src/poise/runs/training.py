@@ -29,7 +29,7 @@ from poise.runs.folder import (
     load_config,
     load_resumptions,
     load_summary,
-    resolved_world,
+    resolved_settings,
 )
 from poise.runs.plotting import Draw
 from poise.runs.recorder import Subscriber
@@ -184,7 +184,7 @@ def resume(
         raise FileFormatError(f"{folder / 'config.json'} is damaged: {error}") from error
     prepare_jax()
     source = source_from_file(old.environment_choice, environment, trust)
-    assembly = assemble(dataclasses.replace(config, world=resolved_world(resolved)), source)
+    assembly = assemble(dataclasses.replace(config, **resolved_settings(resolved)), source)
     assembly.config = config
     with lock_folder(folder), StopSignals() as signals:
         if not given and _has_finished(folder):

@@ -30,7 +30,7 @@ from poise.world.twins import (
 from poise.world.vector import make_vector_copies
 from poise.world.xla import XlaWorld, offers_xla_functions
 
-__all__ = ["World", "choose_world", "compiled_names", "register", "world_kind"]
+__all__ = ["World", "choose_world", "compiled_names", "is_well_scaled", "register", "world_kind"]
 
 World = CompiledWorld | XlaWorld | HostedWorld
 AnyFuncEnv = FuncEnv[Any, Any, Any, Any, Any, Any, Any]
@@ -74,6 +74,16 @@ def register(name: str, environment: Callable[[], AnyFuncEnv]) -> None:
             f"gymnasium.make({name!r}), so register that first"
         )
     _TWINS[name] = environment
+
+
+def is_well_scaled(source: EnvironmentSource) -> bool:
+    """Whether a twin says that what is observed is around 1, though no bounds tell.
+
+    A twin says so by its attribute ``well_scaled``.
+    """
+    if not source.is_plain or source.identity not in _TWINS:
+        return False
+    return bool(getattr(_TWINS[source.identity](), "well_scaled", False))
 
 
 def compiled_names() -> list[str]:

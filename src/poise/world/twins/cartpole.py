@@ -5,7 +5,7 @@ Barto, Sutton & Anderson 1983 (doi 10.1109/TSMC.1983.6313077), without friction;
 """
 
 import math
-from typing import final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,9 @@ class CartPole(FuncEnv[Array, Array, Array, Array, Array, None, None]):
     ``[x, x', theta, theta']`` in m, m/s, rad and rad/s. Every step is rewarded with 1, the one
     that ends the episode too.
     """
+
+    well_scaled: ClassVar[bool] = True
+    """No bounds tell, but velocities stay around 1: nothing must be normalised."""
 
     def __init__(self) -> None:
         super().__init__()
