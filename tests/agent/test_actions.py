@@ -15,11 +15,12 @@ from poise.agent.heads import ActionHead
 from poise.agent.noise import draw_with_generator
 from poise.batches import as_typed, unbatch
 from poise.errors import UnsupportedSpaceError
+from poise.learning.worker import compile_options
 
 from .examples import ACTION_SPACES, BOXES, DISCRETE, NESTED, UNSUPPORTED
 
 COPIES = 40
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICK = compile_options("cpu") | {"xla_backend_optimization_level": 0}
 
 
 def action_spaces() -> Any:

@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from poise.agent.agent import Agent, NetworkSpec, build_agent
 from poise.agent.gradient import actor_critic_gradient, unroll
+from poise.learning.worker import compile_options
 from poise.trajectory import Trajectory
 
 from ..maths.literal import generalised_advantages, segments
@@ -86,7 +87,7 @@ def gradient_program(agent: Agent, settings: tuple[tuple[str, Any], ...]) -> Any
         chosen = SETTINGS | dict(settings)
         return actor_critic_gradient(agent, parameters, path, **chosen)
 
-    quick = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    quick = compile_options("cpu") | {"xla_backend_optimization_level": 0}
     return PROGRAMS.setdefault((id(agent), settings), jax.jit(run, compiler_options=quick))
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from poise.learning.worker import compile_options
 from poise.trajectory import Trajectory
 from poise.world.compiled import CompiledWorld
 from poise.world.rewards import RewardShaping
@@ -19,7 +20,7 @@ from .toys import LENGTHS, Countdown, Drift, PlainCountdown, act, score, uniform
 
 LENGTH, COPIES, ROLLOUTS = 9, 4, 6
 NO_SHAPING = RewardShaping()
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+FAST = compile_options("cpu") | {"xla_backend_optimization_level": 0}
 """Compile options: these programs run for a few milliseconds."""
 
 

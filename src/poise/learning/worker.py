@@ -32,6 +32,9 @@ __all__ = [
 
 CompileOptions = dict[str, str | bool | int]
 
+FUSION_EMITTERS_ALWAYS_SINCE = (0, 11, 1)
+"""The version of JAX from which on XLA knows no option against its fusion emitters on the CPU."""
+
 
 @runtime_checkable
 class Worker(Protocol):
@@ -93,11 +96,13 @@ def compile_options(backend: str) -> CompileOptions:
     """
     if backend != "cpu":
         return {}
-    return {
+    options: CompileOptions = {
         "xla_backend_optimization_level": 1,
-        "xla_cpu_use_fusion_emitters": False,
         "xla_cpu_multi_thread_eigen": False,
     }
+    if jax.__version_info__[:3] < FUSION_EMITTERS_ALWAYS_SINCE:
+        options["xla_cpu_use_fusion_emitters"] = False
+    return options
 
 
 def require_finite(trajectory: Trajectory, environment: str) -> None:
