@@ -187,11 +187,13 @@ class TrainConfig:
     takes more steps itself, so that it never costs more than the training in between, and at least
     a sixteenth of the steps so far."""
 
-    selection_episodes: int = 10
-    """Episodes of an evaluation that decides whether a candidate is worth verifying."""
+    selection_episodes: int | None = None
+    """Episodes of an evaluation that decides whether a candidate is worth verifying. Default: 10;
+    where a step of the environment takes milliseconds, in a short run fewer, but 2 at least."""
 
-    verification_episodes: int = 100
-    """Fresh episodes of a verification, whose mean is the reported score."""
+    verification_episodes: int | None = None
+    """Fresh episodes of a verification, whose mean is the reported score. Default: 100; where a
+    step of the environment takes milliseconds, in a short run fewer, but 3 at least."""
 
     evaluation_copies: int = 8
     """Environment copies that an evaluation has open at most; each plays its share of the episodes

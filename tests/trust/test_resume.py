@@ -98,7 +98,7 @@ def test_a_signal_in_the_final_verification_interrupts_the_run(
     """Without its score it has not ended; resumed, it gets the score that it would have had."""
     folder = tmp_path / "run"
 
-    def abort(judge: Judge, policy: Any) -> None:
+    def abort(judge: Judge, policy: Any, *about: Any) -> None:
         judge.attempts += 1
         raise EvaluationAborted(StopReason.INTERRUPTED)
 

@@ -34,15 +34,22 @@ class Candidates:
 
     Args:
         interval: environment steps between two evaluations, at least.
+        thrift: steps of training for each step of evaluation, at least; 0 stands for 1.
     """
 
-    def __init__(self, interval: int) -> None:
+    def __init__(self, interval: int, thrift: int = 0) -> None:
         self._least = interval
+        self._thrift = max(1, thrift)
         self.state = CandidatesState(0, interval)
 
-    def due(self, steps: int) -> bool:
-        """Whether the policy after so many steps is to be evaluated."""
-        return steps - self.state.evaluated_at >= self.state.interval
+    def due(self, steps: int, least: int = 0) -> bool:
+        """Whether the policy after so many steps is to be evaluated.
+
+        Args:
+            steps: so far.
+            least: steps since the last evaluation without which it is not.
+        """
+        return steps - self.state.evaluated_at >= max(self.state.interval, least)
 
     def unseen(self, steps: int) -> bool:
         """Whether anything was learned since the last evaluation."""
@@ -58,7 +65,7 @@ class Candidates:
         # less use than early ones, and once solved they cannot change what is best.
         interval = max(
             self._least,
-            verdict.selection.steps,
+            self._thrift * verdict.selection.steps,
             steps // (1 if solved else EVALUATIONS_PER_DOUBLING),
         )
         verifications = before.verifications + (verdict.verification is not None)

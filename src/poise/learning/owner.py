@@ -74,7 +74,7 @@ class Owner:
         self._settings = settings
         self._judge = judge
         self._ledger = Ledger(journal, emit)
-        self._candidates = Candidates(settings.evaluation_interval)
+        self._candidates = Candidates(settings.evaluation_interval, settings.evaluation_thrift)
         self._cut_at = 0
         self._cut_wanted = False
         self._seats: dict[int, Seat] = {}
@@ -306,7 +306,8 @@ class Owner:
         )
 
     def _evaluate_if_due(self) -> None:
-        if not self.stopped and self._candidates.due(self.steps):
+        least = self._settings.training_before_evaluation(self.steps, self.tally.episodes)
+        if not self.stopped and self._candidates.due(self.steps, least):
             self._evaluate()
 
     def _evaluate(self) -> None:

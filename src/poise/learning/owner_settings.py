@@ -23,6 +23,10 @@ class OwnerSettings(NamedTuple):
     stop_when_solved: bool
     checkpoint_steps: int | None = None
     max_bad_gradients: int = 10
+    selection_episodes: int = 10
+    evaluation_thrift: int = 0
+    """Steps of training for each step of evaluation, at least, where steps are slow; 0: no such
+    bound."""
 
     def learning_rate_after(self, steps: int) -> float:
         """Constant, or annealed linearly to 0 (Mnih et al. 2016, arXiv 1602.01783, section 5)."""
@@ -37,6 +41,11 @@ class OwnerSettings(NamedTuple):
         if self.max_episodes is not None and episodes >= self.max_episodes:
             return StopReason.MAX_EPISODES
         return None
+
+    def training_before_evaluation(self, steps: int, episodes: int) -> int:
+        """Steps of training before the next evaluation, at least, as long as episodes are."""
+        expected = self.selection_episodes * steps // max(1, episodes)
+        return self.evaluation_thrift * expected
 
     def cut_due(self, steps: int, last: int) -> bool:
         """Whether a checkpoint is due, where they go by steps and the last cut was at ``last``."""

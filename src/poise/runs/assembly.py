@@ -26,7 +26,7 @@ from poise.learning.owner import Owner
 from poise.learning.owner_settings import OwnerSettings
 from poise.learning.worker import CompileOptions, LossSettings, Releases, Worker, compile_options
 from poise.maths.statistics import Moments, normalization
-from poise.runs.judge import Judge
+from poise.runs.judge import SELECTION_EPISODES, Judge
 from poise.runs.runtime import prepare_jax
 from poise.runs.spending import Spending
 from poise.trajectory import Snapshot
@@ -42,6 +42,11 @@ __all__ = ["Assembly", "assemble", "needed_copies", "owner_settings"]
 
 ATARI_REWARD_CLIP = 1.0
 """Mnih et al. 2013 (arXiv 1312.5602), section 5."""
+
+
+TRAINING_TO_EVALUATION = 10
+"""Seconds of training for each of selection, and for each of verification, where steps are slow:
+with the baseline's, less than a quarter of a run."""
 
 
 @functools.cache
@@ -79,6 +84,9 @@ class Assembly:
     options: CompileOptions
     _initialise: Callable[[Any], OptimizerState]
     raw_update: Update
+    slow_steps: bool = False
+    """Whether a step of the environment takes so long that evaluations are to be sparing: measured
+    before training, once."""
     _update: Any = None
     _workers: list[Worker] = dataclasses.field(default_factory=list)
 
@@ -112,7 +120,7 @@ class Assembly:
             self.parameters,
             state,
             self._update,
-            settings or owner_settings(self.config, self.target_return),
+            settings or owner_settings(self.config, self.target_return, self.thrift),
             judge,
             emit,
             journal,
@@ -152,8 +160,23 @@ class Assembly:
         """
         make_room = (release or self.release) if self.has_one_copy_at_a_time else None
         return Judge(
-            self.agent, self.config, self.target_return, self.source, alive, spending, make_room
+            self.agent,
+            self.config,
+            self.target_return,
+            self.source,
+            alive,
+            spending,
+            make_room,
+            self.thrift,
         )
+
+    @property
+    def thrift(self) -> int:
+        """Steps of training for each step of evaluation, at least; 0 where steps are quick."""
+        if not self.slow_steps:
+            return 0
+        in_turn = self.launcher == "serial" or (self.launcher == "threads" and self.world.holds_gil)
+        return TRAINING_TO_EVALUATION * (1 if in_turn else self.config.workers)
 
     @property
     def has_one_copy_at_a_time(self) -> bool:
@@ -233,6 +256,7 @@ class Assembly:
             "backend": jax.default_backend(),
             "compile_options": self.options,
             "target_return": self.target_return,
+            "slow_steps": self.slow_steps,
             "reward_clip": self.world.shaping.clip,
             "normalize_observations": self.normalization,
             "parameters": self.agent.layout.size,
@@ -260,7 +284,9 @@ def needed_copies(config: TrainConfig) -> int:
     return training if training == 1 else training + config.evaluation_copies
 
 
-def owner_settings(config: TrainConfig, target_return: float | None) -> OwnerSettings:
+def owner_settings(
+    config: TrainConfig, target_return: float | None, thrift: int = 0
+) -> OwnerSettings:
     """What the owner must know of the settings."""
     return OwnerSettings(
         learning_rate=config.learning_rate,
@@ -272,6 +298,8 @@ def owner_settings(config: TrainConfig, target_return: float | None) -> OwnerSet
         stop_when_solved=config.stop_when_solved,
         checkpoint_steps=config.checkpoint_steps,
         max_bad_gradients=config.max_bad_gradients,
+        selection_episodes=config.selection_episodes or SELECTION_EPISODES,
+        evaluation_thrift=thrift,
     )
 
 

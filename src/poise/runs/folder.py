@@ -147,8 +147,9 @@ def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
         number = json_number(target)
         if number is None or abs(number) > MAX_FACTOR:
             raise FileFormatError(f"{path} is damaged: its target_return is {shown(target)}")
-    if replayable is not None and not isinstance(replayable, bool):
-        raise FileFormatError(f"{path} is damaged: replayable is {shown(replayable)}")
+    for name, flag in (("replayable", replayable), ("slow_steps", resolved.get("slow_steps"))):
+        if flag is not None and not isinstance(flag, bool):
+            raise FileFormatError(f"{path} is damaged: {name} is {shown(flag)}")
 
 
 def resolved_settings(resolved: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,15 @@ from poise.trajectory import Snapshot
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 from poise.world.source import EnvironmentSource
 
-__all__ = ["Judge"]
+__all__ = ["SELECTION_EPISODES", "Judge"]
+
+
+SELECTION_EPISODES = 10
+VERIFICATION_EPISODES = 100
+"""Where no number is set, and steps are quick."""
+FEWEST_VERIFIED = 3
+FEWEST_SELECTED = 2
+"""Where steps are slow: one would give no interval of the mean."""
 
 
 class Judge:
@@ -35,6 +43,8 @@ class Judge:
         spending: what the seconds of selection and verification are noted in.
         make_room: where only one copy may be open at a time: closes those that train. Then one
             copy plays, and is closed at the end.
+        thrift: steps of training for each step of a verification, at least, unless a number of
+            episodes is set; 0 where steps are quick.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class Judge:
         alive: Callable[[], None] = lambda: None,
         spending: Spending | None = None,
         make_room: Callable[[], None] | None = None,
+        thrift: int = 0,
     ) -> None:
         self._agent = agent
         self._config = config
@@ -60,6 +71,7 @@ class Judge:
         )
         self._spending = spending or Spending()
         self._make_room = make_room
+        self._thrift = thrift
         self.activity = ""
         """What is under way, in words, and how far; empty where nothing is."""
         self.attempts = 0
@@ -83,21 +95,47 @@ class Judge:
     def __call__(self, snapshot: Snapshot) -> Verdict:
         """Select and, if it is worth it, verify."""
         policy = self.policy(snapshot)
-        episodes = self._config.selection_episodes
-        seeds = self._seeds(Purpose.SELECTION, 0, episodes)
-        selection = self._play(policy, seeds, "selection")
+        selection = self._select(policy, int(snapshot.version))
         if self.solved or self._target is None or not selection.low >= self._target:
             return Verdict(selection, None, False)
-        verification = self.verify(policy)
+        verification = self.verify(policy, selection, int(snapshot.version))
         self.solved = self.solves(verification)
         return Verdict(selection, verification, self.solved)
 
-    def verify(self, policy: Policy) -> Score:
-        """Score a policy on fresh seeds, new at each attempt."""
+    def verify(self, policy: Policy, selection: Score, version: int) -> Score:
+        """Score a policy on fresh seeds, new at each attempt.
+
+        Args:
+            policy: what is scored.
+            selection: its score on the seeds of selection, which says how long its episodes are.
+            version: updates that have been applied so far, which says how long training took.
+        """
         self.attempts += 1
-        episodes = self._config.verification_episodes
+        episodes = self._config.verification_episodes or self._affordable(
+            selection, version, FEWEST_VERIFIED, VERIFICATION_EPISODES
+        )
         seeds = self._seeds(Purpose.VERIFICATION, self.attempts, episodes)
         return self._play(policy, seeds, "verification")
+
+    def _select(self, policy: Policy, version: int) -> Score:
+        count = self._config.selection_episodes
+        seeds = self._seeds(Purpose.SELECTION, 0, count or SELECTION_EPISODES)
+        if count is not None or not self._thrift:
+            return self._play(policy, seeds, "selection")
+        # How long its episodes are, the first ones tell.
+        first = self._play(policy, seeds[:FEWEST_SELECTED], "selection")
+        count = self._affordable(first, version, FEWEST_SELECTED, SELECTION_EPISODES)
+        if count == FEWEST_SELECTED:
+            return first
+        return self._play(policy, seeds[:count], "selection")
+
+    def _affordable(self, like: Score, version: int, fewest: int, most: int) -> int:
+        """How many episodes are played; fewer in a short run whose steps are slow."""
+        if not self._thrift:
+            return most
+        trained = version * self._config.envs_per_worker * self._config.rollout_length
+        affordable = trained * like.episodes // (self._thrift * max(1, like.steps))
+        return min(most, max(fewest, affordable))
 
     def _play(self, policy: Policy, seeds: list[int], phase: Phase) -> Score:
         doing = "verifying" if phase == "verification" else "selecting"

@@ -86,11 +86,15 @@ class Referee:
         verdict, best = owner.best_verdict, owner.best
         if verdict is not None and verdict.solved:
             return verdict.verification
-        if best is None:
+        if best is None or verdict is None:
             return None
-        return self._in_time(lambda: self._judge.verify(self._judge.policy(best)))
+        return self._in_time(
+            lambda: self._judge.verify(self._judge.policy(best), verdict.selection, owner.version)
+        )
 
-    def random_baseline(self, source: EnvironmentSource, config: TrainConfig) -> float | None:
+    def random_baseline(
+        self, source: EnvironmentSource, config: TrainConfig, step_budget: int = BASELINE_STEPS
+    ) -> float | None:
         """The mean return of random actions, None if a signal came before it was there."""
 
         def play() -> Score:
@@ -100,7 +104,7 @@ class Referee:
                 episodes=BASELINE_EPISODES,
                 seed=config.seed,
                 step_limit=config.evaluation_step_limit,
-                step_budget=BASELINE_STEPS,
+                step_budget=min(step_budget, BASELINE_STEPS),
                 alive=self._pulse.beat,
                 player=self._judge.player,
             )

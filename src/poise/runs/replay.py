@@ -72,6 +72,7 @@ def replay(
     prepare_jax()
     source = source_from_file(config.environment_choice, environment, trust)
     assembly = assemble(dataclasses.replace(config, **resolved_settings(resolved)), source)
+    assembly.slow_steps = resolved.get("slow_steps") is True
     warnings = differences(journal.header, resolved, assembly)
     assembly.compile()
     checking = _CheckingJournal(journal.records)
@@ -249,11 +250,11 @@ def _segments(assembly: Assembly, resumptions: list[dict[str, Any]]) -> dict[int
     """
     # Which bad gradient was one too many, the journal says.
     config = dataclasses.replace(assembly.config, max_bad_gradients=2**62)
-    segments = {-1: owner_settings(config, assembly.target_return)}
+    segments = {-1: owner_settings(config, assembly.target_return, assembly.thrift)}
     for one in resumptions:
         budgets = {name: value for name, value in one.items() if name != "record"}
         changed = dataclasses.replace(config, **budgets)
-        segments[one["record"]] = owner_settings(changed, assembly.target_return)
+        segments[one["record"]] = owner_settings(changed, assembly.target_return, assembly.thrift)
     last = max(segments)
     return {
         record: settings if record == last else settings._replace(max_steps=None, max_episodes=None)

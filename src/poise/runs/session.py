@@ -259,7 +259,9 @@ class Session:
             self._ended_by = aborted.reason
             return None
         with self._spending.on("baseline"):
-            return self._referee.random_baseline(self._assembly.source, self._config)
+            thrift = self._assembly.thrift
+            budget = [owner.steps // (2 * thrift)] if thrift else []
+            return self._referee.random_baseline(self._assembly.source, self._config, *budget)
 
     def _take_back(self) -> bool:
         """Leave nothing of a new run that could not begin; False if this is none."""

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import statistics
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,10 @@ from poise.world.finding import world_kind
 from poise.world.source import EnvironmentSource, find_source, import_path
 
 __all__ = ["TrainResult", "resume", "train", "train_config"]
+
+SLOW_STEP_SECONDS = 2e-3
+"""A step that takes longer than this makes evaluations sparing. Measured before training, decided
+once, and written into ``config.json``, so that the clock has no part in what a replay repeats."""
 
 _FINISHED = {
     reason.name.lower()
@@ -109,8 +115,11 @@ def train_config(
     started = time.monotonic() - process_age
     prepare_jax()
     source = find_source(config.environment_choice, factory)
-    repeatable = _check(config, source)
+    times: list[float] = []
+    repeatable = _check(config, source, times.append)
     assembly = assemble(config, source)
+    # The median: one step that takes long does not make an environment slow.
+    assembly.slow_steps = bool(times) and statistics.median(times) > SLOW_STEP_SECONDS
     if assembly.launcher == "processes":
         pickle_factory(assembly.worker_factory(), source.name)
     folder = Path(run_dir) if run_dir is not None else default_run_folder(config)
@@ -186,6 +195,7 @@ def resume(
     source = source_from_file(old.environment_choice, environment, trust)
     assembly = assemble(dataclasses.replace(config, **resolved_settings(resolved)), source)
     assembly.config = config
+    assembly.slow_steps = resolved.get("slow_steps") is True
     with lock_folder(folder), StopSignals() as signals:
         if not given and _has_finished(folder):
             summary = load_summary(folder)
@@ -239,7 +249,7 @@ def _write_config(folder: Path, content: dict[str, Any]) -> None:
         raise RunWriteError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _check(config: TrainConfig, source: EnvironmentSource) -> bool:
+def _check(config: TrainConfig, source: EnvironmentSource, timed: Callable[[float], None]) -> bool:
     """Look at an environment before training begins (compiled twins are ours, and in order).
 
     Returns:
@@ -250,7 +260,7 @@ def _check(config: TrainConfig, source: EnvironmentSource) -> bool:
     if kind == "compiled":
         return True
     needed = needed_copies(config)
-    return check_environment(source, timeout, kind, require_supported, needed)
+    return check_environment(source, timeout, kind, require_supported, needed, timed)
 
 
 def _say_whether_replayable(resolved: dict[str, Any], repeatable: bool) -> None:

@@ -4,6 +4,7 @@ A short look, a few resets and steps, so that what would fail after hours fails 
 """
 
 import threading
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -34,6 +35,7 @@ def check_environment(
     world: WorldKind = "copies",
     approve: Approve = lambda observation, action: None,
     needed: int = 2,
+    timed: Callable[[float], None] = lambda seconds: None,
 ) -> bool:
     """Make copies, reset them and step them a little with random actions.
 
@@ -43,6 +45,7 @@ def check_environment(
         world: how it will be stepped; a vector implementation is looked at, too.
         approve: asked about the spaces before anything is stepped; raises if they will not do.
         needed: copies that will be open at a time; where that is one, no second is made beside it.
+        timed: told the seconds that each step took.
 
     Returns:
         Whether a copy did the same once more, from the same seed, with the same actions and
@@ -53,7 +56,7 @@ def check_environment(
         EnvironmentCheckError: it hangs, raises, or breaks the contract; says how.
         InputError: it cannot be made.
     """
-    look = _Look(source, approve, needed)
+    look = _Look(source, approve, needed, timed)
     first = in_time(look.alone, timeout, source.name, look.whereabouts)
     again = look.alone if needed == 1 else look.beside_another
     second = in_time(again, timeout, source.name, look.whereabouts)
@@ -123,7 +126,14 @@ class Errand:
 class _Look:
     """What is looked at, and where it is at the moment."""
 
-    def __init__(self, source: EnvironmentSource, approve: Approve, needed: int) -> None:
+    def __init__(
+        self,
+        source: EnvironmentSource,
+        approve: Approve,
+        needed: int,
+        timed: Callable[[float], None],
+    ) -> None:
+        self._timed = timed
         self._needed = needed
         self._source = source
         self._approve = approve
@@ -186,9 +196,10 @@ class _Look:
                 "--workers 1 --envs-per-worker 1 needs only one"
             ) from error
 
-    @staticmethod
-    def _step(copy: Copy, action: Any) -> Any:
+    def _step(self, copy: Copy, action: Any) -> Any:
+        began = time.monotonic()
         shown = copy.step(action)
+        self._timed(time.monotonic() - began)
         copy.check(shown[0])
         if shown[2] or shown[3]:
             copy.check(copy.reset())
