@@ -33,6 +33,11 @@ SECTIONS = {
         "Environment steps per second that are acted, differentiated and applied, with owner and "
         "journal.",
     ),
+    "cores": (
+        "Sixteen cores, and a GPU",
+        "How training scales with the number of threads, and what the same commands reach on a "
+        "GPU.",
+    ),
     "worlds": (
         "Hosted environments, processes, Atari",
         "poise beside Stable-Baselines3 and ale-py in the same run.",

@@ -24,7 +24,7 @@ class Wire:
         end: what ``multiprocessing.Pipe`` gave; nobody else may use it.
     """
 
-    def __init__(self, end: "connection.Connection[Any, Any]") -> None:
+    def __init__(self, end: "connection.Connection") -> None:  # type: ignore[type-arg]
         self._end = end
         self._received = bytearray()
         self._waiting: list[bytes] = []

@@ -127,7 +127,7 @@ def _obituary(code: int | None) -> _Answer:
     return _Answer("failed", f"the process {describe_exit(code)}")
 
 
-def _child(payload: bytes, task: Task, pipe: "connection.Connection[Any, Any]") -> None:
+def _child(payload: bytes, task: Task, pipe: "connection.Connection") -> None:  # type: ignore[type-arg]
     """The process: says how it went, and nothing else."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     quiet = os.open(os.devnull, os.O_WRONLY)
