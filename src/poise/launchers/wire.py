@@ -8,7 +8,6 @@ import os
 import select
 import struct
 from multiprocessing import connection
-from typing import Any
 
 __all__ = ["Wire"]
 
@@ -24,7 +23,7 @@ class Wire:
         end: what ``multiprocessing.Pipe`` gave; nobody else may use it.
     """
 
-    def __init__(self, end: "connection.Connection") -> None:  # type: ignore[type-arg]
+    def __init__(self, end: connection.Connection) -> None:
         self._end = end
         self._received = bytearray()
         self._waiting: list[bytes] = []

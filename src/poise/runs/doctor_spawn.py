@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 from multiprocessing import connection
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import cloudpickle
 import gymnasium
@@ -127,7 +127,7 @@ def _obituary(code: int | None) -> _Answer:
     return _Answer("failed", f"the process {describe_exit(code)}")
 
 
-def _child(payload: bytes, task: Task, pipe: "connection.Connection") -> None:  # type: ignore[type-arg]
+def _child(payload: bytes, task: Task, pipe: connection.Connection) -> None:
     """The process: says how it went, and nothing else."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     quiet = os.open(os.devnull, os.O_WRONLY)
