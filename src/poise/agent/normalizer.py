@@ -25,6 +25,11 @@ WIDEST = 1000.0
 """Bounds further apart than this say little about the numbers between them: what is usual there may
 be so small a part that a network would hardly see it."""
 
+MODEST = 32.0
+"""Floats around 0 whose larger bound is from 1 to this are left as they are. Divided by their
+bounds (8 and 28), the velocities of Pendulum and Acrobot are small, and both learned worse: one
+seed of three solved Acrobot within 100,000 steps, without it three of three."""
+
 Scale = Callable[[Any, Any], Any]
 """(numbers, (mean, 1 / standard deviation)) to what the network sees."""
 
@@ -49,8 +54,9 @@ def needs_normalization(space: spaces.Space[Any], image_axes: str = "auto") -> b
 def scale_by_bounds(space: Any, numbers: Any) -> Any:
     """Numbers ``[..., *shape]`` by the bounds of their Box, float32.
 
-    Bounds on both sides of 0 go to -1 and 1, others to 0 and 1 (bytes: divided by 255). On NumPy
-    the bounds are taken away in float64, so that large numbers which are close together stay apart.
+    Bounds on both sides of 0 go to -1 and 1, others to 0 and 1 (bytes: divided by 255); floats
+    around 0 of modest bounds stay as they are. On NumPy the bounds are taken away in float64, so
+    that large numbers which are close together stay apart.
 
     Args:
         space: the Box.
@@ -72,6 +78,10 @@ def _offset_and_width(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     offset = np.where(symmetric, low / 2 + high / 2, low)
     width = np.where(symmetric, high / 2 - low / 2, high - low)
     width = np.where(width > 0, width, 1.0)
+    if np.issubdtype(space.dtype, np.floating):
+        largest = np.maximum(-low, high)
+        modest = (low <= 0) & (high >= 0) & (largest >= 1) & (largest <= MODEST)
+        offset, width = np.where(modest, 0.0, offset), np.where(modest, 1.0, width)
     if offset.size and np.all(offset == offset.flat[0]) and np.all(width == width.flat[0]):
         return np.asarray(offset.flat[0]), np.asarray(width.flat[0])
     return offset, width
