@@ -1,8 +1,9 @@
 """What breaks Gymnasium's contract is found before training, and said."""
 
+import secrets
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -11,8 +12,10 @@ from gymnasium.vector import SyncVectorEnv
 
 from poise.config import EnvironmentChoice
 from poise.errors import EnvironmentCheckError, EnvironmentNotFoundError, MissingExtraError
-from poise.world.checking import STEPS, check_environment, in_time
+from poise.world.checking import STEPS, check_environment
+from poise.world.deadlines import in_time
 from poise.world.source import EnvironmentSource, find_source
+from poise.world.statistics_wrappers import with_true_rewards
 
 from ..environments import (
     ACTION_SPACES,
@@ -150,10 +153,117 @@ class Shared(Ends):
         return observation, float(Shared.generator.random()), *rest
 
 
-@pytest.mark.parametrize(("factory", "repeats"), [(Ends, True), (Shared, False)])
-def test_copies_that_share_their_chance_are_found(factory: Any, repeats: bool) -> None:
-    """Alone, such a copy repeats itself; beside another, as in training, it does not."""
-    assert check_environment(EnvironmentSource("toy", factory), PATIENCE) is repeats
+class SharedGlobally(Ends):
+    """Draws from NumPy's global generator."""
+
+    def step(self, action: Any) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, float(np.random.random()), *rest
+
+
+class SharedState(Ends):
+    """Counts the steps of all copies in one place."""
+
+    total: ClassVar[list[int]] = [0]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.total[0] = 0
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        self.total[0] += 1
+        observation, _, *rest = super().step(action)
+        return observation, float(self.total[0]), *rest
+
+
+class Reseeds(Ends):
+    """Draws fresh entropy at every reset without a seed."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return super().reset(seed=secrets.randbits(32) if seed is None else seed)
+
+
+class LongReseeds(Reseeds):
+    """The same; its episodes are longer than any look."""
+
+    def __init__(self) -> None:
+        super().__init__((10_000,))
+
+
+@pytest.mark.parametrize(
+    ("factory", "repeatable", "shares_state"),
+    [
+        (Ends, True, False),
+        (Shared, False, False),
+        (SharedGlobally, False, False),
+        (SharedState, False, True),
+        (Reseeds, False, False),
+        (LongReseeds, False, False),
+    ],
+)
+def test_shared_chance_is_told_from_shared_state(
+    factory: Any, repeatable: bool, shares_state: bool
+) -> None:
+    """Beside another, a copy with either does not repeat itself."""
+    traits = check_environment(EnvironmentSource("toy", factory), PATIENCE)
+    assert traits == (repeatable, shares_state)
+
+
+def test_what_the_caller_draws_does_not_depend_on_the_look() -> None:
+    np.random.seed(7)
+    expected = np.random.random()
+    np.random.seed(7)
+    check_environment(EnvironmentSource("toy", SharedGlobally), PATIENCE)
+    assert np.random.random() == expected
+
+
+ONE = Ends()
+
+
+@pytest.mark.parametrize("needed", [1, 2])
+@pytest.mark.parametrize(
+    "factory", [lambda: ONE, lambda: gymnasium.wrappers.TimeLimit(ONE, 15)], ids=["it", "wrapped"]
+)
+def test_one_object_for_every_copy_is_refused(factory: Any, needed: int) -> None:
+    with pytest.raises(EnvironmentCheckError, match="the same Ends object twice: each call must"):
+        check_environment(EnvironmentSource("toy", factory), PATIENCE, needed=needed)
+
+
+class CloseRaises(Ends):
+    """Cannot be closed."""
+
+    def close(self) -> None:
+        raise OSError("the socket was gone")
+
+
+def test_an_environment_that_raises_when_it_is_closed_is_named_once() -> None:
+    with pytest.warns(RuntimeWarning) as caught:
+        check_environment(EnvironmentSource("toy", CloseRaises), PATIENCE)
+    assert [str(one.message) for one in caught] == [
+        "the environment CloseRaises raised when it was closed: OSError: the socket was gone"
+    ]
+
+
+def test_wrappers_with_statistics_are_named_with_what_to_use_instead() -> None:
+    def make() -> Any:
+        wrapped = gymnasium.wrappers.NormalizeObservation(Ends())
+        return gymnasium.wrappers.NormalizeReward(wrapped)
+
+    with pytest.warns(RuntimeWarning) as caught:
+        check_environment(EnvironmentSource("toy", make), PATIENCE)
+    messages = [str(one.message) for one in caught]
+    assert len(messages) == 2
+    assert "NormalizeReward" in messages[0]
+    assert "--reward-scale" in messages[0]
+    assert "NormalizeObservation" in messages[1]
+    assert "--normalize-observations on" in messages[1]
+
+
+def test_scores_are_of_the_rewards_below_a_normaliser() -> None:
+    plain, wrapped = Ends(), with_true_rewards(gymnasium.wrappers.NormalizeReward(Ends()))
+    for environment in (plain, wrapped):
+        environment.reset(seed=3)
+    assert [plain.step(0)[1] for _ in range(2)] == [wrapped.step(0)[1] for _ in range(2)]
 
 
 def unprintable() -> Any:

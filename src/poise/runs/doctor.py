@@ -30,7 +30,8 @@ from poise.runs.doctor_spawn import rendering, spawning
 from poise.runs.doctor_speed import copies_rate, one_copy_rate, training_rates
 from poise.runs.runtime import prepare_jax
 from poise.runs.trust import EnvironmentFactory
-from poise.world.checking import in_time
+from poise.world.copy import close_environment
+from poise.world.deadlines import in_time
 from poise.world.finding import world_kind
 from poise.world.hosted import HostedWorld
 from poise.world.source import EnvironmentSource, find_source
@@ -81,7 +82,7 @@ def _admit(config: TrainConfig, factory: EnvironmentFactory | None) -> Environme
         world_kind(source, config.world)
         # Without spaces it can be looked at all the same, and that becomes a finding.
         with contextlib.suppress(UnsupportedSpaceError):
-            source.make().close()
+            close_environment(source.make())
         return source
 
     try:

@@ -21,6 +21,7 @@ from poise.errors import ConfigError, UnsupportedSpaceError
 from poise.runs.assembly import Assembly
 from poise.runs.diagnosis import Finding, brief
 from poise.world.checking import check_environment
+from poise.world.copy import close_environment
 from poise.world.finding import world_kind
 from poise.world.source import EnvironmentSource
 
@@ -199,8 +200,19 @@ def contract(patient: Patient) -> list[Finding]:
     """What poise itself asks of an environment before it trains."""
     # The deadline is the caller's.
     kind = world_kind(patient.source, patient.config.world)
-    check_environment(patient.source, threading.TIMEOUT_MAX, kind)
-    return [Finding("contract", "ok", "a reset and 20 random steps return what they should")]
+    traits = check_environment(patient.source, threading.TIMEOUT_MAX, kind)
+    found = [Finding("contract", "ok", "a reset and 20 random steps return what they should")]
+    if traits.shares_state:
+        found.append(
+            Finding(
+                "copies",
+                "failure",
+                "stepping one copy changes what another shows: copies share a state",
+                "keep all state in the object; or train with one copy a process: "
+                "--launcher processes --envs-per-worker 1",
+            )
+        )
+    return found
 
 
 def gymnasium_checker(patient: Patient) -> list[Finding]:
@@ -222,7 +234,7 @@ def gymnasium_checker(patient: Patient) -> list[Finding]:
                     "says the same",
                 )
     finally:
-        environment.close()
+        close_environment(environment)
     remarks = dict.fromkeys(
         _plain(one.message) for one in caught if not issubclass(one.category, DeprecationWarning)
     )

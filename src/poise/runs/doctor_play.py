@@ -13,7 +13,7 @@ from poise.batches import stack
 from poise.errors import EnvironmentFailureError
 from poise.runs.diagnosis import Finding, brief
 from poise.runs.doctor_checks import Patient
-from poise.world.copy import Copy
+from poise.world.copy import Copy, close_environment
 
 __all__ = ["random_play"]
 
@@ -59,7 +59,7 @@ def random_play(patient: Patient, *, normalized: bool) -> list[Finding]:
         axes = patient.config.image_axes
         play = _play(environment, axes, min(SECONDS, patient.config.worker_timeout / 2))
     finally:
-        environment.close()
+        close_environment(environment)
     if play.problem:
         advice = (
             "mend the environment: a run ends with an error when it meets this, and training "

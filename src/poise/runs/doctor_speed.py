@@ -12,6 +12,7 @@ from poise.runs.assembly import Assembly
 from poise.runs.bench import MeasuredLauncher, training_rate
 from poise.runs.diagnosis import Finding, Rate, brief
 from poise.runs.doctor_checks import Patient
+from poise.world.copy import close_environment
 from poise.world.hosted import HostedWorld
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 from poise.world.xla import XlaWorld
@@ -37,7 +38,7 @@ def one_copy_rate(patient: Patient) -> Rate:
             if terminated or truncated:
                 environment.reset()
     finally:
-        environment.close()
+        close_environment(environment)
     return Rate("environment alone, one copy", steps / elapsed)
 
 

@@ -18,11 +18,13 @@ from poise.agent.noise import draw_with_generator
 from poise.agent.policy import ROWS, Policy
 from poise.batches import unbatch_all
 from poise.config import TrainConfig
-from poise.errors import InputError
+from poise.errors import EnvironmentCheckError, InputError
 from poise.learning.verdict import Score
 from poise.runs.scoring import score, student_t_quantile
 from poise.world.copy import Copy
 from poise.world.observations import batch_checker
+from poise.world.sharing import require_new
+from poise.world.statistics_wrappers import with_true_rewards
 
 __all__ = ["Episode", "EpisodePlayer", "score", "student_t_quantile", "total"]
 
@@ -212,7 +214,12 @@ class EpisodePlayer:
                 return
             began = time.monotonic()
             try:
-                self._copies.append(Copy(self._make(), "in evaluation"))
+                environment = self._make()
+                others = [copy.environment for copy in self._copies]
+                require_new(environment, others, type(environment.unwrapped).__qualname__)
+                self._copies.append(Copy(with_true_rewards(environment), "in evaluation"))
+            except EnvironmentCheckError:
+                raise
             except InputError as error:
                 if not self._copies:
                     raise

@@ -16,7 +16,7 @@ from poise.runs.api import random_baseline
 from poise.runs.judge import Judge
 from poise.runs.signals import StopSignals
 from poise.trajectory import Snapshot
-from poise.world.checking import Errand
+from poise.world.deadlines import Errand
 from poise.world.source import EnvironmentSource
 
 __all__ = ["Pulse", "Referee"]

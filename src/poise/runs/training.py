@@ -13,6 +13,7 @@ from poise.agent.agent import require_supported
 from poise.config import TrainConfig, WorldKind
 from poise.errors import ConfigError, FileFormatError, RunWriteError
 from poise.launchers.child import leave_unguarded_script, pickle_factory
+from poise.launchers.main_script import runs_unguarded_script
 from poise.learning.journal import StopReason
 from poise.runs.assembly import Assembly, assemble, needed_copies
 from poise.runs.budgets import budgets_from, lift_used_up
@@ -33,6 +34,7 @@ from poise.runs.folder import (
     load_summary,
     resolved_settings,
 )
+from poise.runs.one_copy import one_copy_a_process
 from poise.runs.plotting import Draw
 from poise.runs.recorder import Subscriber
 from poise.runs.runtime import prepare_jax
@@ -41,7 +43,8 @@ from poise.runs.signals import StopSignals
 from poise.runs.surroundings import warn_of_differences
 from poise.runs.tensorboard import TensorBoard
 from poise.runs.trust import EnvironmentFactory, source_from_file
-from poise.world.checking import check_environment, in_time
+from poise.world.checking import EnvironmentTraits, check_environment
+from poise.world.deadlines import in_time
 from poise.world.finding import world_kind
 from poise.world.source import EnvironmentSource, find_source, import_path
 
@@ -116,8 +119,18 @@ def train_config(
     prepare_jax()
     source = find_source(config.environment_choice, factory)
     times: list[float] = []
-    repeatable = _check(config, source, times.append)
+    traits = _check(config, source, times.append)
+    if traits.shares_state:
+        config = one_copy_a_process(config)
     assembly = assemble(config, source)
+    if assembly.launcher == "processes" and config.launcher == "auto" and runs_unguarded_script():
+        warnings.warn(
+            "the workers run as threads, because worker processes would begin to run your script "
+            "again: put the call of poise.train under  if __name__ == '__main__':  for processes",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        assembly.config = config = dataclasses.replace(config, launcher="threads")
     # The median: one step that takes long does not make an environment slow.
     assembly.slow_steps = bool(times) and statistics.median(times) > SLOW_STEP_SECONDS
     if assembly.launcher == "processes":
@@ -128,7 +141,7 @@ def train_config(
         create_run_folder(folder)
         stack.enter_context(lock_folder(folder))
         resolved = assembly.resolved()
-        _say_whether_replayable(resolved, repeatable)
+        _say_whether_replayable(resolved, traits)
         _write_config(folder, config_to_json(config, resolved))
         followers = [subscriber] if subscriber is not None else []
         if tensorboard:
@@ -249,23 +262,23 @@ def _write_config(folder: Path, content: dict[str, Any]) -> None:
         raise RunWriteError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _check(config: TrainConfig, source: EnvironmentSource, timed: Callable[[float], None]) -> bool:
-    """Look at an environment before training begins (compiled twins are ours, and in order).
-
-    Returns:
-        Whether it repeats itself for a seed.
-    """
+def _check(
+    config: TrainConfig, source: EnvironmentSource, timed: Callable[[float], None]
+) -> EnvironmentTraits:
+    """Look at an environment before training begins (compiled twins are ours, and in order)."""
     timeout = config.worker_timeout
     kind: WorldKind = in_time(lambda: world_kind(source, config.world), timeout, source.name)
     if kind == "compiled":
-        return True
+        return EnvironmentTraits(repeatable=True, shares_state=False)
     needed = needed_copies(config)
     return check_environment(source, timeout, kind, require_supported, needed, timed)
 
 
-def _say_whether_replayable(resolved: dict[str, Any], repeatable: bool) -> None:
+def _say_whether_replayable(resolved: dict[str, Any], traits: EnvironmentTraits) -> None:
     reasons = []
-    if not repeatable:
+    if traits.shares_state:
+        reasons.append("copies of the environment share a state")
+    elif not traits.repeatable:
         reasons.append("the environment does not repeat itself for a seed")
     if resolved["backend"] != "cpu":
         reasons.append("a GPU adds up in no fixed order")

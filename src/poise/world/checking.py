@@ -3,11 +3,12 @@
 A short look, a few resets and steps, so that what would fail after hours fails in a moment.
 """
 
-import threading
+import contextlib
 import time
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -16,17 +17,44 @@ from gymnasium.vector.utils import batch_space
 from poise.batches import leaves
 from poise.config import WorldKind
 from poise.errors import EnvironmentCheckError, EnvironmentFailureError, InputError
-from poise.world.copy import Copy
+from poise.world.copy import Copy, forget_closing
+from poise.world.deadlines import in_time
 from poise.world.hosted import HostedWorld
 from poise.world.rewards import RewardShaping
+from poise.world.sharing import GlobalChance, SharedChance, require_new
 from poise.world.source import EnvironmentSource
+from poise.world.statistics_wrappers import statistics_advice
 
-__all__ = ["Errand", "check_environment", "in_time"]
+__all__ = ["EnvironmentTraits", "check_environment"]
 
 Approve = Callable[[spaces.Space[Any], spaces.Space[Any]], None]
 """(observation space, action space): raises if they will not do."""
 STEPS = 20
+STEPS_AFTER_RESET = 5
+"""Steps after a reset without a seed."""
 VECTOR_COPIES = 2
+
+
+class EnvironmentTraits(NamedTuple):
+    """What a look at an environment found.
+
+    Attributes:
+        repeatable: a copy did the same once more, from the same seed, with the same actions and
+            another copy beside it, also after a reset without a seed. If not, it has a state or a
+            chance outside, and no run of it can be replayed.
+        shares_state: stepping one copy changed what another showed, and not by its chance: no two
+            copies may be stepped in one process.
+    """
+
+    repeatable: bool
+    shares_state: bool
+
+
+class _Trace(NamedTuple):
+    """What a copy showed: in seeded episodes, and behind a reset without a seed."""
+
+    seeded: list[bytes]
+    unseeded: list[bytes]
 
 
 def check_environment(
@@ -36,7 +64,7 @@ def check_environment(
     approve: Approve = lambda observation, action: None,
     needed: int = 2,
     timed: Callable[[float], None] = lambda seconds: None,
-) -> bool:
+) -> EnvironmentTraits:
     """Make copies, reset them and step them a little with random actions.
 
     Args:
@@ -47,80 +75,30 @@ def check_environment(
         needed: copies that will be open at a time; where that is one, no second is made beside it.
         timed: told the seconds that each step took.
 
-    Returns:
-        Whether a copy did the same once more, from the same seed, with the same actions and
-        another copy beside it, as far as was seen: if not, the environment has a state outside,
-        and no run of it can be replayed.
-
     Raises:
         EnvironmentCheckError: it hangs, raises, or breaks the contract; says how.
         InputError: it cannot be made.
     """
     look = _Look(source, approve, needed, timed)
-    first = in_time(look.alone, timeout, source.name, look.whereabouts)
-    again = look.alone if needed == 1 else look.beside_another
-    second = in_time(again, timeout, source.name, look.whereabouts)
-    if world == "vector":
-        in_time(look.vector, timeout, source.name, look.whereabouts)
-    return bool(first == second)
+    forget_closing()
 
+    def play(work: Callable[[], _Trace]) -> _Trace:
+        trace: _Trace = in_time(work, timeout, source.name, look.whereabouts)
+        return trace
 
-def in_time(
-    work: Callable[[], Any], timeout: float, name: str, whereabouts: Callable[[], str] = str
-) -> Any:
-    """Run something that may hang in a thread that can be left behind.
-
-    Args:
-        work: what may hang.
-        timeout: seconds.
-        name: of the environment.
-        whereabouts: what it was doing.
-
-    Raises:
-        EnvironmentCheckError: it did not come back in time.
-    """
-    errand = Errand(work)
-    if not errand.is_done(timeout):
-        where = whereabouts()
-        raise EnvironmentCheckError(
-            f"the environment {name} has not answered for {timeout:g} s (--worker-timeout)"
-            + (f"; {where}" if where else "")
-            + ": does its constructor, reset or step wait for something?"
-        )
-    return errand.outcome()
-
-
-class Errand:
-    """Work that may hang, in a thread that can be left behind.
-
-    Args:
-        work: what is done; it begins at once.
-    """
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self._work = work
-        self._outcome: list[Any] = []
-        self._failure: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def is_done(self, patience: float) -> bool:
-        """Whether it is over, after so many seconds at most."""
-        self._thread.join(patience)
-        return not self._thread.is_alive()
-
-    def outcome(self) -> Any:
-        """What came of work that is done: it is returned, or raised."""
-        if self._failure:
-            # Not kept: an exception leads to the frames that it came through, and they lead here.
-            raise self._failure.pop()
-        return self._outcome[0]
-
-    def _run(self) -> None:
-        try:
-            self._outcome.append(self._work())
-        except BaseException as error:
-            self._failure.append(error)
+    # What the caller draws from the global generators afterwards must not depend on this look.
+    with GlobalChance():
+        first = play(look.alone)
+        second = play(look.alone if needed == 1 else look.beside_another)
+        if world == "vector":
+            in_time(look.vector, timeout, source.name, look.whereabouts)
+        shares = False
+        if first != second and needed > 1:
+            chance = GlobalChance()
+            alone = [play(chance.repeat(look.alone)) for _ in range(2)]
+            beside = play(chance.repeat(look.beside_another_with_its_own_chance))
+            shares = alone[0].seeded == alone[1].seeded != beside.seeded
+    return EnvironmentTraits(first == second, shares)
 
 
 class _Look:
@@ -138,47 +116,74 @@ class _Look:
         self._source = source
         self._approve = approve
         self._now: Any = None
+        self._made: list[Any] = []
 
     def whereabouts(self) -> str:
         """Empty while a copy is made."""
         return "" if self._now is None else self._now.whereabouts()
 
-    def alone(self) -> list[bytes]:
+    def alone(self) -> _Trace:
         """What a copy shows."""
         return self._play(1)
 
-    def beside_another(self) -> list[bytes]:
+    def beside_another(self) -> _Trace:
         """What it shows while another is stepped in between, from another seed."""
         return self._play(2)
 
-    def _play(self, count: int) -> list[bytes]:
+    def beside_another_with_its_own_chance(self) -> _Trace:
+        """The same, but what the other one draws from chance that both share is put back."""
+        return self._play(2, keep_chance=True)
+
+    def _play(self, count: int, keep_chance: bool = False) -> _Trace:
         """Step copies in turn; returns what the first one showed."""
         copies: list[Copy] = []
-        seen: list[bytes] = []
+        trace = _Trace([], [])
         self._now = None
         try:
-            copies.append(Copy(self._source.make(), "before training"))
+            copies.append(self._make())
             copies.extend(self._beside() for _ in range(count - 1))
             first = copies[0].environment
             self._approve(first.observation_space, first.action_space)
+            others = copies[1:]
+            chance = SharedChance(first, others[0].environment) if keep_chance else None
             # Their own copies of the space: many environments share one, and its chance.
             actions = [deepcopy(copy.environment.action_space) for copy in copies]
-            for seed, copy in enumerate(copies):
-                self._now = copy
-                actions[seed].seed(seed)
-                copy.check(copy.reset(seed))
-            for _ in range(STEPS):
-                for copy, space in zip(copies, actions, strict=True):
-                    self._now = copy
-                    shown = self._step(copy, space.sample())
-                    if copy is copies[0]:
-                        seen.append(_fingerprint(shown))
+            for number, space in enumerate(actions):
+                space.seed(number)
+            self._reset(copies[0], 0, trace.seeded)
+            with chance or contextlib.nullcontext():
+                for number, copy in enumerate(others, 1):
+                    self._reset(copy, number)
+            for step in range(STEPS + STEPS_AFTER_RESET):
+                shown = trace.seeded if step < STEPS else trace.unseeded
+                if step == STEPS:
+                    # However long episodes are: what has no seed must follow from the last one.
+                    self._reset(copies[0], None, shown)
+                seed = 0 if step < STEPS else None
+                self._step(copies[0], actions[0].sample(), seed, shown)
+                with chance or contextlib.nullcontext():
+                    for copy, space in zip(others, actions[1:], strict=True):
+                        self._step(copy, space.sample(), None)
         except EnvironmentFailureError as error:
             raise EnvironmentCheckError(f"{self._source.name}: {error}") from error.__cause__
         finally:
             for copy in copies:
                 copy.close()
-        return seen
+        return trace
+
+    def _make(self) -> Copy:
+        """A copy that is none of those made before.
+
+        Raises:
+            EnvironmentCheckError: it is one of them, or goes around one of them.
+        """
+        environment = self._source.make()
+        require_new(environment, self._made, self._source.name)
+        if not self._made:
+            for advice in statistics_advice(environment):
+                warnings.warn(f"{self._source.name}: {advice}", RuntimeWarning, stacklevel=2)
+        self._made.append(environment)
+        return Copy(environment, "before training")
 
     def _beside(self) -> Copy:
         """Another copy.
@@ -187,7 +192,9 @@ class _Look:
             EnvironmentCheckError: it cannot be made beside the first.
         """
         try:
-            return Copy(self._source.make(), "before training")
+            return self._make()
+        except EnvironmentCheckError:
+            raise
         except InputError as error:
             raise EnvironmentCheckError(
                 f"a second copy could not be made beside the first: {error}; with these settings "
@@ -196,14 +203,26 @@ class _Look:
                 "--workers 1 --envs-per-worker 1 needs only one"
             ) from error
 
-    def _step(self, copy: Copy, action: Any) -> Any:
+    def _reset(self, copy: Copy, seed: int | None, shown: list[bytes] | None = None) -> None:
+        self._now = copy
+        observation = copy.reset(seed)
+        copy.check(observation)
+        if shown is not None:
+            shown.append(_fingerprint(observation))
+
+    def _step(
+        self, copy: Copy, action: Any, seed: int | None, shown: list[bytes] | None = None
+    ) -> None:
+        """One step, and the reset that an end calls for."""
+        self._now = copy
         began = time.monotonic()
-        shown = copy.step(action)
+        result = copy.step(action)
         self._timed(time.monotonic() - began)
-        copy.check(shown[0])
-        if shown[2] or shown[3]:
-            copy.check(copy.reset())
-        return shown
+        copy.check(result[0])
+        if shown is not None:
+            shown.append(_fingerprint(result))
+        if result[2] or result[3]:
+            self._reset(copy, seed, shown)
 
     def vector(self) -> None:
         """The vector implementation, for as many steps."""

@@ -4,7 +4,8 @@ Whoever steps an environment from Python (training, evaluation, baseline, the ch
 steps it through this, so that a breach of Gymnasium's contract reads the same everywhere.
 """
 
-import contextlib
+import multiprocessing
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,40 @@ import numpy as np
 from poise.errors import EnvironmentFailureError, PoiseError
 from poise.world.observations import brief, observation_checker, one_line
 
-__all__ = ["LARGEST", "Copy"]
+__all__ = ["LARGEST", "Copy", "close_environment", "forget_closing"]
 
 LARGEST = float(np.finfo(np.float32).max)
 """A reward beyond this cannot be learned from: it is no float32."""
+
+
+_raised_on_closing: set[str] = set()
+
+
+def forget_closing() -> None:
+    """Of which environments it was said that they raise when they are closed: a run begins."""
+    _raised_on_closing.clear()
+
+
+def close_environment(environment: Any) -> None:
+    """Close an environment that may raise then: said in one warning a run, and not acted upon.
+
+    Worker processes say nothing: the parent has closed copies, too.
+    """
+    try:
+        environment.close()
+    except Exception as error:
+        spec = getattr(environment, "spec", None)
+        inner = getattr(environment, "unwrapped", environment)
+        name = type(inner).__qualname__ if spec is None else spec.id
+        if name in _raised_on_closing or multiprocessing.parent_process() is not None:
+            return
+        _raised_on_closing.add(name)
+        warnings.warn(
+            f"the environment {name} raised when it was closed: "
+            f"{type(error).__name__}: {one_line(error)}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 class Copy:
@@ -117,9 +148,8 @@ class Copy:
         return self.failure(f"{call} raised {type(error).__name__}: {one_line(error)}")
 
     def close(self) -> None:
-        """Close the environment; one that cannot be closed must not hide why it is."""
-        with contextlib.suppress(Exception):
-            self.environment.close()
+        """Close the environment; what it raises then is said once, and changes nothing."""
+        close_environment(self.environment)
 
     def _number(self, reward: Any) -> float:
         try:

@@ -28,6 +28,7 @@ from poise.errors import (
     UnsupportedSpaceError,
 )
 from poise.world.atari import make_atari
+from poise.world.copy import close_environment
 from poise.world.ignoring import IgnoreObservations
 from poise.world.remarks import remarks_once
 
@@ -132,7 +133,7 @@ class EnvironmentSource:
             EnvironmentNotFoundError, MissingExtraError: as `make`.
         """
         if not self._spaces:
-            self.make().close()
+            close_environment(self.make())
         return self._spaces[0]
 
     def make(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
@@ -230,6 +231,12 @@ def find_source(
         EnvironmentNotFoundError: with the nearest names.
         MissingExtraError: the environment's package is not installed.
     """
+    if isinstance(factory, gymnasium.Env):
+        raise ConfigError(
+            f"an environment object was given ({type(factory.unwrapped).__qualname__}), but every "
+            "worker and every evaluation needs copies of its own: give its class, a function that "
+            "makes a new one at each call, or its Gymnasium id"
+        )
     loaded = tuple(_import(path, "wrapper") for path in choice.wrappers)
     arguments = _parse_keyword_arguments(choice.env_kwargs)
     if choice.name.rpartition(":")[2].startswith(ATARI_PREFIX):
@@ -296,7 +303,10 @@ def _import(path: str, kind: str) -> Any:
             raise EnvironmentNotFoundError(f"the {kind} {path!r}: {module} has no {attribute}")
         found = getattr(found, part)
     if not callable(found):
-        raise EnvironmentNotFoundError(f"the {kind} {path!r} cannot be called")
+        what = "is an object" if isinstance(found, gymnasium.Env) else "cannot be called"
+        raise EnvironmentNotFoundError(
+            f"the {kind} {path!r} {what}: name a class, or a function that makes a new one"
+        )
     return found
 
 

@@ -1,0 +1,40 @@
+"""What a run does with an environment whose copies share a state: one copy a process."""
+
+import dataclasses
+import warnings
+
+from poise.config import TrainConfig
+from poise.errors import EnvironmentCheckError
+
+__all__ = ["one_copy_a_process"]
+
+_DEFAULT_ENVS_PER_WORKER = {field.name: field.default for field in dataclasses.fields(TrainConfig)}[
+    "envs_per_worker"
+]
+
+
+def one_copy_a_process(config: TrainConfig) -> TrainConfig:
+    """The settings under which no two copies are stepped in one process.
+
+    Raises:
+        EnvironmentCheckError: the launcher, or a number of copies that was asked for, forbids it.
+    """
+    shares = (
+        f"copies of {config.environment} share a state: stepping one changes what another shows "
+        "(a simulator or a variable that belongs to the module or the class)"
+    )
+    one = dataclasses.replace(config, envs_per_worker=1, evaluation_copies=1)
+    if config.launcher in ("threads", "serial"):
+        if config.workers == 1 and config.envs_per_worker == 1:
+            return one
+        raise EnvironmentCheckError(
+            f"{shares}; keep all state in the object, or use --launcher processes, with one copy a "
+            "process (or --workers 1 --envs-per-worker 1)"
+        )
+    if config.envs_per_worker not in (1, _DEFAULT_ENVS_PER_WORKER):
+        raise EnvironmentCheckError(
+            f"{shares}; keep all state in the object, or use --envs-per-worker 1, for one copy a "
+            "process"
+        )
+    warnings.warn(f"{shares}; each process gets one copy", RuntimeWarning, stacklevel=3)
+    return dataclasses.replace(one, launcher="processes")

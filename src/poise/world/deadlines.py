@@ -1,0 +1,67 @@
+"""Deadlines for what may hang: it is done in a thread that can be left behind."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from poise.errors import EnvironmentCheckError
+
+__all__ = ["Errand", "in_time"]
+
+
+def in_time(
+    work: Callable[[], Any], timeout: float, name: str, whereabouts: Callable[[], str] = str
+) -> Any:
+    """Run something that may hang in a thread that can be left behind.
+
+    Args:
+        work: what may hang.
+        timeout: seconds.
+        name: of the environment.
+        whereabouts: what it was doing.
+
+    Raises:
+        EnvironmentCheckError: it did not come back in time.
+    """
+    errand = Errand(work)
+    if not errand.is_done(timeout):
+        where = whereabouts()
+        raise EnvironmentCheckError(
+            f"the environment {name} has not answered for {timeout:g} s (--worker-timeout)"
+            + (f"; {where}" if where else "")
+            + ": does its constructor, reset or step wait for something?"
+        )
+    return errand.outcome()
+
+
+class Errand:
+    """Work that may hang, in a thread that can be left behind.
+
+    Args:
+        work: what is done; it begins at once.
+    """
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
+        self._outcome: list[Any] = []
+        self._failure: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def is_done(self, patience: float) -> bool:
+        """Whether it is over, after so many seconds at most."""
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
+    def outcome(self) -> Any:
+        """What came of work that is done: it is returned, or raised."""
+        if self._failure:
+            # Not kept: an exception leads to the frames that it came through, and they lead here.
+            raise self._failure.pop()
+        return self._outcome[0]
+
+    def _run(self) -> None:
+        try:
+            self._outcome.append(self._work())
+        except BaseException as error:
+            self._failure.append(error)

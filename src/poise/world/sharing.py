@@ -1,0 +1,140 @@
+"""What copies of one environment may have in common: objects, and sources of chance."""
+
+import random
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, TypeVar
+
+import gymnasium
+import numpy as np
+
+from poise.errors import EnvironmentCheckError
+
+__all__ = ["GlobalChance", "SharedChance", "layers", "require_new"]
+
+Result = TypeVar("Result")
+
+
+def layers(environment: Any) -> list[Any]:
+    """An environment's wrappers, from the outermost inwards, and at last itself."""
+    found = [environment]
+    while isinstance(found[-1], gymnasium.Wrapper):
+        found.append(found[-1].env)
+    return found
+
+
+def require_new(environment: Any, others: Sequence[Any], name: str) -> None:
+    """Tell a new copy from an old one.
+
+    Args:
+        environment: the new copy.
+        others: copies that were made before.
+        name: of the environment.
+
+    Raises:
+        EnvironmentCheckError: it is one of the others, or a wrapper around the same object.
+    """
+    known = {id(layer) for other in others for layer in layers(other)}
+    old = next((layer for layer in layers(environment) if id(layer) in known), None)
+    if old is not None:
+        raise EnvironmentCheckError(
+            f"{name} gave the same {type(old).__qualname__} object twice: each call must make a "
+            "new environment; give the class, or a function that makes one"
+        )
+
+
+class GlobalChance:
+    """NumPy's and Python's global generators, as they are now; put back at the end of a block."""
+
+    def __init__(self) -> None:
+        self._states = np.random.get_state(), random.getstate()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def repeat(self, work: Callable[[], Result]) -> Callable[[], Result]:
+        """The same work, begun in the states that were kept."""
+
+        def from_here() -> Result:
+            self._restore()
+            return work()
+
+        return from_here
+
+    def _restore(self) -> None:
+        np.random.set_state(self._states[0])
+        random.setstate(self._states[1])
+
+
+class SharedChance:
+    """The generators that two copies share, and the global ones.
+
+    What is drawn from them within a block is put back at its end. Looked for among the attributes
+    of the copies, of their wrappers and classes, and in the modules of these.
+
+    Args:
+        one: a copy.
+        other: another copy.
+    """
+
+    def __init__(self, one: Any, other: Any) -> None:
+        self._copies = one, other
+        self._kept: list[tuple[Any, str, Any, Any]] = []
+        self._global: GlobalChance | None = None
+
+    def __enter__(self) -> None:
+        self._global = GlobalChance()
+        first, second = (_generators(copy) for copy in self._copies)
+        other = {id(generator) for _, _, generator in second}
+        self._kept = [
+            (owner, name, generator, _state(generator))
+            for owner, name, generator in first
+            if id(generator) in other
+        ]
+
+    def __exit__(self, *raised: object) -> None:
+        if self._global is not None:
+            self._global.__exit__(*raised)
+        for owner, name, generator, state in self._kept:
+            # A class or module may have been given another generator since.
+            if isinstance(owner, type | ModuleType) and not isinstance(
+                getattr(owner, name), gymnasium.Space
+            ):
+                setattr(owner, name, generator)
+            _set_state(generator, state)
+
+
+def _generators(environment: Any) -> list[tuple[Any, str, Any]]:
+    """(whose attribute, its name, the generator) of all that are found."""
+    found = []
+    for layer in layers(environment):
+        classes = type(layer).__mro__[:-1]
+        modules = [sys.modules.get(one.__module__) for one in classes]
+        for owner in (layer, *classes, *(one for one in modules if one is not None)):
+            for name, value in list(getattr(owner, "__dict__", {}).items()):
+                if isinstance(value, np.random.Generator | np.random.RandomState | random.Random):
+                    found.append((owner, name, value))
+                elif isinstance(value, gymnasium.Space):
+                    found.append((owner, name, value.np_random))
+    return found
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state()
+    return generator.getstate()
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        generator.setstate(state)

@@ -1,0 +1,41 @@
+"""Whether a script is guarded against worker processes that import it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CALL = "print(runs_unguarded_script())"
+GUARD = 'if __name__ == "__main__":'
+IMPORT = "from poise.launchers.main_script import runs_unguarded_script"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([CALL], "True"),
+        ([f"def main():\n    {CALL}", "main()"], "True"),
+        ([f"{GUARD}\n    {CALL}"], "False"),
+        ([f"def main():\n    {CALL}", f"{GUARD}\n    main()"], "False"),
+        ([f"if True:\n    {CALL}"], "True"),
+    ],
+)
+def test_an_unguarded_script_is_known(lines: list[str], expected: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("\n".join([IMPORT, *lines]))
+    said = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert said.stdout.strip() == expected
+
+
+def test_what_has_no_file_is_not_imported_by_workers() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", f"{IMPORT}\n{CALL}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert said.stdout.strip() == "False"
