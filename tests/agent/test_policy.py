@@ -1,5 +1,7 @@
 """A trained policy acts, values and plays on unbatched observations."""
 
+import copy
+import pickle
 from typing import Any
 
 import jax.numpy as jnp
@@ -80,12 +82,71 @@ def test_sampling_follows_its_generator() -> None:
     assert set(drawn(1)) == {0, 1, 2}
 
 
-def test_sampling_needs_a_generator() -> None:
+def test_sampling_has_a_generator_of_the_policys_own_and_takes_a_seed() -> None:
     policy, observation = make(), samples(NESTED)[0]
-    with pytest.raises(ValueError, match="generator"):
-        policy.act(observation, greedy=False)
-    with pytest.raises(ValueError, match="generator"):
-        policy.player(greedy=False)
+    drawn = [policy.act(observation, greedy=False) for _ in range(40)]
+    assert drawn == [make().act(observation, greedy=False) for _ in range(1)] + drawn[1:]
+    assert len(set(drawn)) > 1
+    seeded = [policy.act(observation, greedy=False, seed=seed) for seed in range(40)]
+    assert seeded == [policy.act(observation, greedy=False, seed=seed) for seed in range(40)]
+    with pytest.raises(ValueError, match="not both"):
+        policy.act(observation, False, np.random.default_rng(0), seed=1)
+    assert policy.player(greedy=False).act(observation) in range(3)
+
+
+def test_a_batch_is_acted_on_and_valued_as_its_observations_are() -> None:
+    space = spaces.Box(-1, 1, (3,))
+    policy, many = make(space), np.stack(samples(space))
+    assert policy.act(many).tolist() == [policy.act(one) for one in many]
+    values = [policy.value(one) for one in many]
+    np.testing.assert_allclose(policy.value(many), values, rtol=1e-5)
+    assert policy.act(many[:1]).shape == (1,)
+    assert policy.act(many[0].tolist()) == policy.act(many[0].astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros(2), r"has shape \(2,\), but the policy takes shape \(3,\), or .* \(N, 3\)"),
+        (np.zeros((3, 1)), r"has shape \(3, 1\)"),
+        (np.zeros((0, 3)), r"has shape \(0, 3\)"),
+        (0.5, r"has shape \(\)"),
+        (None, "is NoneType, no numbers"),
+        ("abc", "is str, no numbers"),
+        ([[1.0], [1.0, 2.0]], "is no array"),
+        (np.full(3, np.nan), "is not finite"),
+    ],
+)
+def test_what_is_no_observation_is_refused_in_a_sentence(wrong: Any, message: str) -> None:
+    policy = make(spaces.Box(-1, 1, (3,)))
+    for use in (policy.act, policy.value):
+        with pytest.raises(ValueError, match=message):
+            use(wrong)
+
+
+def test_parts_of_an_observation_are_named() -> None:
+    space = spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "b": spaces.Discrete(3)})
+    policy = make(space)
+    with pytest.raises(ValueError, match=r"observation\['a'\] has shape \(3,\)"):
+        policy.act({"a": np.zeros(3), "b": 1})
+    with pytest.raises(ValueError, match=r"must be a dict with the keys \['a', 'b'\]"):
+        policy.act({"a": np.zeros(2)})
+    with pytest.raises(ValueError, match="some parts of the observation are a batch"):
+        policy.act({"a": np.zeros((4, 2)), "b": 1})
+    with pytest.raises(ValueError, match=r"observation\['b'\] has fractions"):
+        policy.act({"a": np.zeros(2), "b": 1.5})
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))]
+)
+def test_a_copy_or_a_pickle_acts_the_same(duplicate: Any) -> None:
+    policy = make()
+    other = duplicate(policy)
+    assert [other.act(one) for one in samples(NESTED)] == [
+        policy.act(one) for one in samples(NESTED)
+    ]
+    assert repr(other) == repr(policy)
 
 
 def test_greedy_ignores_the_generator() -> None:

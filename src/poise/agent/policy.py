@@ -6,9 +6,10 @@ import numpy as np
 from gymnasium import spaces
 
 from poise.agent.acting import Actor, choose_acting, make_actor
-from poise.agent.agent import Agent
+from poise.agent.agent import Agent, NetworkSpec, build_agent
 from poise.agent.noise import draw_with_generator
-from poise.batches import stack, unbatch
+from poise.agent.observed import observed
+from poise.batches import as_typed, stack, unbatch
 from poise.config import EnvironmentChoice
 from poise.ignoring import has_form, leave_out
 from poise.trajectory import Decision
@@ -42,6 +43,7 @@ class Policy:
         self.parameters = np.asarray(parameters, np.float32)
         self.environment = environment
         self.statistics = statistics
+        self._generator = np.random.default_rng(0)
         self._actor = actor or make_actor(agent, choose_acting(agent, ROWS))
 
     @property
@@ -59,36 +61,102 @@ class Policy:
         observation: Any,
         greedy: bool = True,
         generator: np.random.Generator | None = None,
+        seed: int | None = None,
     ) -> Any:
-        """Choose an action for one unbatched observation, as for the first of an episode.
+        """Choose an action for an observation, or for each of a batch, as for an episode's first.
 
         For a policy with memory use `player`, which keeps its state between steps.
 
         Args:
-            observation: as ``env.reset`` or ``env.step`` returned it.
+            observation: as ``env.reset`` or ``env.step`` returned it; or a batch, in which every
+                array has one more axis in front, ``[N, ...]``.
             greedy: take the most probable action; otherwise sample one.
-            generator: source of randomness, required to sample.
+            generator: source of randomness to sample with. By default one of the policy's own,
+                which begins with seed 0 and goes on from call to call.
+            seed: of a generator for this call, instead.
 
         Returns:
-            An action for ``env.step``.
+            An action for ``env.step``: for a Discrete space an int. For a batch, the batch of
+            actions: an array ``[N, ...]``, or a tuple or dict of these, as the space is.
 
         Raises:
-            ValueError: to sample, but without a generator.
+            ValueError: the observation is of another shape than the space, no numbers, or not
+                finite; or there are a generator and a seed.
         """
-        return self.player(greedy, generator).act(observation)
+        if generator is not None and seed is not None:
+            raise ValueError("give a generator or a seed, not both")
+        batch, count = self._observed(observation)
+        noise = None
+        if not greedy:
+            chance = self._chance(generator, seed)
+            noise = self.agent.head.noise(draw_with_generator(chance), (count or 1,))
+        state = self.agent.initial_state(count or 1)
+        decision = self.decide(batch, state, np.ones(count or 1, np.bool_), noise)
+        if count is None:
+            return unbatch(decision.environment_action, self.action_space, 0)
+        return as_typed(decision.environment_action, self.action_space)
 
-    def value(self, observation: Any) -> float:
-        """The critic's estimate of the discounted return from one unbatched observation."""
-        batch, first = self.batch([observation]), np.ones(1, np.bool_)
-        return float(self.agent.values(self.parameters, self.statistics, batch, first)[0])
+    def value(self, observation: Any) -> Any:
+        """The critic's estimate of the discounted return from an observation.
 
-    def player(self, greedy: bool = True, generator: np.random.Generator | None = None) -> "Player":
+        Args:
+            observation: one, or a batch, as for `act`.
+
+        Returns:
+            A float; for a batch, an array ``[N]``.
+
+        Raises:
+            ValueError: as `act`.
+        """
+        batch, count = self._observed(observation)
+        first = np.ones(count or 1, np.bool_)
+        values = np.asarray(self.agent.values(self.parameters, self.statistics, batch, first))
+        return float(values[0]) if count is None else values
+
+    def player(
+        self,
+        greedy: bool = True,
+        generator: np.random.Generator | None = None,
+        seed: int | None = None,
+    ) -> "Player":
         """A player: the policy with what it remembers of the episode that it is in.
 
-        Raises:
-            ValueError: to sample (not greedy), but without a generator.
+        Args:
+            greedy: take the most probable action; otherwise sample.
+            generator: as for `act`.
+            seed: as for `act`.
         """
-        return Player(self, greedy, generator)
+        return Player(self, greedy, None if greedy else self._chance(generator, seed))
+
+    def __repr__(self) -> str:
+        return (
+            f"Policy({self.environment.name}, {self.parameters.size:,} parameters, "
+            f"{self.observation_space} -> {self.action_space})"
+        )
+
+    def __reduce__(self) -> Any:
+        """For pickle, copy and process pools: what rebuilds the policy, without its programs."""
+        agent = self.agent
+        spaces_of = agent.observation_space, agent.action_space
+        return _rebuild, (
+            *spaces_of,
+            agent.spec,
+            self.parameters,
+            self.environment,
+            self.statistics,
+        )
+
+    def _chance(self, generator: np.random.Generator | None, seed: int | None) -> Any:
+        if generator is not None:
+            return generator
+        return self._generator if seed is None else np.random.default_rng(seed)
+
+    def _observed(self, observation: Any) -> tuple[Any, int | None]:
+        """A batch of what was observed, and how many there were; None for a single observation."""
+        ignored = self.environment.ignore_observations
+        if ignored:
+            observation = self._without(observation, ignored)
+        return observed(self.observation_space, observation)
 
     def decide(self, observations: Any, state: Any, first: Any, noise: Any | None) -> Decision:
         """Act on a batch of observations ``[N, ...]``; without noise, greedily."""
@@ -107,16 +175,26 @@ class Policy:
         return observation if has_form(space, observation) else leave_out(observation, ignored)
 
 
+def _rebuild(
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    spec: NetworkSpec,
+    parameters: np.ndarray,
+    environment: EnvironmentChoice,
+    statistics: Any,
+) -> Policy:
+    agent, _ = build_agent(observation_space, action_space, spec, None)
+    return Policy(agent, parameters, environment, statistics)
+
+
 class Player:
     """A policy inside an episode: call `reset` when one begins, then `act` for every step."""
 
     def __init__(
         self, policy: Policy, greedy: bool = True, generator: np.random.Generator | None = None
     ) -> None:
-        if not greedy and generator is None:
-            raise ValueError("sampling needs a generator, for example numpy.random.default_rng(0)")
         self._policy = policy
-        self._generator = None if greedy else generator
+        self._generator = None if greedy else generator or np.random.default_rng(0)
         self.reset()
 
     def reset(self) -> None:

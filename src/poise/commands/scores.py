@@ -100,7 +100,8 @@ class Evaluate:
         from poise.runs.api import evaluate  # noqa: PLC0415
         from poise.runs.folder import load, target_return  # noqa: PLC0415
 
-        policy = load(self.run, self.which)
+        run = self.run.absolute()
+        policy = load(run, self.which)
         score = evaluate(
             policy,
             episodes=self.episodes,
@@ -111,7 +112,7 @@ class Evaluate:
             trust=self.trust,
         )
         kind = "sampled actions" if self.sampled else "greedy actions"
-        target = target_return(self.run, policy.environment)
+        target = target_return(run, policy.environment)
         setup = ""
         if policy.environment.name.startswith("ALE/"):
             setup = f", sticky actions {policy.environment.sticky_actions:g}"

@@ -35,6 +35,7 @@ class Train:
         """Train; exit code 0, or 130 and 143 where a signal ended the run."""
         from poise.runs.plotter import Plotter  # noqa: PLC0415
 
+        here = Path.cwd()
         with Plotter() as draw:
             from poise.runs.runtime import process_age  # noqa: PLC0415
             from poise.runs.training import train_config  # noqa: PLC0415
@@ -47,7 +48,7 @@ class Train:
                 tensorboard=self.tensorboard,
                 process_age=process_age(),
             )
-        return _end(result, self.quiet)
+        return _end(result, self.quiet, here)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Resume:
         from poise.runs.runtime import process_age  # noqa: PLC0415
         from poise.runs.training import resume  # noqa: PLC0415
 
+        here = Path.cwd()
         result = resume(
             self.run,
             quiet=self.quiet,
@@ -86,13 +88,16 @@ class Resume:
             trust=self.trust,
             process_age=process_age(),
         )
-        return _end(result, self.quiet)
+        return _end(result, self.quiet, here)
 
 
-def _end(result: Any, quiet: bool) -> int:
+def _end(result: Any, quiet: bool, here: Path) -> int:
     """Say how a run ended; its exit code."""
     if not quiet:
-        print(_describe_run(result.summary, result.folder))
+        folder = result.folder
+        # As it was typed, from the folder where the command was begun.
+        shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+        print(_describe_run(result.summary, shown))
     ends = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
     return ends.get(result.summary["stopped"], 0)
 

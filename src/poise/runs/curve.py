@@ -7,6 +7,7 @@ JSON object with the arguments of `draw_curve` on standard input.
 import functools
 import io
 import json
+import logging
 import os
 import sys
 import threading
@@ -30,6 +31,8 @@ MAX_ROW_BYTES = 1 << 16
 
 def import_matplotlib() -> None:
     """Import what plotting needs (slow: best done while something compiles)."""
+    # It tells of a cache folder that it cannot have, which costs a moment and nothing else.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib.backends.backend_agg  # noqa: PLC0415
     import matplotlib.figure  # noqa: F401, PLC0415
 

@@ -66,7 +66,7 @@ def replay(
         RunFolderError: there is no run in the folder.
         FileFormatError: its settings are damaged.
     """
-    folder = Path(run)
+    folder = Path(run).absolute()
     config, resolved = load_config(folder)
     journal = _read(folder)
     prepare_jax()

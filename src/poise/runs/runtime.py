@@ -1,10 +1,12 @@
 """The process that a run lives in: JAX's settings, versions, and when it started."""
 
 import ctypes
+import multiprocessing
 import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,8 +36,11 @@ def prepare_jax() -> None:
     _keep_freed_memory()
     update: Callable[[str, object], None] = jax.config.update
     update("jax_cpu_enable_async_dispatch", False)
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        update("jax_compilation_cache_dir", str(_cache_folder() / "xla"))
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
+        return
+    folder = _usable_cache_folder()
+    if folder is not None:
+        update("jax_compilation_cache_dir", str(folder))
         update("jax_persistent_cache_min_compile_time_secs", 0.0)
         update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -55,12 +60,37 @@ def _keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
+def _usable_cache_folder() -> Path | None:
+    """Where compiled programs are kept; None where nothing can be: every start compiles then.
+
+    In a container there may be no HOME, a user id without a name, or a file system that cannot be
+    written: XLA would say so for every program.
+    """
+    try:
+        folder = (_cache_folder() / "xla").absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            return folder
+        reason = f"{folder} cannot be written"
+    except (OSError, RuntimeError) as error:
+        # RuntimeError: there is no home folder.
+        reason = str(error)
+    if multiprocessing.parent_process() is None:
+        warnings.warn(
+            f"programs are compiled anew at every start, as there is no cache folder: {reason} "
+            "(XDG_CACHE_HOME names another)",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return None
+
+
 def _cache_folder() -> Path:
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path.home() / ".cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or base) / "poise"
+    given = os.environ.get("XDG_CACHE_HOME")
+    if given:
+        return Path(given) / "poise"
+    base = Path("Library", "Caches") if sys.platform == "darwin" else Path(".cache")
+    return Path.home() / base / "poise"
 
 
 def process_age() -> float:

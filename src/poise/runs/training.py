@@ -117,6 +117,8 @@ def train_config(
     leave_unguarded_script()
     started = time.monotonic() - process_age
     prepare_jax()
+    # An environment may change the current folder.
+    folder = (Path(run_dir) if run_dir is not None else default_run_folder(config)).absolute()
     source = find_source(config.environment_choice, factory)
     times: list[float] = []
     traits = _check(config, source, times.append)
@@ -135,7 +137,6 @@ def train_config(
     assembly.slow_steps = bool(times) and statistics.median(times) > SLOW_STEP_SECONDS
     if assembly.launcher == "processes":
         pickle_factory(assembly.worker_factory(), source.name)
-    folder = Path(run_dir) if run_dir is not None else default_run_folder(config)
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         create_run_folder(folder)
@@ -192,7 +193,7 @@ def resume(
     """
     leave_unguarded_script()
     started = time.monotonic() - process_age
-    folder = Path(run)
+    folder = Path(run).absolute()
     old, resolved = load_config(folder)
     budgets = {"max_steps": max_steps, "max_episodes": max_episodes, "max_seconds": max_seconds}
     given: dict[str, Any] = {name: value for name, value in budgets.items() if value is not None}
