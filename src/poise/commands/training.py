@@ -70,6 +70,9 @@ class Resume:
     quiet: bool = False
     """Print nothing."""
 
+    tensorboard: bool = False
+    """Write TensorBoard event files from here on; a run that wrote them goes on with them."""
+
     trust: bool = False
     """Import the environment and wrappers that the run's files name by import path."""
 
@@ -85,6 +88,7 @@ class Resume:
             max_steps=self.max_steps,
             max_episodes=self.max_episodes,
             max_seconds=self.max_seconds,
+            tensorboard=self.tensorboard,
             trust=self.trust,
             process_age=process_age(),
         )

@@ -113,7 +113,7 @@ class Session:
         self._heartbeats = Heartbeats()
         pulse = Pulse(self._heartbeats, signals)
         self._spending = Spending()
-        room = _Room()
+        self._room = room = _Room()
         self._judge = assembly.judge(pulse.beat, self._spending, room.make)
         self._keeper = Keeper(folder, self._judge, assembly.agent, config.seed)
         self._progress = None if quiet else Progress(config, assembly.target_return)
@@ -217,6 +217,8 @@ class Session:
         thread.start()
         thread.join(CLOSE_SECONDS)
         self._house.owner = None
+        # It leads to the workers, and they lead here.
+        self._room.lend(_no_room)
 
     def _launch(self, owner: Owner) -> None:
         incarnations = self._incarnations()
@@ -306,11 +308,15 @@ class Session:
         return TrainResult(self._folder, summary, self._judge.policy(best), reason)
 
 
+def _no_room() -> None:
+    """Nothing trains that could make room."""
+
+
 class _Room:
     """For a copy to evaluate in, where only one may be open at a time."""
 
     def __init__(self) -> None:
-        self._release: Callable[[], None] = lambda: None
+        self._release: Callable[[], None] = _no_room
 
     def lend(self, release: Callable[[], None]) -> None:
         """What closes the copies that train, until they are needed again."""

@@ -162,6 +162,7 @@ def resume(
     max_episodes: int | None = None,
     max_seconds: float | None = None,
     subscriber: Subscriber | None = None,
+    tensorboard: bool = False,
     environment: EnvironmentFactory | None = None,
     trust: bool = False,
     process_age: float = 0.0,
@@ -179,6 +180,8 @@ def resume(
         max_seconds: a new budget in seconds, counted from now. Old budgets that are used up are
             lifted where a new one is given.
         subscriber: called with the run's clock, in seconds, and each event.
+        tensorboard: write TensorBoard event files from here on; a run that wrote them goes on
+            with them anyway.
         environment: makes the environment, instead of what the run's file names.
         trust: import the environment that the run's file names by an import path.
         process_age: seconds that the run's clock has been going already.
@@ -249,10 +252,16 @@ def resume(
         if checkpoint is not None:
             remove_newer(folder, checkpoint)
         followers = [subscriber] if subscriber is not None else []
-        session = Session(
-            assembly, folder, started, quiet, followers, checkpoint, changed, signals=signals
-        )
-        return session.run()
+        with contextlib.ExitStack() as stack:
+            events = folder / "tensorboard"
+            if tensorboard or events.is_dir():
+                # What the run wrote behind the checkpoint is written once more.
+                board = TensorBoard(events, config.record_every, cut.steps if cut else 0)
+                followers.append(stack.enter_context(board))
+            session = Session(
+                assembly, folder, started, quiet, followers, checkpoint, changed, signals=signals
+            )
+            return session.run()
 
 
 def _write_config(folder: Path, content: dict[str, Any]) -> None:
