@@ -23,6 +23,10 @@ from poise.runs.files import write_bytes
 __all__ = ["draw_curve", "import_matplotlib", "read_episodes"]
 
 WINDOW = 100
+MARGIN = 0.01
+"""Of the figure's width, left of the label."""
+PLAIN_POWERS = (-5, 8)
+"""Powers of ten between which returns are written out."""
 MAX_POINTS = 4000
 """Episodes that are drawn as points; of more, evenly chosen ones."""
 MAX_ROW_BYTES = 1 << 16
@@ -142,7 +146,6 @@ def _draw(
     target: float | None,
     baseline: float | None,
 ) -> None:
-    # Fixed margins: finding the tightest takes longer than all the rest.
     axes = figure.add_axes((0.085, 0.12, 0.895, 0.80))
     steps, returns = data["steps"], data["returns"]
     chosen = np.unique(np.linspace(0, max(len(steps) - 1, 0), MAX_POINTS).astype(int))
@@ -180,6 +183,31 @@ def _draw(
     axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
+    _label_plainly(figure, axes)
+
+
+def _label_plainly(figure: Any, axes: Any) -> None:
+    """Write numbers out where they can be read, and leave them the room that they take."""
+    from matplotlib.ticker import FuncFormatter, ScalarFormatter  # noqa: PLC0415
+
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: _short(steps)))
+    plain = ScalarFormatter(useOffset=False)
+    plain.set_powerlimits(PLAIN_POWERS)
+    axes.yaxis.set_major_formatter(plain)
+    # Only of this axis: finding the tightest margins of all takes longer than all the rest.
+    box = axes.yaxis.get_tightbbox(figure.canvas.get_renderer())
+    left, bottom, width, height = axes.get_position().bounds
+    margin = left - box.x0 / figure.bbox.width + MARGIN
+    axes.set_position((margin, bottom, left + width - margin, height))
+
+
+def _short(number: float) -> str:
+    """A number of steps: 500, 20k, 1.5M."""
+    size = abs(number)
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{number / unit:g}{letter}"
+    return f"{number:g}"
 
 
 def _running_mean(returns: np.ndarray) -> np.ndarray:

@@ -13,6 +13,9 @@ PLAIN_INTERVAL = 5.0
 """Seconds between two lines where the output is no terminal."""
 LIVE_INTERVAL = 0.1
 """Seconds between two updates of the live display."""
+NAME_WIDTH = 16
+"""Letters of the environment's name in the live display."""
+BAR_WIDTH = 12
 
 
 class Progress:
@@ -75,24 +78,52 @@ class Progress:
         from rich import progress  # noqa: PLC0415
 
         self._live = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=24),
-            progress.TextColumn("{task.fields[status]}"),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=BAR_WIDTH),
+            progress.TextColumn("{task.fields[status]}", markup=False),
             refresh_per_second=8,
         )
         self._live.start()
-        self._task = self._live.add_task(
-            self._config.environment, total=self._config.max_steps, status="compiling"
-        )
+        name = self._config.environment
+        if len(name) > NAME_WIDTH:
+            name = name[: NAME_WIDTH - 1] + "…"
+        self._task = self._live.add_task(name, total=1.0, status="compiling")
 
     def _show(self, when: float) -> None:
-        status = self._status(when)
         if self._live is not None:
-            self._live.update(self._task, completed=self._steps, status=status)
+            used = self._used(when)
+            self._live.update(self._task, completed=used, status=self._short_status(when, used))
             self._next = time.monotonic() + LIVE_INTERVAL
         else:
-            self._print(f"{self._config.environment}  {status}")
+            self._print(f"{self._config.environment}  {self._status(when)}")
             self._next = time.monotonic() + PLAIN_INTERVAL
+
+    def _used(self, when: float) -> float:
+        """The share of the budget that is used up first, from 0 to 1."""
+        config, episodes = self._config, 0 if self._latest is None else self._latest.episode
+        shares = [
+            done / limit
+            for done, limit in (
+                (self._steps, config.max_steps),
+                (episodes, config.max_episodes),
+                (when - (self._began or when), config.max_seconds),
+            )
+            if limit
+        ]
+        return min(1.0, max(shares, default=0.0))
+
+    def _short_status(self, when: float, used: float) -> str:
+        """What fits into one line of 80 columns beside name and bar."""
+        seconds = max(when - (self._began or when), 1e-3)
+        budget = f"/{_short(self._config.max_steps)}" if self._config.max_steps else ""
+        parts = [f"{_short(self._steps)}{budget}", f"{_short(self._steps / seconds)}/s"]
+        if self._latest is not None:
+            against = "" if self._target is None else f"/{self._target:.5g}"
+            parts.append(f"avg {_short(self._latest.moving_average)}{against}")
+        if 0.0 < used < 1.0:
+            left = round(seconds * (1.0 - used) / used)
+            parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+        return " ".join(parts)
 
     def _status(self, when: float) -> str:
         seconds = max(when - (self._began or when), 1e-3)
@@ -126,3 +157,11 @@ class Progress:
             score = verdict.verification
             text += f"; verified on {score.episodes} fresh episodes: {score.mean:.1f}, {outcome}"
         return text
+
+
+def _short(number: float) -> str:
+    """At most seven letters: 950, 12.3k, 1.20M, -0.0123."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= unit:
+            return f"{number / unit:.3g}{letter}" if abs(number) < 1e12 else f"{number:.1e}"
+    return f"{number:.4g}" if abs(number) >= 1e-3 or not number else f"{number:.1e}"
