@@ -87,7 +87,7 @@ class Life:
         return False
 
     def survivors(self) -> list[int]:
-        """Processes of the group that are still there (zombies, too) a while after its end."""
+        """Processes of the session that are still there (zombies, too) a while after its end."""
         deadline = time.monotonic() + 10.0
         while (found := members(self.process.pid)) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -138,8 +138,8 @@ def list_folder(place: Path) -> list[str]:
         return []
 
 
-def members(group: int) -> list[int]:
-    """Processes of a process group, from /proc."""
+def members(session: int) -> list[int]:
+    """Processes of a session, from /proc; workers have process groups of their own."""
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -147,15 +147,40 @@ def members(group: int) -> list[int]:
                 fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue
-            if int(fields[2]) == group:
+            if int(fields[3]) == session:
                 found.append(int(entry))
     return found
 
 
-def shared_memory() -> set[str]:
-    """What lies in the system's shared memory under names that multiprocessing gives."""
-    prefixes = ("pym-", "psm_", "sem.")
-    return {one for one in list_folder(Path("/dev/shm")) if one.startswith(prefixes)}
+def memory_holders(creator: int) -> list[int]:
+    """Processes that still hold shared memory of a process that has ended.
+
+    Multiprocessing unlinks it as soon as it is there: no name in /dev/shm tells of it, but the
+    mappings and descriptors of processes do.
+    """
+    name = f"/pym-{creator}-"
+    return [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if name in read_text(folder / "maps")
+        or any(name in target(folder / "fd" / one) for one in list_folder(folder / "fd"))
+    ]
+
+
+def read_text(path: Path) -> str:
+    """A file of /proc; nothing where it has gone, or belongs to others."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def target(link: Path) -> str:
+    """What a descriptor leads to."""
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
 
 
 class Kept:
@@ -247,6 +272,7 @@ def run_once(
             for one in hit:
                 count[f"torn: {one}"] += 1
             count["zombies"] += len(life.survivors())
+            count["leaked shared memory"] += len(memory_holders(life.process.pid))
             if kept is not None:
                 count["episodes lost"] += kept.lost(folder)
             kept = Kept(folder)
@@ -255,6 +281,7 @@ def run_once(
             continue
         code = life.process.wait(LIFE_SECONDS)
         count["zombies"] += len(life.survivors())
+        count["leaked shared memory"] += len(memory_holders(life.process.pid))
         if code != 0:
             count["not resumable"] += 1
             print(f"run {number} ended with {code}:\n{log.read_text()[-2000:]}", file=sys.stderr)
@@ -313,7 +340,7 @@ def main() -> int:
     arguments = parser.parse_args()
     dice = random.Random(arguments.seed)
     total: collections.Counter[str] = collections.Counter()
-    before, began = shared_memory(), time.monotonic()
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="poise-kill-") as scratch:
         number = 0
         while total["kills"] < arguments.times:
@@ -328,10 +355,6 @@ def main() -> int:
             if total["not resumable"] > GIVE_UP_AFTER:
                 break
             print(f"{total['kills']} of {arguments.times} kills, {number} runs", flush=True)
-    # What others make and remove at this moment is not counted: only what stays.
-    leaked = shared_memory() - before
-    time.sleep(1.0 if leaked else 0.0)
-    total["leaked shared memory"] = len(leaked & shared_memory())
     figures = {name: total[name] for name in (*FIGURES, *MUST_BE_ZERO)}
     for name, value in figures.items():
         print(f"{name:36s} {value:10,d}{'   must be 0' if name in MUST_BE_ZERO else ''}")

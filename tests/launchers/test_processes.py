@@ -28,6 +28,8 @@ from poise.learning.journal import Journal, Kind, Record, StopReason
 from poise.learning.owner import Owner, OwnerSettings
 from poise.trajectory import Contribution, EpisodeReport, Snapshot
 
+from ..shared_memory import held_here
+
 # Classes of this module travel by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -287,23 +289,18 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(processes, "LEAVE_SECONDS", 20.0)
-    before, threads = shared_memory(), set(threading.enumerate())
+    threads = set(threading.enumerate())
     yield
     assert not multiprocessing.active_children()
-    assert shared_memory() <= before
     assert set(threading.enumerate()) <= threads
 
 
-def shared_memory() -> set[str]:
-    """What this user's processes have put there by name."""
-    folder = Path("/dev/shm")
-    return {one.name for one in folder.iterdir()} if folder.is_dir() else set()
-
-
 def test_contributions_of_all_workers_arrive(stage: Stage) -> None:
+    before = held_here()
     stage.run(Fake(), stage.until(4, (0, 0), (1, 0)))
     stage.check_books(StopReason.INTERRUPTED)
     assert not stage.restarts
+    assert held_here() == before
 
 
 def test_an_exception_in_the_pump_propagates(stage: Stage) -> None:
@@ -622,6 +619,144 @@ def test_what_does_not_pickle_is_found_before_anything_starts(stage: Stage) -> N
     with pytest.raises(ConfigError, match=r"cannot be sent to a worker process.*threads"):
         stage.run(factory, never)
     assert not stage.journal.records
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated(Fake):
+    """Has a simulator, and says what becomes of it."""
+
+    log: str = ""
+    stuck: str = ""
+    """What it hangs in: ``cycle`` or ``close``."""
+    raises: bool = False
+
+    def initial_state(self) -> int:
+        # A program that ends when it is closed; and one, by multiprocessing, that must be killed.
+        context = multiprocessing.get_context("fork" if self.index else "spawn")
+        process = context.Process(target=time.sleep, args=(1e6,), daemon=True)
+        process.start()
+        program = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        self.__dict__["program"] = program
+        self._note("made", program.pid, process.pid)
+        return 0
+
+    def cycle(self, snapshot: Snapshot, state: int) -> tuple[Contribution, int]:
+        if state == 2 and self.stuck == "cycle":
+            self._note("stuck")
+            threading.Event().wait()
+        if state == 2 and self.raises:
+            raise ValueError("the pole broke")
+        return super().cycle(snapshot, state)
+
+    def close(self) -> None:
+        self._note("closed")
+        if self.stuck == "close":
+            threading.Event().wait()
+        self.__dict__["program"].communicate()
+
+    def _note(self, *words: object) -> None:
+        with open(self.log, "a") as file:
+            print(*words, file=file)
+
+
+class Simulators:
+    """What is left of the simulators of a test."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def words(self, kind: str) -> list[str]:
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        return [line.partition(" ")[2] for line in lines if line.startswith(kind)]
+
+    def are_gone(self) -> bool:
+        made = [int(pid) for line in self.words("made") for pid in line.split()]
+        assert made
+        return not any(map(is_alive, made))
+
+
+@pytest.fixture
+def simulators(tmp_path: Path) -> Simulators:
+    return Simulators(tmp_path / "log")
+
+
+def test_environments_may_have_processes_and_are_closed_once(
+    stage: Stage, simulators: Simulators
+) -> None:
+    factory = Simulated(log=str(simulators.path))
+    stage.run(factory, stage.until(3, (0, 0), (1, 0)))
+    stage.check_books(StopReason.INTERRUPTED)
+    assert len(simulators.words("closed")) == 2
+    wait_for(simulators.are_gone)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_cycle_that_takes_too_long_is_given_up_and_closed(
+    stage: Stage, simulators: Simulators
+) -> None:
+    unclosed: list[str] = []
+
+    def direct() -> StopReason | None:
+        return StopReason.INTERRUPTED if simulators.words("stuck") else None
+
+    factory = Simulated(log=str(simulators.path), stuck="cycle")
+    stage.run(factory, direct, workers=1, on_unclosed=unclosed.append)
+    assert len(simulators.words("closed")) == 1
+    wait_for(simulators.are_gone)
+    assert not unclosed
+
+
+@pytest.mark.usefixtures("impatient")
+def test_environments_that_do_not_close_are_killed_and_reported(
+    stage: Stage, simulators: Simulators
+) -> None:
+    unclosed: list[str] = []
+    factory = Simulated(log=str(simulators.path), stuck="close")
+    stage.run(
+        factory,
+        stage.until(3, (0, 0)),
+        workers=1,
+        on_unclosed=unclosed.append,
+        close_timeout=0.5,
+    )
+    stage.check_books(StopReason.INTERRUPTED)
+    wait_for(simulators.are_gone)
+    assert len(unclosed) == 1
+    assert "worker 0 in Fake-v0 has not closed" in unclosed[0]
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_environments_are_closed_after_a_failure(
+    stage: Stage, simulators: Simulators, restarts: int
+) -> None:
+    factory = Simulated(log=str(simulators.path), raises=True)
+    with pytest.raises(WorkerError, match="the pole broke"):
+        stage.run(factory, never, workers=1, max_restarts=restarts, restart_on_error=True)
+    assert len(simulators.words("closed")) == 1 + restarts
+    wait_for(simulators.are_gone)
+
+
+def test_a_death_is_seen_although_a_forked_process_holds_the_pipe(
+    stage: Stage, simulators: Simulators
+) -> None:
+    factory = Simulated("cycle", log=str(simulators.path))
+    stage.run(factory, stage.until(3, (1, 1)), max_restarts=1)
+    stage.check_books(StopReason.INTERRUPTED)
+    assert "killed by SIGKILL" in stage.restarts[0]
+    wait_for(simulators.are_gone)
+
+
+def test_a_second_interrupt_kills_what_does_not_close(
+    stage: Stage, simulators: Simulators, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "wait_for_end", interrupted)
+    factory = Simulated(log=str(simulators.path), stuck="close")
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(factory, stage.until(3, (0, 0)), workers=1)
+    wait_for(simulators.are_gone)
 
 
 SCRIPT = """

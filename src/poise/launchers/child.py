@@ -49,6 +49,8 @@ RELEASE, RELEASED = b"L", b"F"
 SIGNAL = struct.Struct("<cQ")
 MISSING_GUARD_EXIT_CODE = 78
 """Exit code of a worker process that began to run the user's script instead of working."""
+_URGED = signal.SIGTERM
+"""What the parent sends to a worker that takes too long to notice that it is to leave."""
 _PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that this process gets when its parent dies."""
 _LAST_WORD_AFTER = 0.8
@@ -77,6 +79,10 @@ def pickle_factory(factory: WorkerFactory, environment: str) -> bytes:
             f"pickle ({type(error).__name__}: {error}); use --launcher threads, or make it from "
             "a function at the top of a module"
         ) from error
+
+
+class _LeaveError(BaseException):
+    """The parent has closed its end, and asks for the cycle under way to be given up."""
 
 
 class _Watch:
@@ -128,6 +134,9 @@ class _Watch:
                 with self._lock, contextlib.suppress(OSError):
                     where = describe_hang(self.whereabouts(), self._worker_thread)
                     self._wire.send(LAST_WORD + where.encode(errors="replace"))
+        if os.getpgrp() == os.getpid():
+            # With what the environments have started.
+            os.killpg(os.getpid(), signal.SIGKILL)
         os._exit(1)
 
 
@@ -139,46 +148,74 @@ def run_child(
     mailbox: Mailbox,
     wire: Wire,
 ) -> None:
-    """A worker's process: leaves at the pipe's end of file, so also when its parent is killed."""
-    # Signals may reach the whole group; the parent decides what becomes of it.
+    """A worker's process: leaves at the pipe's end of file, so also when its parent is killed.
+
+    Its environments live in its main thread, from the first call to `close`. They may start
+    processes of their own: these belong to its process group, which the parent clears away.
+    """
+    with contextlib.suppress(OSError):
+        # Not reached by a Ctrl-C either: the environments close what they have started.
+        os.setpgid(0, 0)
+    is_leaving, pid = False, os.getpid()
+
+    def signalled(number: int, *_: object) -> None:
+        if os.getpid() != pid:
+            # Forked by an environment: it ends as any other process does.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        # Signals may reach the whole group; the parent decides what becomes of it.
+        if not is_leaving and wire.has_ended():
+            raise _LeaveError
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (_URGED, signal.SIGHUP):
         # Not ignored: programs that the environment starts would ignore them, too.
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, signalled)
     watch = _Watch(wire, patience)
+    worker: Worker | None = None
     try:
-        worker: Worker = cloudpickle.loads(payload)(index, incarnation)
+        worker = _make_worker(payload, index, incarnation)
         watch.whereabouts = worker.whereabouts
         watch.send(SIGNAL.pack(COMPILED, worker.seed % 2**64))
-        watch.begin()
-        state = worker.initial_state()
-        whole = worker.has_whole_state
-        mailbox.put_initial_state(state if whole else ())
-        watch.send(READY)
-        while True:
-            try:
-                kind, sequence = SIGNAL.unpack(wire.wait())
-            except (EOFError, ConnectionResetError):
-                worker.close()
-                return
-            watch.begin()
-            if kind == RELEASE:
-                if isinstance(worker, Releases):
-                    worker.release()
-                watch.send(RELEASED)
-                continue
-            snapshot, earlier = mailbox.take_snapshot(sequence, state if whole else ())
-            state = state if earlier is None else earlier
-            contribution, state = worker.cycle(snapshot, state)
-            if contribution.trajectory is not None:
-                # Too large and too rare for the mailbox: the batch behind a broken gradient.
-                watch.send(BATCH + pack_batch(contribution.trajectory))
-            mailbox.put_contribution(contribution, sequence, state if whole else ())
-            watch.send(SIGNAL.pack(CONTRIBUTION, sequence))
+        _serve(worker, watch, mailbox, wire)
     except BaseException as error:
-        # Whatever it is, this process ends by it, and the run must know.
-        try:
+        # Whatever it is, this process ends by it, and the run must know, unless it has left.
+        with contextlib.suppress(OSError):
             watch.send(ERROR + json.dumps(describe_failure(error)).encode())
-        except OSError:
-            # The parent has left: nobody is there to be told.
+    finally:
+        is_leaving = True
+        if worker is not None:
+            worker.close()
+
+
+def _make_worker(payload: bytes, index: int, incarnation: int) -> Worker:
+    worker: Worker = cloudpickle.loads(payload)(index, incarnation)
+    return worker
+
+
+def _serve(worker: Worker, watch: _Watch, mailbox: Mailbox, wire: Wire) -> None:
+    """Answer snapshots with contributions until the parent has left."""
+    watch.begin()
+    state = worker.initial_state()
+    whole = worker.has_whole_state
+    mailbox.put_initial_state(state if whole else ())
+    watch.send(READY)
+    while True:
+        try:
+            kind, sequence = SIGNAL.unpack(wire.wait())
+        except (EOFError, ConnectionResetError):
             return
+        watch.begin()
+        if kind == RELEASE:
+            if isinstance(worker, Releases):
+                worker.release()
+            watch.send(RELEASED)
+            continue
+        snapshot, earlier = mailbox.take_snapshot(sequence, state if whole else ())
+        state = state if earlier is None else earlier
+        contribution, state = worker.cycle(snapshot, state)
+        if contribution.trajectory is not None:
+            # Too large and too rare for the mailbox: the batch behind a broken gradient.
+            watch.send(BATCH + pack_batch(contribution.trajectory))
+        mailbox.put_contribution(contribution, sequence, state if whole else ())
+        watch.send(SIGNAL.pack(CONTRIBUTION, sequence))

@@ -30,7 +30,7 @@ from poise.launchers.child import (
 )
 from poise.launchers.failure import Failure, describe_exit
 from poise.launchers.mailbox import MailboxShape, TornMessageError, unpack_batch
-from poise.launchers.seat import ChildSeat
+from poise.launchers.seat import ChildSeat, wait_for_end
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.journal import StopReason
 from poise.learning.owner import Owner
@@ -41,7 +41,7 @@ __all__ = ["run_processes"]
 START_SECONDS = 600.0
 """How long a process may take to import and compile, before its heartbeat is listened to."""
 LEAVE_SECONDS = 5.0
-"""How long a process may take to leave, before it is killed."""
+"""How long a process may take to end its cycle, before it is told to give it up."""
 
 
 def run_processes(
@@ -99,6 +99,8 @@ class _Team:
         self._seats: dict[int, ChildSeat] = {}
         self._selector = selectors.DefaultSelector()
         self._restarts = 0
+        self._leaving: list[tuple[ChildSeat, float]] = []
+        """Told to leave; and when that takes too long."""
 
     def start(self, index: int, incarnation: int) -> None:
         self._heartbeats.beat(index, START_SECONDS)
@@ -118,15 +120,41 @@ class _Team:
         self._selector.unregister(seat.process.sentinel)
 
     def close(self) -> None:
+        """Let every process close its environments; none is there afterwards."""
         seats = list(self._seats.values())
         for seat in seats:
-            self._forget(seat)
-            seat.wire.close()
-        end = time.monotonic() + LEAVE_SECONDS
-        for seat in seats:
             self._heartbeats.leave(seat.index)
-            seat.close(max(0.0, end - time.monotonic()))
-        self._selector.close()
+            self._forget(seat)
+            seat.let_go()
+        seats += [seat for seat, _ in self._leaving]
+        self._leaving.clear()
+        try:
+            for seat in wait_for_end(seats, LEAVE_SECONDS):
+                seat.urge()
+            for seat in wait_for_end(seats, self._supervision.close_timeout):
+                self._report_unclosed(seat)
+        finally:
+            # Also where somebody does not want to wait any longer.
+            for seat in seats:
+                seat.close()
+            self._selector.close()
+
+    def _report_unclosed(self, seat: ChildSeat) -> None:
+        self._supervision.on_unclosed(
+            f"worker {seat.index} in {self._supervision.environment} has not closed its "
+            f"environments within {self._supervision.close_timeout:g} s: it is killed, with "
+            "whatever they have started"
+        )
+
+    def _see_off(self) -> None:
+        """Look after those that have been told to leave."""
+        for seat, end in list(self._leaving):
+            late = time.monotonic() > end
+            if late and seat.process.is_alive():
+                self._report_unclosed(seat)
+            if late or not seat.process.is_alive():
+                self._leaving.remove((seat, end))
+                seat.close()
 
     def release(self) -> None:
         """Have all environments closed, which their workers make anew in their next cycle.
@@ -177,6 +205,11 @@ class _Team:
 
     def _look_after(self) -> None:
         """What need not be done for every message."""
+        self._see_off()
+        for seat in list(self._seats.values()):
+            # A process that an environment forked may hold pipe and sentinel open.
+            if not seat.process.is_alive() and not seat.wire.has_mail():
+                self._died(seat)
         reason = self._supervision.pump()
         if reason is not None:
             self._owner.stop(reason)
@@ -255,7 +288,7 @@ class _Team:
 
     def _died(self, seat: ChildSeat) -> None:
         # The sentinel fires a moment before the exit code is there.
-        seat.process.join(LEAVE_SECONDS)
+        wait_for_end([seat], LEAVE_SECONDS)
         code = seat.process.exitcode
         if code == MISSING_GUARD_EXIT_CODE:
             raise InputError(
@@ -300,24 +333,38 @@ class _Team:
 
     def _failed(self, seat: ChildSeat, failure: Failure) -> None:
         """A worker raised."""
+        reason = self._supervision.pump()
+        if reason is not None:
+            # What ends the run may have reached the environment, too.
+            self._owner.stop(reason)
+            return
         what = f"worker {seat.index} (environment seed {seat.seed}) failed: {failure.cause}"
-        if self._supervision.restart_on_error and seat.ready and self._restart(seat, what):
+        if (
+            self._supervision.restart_on_error
+            and seat.ready
+            and self._restart(seat, what, is_leaving=True)
+        ):
             return
         raise WorkerError(seat.index, self._supervision.environment, seat.seed, *failure)
 
-    def _restart(self, seat: ChildSeat, what: str) -> bool:
+    def _restart(self, seat: ChildSeat, what: str, is_leaving: bool = False) -> bool:
         """Start the worker's next incarnation, if that may still be done."""
         if self._restarts >= self._supervision.max_restarts or self._owner.stopped:
             return False
         self._restarts += 1
         self._supervision.on_restart(what)
-        self._dismiss(seat)
+        self._dismiss(seat, is_leaving)
         self.start(seat.index, seat.incarnation + 1)
         return True
 
-    def _dismiss(self, seat: ChildSeat) -> None:
+    def _dismiss(self, seat: ChildSeat, is_leaving: bool = False) -> None:
+        """Part with a worker; one that closes its environments is given the time."""
         self._heartbeats.leave(seat.index)
         self._owner.leave(seat.index)
         self._forget(seat)
-        seat.process.kill()
-        seat.close(LEAVE_SECONDS)
+        if is_leaving:
+            seat.let_go()
+            self._leaving.append((seat, time.monotonic() + self._supervision.close_timeout))
+            return
+        seat.kill()
+        seat.close()

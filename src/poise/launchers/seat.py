@@ -3,9 +3,13 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
+from multiprocessing.util import Finalize
 from typing import Any
 
 from poise.launchers.child import SIGNAL, run_child
@@ -13,7 +17,44 @@ from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError
 from poise.launchers.wire import Wire
 from poise.trajectory import Contribution, Snapshot
 
-__all__ = ["ChildSeat"]
+__all__ = ["ChildSeat", "wait_for_end"]
+
+GROUP_SECONDS = 2.0
+"""How long what the environments have started may take to end, once they have been closed."""
+_LOOK = 0.05
+"""Seconds between two looks at processes that are to end."""
+
+
+def _kill_group(leader: int) -> None:
+    """Kill a worker's process, and all processes that its environments have started."""
+    with contextlib.suppress(OSError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _kill_at_exit(leader: int) -> None:
+    _kill_group(leader)
+    with contextlib.suppress(OSError):
+        os.kill(leader, signal.SIGKILL)
+
+
+def _has_group(leader: int) -> bool:
+    try:
+        os.killpg(leader, 0)
+    except OSError:
+        return False
+    return True
+
+
+def wait_for_end(seats: "Sequence[ChildSeat]", seconds: float) -> "list[ChildSeat]":
+    """Wait until processes have ended, but not longer; returns those that have not."""
+    end = time.monotonic() + seconds
+    while True:
+        # A process that an environment forked may hold a sentinel open: they are asked, too.
+        left = [seat for seat in seats if seat.process.is_alive()]
+        remaining = end - time.monotonic()
+        if not left or remaining <= 0:
+            return left
+        connection.wait([seat.process.sentinel for seat in left], min(_LOOK, remaining))
 
 
 @contextlib.contextmanager
@@ -56,7 +97,8 @@ class ChildSeat:
             target=run_child,
             args=(payload, index, incarnation, patience, self.mailbox, theirs),
             name=f"poise-worker-{index}",
-            daemon=True,
+            # Daemons may not have children, and an environment may need some.
+            daemon=False,
         )
         try:
             with _without_false_main_file():
@@ -64,6 +106,9 @@ class ChildSeat:
         finally:
             # With only the child holding the other end, its death is the end of file.
             theirs.close()
+        # Whatever happens: the interpreter's exit waits for no worker.
+        pid = self.process.pid
+        self._at_exit = Finalize(None, _kill_at_exit, (pid,), exitpriority=100)
 
     def initial_state(self) -> Any:
         """The state of the worker before its first cycle, None if it cannot be had.
@@ -95,11 +140,32 @@ class ChildSeat:
         self.mailbox.put_snapshot(snapshot, self.sequence, state)
         self.wire.send(SIGNAL.pack(b"S", self.sequence))
 
-    def close(self, patience: float) -> None:
-        """Let the process go, and after so many seconds kill it."""
+    def let_go(self) -> None:
+        """Tell the process to close its environments and leave, by the end of the pipe."""
         self.wire.close()
-        self.process.join(patience)
+
+    def urge(self) -> None:
+        """Let it give up the cycle under way."""
+        self.process.terminate()
+
+    def kill(self) -> None:
+        """Kill the process and what its environments have started."""
+        self.process.kill()
+        if self.process.pid is not None:
+            _kill_group(self.process.pid)
+
+    def close(self) -> None:
+        """Leave nothing of the process: at once if it has not ended, otherwise with patience."""
+        self.wire.close()
+        pid = self.process.pid
         if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+            self.kill()
+        elif pid is not None and self.process.exitcode == 0:
+            end = time.monotonic() + GROUP_SECONDS
+            while _has_group(pid) and time.monotonic() < end:
+                time.sleep(_LOOK)
+        if pid is not None:
+            _kill_group(pid)
+        self.process.join()
+        self._at_exit.cancel()
         self.process.close()

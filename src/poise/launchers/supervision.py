@@ -12,7 +12,10 @@ from typing import NamedTuple
 from poise.errors import DeadlineError
 from poise.learning.journal import StopReason
 
-__all__ = ["EVALUATION", "Heartbeats", "Supervision"]
+__all__ = ["CLOSE_SECONDS", "EVALUATION", "Heartbeats", "Supervision"]
+
+CLOSE_SECONDS = 10.0
+"""How long an environment may take to close."""
 
 EVALUATION = -1
 """Who is watched, in place of a worker's number, while an evaluation is under way."""
@@ -30,6 +33,8 @@ class Supervision(NamedTuple):
         restart_on_error: start a worker again that raised, too.
         on_restart: told what happened, whenever a worker is started again.
         on_loss: told what happened, whenever the run goes on without a worker.
+        close_timeout: seconds that a worker may take to close its environments.
+        on_unclosed: told what happened, whenever that takes longer.
         evaluating: says what the evaluation under way does, for the report of a hang.
         lend: given what makes all workers close their environments until their next cycle.
     """
@@ -42,6 +47,8 @@ class Supervision(NamedTuple):
     restart_on_error: bool = False
     on_restart: Callable[[str], None] = print
     on_loss: Callable[[str], None] = print
+    close_timeout: float = CLOSE_SECONDS
+    on_unclosed: Callable[[str], None] = print
     evaluating: Callable[[], str] = str
     lend: Callable[[Callable[[], None]], None] = lambda release: None
 

@@ -6,6 +6,7 @@ it, and goes on.
 
 import os
 import select
+import socket
 import struct
 from multiprocessing import connection
 
@@ -76,6 +77,16 @@ class Wire:
     def has_mail(self) -> bool:
         """Whether `receive` would not wait: something has come, or the end."""
         return bool(select.select([self._end], [], [], 0)[0])
+
+    def has_ended(self) -> bool:
+        """Whether the other end is closed, and all it sent has been received."""
+        with socket.socket(fileno=os.dup(self._end.fileno())) as end:
+            try:
+                return not end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
 
     def close(self) -> None:
         """Close this end."""

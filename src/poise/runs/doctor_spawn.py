@@ -98,7 +98,8 @@ def _ask(payload: bytes, task: Task, timeout: float) -> _Answer:
     """Let a spawned process try something; whatever becomes of it, there is an answer in time."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(payload, task, theirs), daemon=True)
+    # No daemon: it may have children, as a worker may.
+    process = context.Process(target=_child, args=(payload, task, theirs), daemon=False)
     try:
         try:
             process.start()

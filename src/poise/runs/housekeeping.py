@@ -104,3 +104,7 @@ class Housekeeping:
             RuntimeWarning,
             stacklevel=2,
         )
+
+    def note_unclosed(self, what: str) -> None:
+        """Environments were not closed in time."""
+        warnings.warn(what, RuntimeWarning, stacklevel=2)

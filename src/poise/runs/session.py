@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from poise.agent.policy import Policy
+from poise.config import TrainConfig
 from poise.errors import (
     EnvironmentFailureError,
     EnvironmentNotFoundError,
@@ -17,7 +18,7 @@ from poise.errors import (
     RunWriteError,
 )
 from poise.launchers.processes import run_processes
-from poise.launchers.supervision import Heartbeats, Supervision
+from poise.launchers.supervision import CLOSE_SECONDS, Heartbeats, Supervision
 from poise.launchers.threads import run_serial, run_threads
 from poise.learning.journal import Journal, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
@@ -41,8 +42,6 @@ from poise.runs.summary import summarise
 
 __all__ = ["Session", "TrainResult"]
 
-CLOSE_SECONDS = 10.0
-"""How long environments may take to close."""
 PUMP_INTERVAL = 0.05
 """Seconds between two looks at budgets, signals and records."""
 
@@ -147,6 +146,8 @@ class Session:
             restart_on_error=config.restart_on_error,
             on_restart=self._house.note_restart,
             on_loss=self._house.note_loss,
+            close_timeout=_close_timeout(config),
+            on_unclosed=self._house.note_unclosed,
             evaluating=self._judge.whereabouts,
             lend=room.lend,
         )
@@ -332,3 +333,9 @@ def _teller(progress: Progress | None, judge: Judge) -> Callable[[], None]:
     if progress is None:
         return lambda: None
     return lambda: progress.tell(judge.activity)
+
+
+def _close_timeout(config: TrainConfig) -> float:
+    """How long all environments of a worker may take to close, one after the other."""
+    together = CLOSE_SECONDS * config.envs_per_worker
+    return max(CLOSE_SECONDS, min(together, config.worker_timeout))

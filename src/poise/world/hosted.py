@@ -84,7 +84,7 @@ class HostedWorld:
     def copies(self, count: int) -> Copies:
         """Make N copies."""
         if self.kind == "copies":
-            return _Loop([self.source.make() for _ in range(count)])
+            return open_loop(self.source, count)
         if self.kind == "atari":
             copies: Copies = make_atari_copies(
                 self.source.identity, self.source.sticky_actions, count, self.observation_space
@@ -150,4 +150,13 @@ class _Loop:
 
 def open_loop(source: EnvironmentSource, count: int) -> Copies:
     """Copies in a loop, whatever the environment."""
-    return _Loop([source.make() for _ in range(count)])
+    environments: list[gymnasium.Env[Any, Any]] = []
+    try:
+        for _ in range(count):
+            environments.append(source.make())
+        return _Loop(environments)
+    except BaseException:
+        # Those that could be made are closed like any other.
+        for one in environments:
+            Copy(one, "one that is not needed").close()
+        raise

@@ -1,0 +1,57 @@
+"""Who holds shared memory of multiprocessing's.
+
+CPython unlinks it as soon as it is there, so that no name in /dev/shm tells of it: what tells are
+the mappings and descriptors of processes. It is freed when the last of them is gone.
+"""
+
+import gc
+import os
+from multiprocessing.heap import BufferWrapper
+from pathlib import Path
+from typing import Any
+
+_HEAP: Any = BufferWrapper._heap
+
+
+def allocations() -> int:
+    """How often this process has asked for shared memory so far."""
+    return int(_HEAP._n_mallocs)
+
+
+def held_here() -> int:
+    """Pieces of shared memory that this process has asked for, and has not let go."""
+    gc.collect()
+    # Pieces that were let go while the heap was locked are taken back by the next call.
+    _HEAP._free_pending_blocks()
+    return int(_HEAP._n_mallocs - _HEAP._n_frees)
+
+
+def holders(creator: int) -> set[int]:
+    """Other processes that hold shared memory which this one has made, as far as may be seen."""
+    name = f"/pym-{creator}-"
+    return {
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if int(folder.name) != creator and (_maps(folder, name) or _has_open(folder, name))
+    }
+
+
+def _maps(folder: Path, name: str) -> bool:
+    try:
+        return name in (folder / "maps").read_text()
+    except OSError:
+        return False
+
+
+def _has_open(folder: Path, name: str) -> bool:
+    try:
+        descriptors = list((folder / "fd").iterdir())
+    except OSError:
+        return False
+    for one in descriptors:
+        try:
+            if name in os.readlink(one):
+                return True
+        except OSError:
+            continue
+    return False
