@@ -25,8 +25,9 @@ TIMES = (
     "training_seconds",
     "steps_per_second",
     "training_solved_at_seconds",
+    "findings",
 )
-"""Keys of ``summary.json`` that hold clock times."""
+"""Keys of ``summary.json`` that hold clock times, or what one process has seen."""
 
 
 def train(folder: Path, **settings: Any) -> TrainResult:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from pathlib import Path
 
 from tyro.conf import Positional
 
@@ -76,10 +77,13 @@ class Bench:
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """Examine an environment before the hours are spent: what is wrong, how fast, what to run."""
+    """Examine an environment before the hours are spent: what is wrong, how fast, what to run.
+
+    Given a run's folder: say what was seen in the run, and what to try next.
+    """
 
     environment: Positional[str] = "CartPole-v1"
-    """Gymnasium id of the environment, or an import path module:attribute."""
+    """Gymnasium id of the environment, an import path module:attribute, or a run's folder."""
 
     env_kwargs: tuple[str, ...] = ()
     """Arguments of the environment's constructor as key=value; values are Python literals."""
@@ -113,6 +117,9 @@ class Doctor:
         from poise.runs.diagnosis import describe  # noqa: PLC0415
         from poise.runs.doctor import examine  # noqa: PLC0415
 
+        folder = Path(self.environment)
+        if (folder / "config.json").is_file():
+            return _describe_run(folder, self.json)
         config = TrainConfig(
             self.environment,
             env_kwargs=self.env_kwargs,
@@ -139,3 +146,19 @@ class Doctor:
             said = "What would run as it is" if diagnosis.failed else "Recommended"
             print(f"{said}:\n  {diagnosis.command}")
         return int(diagnosis.failed)
+
+
+def _describe_run(folder: Path, as_json: bool) -> int:
+    """What was seen in a run."""
+    from poise.runs.folder import load_summary  # noqa: PLC0415
+
+    summary = load_summary(folder)
+    findings = [str(one) for one in summary.get("findings", [])]
+    if as_json:
+        print(json.dumps({"solved": summary["solved"], "findings": findings}, indent=2))
+        return 0
+    said = "solved" if summary["solved"] else "not solved"
+    print(f"{folder}: {summary['environment']}, {said} after {summary['steps']:,} steps")
+    for finding in findings or ["Nothing that hindered it was seen."]:
+        print(f"- {finding}")
+    return 0

@@ -121,5 +121,6 @@ def _describe_run(summary: dict[str, Any], folder: Path) -> str:
             f"verified on Gymnasium's own environment: {score['mean']:.1f} "
             f"± {score['standard_error'] or 0:.1f} over {score['episodes']} fresh episodes"
         )
+    lines.extend(f"- {finding}" for finding in summary.get("findings", []))
     lines.append(f"run folder: {folder}")
     return "\n".join(lines)

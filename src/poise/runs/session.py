@@ -27,7 +27,9 @@ from poise.runs.assembly import Assembly
 from poise.runs.checkpoint import Checkpoint
 from poise.runs.curve import draw_curve, import_matplotlib
 from poise.runs.files import write_json
+from poise.runs.findings import Facts, find
 from poise.runs.folder import remove_run
+from poise.runs.history import History
 from poise.runs.housekeeping import Housekeeping
 from poise.runs.judge import Judge
 from poise.runs.keeper import Keeper
@@ -46,6 +48,7 @@ PUMP_INTERVAL = 0.05
 """Seconds between two looks at budgets, signals and records."""
 
 _LAUNCHERS = {"threads": run_threads, "serial": run_serial}
+_USED_UP = (StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS)
 _INTERRUPTIONS = (StopReason.INTERRUPTED, StopReason.TERMINATED)
 
 
@@ -123,7 +126,8 @@ class Session:
             self._judge.attempts = cut.candidates.verifications
             verdict = cut.candidates.verdict
             self._judge.solved = verdict is not None and verdict.solved
-        followers = (self._progress, self._keeper.follow, *subscribers)
+        self._history = History()
+        followers = (self._progress, self._keeper.follow, self._history, *subscribers)
         self._recorder = Recorder(
             folder,
             {"versions": versions(), "processor": processor_model()},
@@ -305,8 +309,24 @@ class Session:
         )
         plot_folder(self._folder, baseline=baseline, draw=self._draw or draw_curve)
         summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
+        summary["findings"] = [] if summary["solved"] else self._find(owner, summary)
         write_json(self._folder / "summary.json", summary)
         return TrainResult(self._folder, summary, self._judge.policy(best), reason)
+
+    def _find(self, owner: Owner, summary: dict[str, Any]) -> list[str]:
+        """What this process has seen of a run that did not solve."""
+        seconds = summary["seconds"]
+        return find(
+            Facts(
+                self._history,
+                owner.steps,
+                summary["random_baseline"],
+                self._assembly.target_return,
+                owner.stop_reason in _USED_UP,
+                seconds["selection"] + seconds["verification"] + seconds["baseline"],
+                summary["wall_seconds"],
+            )
+        )
 
 
 def _no_room() -> None:
