@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from poise.batches import mapping
+
 __all__ = ["observed"]
 
 
@@ -36,10 +38,10 @@ def _observed(
         case spaces.Dict():
             if not isinstance(observation, dict) or not space.spaces.keys() <= observation.keys():
                 raise ValueError(f"{name} must be a dict with the keys {list(space.spaces)}")
-            return {
-                key: _observed(part, observation[key], f"{name}[{key!r}]", counts)
+            return mapping(
+                (key, _observed(part, observation[key], f"{name}[{key!r}]", counts))
                 for key, part in space.spaces.items()
-            }
+            )
         case spaces.Tuple():
             if not isinstance(observation, tuple | list) or len(observation) != len(space.spaces):
                 raise ValueError(f"{name} must be a tuple of {len(space.spaces)}")
