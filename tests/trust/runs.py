@@ -33,6 +33,8 @@ TIMES = (
     "training_seconds",
     "steps_per_second",
     "training_solved_at_seconds",
+    # What one process has seen, clock times among it.
+    "findings",
 )
 
 
