@@ -110,4 +110,5 @@ def actor_critic_gradient(
 
     gradient, terms = jax.grad(loss, has_aux=True)(parameters)
     norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
-    return gradient, jnp.stack([*terms, norm])
+    # In JAX's 64 bits, whatever met a float64 on its way is one.
+    return gradient.astype(jnp.float32), jnp.stack([*terms, norm]).astype(jnp.float32)

@@ -26,6 +26,7 @@ from poise.learning.owner import Owner
 from poise.learning.owner_settings import OwnerSettings
 from poise.learning.worker import CompileOptions, LossSettings, Releases, Worker, compile_options
 from poise.maths.statistics import Moments, normalization
+from poise.runs.jax_settings import adopt_settings, decisive_settings, shared_settings
 from poise.runs.judge import SELECTION_EPISODES, Judge
 from poise.runs.runtime import prepare_jax
 from poise.runs.spending import Spending
@@ -255,6 +256,7 @@ class Assembly:
             "acting": acting,
             "backend": jax.default_backend(),
             "compile_options": self.options,
+            "jax_settings": decisive_settings(),
             "target_return": self.target_return,
             "slow_steps": self.slow_steps,
             "reward_clip": self.world.shaping.clip,
@@ -269,9 +271,12 @@ class AssembledWorkerFactory:
 
     config: TrainConfig
     source: EnvironmentSource
+    jax_settings: Mapping[str, Any] = dataclasses.field(default_factory=shared_settings)
+    """Of the process that it was made in."""
 
     def __call__(self, index: int, incarnation: int) -> Worker:
         """Make a worker, ready to cycle."""
+        adopt_settings(self.jax_settings)
         prepare_jax()
         assembly = assemble(self.config, self.source)
         assembly.program.compile(assembly.first_snapshot(), assembly.options)

@@ -20,6 +20,7 @@ from poise.launchers.failure import describe_exit
 from poise.runs.assembly import AssembledWorkerFactory, assemble
 from poise.runs.diagnosis import Finding, brief
 from poise.runs.doctor_checks import Patient
+from poise.runs.jax_settings import adopt_settings
 from poise.runs.runtime import prepare_jax
 
 __all__ = ["rendering", "spawning"]
@@ -137,6 +138,7 @@ def _child(payload: bytes, task: Task, pipe: connection.Connection) -> None:
     try:
         factory: AssembledWorkerFactory = cloudpickle.loads(payload)
         source = factory.source
+        adopt_settings(factory.jax_settings)
         prepare_jax()
         if task == "make":
             assemble(factory.config, source)

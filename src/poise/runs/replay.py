@@ -16,6 +16,7 @@ from poise.learning.worker import Worker
 from poise.runs.assembly import Assembly, assemble, owner_settings
 from poise.runs.comparison import compare_parameters, has_final
 from poise.runs.folder import load_config, load_resumptions, resolved_settings
+from poise.runs.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax
 from poise.runs.surroundings import differences
@@ -51,6 +52,7 @@ class ReplayReport(NamedTuple):
     warnings: tuple[str, ...]
 
 
+@settings_restored()
 def replay(
     run: str | Path, *, environment: EnvironmentFactory | None = None, trust: bool = False
 ) -> ReplayReport:
@@ -70,6 +72,7 @@ def replay(
     config, resolved = load_config(folder)
     journal = _read(folder)
     prepare_jax()
+    adopt_settings(recorded_settings(resolved))
     source = source_from_file(config.environment_choice, environment, trust)
     assembly = assemble(dataclasses.replace(config, **resolved_settings(resolved)), source)
     assembly.slow_steps = resolved.get("slow_steps") is True

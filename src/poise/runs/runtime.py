@@ -11,6 +11,8 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from poise.runs.jax_settings import require_usable_settings
+
 __all__ = ["prepare_jax", "process_age", "processor_model", "versions"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -27,10 +29,14 @@ def prepare_jax() -> None:
     thread and waited for); the compilation cache, in the user's cache folder, makes every start
     but the first one quicker; and the C library keeps the memory that XLA frees for XLA's next
     call. A user's own settings are kept.
+
+    Raises:
+        ConfigError: nothing can be had under the user's settings of JAX.
     """
     import jax  # slow to import  # noqa: PLC0415
     from jax._src import xla_bridge  # noqa: PLC0415 - there is no public way to ask
 
+    require_usable_settings()
     if xla_bridge.backends_are_initialized():
         return
     _keep_freed_memory()

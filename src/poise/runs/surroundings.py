@@ -54,7 +54,7 @@ def warn_of_differences(folder: Path, resolved: dict[str, Any], assembly: Assemb
             "this run was recorded elsewhere, so the whole of it may no longer replay bit for bit: "
             + "; ".join(found),
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -34,6 +34,7 @@ from poise.runs.folder import (
     load_summary,
     resolved_settings,
 )
+from poise.runs.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.runs.one_copy import one_copy_a_process
 from poise.runs.plotting import Draw
 from poise.runs.recorder import Subscriber
@@ -154,6 +155,7 @@ def train_config(
         return session.run()
 
 
+@settings_restored()
 def resume(
     run: str | Path,
     *,
@@ -209,6 +211,7 @@ def resume(
             raise
         raise FileFormatError(f"{folder / 'config.json'} is damaged: {error}") from error
     prepare_jax()
+    adopt_settings(recorded_settings(resolved))
     source = source_from_file(old.environment_choice, environment, trust)
     assembly = assemble(dataclasses.replace(config, **resolved_settings(resolved)), source)
     assembly.config = config
@@ -222,7 +225,7 @@ def resume(
             return TrainResult(folder, summary, load(folder), reason)
         if resolved.get("replayable") is False:
             said = "this run cannot be replayed exactly, as it said when it began"
-            warnings.warn(said, RuntimeWarning, stacklevel=2)
+            warnings.warn(said, RuntimeWarning, stacklevel=3)
         checkpoint = newest_checkpoint(folder, _template(assembly))
         changed = False
         if checkpoint is not None:
