@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from poise.errors import DeadlineError
+from poise.errors import DeadlineError, PoiseError
 from poise.learning.journal import StopReason
+from poise.world.watchdog import leave
 
 __all__ = ["CLOSE_SECONDS", "EVALUATION", "Heartbeats", "Supervision"]
 
@@ -22,7 +23,7 @@ EVALUATION = -1
 
 
 class Supervision(NamedTuple):
-    """How a run watches over its launcher, from the main thread.
+    """How a run watches over its launcher, from the main thread (or where training was called).
 
     Attributes:
         pump: called every ``interval`` while workers run; returns a reason to stop, or None.
@@ -35,6 +36,8 @@ class Supervision(NamedTuple):
         on_loss: told what happened, whenever the run goes on without a worker.
         close_timeout: seconds that a worker may take to close its environments.
         on_unclosed: told what happened, whenever that takes longer.
+        is_stopping: whether somebody has asked for the end; from any thread.
+        give_up: what to do with an error where the main thread hangs for good; ends the process.
         evaluating: says what the evaluation under way does, for the report of a hang.
         lend: given what makes all workers close their environments until their next cycle.
     """
@@ -49,6 +52,8 @@ class Supervision(NamedTuple):
     on_loss: Callable[[str], None] = print
     close_timeout: float = CLOSE_SECONDS
     on_unclosed: Callable[[str], None] = print
+    is_stopping: Callable[[], bool] = bool
+    give_up: Callable[[PoiseError], None] = leave
     evaluating: Callable[[], str] = str
     lend: Callable[[Callable[[], None]], None] = lambda release: None
 

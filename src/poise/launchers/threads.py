@@ -1,7 +1,6 @@
 """Workers as threads: in parallel wherever a cycle leaves the GIL, as one XLA call does.
 
-The owner lives behind one lock. ``serial`` is the same with all workers in one thread, in turn:
-the deterministic reference.
+The owner lives behind one lock.
 """
 
 import threading
@@ -17,7 +16,7 @@ from poise.learning.owner import Owner
 from poise.learning.worker import Releases, Worker
 from poise.trajectory import Snapshot
 
-__all__ = ["run_serial", "run_threads"]
+__all__ = ["run_in_one_thread", "run_threads"]
 
 LAST_TRY_SECONDS = 1.0
 """How long the owner's lock is waited for where a worker hangs, perhaps while it holds it."""
@@ -37,15 +36,10 @@ def run_threads(
     _Team(owner, [[worker] for worker in workers], supervision, heartbeats).run()
 
 
-def run_serial(
+def run_in_one_thread(
     owner: Owner, workers: Sequence[Worker], supervision: Supervision, heartbeats: Heartbeats
 ) -> None:
-    """Run the workers in turn, in one thread: deterministic for a seed.
-
-    Raises:
-        WorkerError: a worker raised.
-        DeadlineError: a worker hung.
-    """
+    """Run the workers in turn, in one thread; see `run_threads`."""
     _Team(owner, [list(workers)], supervision, heartbeats).run()
 
 

@@ -9,6 +9,7 @@ from poise.errors import ConfigError
 from poise.learning.verdict import Score
 from poise.runs.evaluation import EpisodePlayer
 from poise.runs.folder import Which, load
+from poise.runs.signals import handlers_kept
 from poise.runs.stage import environment_of
 from poise.runs.trust import EnvironmentFactory
 from poise.validation import MAX_ENVS_PER_WORKER, MAX_EPISODES, shown
@@ -20,6 +21,7 @@ __all__ = ["evaluate", "random_baseline"]
 STEP_LIMIT: int = TrainConfig.evaluation_step_limit
 
 
+@handlers_kept()
 def evaluate(
     policy: Policy | str | Path,
     *,
@@ -65,6 +67,7 @@ def evaluate(
         player.close()
 
 
+@handlers_kept()
 def random_baseline(
     environment: str | EnvironmentFactory | EnvironmentChoice | EnvironmentSource,
     *,

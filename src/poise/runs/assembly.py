@@ -206,7 +206,9 @@ class Assembly:
     def close(self) -> None:
         """Close the workers that were made."""
         while self._workers:
-            self._workers.pop().close()
+            # One whose closing is interrupted is closed as far as it goes by the next call.
+            self._workers[-1].close()
+            self._workers.pop()
 
     def workers(self, incarnations: Mapping[int, int] = MappingProxyType({})) -> list[Worker]:
         """All workers, in order; incarnation 0 where nothing else is said."""

@@ -57,6 +57,7 @@ class Housekeeping:
         Raises:
             OSError: the folder can no longer be written.
         """
+        self._signals.keep()
         self._recorder.pump()
         self._tick()
         self.checkpoint()

@@ -1,14 +1,16 @@
 """The referee: scores of a run's policies and of random play, from environments that may hang.
 
 An environment gives signs of life between its steps; when there is none for as long as a worker may
-be silent, it is left behind in its thread.
+be silent, it is interrupted, or left behind in its thread.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from poise.config import TrainConfig
+from poise.errors import PoiseError
 from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.owner import EvaluationAborted, Owner
 from poise.learning.verdict import Score, Verdict
@@ -18,9 +20,12 @@ from poise.runs.signals import StopSignals
 from poise.trajectory import Snapshot
 from poise.world.deadlines import Errand
 from poise.world.source import EnvironmentSource
+from poise.world.watchdog import Watchdog, can_interrupt
 
 __all__ = ["Pulse", "Referee"]
 
+PUMP_INTERVAL = 0.05
+"""Seconds between two calls of the pump in an evaluation."""
 BASELINE_EPISODES = 100
 BASELINE_STEPS = 5_000
 """No new episode of the random baseline begins after so many steps."""
@@ -39,6 +44,9 @@ class Pulse:
     def __init__(self, heartbeats: Heartbeats, signals: StopSignals) -> None:
         self._heartbeats = heartbeats
         self._signals = signals
+        self.pump: Callable[[], object] | None = None
+        """What whoever evaluates in the main thread does for the run, now and then."""
+        self._pumped = 0.0
 
     def beat(self) -> None:
         """The evaluation goes on.
@@ -47,6 +55,10 @@ class Pulse:
             EvaluationAborted: it must not, because of a signal.
         """
         self._heartbeats.beat(EVALUATION)
+        now = time.monotonic()
+        if self.pump is not None and now - self._pumped >= PUMP_INTERVAL:
+            self._pumped = now
+            self.pump()
         if self._signals.reason is not None:
             raise EvaluationAborted(self._signals.reason)
 
@@ -123,17 +135,37 @@ class Referee:
             self._heartbeats.leave(EVALUATION)
 
     def _in_time(self, work: Callable[[], Result]) -> Result:
-        """Do it in a thread that can be left behind, and supervise it meanwhile.
+        """Do it with a deadline: here if it can be interrupted, otherwise in a thread.
 
         Raises:
             DeadlineError: there was no sign of life for too long.
         """
         supervision = self._supervision
         self._heartbeats.beat(EVALUATION)
+        if can_interrupt():
+            return self._here(work)
         errand = Errand(lambda: self._watched(work))
         while not errand.is_done(supervision.interval):
             supervision.pump()
-            if EVALUATION in self._heartbeats.overdue(supervision.worker_timeout):
+            if self._is_overdue():
                 raise supervision.hung(EVALUATION, supervision.evaluating())
         outcome: Result = errand.outcome()
         return outcome
+
+    def _here(self, work: Callable[[], Result]) -> Result:
+        supervision = self._supervision
+
+        def look() -> PoiseError | None:
+            if not self._is_overdue():
+                return None
+            return supervision.hung(EVALUATION, supervision.evaluating())
+
+        self._pulse.pump = supervision.pump
+        try:
+            with Watchdog(look, supervision.interval, supervision.give_up) as watchdog:
+                return watchdog.run(lambda: self._watched(work))
+        finally:
+            self._pulse.pump = None
+
+    def _is_overdue(self) -> bool:
+        return EVALUATION in self._heartbeats.overdue(self._supervision.worker_timeout)

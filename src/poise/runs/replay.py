@@ -19,6 +19,7 @@ from poise.runs.folder import load_config, load_resumptions, resolved_settings
 from poise.runs.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax
+from poise.runs.signals import handlers_kept
 from poise.runs.surroundings import differences
 from poise.runs.trust import EnvironmentFactory, source_from_file
 from poise.trajectory import Snapshot
@@ -53,6 +54,7 @@ class ReplayReport(NamedTuple):
 
 
 @settings_restored()
+@handlers_kept()
 def replay(
     run: str | Path, *, environment: EnvironmentFactory | None = None, trust: bool = False
 ) -> ReplayReport:

@@ -1,7 +1,7 @@
 """One training run, from the compiled program to the last file."""
 
 import contextlib
-import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from poise.agent.policy import Policy
 from poise.config import TrainConfig
 from poise.errors import (
+    EnvironmentCheckError,
     EnvironmentFailureError,
     EnvironmentNotFoundError,
     InputError,
@@ -18,8 +19,9 @@ from poise.errors import (
     RunWriteError,
 )
 from poise.launchers.processes import run_processes
+from poise.launchers.serial import run_serial
 from poise.launchers.supervision import CLOSE_SECONDS, Heartbeats, Supervision
-from poise.launchers.threads import run_serial, run_threads
+from poise.launchers.threads import run_threads
 from poise.learning.journal import Journal, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
 from poise.learning.verdict import Score
@@ -41,6 +43,8 @@ from poise.runs.runtime import processor_model, versions
 from poise.runs.signals import StopSignals
 from poise.runs.spending import Spending
 from poise.runs.summary import summarise
+from poise.world.deadlines import in_time
+from poise.world.watchdog import leave
 
 __all__ = ["Session", "TrainResult"]
 
@@ -153,6 +157,8 @@ class Session:
             close_timeout=_close_timeout(config),
             on_unclosed=self._house.note_unclosed,
             evaluating=self._judge.whereabouts,
+            is_stopping=lambda: signals.reason is not None,
+            give_up=_weakly(self._abandon),
             lend=room.lend,
         )
         self._referee = Referee(self._judge, pulse, self._heartbeats, self._supervision)
@@ -213,17 +219,44 @@ class Session:
         if self._progress is not None:
             self._progress.close()
 
-        def close() -> None:
-            self._assembly.close()
-            self._judge.close()
+        try:
+            # Where a second Ctrl-C ends the process, the rest is not waited for.
+            for close in (self._judge.close, self._assembly.close):
+                # Once more where one hangs, for the others.
+                if not self._close_in_time(close):
+                    self._close_in_time(close)
+        finally:
+            self._house.owner = None
+            # It leads to the workers, and they lead here.
+            self._room.lend(_no_room)
 
-        # An environment that hangs may hang there, too: then it is left behind.
-        thread = threading.Thread(target=close, daemon=True)
-        thread.start()
-        thread.join(CLOSE_SECONDS)
-        self._house.owner = None
-        # It leads to the workers, and they lead here.
-        self._room.lend(_no_room)
+    def _close_in_time(self, close: Callable[[], None]) -> bool:
+        """Close environments, of which each may hang; those that do are left behind.
+
+        Returns:
+            Whether that came to its end.
+        """
+        copies = max(self._config.evaluation_copies, self._config.envs_per_worker)
+        if self._assembly.launcher != "processes":
+            copies = max(copies, self._config.envs_per_worker * self._config.workers)
+        timeout = max(CLOSE_SECONDS, min(CLOSE_SECONDS * copies, self._config.worker_timeout))
+        name = self._config.environment
+        try:
+            in_time(close, timeout, name, elsewhere=self._assembly.launcher == "threads")
+        except EnvironmentCheckError:
+            self._house.note_unclosed(
+                f"the environment {name} has not been closed within {timeout:g} s; "
+                "it is left behind"
+            )
+            return False
+        return True
+
+    def _abandon(self, error: PoiseError) -> None:
+        """Save what was learned, and end the process: the main thread hangs for good."""
+        if not self._finishing:
+            with contextlib.suppress(Exception):
+                self._finish(None, type(error).__name__)
+        leave(error)
 
     def _launch(self, owner: Owner) -> None:
         incarnations = self._incarnations()
@@ -331,6 +364,18 @@ class Session:
 
 def _no_room() -> None:
     """Nothing trains that could make room."""
+
+
+def _weakly(method: Callable[[PoiseError], None]) -> Callable[[PoiseError], None]:
+    """A method of what it must not keep alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call(error: PoiseError) -> None:
+        found = reference()
+        if found is not None:
+            found(error)
+
+    return call
 
 
 class _Room:

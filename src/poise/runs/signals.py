@@ -8,7 +8,7 @@ from types import FrameType, TracebackType
 
 from poise.learning.journal import StopReason
 
-__all__ = ["StopSignals", "interruptible"]
+__all__ = ["StopSignals", "handlers_kept", "interruptible"]
 
 _REASONS = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
 if hasattr(signal, "SIGHUP"):
@@ -44,6 +44,25 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Leave the signal handlers as they were: environments may install some, and not all take back.
+
+    Copies that restore, each, what they found are seldom closed in the opposite order.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # None is a handler that was not installed from Python.
+            if handler is not None and signal.getsignal(number) != handler:
+                signal.signal(number, handler)
+
+
 class StopSignals:
     """Turns signals into a reason to stop; outside the main thread it does nothing.
 
@@ -73,6 +92,14 @@ class StopSignals:
         traceback: TracebackType | None,
     ) -> None:
         self._restore()
+
+    def keep(self) -> None:
+        """Take the signals back from environments that have installed handlers since."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in self._previous:
+            if signal.getsignal(number) != self._handle:
+                signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.reason = _REASONS[signal.Signals(number)]

@@ -11,7 +11,13 @@ from typing import Any
 
 from poise.agent.agent import require_supported
 from poise.config import TrainConfig, WorldKind
-from poise.errors import ConfigError, FileFormatError, RunWriteError
+from poise.errors import (
+    ConfigError,
+    EnvironmentCheckError,
+    FileFormatError,
+    InputError,
+    RunWriteError,
+)
 from poise.launchers.child import leave_unguarded_script, pickle_factory
 from poise.launchers.main_script import runs_unguarded_script
 from poise.learning.journal import StopReason
@@ -40,14 +46,16 @@ from poise.runs.plotting import Draw
 from poise.runs.recorder import Subscriber
 from poise.runs.runtime import prepare_jax
 from poise.runs.session import Session, TrainResult
-from poise.runs.signals import StopSignals
+from poise.runs.signals import StopSignals, handlers_kept
 from poise.runs.surroundings import warn_of_differences
 from poise.runs.tensorboard import TensorBoard
 from poise.runs.trust import EnvironmentFactory, source_from_file
 from poise.world.checking import EnvironmentTraits, check_environment
 from poise.world.deadlines import in_time
 from poise.world.finding import world_kind
+from poise.world.observations import one_line
 from poise.world.source import EnvironmentSource, find_source, import_path
+from poise.world.watchdog import can_interrupt
 
 __all__ = ["TrainResult", "resume", "train", "train_config"]
 
@@ -92,6 +100,7 @@ def train(
     )
 
 
+@handlers_kept()
 def train_config(
     config: TrainConfig,
     *,
@@ -156,6 +165,7 @@ def train_config(
 
 
 @settings_restored()
+@handlers_kept()
 def resume(
     run: str | Path,
     *,
@@ -275,6 +285,7 @@ def _write_config(folder: Path, content: dict[str, Any]) -> None:
         raise RunWriteError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+@handlers_kept()
 def _check(
     config: TrainConfig, source: EnvironmentSource, timed: Callable[[float], None]
 ) -> EnvironmentTraits:
@@ -284,7 +295,29 @@ def _check(
     if kind == "compiled":
         return EnvironmentTraits(repeatable=True, shares_state=False)
     needed = needed_copies(config)
-    return check_environment(source, timeout, kind, require_supported, needed, timed)
+
+    def check(in_threads: bool) -> EnvironmentTraits:
+        return check_environment(
+            source, timeout, kind, require_supported, needed, timed, in_threads
+        )
+
+    by_default = config.launcher == "auto" and kind in ("atari", "xla")
+    if config.launcher != "threads" and not by_default:
+        return check(False)
+    try:
+        return check(True)
+    except InputError as error:
+        if not can_interrupt():
+            raise
+        try:
+            check(False)
+        except InputError:
+            raise error from None
+        raise EnvironmentCheckError(
+            f"the environment {source.name} works in the main thread only, and --launcher threads "
+            "makes and steps environments in several threads: use --launcher serial or processes "
+            f"({one_line(error).removeprefix(source.name + ': ')})"
+        ) from error
 
 
 def _say_whether_replayable(resolved: dict[str, Any], traits: EnvironmentTraits) -> None:

@@ -4,6 +4,7 @@ A short look, a few resets and steps, so that what would fail after hours fails 
 """
 
 import contextlib
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from poise.batches import leaves
 from poise.config import WorldKind
 from poise.errors import EnvironmentCheckError, EnvironmentFailureError, InputError
 from poise.world.copy import Copy, forget_closing
-from poise.world.deadlines import in_time
+from poise.world.deadlines import Errand, in_time
 from poise.world.hosted import HostedWorld
 from poise.world.rewards import RewardShaping
 from poise.world.sharing import GlobalChance, SharedChance, require_new
@@ -64,6 +65,7 @@ def check_environment(
     approve: Approve = lambda observation, action: None,
     needed: int = 2,
     timed: Callable[[float], None] = lambda seconds: None,
+    in_threads: bool = False,
 ) -> EnvironmentTraits:
     """Make copies, reset them and step them a little with random actions.
 
@@ -74,6 +76,7 @@ def check_environment(
         approve: asked about the spaces before anything is stepped; raises if they will not do.
         needed: copies that will be open at a time; where that is one, no second is made beside it.
         timed: told the seconds that each step took.
+        in_threads: it will be made in one thread and stepped in others, and so it is here.
 
     Raises:
         EnvironmentCheckError: it hangs, raises, or breaks the contract; says how.
@@ -83,7 +86,7 @@ def check_environment(
     forget_closing()
 
     def play(work: Callable[[], _Trace]) -> _Trace:
-        trace: _Trace = in_time(work, timeout, source.name, look.whereabouts)
+        trace: _Trace = in_time(work, timeout, source.name, look.whereabouts, in_threads)
         return trace
 
     # What the caller draws from the global generators afterwards must not depend on this look.
@@ -91,7 +94,9 @@ def check_environment(
         first = play(look.alone)
         second = play(look.alone if needed == 1 else look.beside_another)
         if world == "vector":
-            in_time(look.vector, timeout, source.name, look.whereabouts)
+            in_time(look.vector, timeout, source.name, look.whereabouts, in_threads)
+        if in_threads:
+            in_time(look.across_threads, timeout, source.name, look.whereabouts, in_threads)
         shares = False
         if first != second and needed > 1:
             chance = GlobalChance()
@@ -223,6 +228,22 @@ class _Look:
             shown.append(_fingerprint(result))
         if result[2] or result[3]:
             self._reset(copy, seed, shown)
+
+    def across_threads(self) -> None:
+        """Make a copy here, step it in another thread, and close it here."""
+        self._now = None
+        copy = Copy(self._source.make(), "before training")
+        space = deepcopy(copy.environment.action_space)
+        try:
+            self._reset(copy, 0)
+            # While this thread waits: one that had ended might pass its identifier on.
+            errand = Errand(lambda: self._step(copy, space.sample(), 0))
+            errand.is_done(threading.TIMEOUT_MAX)
+            errand.outcome()
+        except EnvironmentFailureError as error:
+            raise EnvironmentCheckError(f"{self._source.name}: {error}") from error.__cause__
+        finally:
+            copy.close()
 
     def vector(self) -> None:
         """The vector implementation, for as many steps."""

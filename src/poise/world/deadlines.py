@@ -1,37 +1,60 @@
-"""Deadlines for what may hang: it is done in a thread that can be left behind."""
+"""Deadlines for what may hang.
+
+It is done in the main thread, if that is the calling one, where a watchdog interrupts it; and
+otherwise in a thread that can be left behind.
+"""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from poise.errors import EnvironmentCheckError
+from poise.world.watchdog import Watchdog, can_interrupt
 
 __all__ = ["Errand", "in_time"]
 
 
+INTERVAL = 0.05
+"""Seconds between two looks at the clock."""
+
+
 def in_time(
-    work: Callable[[], Any], timeout: float, name: str, whereabouts: Callable[[], str] = str
+    work: Callable[[], Any],
+    timeout: float,
+    name: str,
+    whereabouts: Callable[[], str] = str,
+    elsewhere: bool = False,
 ) -> Any:
-    """Run something that may hang in a thread that can be left behind.
+    """Run something that may hang.
 
     Args:
         work: what may hang.
         timeout: seconds.
         name: of the environment.
         whereabouts: what it was doing.
+        elsewhere: do it in another thread, even where the calling one can be interrupted.
 
     Raises:
         EnvironmentCheckError: it did not come back in time.
     """
-    errand = Errand(work)
-    if not errand.is_done(timeout):
+
+    def overdue() -> EnvironmentCheckError:
         where = whereabouts()
-        raise EnvironmentCheckError(
+        return EnvironmentCheckError(
             f"the environment {name} has not answered for {timeout:g} s (--worker-timeout)"
             + (f"; {where}" if where else "")
             + ": does its constructor, reset or step wait for something?"
         )
-    return errand.outcome()
+
+    if elsewhere or not can_interrupt():
+        errand = Errand(work)
+        if not errand.is_done(timeout):
+            raise overdue()
+        return errand.outcome()
+    end = time.monotonic() + timeout
+    with Watchdog(lambda: overdue() if time.monotonic() > end else None, INTERVAL) as watchdog:
+        return watchdog.run(work)
 
 
 class Errand:

@@ -137,8 +137,9 @@ class _Loop:
         return self._now.whereabouts()
 
     def close(self) -> None:
-        for copy in self._copies:
-            copy.close()
+        # One whose closing is interrupted does not keep the others from being closed later.
+        while self._copies:
+            self._copies.pop(0).close()
 
     def _checked(self, observations: list[Any]) -> Any:
         batch = self._stack(observations)

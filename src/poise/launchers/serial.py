@@ -1,0 +1,174 @@
+"""Workers in turn, in the calling thread: the deterministic reference.
+
+In the main thread everything of an environment is done there: it may be bound to it. Elsewhere a
+worker that hangs could not be interrupted, and one thread of its own serves all workers.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from poise.errors import DeadlineError, PoiseError, WorkerError
+from poise.launchers.failure import describe_failure, describe_hang
+from poise.launchers.supervision import Heartbeats, Supervision
+from poise.launchers.threads import run_in_one_thread
+from poise.learning.journal import StopReason
+from poise.learning.owner import Owner
+from poise.learning.worker import Releases, Worker
+from poise.trajectory import Snapshot
+from poise.world.watchdog import Watchdog, can_interrupt
+
+__all__ = ["run_serial"]
+
+LEAVE_SECONDS = 10.0
+"""How long a cycle may go on once the run is asked to end, before it is given up."""
+
+Result = TypeVar("Result")
+
+
+def run_serial(
+    owner: Owner, workers: Sequence[Worker], supervision: Supervision, heartbeats: Heartbeats
+) -> None:
+    """Run the workers in turn: deterministic for a seed.
+
+    Raises:
+        WorkerError: a worker raised.
+        DeadlineError: a worker hung.
+    """
+    if not can_interrupt():
+        run_in_one_thread(owner, workers, supervision, heartbeats)
+        return
+    turns = _Turns(owner, workers, supervision, heartbeats)
+    supervision.lend(turns.release)
+    try:
+        turns.run()
+    finally:
+        owner.stop(StopReason.FAILED)
+        supervision.lend(lambda: None)
+
+
+class _AbandonedError(DeadlineError):
+    """The run was asked to end, and the cycle under way did not."""
+
+
+class _Turns:
+    """Whose turn it is."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        workers: Sequence[Worker],
+        supervision: Supervision,
+        heartbeats: Heartbeats,
+    ) -> None:
+        self._owner = owner
+        self._workers = workers
+        self._supervision = supervision
+        self._heartbeats = heartbeats
+        self._inbox: dict[int, Snapshot] = {}
+        self._states: dict[int, Any] = {}
+        self._current = workers[0]
+        self._pumped = -supervision.interval
+        self._asked: float | None = None
+        """When somebody asked for the end; of the watchdog's thread."""
+
+    def run(self) -> None:
+        supervision = self._supervision
+        with Watchdog(self._look, supervision.interval, supervision.give_up) as watchdog:
+            try:
+                self._pump()
+                for worker in self._workers:
+                    self._admit(worker, watchdog)
+                while not self._owner.stopped:
+                    for worker in self._workers:
+                        if not self._owner.stopped:
+                            self._turn(worker, watchdog)
+                    if not self._inbox and not self._owner.stopped:
+                        # Nobody has an answer: only the pump can change that.
+                        time.sleep(supervision.interval)
+                        self._pump()
+            except _AbandonedError:
+                self._owner.stop(supervision.pump() or StopReason.FAILED)
+
+    def release(self) -> None:
+        """Have all environments closed, which their workers make anew in their next cycle."""
+        for worker in self._workers:
+            if isinstance(worker, Releases):
+                worker.release()
+
+    def _admit(self, worker: Worker, watchdog: Watchdog) -> None:
+        """Let a worker begin, or go on where the run was cut."""
+        if self._owner.stopped:
+            return
+        seat = self._owner.rejoin(worker.index)
+        if seat is not None:
+            self._states[worker.index] = seat.deposit
+            self._inbox[worker.index] = seat.snapshot
+            return
+        state = self._watched(worker, worker.initial_state, watchdog)
+        self._states[worker.index] = state
+        self._pump()
+        if not self._owner.stopped:
+            deposit = state if worker.has_whole_state else None
+            answer = self._owner.join(worker.index, worker.incarnation, deposit)
+            self._inbox[worker.index] = answer
+
+    def _turn(self, worker: Worker, watchdog: Watchdog) -> None:
+        """One cycle of one worker, if it has an answer."""
+        snapshot = self._inbox.pop(worker.index, None)
+        if snapshot is None:
+            return
+        state = self._states[worker.index]
+        contribution, state = self._watched(worker, lambda: worker.cycle(snapshot, state), watchdog)
+        self._states[worker.index] = state
+        self._pump()
+        if not self._owner.stopped:
+            deposit = state if worker.has_whole_state else None
+            self._inbox.update(self._owner.receive(worker.index, contribution, deposit))
+
+    def _watched(self, worker: Worker, work: Callable[[], Result], watchdog: Watchdog) -> Result:
+        """Have a worker do something, of which signs of life are expected."""
+        self._current = worker
+        self._heartbeats.beat(worker.index)
+        try:
+            return watchdog.run(work)
+        except DeadlineError:
+            raise
+        except BaseException as error:
+            reason = self._supervision.pump()
+            if reason is not None:
+                # What ends the run may have ended the worker, too.
+                self._owner.stop(reason)
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+            raise WorkerError(
+                worker.index,
+                self._supervision.environment,
+                worker.seed,
+                *describe_failure(error),
+            ) from None
+        finally:
+            self._heartbeats.leave(worker.index)
+
+    def _pump(self) -> None:
+        now = time.monotonic()
+        if now - self._pumped < self._supervision.interval:
+            return
+        self._pumped = now
+        reason = self._supervision.pump()
+        if reason is not None:
+            self._owner.stop(reason)
+
+    def _look(self) -> PoiseError | None:
+        """In the watchdog's thread: what is wrong with the cycle under way."""
+        supervision, worker = self._supervision, self._current
+        if supervision.is_stopping():
+            now = time.monotonic()
+            self._asked = self._asked or now
+            if now - self._asked > LEAVE_SECONDS:
+                return _AbandonedError("the cycle under way was given up")
+        if worker.index not in self._heartbeats.overdue(supervision.worker_timeout):
+            return None
+        where = describe_hang(worker.whereabouts(), threading.main_thread().ident)
+        return supervision.hung(worker.index, where)
