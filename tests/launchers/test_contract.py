@@ -82,7 +82,7 @@ ENVIRONMENT = "Fake-v0"
 INTERVAL = 0.001
 TIMEOUT = 1000.0
 """Of the test's own clock, which stands still until the test moves it."""
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Real seconds after which a test gives up. No outcome depends on it."""
 PARAMETERS = 3
 STEPS = 5

@@ -281,8 +281,8 @@ def test_what_hangs_from_the_start_is_bad_input(tmp_path: Path, said: Said, faul
 DURING = [
     ("raises", "at=33", "RuntimeError: the pole broke"),
     ("raises two lines", "at=33", "the pole broke"),
-    ("reset raises", "at=7", "RuntimeError: the pole is missing"),
-    ("reset nan", "at=7", "not finite"),
+    ("reset raises", "at=8", "RuntimeError: the pole is missing"),
+    ("reset nan", "at=8", "not finite"),
     ("shape", "at=33", "shape (3,), but its space says (2,)"),
     ("dtype", "at=33", "dtype <U1"),
     ("nan", "at=33", "not finite"),
@@ -331,8 +331,8 @@ def test_what_breaks_later_is_a_failure_and_saved(
         assert "no action yet" in text
     else:
         assert "last action " in text
-    # The 33rd step, and the 7th reset behind six episodes of 5, both in the 8th rollout of 5.
-    check_saved(folder, updates=7)
+    # The 33rd step is in the 8th rollout of 5, the 8th reset, the 42nd step, in the 9th.
+    check_saved(folder, updates=8 if "reset" in fault else 7)
 
 
 def test_an_array_of_one_number_will_do_as_a_reward(tmp_path: Path) -> None:
@@ -360,7 +360,8 @@ def test_an_array_of_one_number_will_do_in_the_check_too(tmp_path: Path) -> None
 def test_what_hangs_later_ends_at_its_deadline(
     tmp_path: Path, said: Said, launcher: str, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = "at=33" if fault == "hangs" else "at=7"
+    # The eighth reset comes in the 42nd step of a worker: in its ninth rollout of 5.
+    at, updates = ("at=33", 7) if fault == "hangs" else ("at=8", 8)
     monkeypatch.setattr(processes, "LEAVE_SECONDS", 0.5)
     deadline = ("--worker-timeout", "3", "--max-restarts", "0")
     arguments = ("--env-kwargs", f"fault={fault}", at, *deadline)
@@ -368,7 +369,7 @@ def test_what_hangs_later_ends_at_its_deadline(
     text = said()
     assert "worker 0" in text
     assert "has not answered for 3 s (--worker-timeout); what was learned so far is saved" in text
-    check_saved(tmp_path / "run", updates=7)
+    check_saved(tmp_path / "run", updates=updates)
 
 
 @pytest.mark.parametrize("launcher", ["threads", pytest.param("processes", marks=pytest.mark.slow)])

@@ -49,7 +49,7 @@ def unroll(network: Any, observations: Any, state: Any, first: Any) -> tuple[Any
 
 def actor_critic_gradient(
     agent: Agent,
-    parameters: Float[Array, "P"],
+    parameters: Float[Array, " P"],
     trajectory: Trajectory,
     *,
     discount: float,
@@ -57,7 +57,7 @@ def actor_critic_gradient(
     normalize_advantages: bool,
     value_coefficient: float,
     entropy_coefficient: float,
-) -> tuple[Float[Array, "P"], Float[Array, "5"]]:
+) -> tuple[Float[Array, " P"], Float[Array, "5"]]:
     """Differentiate the loss with respect to the flat parameter vector.
 
     Args:
@@ -75,7 +75,7 @@ def actor_critic_gradient(
         the gradient's global norm.
     """
 
-    def loss(vector: Float[Array, "P"]) -> tuple[Float[Array, ""], LossTerms]:
+    def loss(vector: Float[Array, " P"]) -> tuple[Float[Array, ""], LossTerms]:
         network = agent.network(vector)
 
         outputs, values = jax.vmap(

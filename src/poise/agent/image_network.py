@@ -61,7 +61,7 @@ class Convolution(eqx.Module):
     """
 
     weight: Float[Array | np.ndarray, "inputs out"]
-    bias: Float[Array | np.ndarray, "out"]
+    bias: Float[Array | np.ndarray, " out"]
     stride: int = eqx.field(static=True)
 
     def __call__(self, image: Any) -> Any:
@@ -85,7 +85,7 @@ class ImageActorCritic(eqx.Module):
     hidden: Dense
     policy: Dense
     value: Dense
-    free: Float[Array | np.ndarray, "free"]
+    free: Float[Array | np.ndarray, " free"]
     observation_space: spaces.Space[Any] = eqx.field(static=True)
     image_axes: str = eqx.field(static=True)
     table: Float[Array | np.ndarray, "categories units"] | None = None

@@ -34,7 +34,7 @@ class Dense(eqx.Module):
     """An affine layer ``x @ weight + bias``, with the weight as ``[inputs, outputs]``."""
 
     weight: Float[ArrayLike, "inputs outputs"]
-    bias: Float[ArrayLike, "outputs"]
+    bias: Float[ArrayLike, " outputs"]
 
     def __call__(self, x: Any) -> Any:
         """``[..., inputs]`` to ``[..., outputs]``."""
@@ -51,7 +51,7 @@ class ActorCritic(eqx.Module):
 
     policy: tuple[Dense, ...]
     value: tuple[Dense, ...]
-    free: Float[ArrayLike, "free"]
+    free: Float[ArrayLike, " free"]
     observation_space: spaces.Space[Any] = eqx.field(static=True)
     table: Float[ArrayLike, "categories units"] | None = None
 

@@ -16,12 +16,12 @@ __all__ = ["advantage_estimates", "corrected_errors", "normalize"]
 
 
 def corrected_errors(
-    values: Float[Array, "T1"],
-    rewards: Float[Array, "T1-1"],
-    discounts: Float[Array, "T1-1"],
-    rhos: Float[Array, "T1-1"],
-    cs: Float[Array, "T1-1"],
-) -> Float[Array, "T1-1"]:
+    values: Float[Array, " T1"],
+    rewards: Float[Array, " T1-1"],
+    discounts: Float[Array, " T1-1"],
+    rhos: Float[Array, " T1-1"],
+    cs: Float[Array, " T1-1"],
+) -> Float[Array, " T1-1"]:
     r"""Accumulate temporal-difference errors backwards along one trajectory.
 
     .. math:: e_t = \rho_t (r_t + \gamma_t v_{t+1} - v_t) + \gamma_t c_t e_{t+1}, \quad e_T = 0
@@ -56,13 +56,13 @@ def corrected_errors(
 
 
 def advantage_estimates(
-    values: Float[Array, "T1"],
-    rewards: Float[Array, "T1-1"],
-    terminated: Bool[Array, "T1-1"],
-    valid: Bool[Array, "T1-1"],
+    values: Float[Array, " T1"],
+    rewards: Float[Array, " T1-1"],
+    terminated: Bool[Array, " T1-1"],
+    valid: Bool[Array, " T1-1"],
     discount: float,
     gae_lambda: float,
-) -> Float[Array, "T1-1"]:
+) -> Float[Array, " T1-1"]:
     r"""Generalised advantage estimates of one trajectory that may cross episode ends.
 
     .. math:: A_t = \sum_{l \ge 0} (\gamma\lambda)^l \delta_{t+l}, \quad

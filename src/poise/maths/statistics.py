@@ -19,17 +19,17 @@ class Moments(NamedTuple):
     """Of a stream of vectors: how many, their mean, and the sum of squared deviations."""
 
     number: Float[Array | np.ndarray, ""]
-    mean: Float[Array | np.ndarray, "S"]
-    squares: Float[Array | np.ndarray, "S"]
+    mean: Float[Array | np.ndarray, " S"]
+    squares: Float[Array | np.ndarray, " S"]
 
 
 class ShiftedMoments(NamedTuple):
     """Moments of vectors less a reference that is close to them, so that float32 can hold them."""
 
     number: Float[Array | np.ndarray, ""]
-    shift: Float[Array | np.ndarray, "S"]
-    mean: Float[Array | np.ndarray, "S"]
-    squares: Float[Array | np.ndarray, "S"]
+    shift: Float[Array | np.ndarray, " S"]
+    mean: Float[Array | np.ndarray, " S"]
+    squares: Float[Array | np.ndarray, " S"]
 
     def absolute(self) -> Moments:
         """The moments of the vectors themselves, in float64 (NumPy)."""
@@ -38,7 +38,7 @@ class ShiftedMoments(NamedTuple):
 
 
 def moments_of(
-    rows: Float[Array | np.ndarray, "B S"], valid: Bool[Array | np.ndarray, "B"]
+    rows: Float[Array | np.ndarray, "B S"], valid: Bool[Array | np.ndarray, " B"]
 ) -> ShiftedMoments:
     """Moments of the valid rows of a batch, in the rows' precision, shifted by the first row."""
     xp = array_namespace(rows)
