@@ -15,6 +15,7 @@ __all__ = [
     "ACTION_SPACES",
     "OBSERVATION_SPACES",
     "RELEASE",
+    "Corridor",
     "Ends",
     "Faulty",
     "OnlyOne",
@@ -157,6 +158,29 @@ class Toy(gymnasium.Env[Any, Any]):
             case spaces.Box():
                 return spaces.Box(space.low, space.high, space.shape, space.dtype)
         raise TypeError(space)
+
+
+class Corridor(gymnasium.Env[Any, Any]):
+    """The short corridor with switched actions (Sutton & Barto 2018, example 13.1).
+
+    Three places that look alike; in the middle one, left and right are switched. A greedy policy
+    never gets out; going right with probability 0.59 takes 11.6 steps, which is the best there is.
+    """
+
+    observation_space = spaces.Box(0.0, 1.0, (1,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place = self.steps = 0
+        return np.ones(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        right = bool(action) != (self.place == 1)
+        self.place = max(0, self.place + (1 if right else -1))
+        self.steps += 1
+        ended = self.place == 3
+        return np.ones(1, np.float32), -1.0, ended, not ended and self.steps >= 200, {}
 
 
 class Ends(gymnasium.Env[Any, Any]):

@@ -367,13 +367,15 @@ class TestCommands:
         assert (said.code, said.err) == (0, "")
         assert "mean" in said.out
 
-    @pytest.mark.parametrize("flags", [[], ["--sampled"], ["--which=final"], ["--step-limit=5"]])
+    @pytest.mark.parametrize(
+        "flags", [[], ["--policy=sampled"], ["--which=final"], ["--step-limit=5"]]
+    )
     def test_evaluate_as_json(self, say: Say, run: Path, flags: list[str]):
         said = say("evaluate", run, "--episodes=6", "--json", *flags)
         found = json.loads(said.out)
         assert found["environment"] == "CartPole-v1"
         assert found["episodes"] == 6
-        assert found["greedy"] is (flags != ["--sampled"])
+        assert found["greedy"] is (flags != ["--policy=sampled"])
         assert found["cut"] == (6 if "--step-limit=5" in flags else 0)
         assert found["low"] <= found["mean"] <= found["high"]
         assert (found["target_return"], found["solved"]) == (475.0, False)

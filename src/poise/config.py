@@ -13,9 +13,18 @@ from tyro.conf import Positional
 from poise.errors import ConfigError
 from poise.validation import checkpoint_interval, validated
 
-__all__ = ["EnvironmentChoice", "TrainConfig", "WorldChoice", "WorldKind", "usable_cores"]
+__all__ = [
+    "STEP_LIMIT",
+    "EnvironmentChoice",
+    "TrainConfig",
+    "WorldChoice",
+    "WorldKind",
+    "usable_cores",
+]
 
 DEFAULT_MAX_STEPS = 1_000_000
+STEP_LIMIT = 10_000
+"""An episode that is scored is cut after so many steps, where nothing else is said."""
 
 WorldKind = Literal["compiled", "xla", "atari", "vector", "copies"]
 WorldChoice = Literal["auto", "compiled", "xla", "atari", "vector", "copies"]
@@ -182,8 +191,15 @@ class TrainConfig:
     stop_when_solved: bool = True
     """End the run when a verification reaches the target return."""
 
+    stop_when_flat: int | None = None
+    """End the run when no evaluation was better than all before for so many environment steps."""
+
+    policy: Literal["greedy", "sampled"] = "greedy"
+    """How the policy acts that is evaluated, verified and saved: the most probable action, or one
+    sampled from the distribution. Some tasks only a stochastic policy can solve."""
+
     evaluation_interval: int = 4096
-    """Environment steps between two evaluations of the greedy policy; more where an evaluation
+    """Environment steps between two evaluations; more where an evaluation
     takes more steps itself, so that it never costs more than the training in between, and at least
     a sixteenth of the steps so far."""
 
@@ -199,8 +215,10 @@ class TrainConfig:
     """Environment copies that an evaluation has open at most; each plays its share of the episodes
     in turn. Fewer are made where making one is slow. Scores are the same for any number."""
 
-    evaluation_step_limit: int = 10_000
-    """An evaluation episode without a time limit is cut after so many steps, and counted as cut."""
+    evaluation_step_limit: int | None = None
+    """An evaluation episode is cut after so many steps, and counted as cut. Default: 10,000; where
+    the environment has no time limit, four times the longest of the last 100 training episodes,
+    but 1,000 at least, and 10,000 at most."""
 
     worker_timeout: float = 300.0
     """Seconds without a contribution after which a worker counts as hung."""

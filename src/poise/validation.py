@@ -60,6 +60,7 @@ _COUNTS = {
     "evaluation_interval": (1, MAX_COUNT),
     "evaluation_copies": (1, MAX_ENVS_PER_WORKER),
     "evaluation_step_limit": (1, MAX_COUNT),
+    "stop_when_flat": (1, MAX_COUNT),
     "record_every": (1, MAX_COUNT),
     "keep_checkpoints": (1, MAX_COUNT),
     "max_steps": (1, MAX_COUNT),

@@ -9,7 +9,7 @@ import numpy as np
 from poise.learning.events import Event
 from poise.learning.journal import Journal, JournalFile, header_bytes, read_journal
 from poise.learning.owner import Owner, OwnerSettings
-from poise.learning.verdict import Score, Verdict
+from poise.learning.verdict import Candidate, Score, Verdict
 from poise.trajectory import Contribution, EpisodeReport, Snapshot
 
 SETTINGS = OwnerSettings(
@@ -58,6 +58,7 @@ class Bench:
     def __init__(self, script: Sequence[Any] = (), moments: Any = None, **settings: Any) -> None:
         self.events: list[Event] = []
         self.judged: list[Snapshot] = []
+        self.asked: list[Candidate] = []
         self.journal = Journal()
         self._script = list(script)
         self._content = b""
@@ -72,8 +73,9 @@ class Bench:
             moments,
         )
 
-    def _judge(self, snapshot: Snapshot) -> Verdict:
-        self.judged.append(snapshot)
+    def _judge(self, candidate: Candidate) -> Verdict:
+        self.judged.append(candidate.snapshot)
+        self.asked.append(candidate)
         answer = self._script.pop(0) if self._script else verdict(0.0)
         if isinstance(answer, Exception):
             raise answer

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from poise.learning.candidates import Candidates
 from poise.learning.events import (
     EpisodeFinished,
     Evaluated,
@@ -21,10 +22,13 @@ from poise.learning.events import (
 from poise.learning.journal import Kind, Record, StopReason
 from poise.learning.owner import EvaluationAborted, ProtocolError
 from poise.learning.tally import MEAN_WINDOW
+from poise.learning.verdict import Verdict
 from poise.maths.statistics import Moments
 from poise.trajectory import Snapshot
 
 from .fakes import Bench, contribution, verdict
+
+SNAPSHOT = Snapshot(np.int32(0), np.zeros(2, np.float32))
 
 
 def joined(*script: Any, **settings: Any) -> Bench:
@@ -269,7 +273,7 @@ def test_the_sender_waits_for_the_evaluation() -> None:
     order: list[str] = []
     bench = joined(evaluation_interval=10)
     judge = bench.owner._judge
-    bench.owner._judge = lambda snapshot: (order.append("judged"), judge(snapshot))[1]
+    bench.owner._judge = lambda candidate: (order.append("judged"), judge(candidate))[1]
     bench.give()
     order.append("answered")
     assert order == ["judged", "answered"]
@@ -345,6 +349,89 @@ def test_being_solved_stops_the_run_if_that_is_wanted(stop: bool) -> None:
     answers = bench.give()
     assert (answers == {}) is stop
     assert bench.owner.stop_reason == (StopReason.SOLVED if stop else None)
+
+
+def test_a_judge_is_told_what_decides() -> None:
+    bench = joined(verdict(1.0), verdict(1.0), evaluation_interval=20)
+    for _ in range(4):
+        bench.give(returns=[6.0, 8.0])
+    first, second = bench.asked
+    assert (first.steps, first.number, first.attempts, first.training_mean) == (20, 0, 0, 7.0)
+    assert (second.steps, second.number, second.attempts) == (40, 1, 0)
+    assert second.step_limit == 10_000
+
+
+def failed(mean: float = 1.0, steps: int = 1) -> Verdict:
+    one = verdict(mean, steps=steps)
+    return one._replace(verification=one.selection)
+
+
+@pytest.mark.parametrize(("attempts", "sixteenths"), [(1, 1), (2, 2), (4, 4), (9, 4)])
+def test_the_wait_is_a_share_of_the_steps_so_far(attempts: int, sixteenths: int) -> None:
+    candidates = Candidates(10)
+    for _ in range(attempts):
+        candidate = candidates.candidate(SNAPSHOT, 16_000, None, 100)
+        candidates.add(candidate, failed())
+    wait = 1000 * sixteenths
+    assert not candidates.candidate(SNAPSHOT, 16_000 + wait - 1, None, 100).may_verify
+    assert candidates.candidate(SNAPSHOT, 16_000 + wait - 1, None, 100, at_the_end=True).may_verify
+    assert candidates.candidate(SNAPSHOT, 16_000 + wait, None, 100).may_verify
+
+
+def test_a_long_verification_is_waited_for_half_as_long() -> None:
+    candidates = Candidates(10)
+    candidates.add(candidates.candidate(SNAPSHOT, 100, None, 100), failed(steps=5000))
+    assert not candidates.candidate(SNAPSHOT, 2599, None, 100).may_verify
+    assert candidates.candidate(SNAPSHOT, 2600, None, 100).may_verify
+
+
+def test_once_solved_nothing_is_verified_any_more() -> None:
+    candidates = Candidates(10)
+    candidates.add(candidates.candidate(SNAPSHOT, 100, None, 100), verdict(1.0, solved=True))
+    assert not candidates.candidate(SNAPSHOT, 10**9, None, 100, at_the_end=True).may_verify
+
+
+def test_of_equal_candidates_that_is_best_whose_training_was_better() -> None:
+    """On a task that greedy policies cannot solve, they are all equal."""
+    bench = joined(*[verdict(-200.0)] * 3, evaluation_interval=10)
+    for returns in ([-50.0], [-10.0], [-60.0]):
+        bench.give(returns=returns)
+    assert [event.is_best for event in bench.of(Evaluated)] == [True, True, False]
+
+
+def test_a_run_ends_when_it_has_long_been_flat() -> None:
+    script = [verdict(mean) for mean in (1.0, 3.0, 2.0, 3.0, 2.0, 2.0)]
+    bench = joined(*script, evaluation_interval=10, stop_when_flat=30)
+    while not bench.owner.stopped:
+        bench.give()
+    assert bench.owner.stop_reason == StopReason.FLAT
+    assert [event.steps for event in bench.of(Evaluated)] == [10, 20, 30, 40, 50]
+    assert isinstance(bench.events[-1], Stopped)
+
+
+def test_episodes_without_a_time_limit_are_cut_by_the_length_of_those_in_training() -> None:
+    bench = joined(*[verdict(1.0)] * 9, evaluation_interval=10, step_limit=None)
+    bench.give()
+    bench.owner.tally.add(1.0, 1300)
+    bench.give()
+    for _ in range(100):
+        bench.owner.tally.add(1.0, 20)
+    bench.give()
+    bench.owner.tally.add(1.0, 9999)
+    bench.give()
+    assert [one.step_limit for one in bench.asked] == [1000, 5200, 1000, 10_000]
+
+
+def test_what_was_cut_does_not_postpone_the_next_evaluation() -> None:
+    candidates = Candidates(10)
+    circles = verdict(1.0, steps=20_000)
+    circles = circles._replace(selection=circles.selection._replace(cut=20))
+    candidates.add(candidates.candidate(SNAPSHOT, 100, None, 1000), circles)
+    assert candidates.due(110)
+    # Where steps are slow, the time that it took counts.
+    slow = Candidates(10, 5)
+    slow.add(slow.candidate(SNAPSHOT, 100, None, 1000), circles)
+    assert not slow.due(100_000)
 
 
 # --- Schedules and statistics ---------------------------------------------------------------------

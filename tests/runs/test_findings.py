@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from poise.learning.verdict import Score
 from poise.runs.findings import Facts, find
 from poise.runs.history import MOST_POINTS, Course, History
+from poise.runs.judge import FinalScore
 
 from .small import train
 
@@ -51,7 +53,10 @@ def test_an_ordinary_run_says_nothing() -> None:
         (history([10.0] * 8, returns=(10.0, 10.0)), "Every training episode returned 10"),
         (history(LEARNED, entropy=[0.7, 0.2, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0]), "The policy stopped"),
         (history(LEARNED, greedy=[20.0]), "Greedy actions are far worse than sampled ones: 20"),
-        (history([*LEARNED[:-1], 78.0], greedy=[20.0, 99.0, 60.0]), "The greedy policy was best"),
+        (
+            history([*LEARNED[:-1], 78.0], greedy=[20.0, 99.0, 60.0]),
+            "The evaluated policy was best",
+        ),
         (history(LEARNED, value_loss=[1.0, 1.0, 5.0, 5.0]), "The critic did not come to predict"),
         (history([10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0]), "Returns were still rising"),
     ],
@@ -60,6 +65,27 @@ def test_each_thing_is_seen_alone(seen: History, begins: str) -> None:
     found = find(facts(seen))
     assert len(found) == 1
     assert found[0].startswith(begins)
+
+
+def final(greedy: float, sampled: float | None, interval: float = 1.0) -> FinalScore:
+    def score(mean: float, is_greedy: bool) -> Score:
+        low, high = mean - interval, mean + interval
+        return Score(mean, 0.5, low, high, low, high, 100, is_greedy, 0, 1000)
+
+    other = None if sampled is None else score(sampled, False)
+    return FinalScore(score(greedy, True), False, 1, other, 10_000)
+
+
+def test_a_sampled_policy_that_is_better_by_more_than_both_intervals_is_named() -> None:
+    one = facts(history(LEARNED, greedy=[20.0]))
+    (found,) = find(one._replace(final=final(20.0, 79.0)))
+    assert "79 against 20" in found
+    assert "--policy sampled" in found
+    assert find(one._replace(final=final(20.0, 21.9))) == []
+    # What was not measured is not said, and not of a policy that is scored by its samples.
+    sampled = final(20.0, None)
+    sampled = sampled._replace(verified=sampled.verified._replace(greedy=False))
+    assert find(one._replace(final=sampled)) == []
 
 
 def test_evaluations_that_take_most_of_the_time_are_named() -> None:

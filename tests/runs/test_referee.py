@@ -20,7 +20,7 @@ from poise.errors import (
 from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.journal import StopReason
 from poise.learning.owner import EvaluationAborted
-from poise.learning.verdict import Score, Verdict
+from poise.learning.verdict import Candidate, Score, Verdict
 from poise.runs import referee
 from poise.runs.judge import Judge
 from poise.runs.referee import Pulse, Referee
@@ -33,7 +33,7 @@ from .small import train
 PATIENCE = 60.0
 
 
-SNAPSHOT = Snapshot(np.int32(0), np.zeros(1, np.float32))
+CANDIDATE = Candidate(Snapshot(np.int32(0), np.zeros(1, np.float32)), 0)
 VERDICT = Verdict(Score(*(0.0,) * 6, episodes=1, greedy=True, cut=0, steps=1), None, False)
 
 
@@ -43,7 +43,7 @@ class FakeJudge(Judge):
     def __init__(self, does: Callable[[], object]) -> None:
         self.does = does
 
-    def __call__(self, snapshot: Snapshot) -> Verdict:
+    def __call__(self, candidate: Candidate) -> Verdict:
         self.does()
         return VERDICT
 
@@ -68,14 +68,14 @@ def new_referee(does: Any, timeout: float = PATIENCE) -> tuple[Referee, Heartbea
 def test_what_hangs_is_left_behind(released: threading.Event) -> None:
     found, _, _ = new_referee(lambda: released.wait(PATIENCE), timeout=0.05)
     with pytest.raises(DeadlineError) as caught:
-        found.evaluate(SNAPSHOT)
+        found.evaluate(CANDIDATE)
     text = "an evaluation in Toy-v0 (seed 3, last action 1) has not answered for 0.05 s"
     assert text in str(caught.value)
 
 
 def test_an_outcome_comes_back_and_nobody_is_watched_any_more() -> None:
     found, heartbeats, _ = new_referee(lambda: None)
-    assert found.evaluate(SNAPSHOT) == VERDICT
+    assert found.evaluate(CANDIDATE) == VERDICT
     assert not heartbeats.watched()
 
 
@@ -85,7 +85,7 @@ def test_an_exception_comes_back() -> None:
 
     found, heartbeats, _ = new_referee(fail)
     with pytest.raises(EnvironmentFailureError, match="the pole broke"):
-        found.evaluate(SNAPSHOT)
+        found.evaluate(CANDIDATE)
     assert not heartbeats.watched()
 
 
@@ -93,7 +93,7 @@ def test_in_a_workers_thread_the_supervisor_looks() -> None:
     """There the evaluation is done in place, and expected to give signs of life."""
     seen: list[set[int]] = []
     found, heartbeats, _ = new_referee(lambda: seen.append(heartbeats.watched()))
-    thread = threading.Thread(target=found.evaluate, args=(SNAPSHOT,))
+    thread = threading.Thread(target=found.evaluate, args=(CANDIDATE,))
     thread.start()
     thread.join()
     assert seen == [{EVALUATION}]

@@ -10,7 +10,7 @@ import pytest
 import poise
 from poise.learning.candidates import Candidates
 from poise.learning.owner_settings import OwnerSettings
-from poise.learning.verdict import Score, Verdict
+from poise.learning.verdict import Candidate, Score, Verdict
 from poise.runs import training
 from poise.trajectory import Snapshot
 
@@ -83,7 +83,7 @@ def test_an_evaluation_waits_until_training_has_taken_ten_times_as_long():
     snapshot = Snapshot(np.int32(0), np.zeros(1, np.float32))
     for thrift, interval in ((0, 50), (20, 1000)):
         candidates = Candidates(10, thrift)
-        candidates.add(snapshot, 100, Verdict(score, None, False))
+        candidates.add(Candidate(snapshot, 100), Verdict(score, None, False))
         assert candidates.state.interval == interval
         assert not candidates.due(100 + interval, least=interval + 1)
         assert candidates.due(100 + interval, least=interval)

@@ -98,12 +98,11 @@ def test_a_signal_in_the_final_verification_interrupts_the_run(
     """Without its score it has not ended; resumed, it gets the score that it would have had."""
     folder = tmp_path / "run"
 
-    def abort(judge: Judge, policy: Any, *about: Any) -> None:
-        judge.attempts += 1
+    def abort(judge: Judge, *about: Any) -> None:
         raise EvaluationAborted(StopReason.INTERRUPTED)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Judge, "verify", abort)
+        patch.setattr(Judge, "conclude", abort)
         stopped = train(folder)
     assert stopped.reason == StopReason.INTERRUPTED
     assert stopped.summary["stopped"] == "interrupted"

@@ -1,6 +1,6 @@
 """The trained policy: what acts, evaluates and plays, without any training machinery."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -14,7 +14,10 @@ from poise.config import EnvironmentChoice
 from poise.ignoring import has_form, leave_out
 from poise.trajectory import Decision
 
-__all__ = ["ROWS", "Player", "Policy"]
+__all__ = ["ROWS", "Mode", "Player", "Policy"]
+
+Mode = Literal["greedy", "sampled"]
+"""The most probable action, or one drawn from the distribution."""
 
 ROWS = 8
 """Observations that an evaluation always decides on together; filled up where there are fewer."""
@@ -29,6 +32,7 @@ class Policy:
         environment: what it was trained on.
         statistics: the observation normaliser's mean and scale, ``()`` without one.
         actor: reused from another policy of the same agent, so that nothing compiles anew.
+        mode: how actions are chosen where nothing else is said: as the policy was scored.
     """
 
     def __init__(
@@ -38,7 +42,9 @@ class Policy:
         environment: EnvironmentChoice,
         statistics: Any = (),
         actor: Actor | None = None,
+        mode: Mode = "greedy",
     ) -> None:
+        self.mode: Mode = mode
         self.agent = agent
         self.parameters = np.asarray(parameters, np.float32)
         self.environment = environment
@@ -59,7 +65,7 @@ class Policy:
     def act(
         self,
         observation: Any,
-        greedy: bool = True,
+        greedy: bool | None = None,
         generator: np.random.Generator | None = None,
         seed: int | None = None,
     ) -> Any:
@@ -70,7 +76,7 @@ class Policy:
         Args:
             observation: as ``env.reset`` or ``env.step`` returned it; or a batch, in which every
                 array has one more axis in front, ``[N, ...]``.
-            greedy: take the most probable action; otherwise sample one.
+            greedy: take the most probable action, or sample one; by default as `mode` says.
             generator: source of randomness to sample with. By default one of the policy's own,
                 which begins with seed 0 and goes on from call to call.
             seed: of a generator for this call, instead.
@@ -87,7 +93,7 @@ class Policy:
             raise ValueError("give a generator or a seed, not both")
         batch, count = self._observed(observation)
         noise = None
-        if not greedy:
+        if not self._is_greedy(greedy):
             chance = self._chance(generator, seed)
             noise = self.agent.head.noise(draw_with_generator(chance), (count or 1,))
         state = self.agent.initial_state(count or 1)
@@ -115,23 +121,24 @@ class Policy:
 
     def player(
         self,
-        greedy: bool = True,
+        greedy: bool | None = None,
         generator: np.random.Generator | None = None,
         seed: int | None = None,
     ) -> "Player":
         """A player: the policy with what it remembers of the episode that it is in.
 
         Args:
-            greedy: take the most probable action; otherwise sample.
+            greedy: as for `act`.
             generator: as for `act`.
             seed: as for `act`.
         """
+        greedy = self._is_greedy(greedy)
         return Player(self, greedy, None if greedy else self._chance(generator, seed))
 
     def __repr__(self) -> str:
         return (
             f"Policy({self.environment.name}, {self.parameters.size:,} parameters, "
-            f"{self.observation_space} -> {self.action_space})"
+            f"{self.observation_space} -> {self.action_space}, {self.mode})"
         )
 
     def __reduce__(self) -> Any:
@@ -144,7 +151,11 @@ class Policy:
             self.parameters,
             self.environment,
             self.statistics,
+            self.mode,
         )
+
+    def _is_greedy(self, greedy: bool | None) -> bool:
+        return self.mode == "greedy" if greedy is None else greedy
 
     def _chance(self, generator: np.random.Generator | None, seed: int | None) -> Any:
         if generator is not None:
@@ -182,9 +193,10 @@ def _rebuild(
     parameters: np.ndarray,
     environment: EnvironmentChoice,
     statistics: Any,
+    mode: Mode,
 ) -> Policy:
     agent, _ = build_agent(observation_space, action_space, spec, None)
-    return Policy(agent, parameters, environment, statistics)
+    return Policy(agent, parameters, environment, statistics, mode=mode)
 
 
 class Player:

@@ -2,22 +2,22 @@
 
 Format version 1. Tensors: ``parameters/<name>`` for every trainable array of the network, and
 ``statistics/mean`` and ``statistics/scale`` of the observation normaliser, if there is one.
-Metadata ``poise``: format version, environment, spaces, network, and the SHA-256 of all of it, so
-that a damaged file is refused and not played.
+Metadata ``poise``: format version, environment, spaces, network, mode of acting, and the SHA-256 of
+all of it, so that a damaged file is refused and not played.
 """
 
 import dataclasses
 import hashlib
 import json
 import struct
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from poise.agent.agent import Agent, NetworkSpec, build_agent
-from poise.agent.policy import Policy
+from poise.agent.policy import Mode, Policy
 from poise.agent.space_json import space_from_json, space_to_json
 from poise.config import EnvironmentChoice
 from poise.errors import FileFormatError, InputError
@@ -69,6 +69,7 @@ def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> byte
         "observation_space": space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
         "network": policy.agent.spec.to_json(),
+        "mode": policy.mode,
         "extra": extra or {},
     }
     metadata["sha256"] = _content_hash(tensors, metadata)
@@ -110,12 +111,13 @@ def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -
         vector = np.concatenate(parts)
         statistics = _statistics(tensors, agent)
         environment = _environment(metadata["environment"])
+        mode = _mode(metadata["mode"])
         expected = metadata.pop("sha256")
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, InputError) as error:
         raise FileFormatError(f"{source} is damaged: {error}") from error
     if check_hash and _content_hash(tensors, metadata) != expected:
         raise FileFormatError(f"{source} is damaged: its content is not what was saved")
-    return Policy(agent, vector, environment, statistics)
+    return Policy(agent, vector, environment, statistics, mode=mode)
 
 
 def _content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
@@ -135,6 +137,12 @@ def _environment(description: dict[str, Any]) -> EnvironmentChoice:
         sticky_actions=float(description["sticky_actions"]),
         ignore_observations=tuple(map(str, description.get("ignore_observations", ()))),
     )
+
+
+def _mode(mode: Any) -> Mode:
+    if mode not in get_args(Mode):
+        raise ValueError(f"its mode is {shown(mode)}")
+    return cast("Mode", mode)
 
 
 def _statistics(tensors: dict[str, np.ndarray], agent: Agent) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from poise.config import EnvironmentChoice, TrainConfig
+from poise.config import STEP_LIMIT, EnvironmentChoice, TrainConfig
 
 __all__ = ["Evaluate", "Random"]
 
@@ -37,7 +37,7 @@ class Random:
     seed: int = 0
     """Root of the episodes' seeds."""
 
-    step_limit: int = TrainConfig.evaluation_step_limit
+    step_limit: int = STEP_LIMIT
     """An episode is cut after so many steps, and counted as cut."""
 
     json: bool = False
@@ -74,8 +74,8 @@ class Evaluate:
     episodes: int = 100
     """Episodes to play, each with a seed of its own."""
 
-    sampled: bool = False
-    """Sample actions instead of taking the most probable one."""
+    policy: Literal["greedy", "sampled"] | None = None
+    """Take the most probable action, or sample one. Default: as the run was scored."""
 
     which: Literal["best", "final"] = "best"
     """The policy that evaluation selected, or the last one."""
@@ -83,7 +83,7 @@ class Evaluate:
     seed: int = 0
     """Root of the episodes' seeds and of the sampling."""
 
-    step_limit: int = TrainConfig.evaluation_step_limit
+    step_limit: int = STEP_LIMIT
     """An episode is cut after so many steps, and counted as cut."""
 
     copies: int = TrainConfig.evaluation_copies
@@ -105,13 +105,13 @@ class Evaluate:
         score = evaluate(
             policy,
             episodes=self.episodes,
-            greedy=not self.sampled,
+            greedy=None if self.policy is None else self.policy == "greedy",
             seed=self.seed,
             step_limit=self.step_limit,
             copies=self.copies,
             trust=self.trust,
         )
-        kind = "sampled actions" if self.sampled else "greedy actions"
+        kind = "greedy actions" if score.greedy else "sampled actions"
         target = target_return(run, policy.environment)
         setup = ""
         if policy.environment.name.startswith("ALE/"):

@@ -7,7 +7,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from poise.commands.values import require_positive
-from poise.config import TrainConfig
+from poise.config import STEP_LIMIT
 from poise.errors import ConfigError
 
 __all__ = ["Inspect", "Play", "Plot"]
@@ -15,7 +15,7 @@ __all__ = ["Inspect", "Play", "Plot"]
 
 @dataclasses.dataclass(frozen=True)
 class Play:
-    """Watch the greedy policy on Gymnasium's own environment, step by step."""
+    """Watch a run's policy on Gymnasium's own environment, step by step."""
 
     run: Positional[Path]
     """A run's folder, or a policy file."""
@@ -29,10 +29,13 @@ class Play:
     which: Literal["best", "final"] = "best"
     """The policy that evaluation selected, or the last one."""
 
-    seed: int = 0
-    """Root of the episodes' seeds."""
+    policy: Literal["greedy", "sampled"] | None = None
+    """Take the most probable action, or sample one. Default: as the run was scored."""
 
-    step_limit: int = TrainConfig.evaluation_step_limit
+    seed: int = 0
+    """Root of the episodes' seeds, and of the sampling."""
+
+    step_limit: int = STEP_LIMIT
     """An episode is cut after so many steps."""
 
     trust: bool = False
@@ -54,6 +57,7 @@ class Play:
             step_limit=self.step_limit,
             render_mode=None if self.render == "none" else self.render,
             trust=self.trust,
+            greedy=None if self.policy is None else self.policy == "greedy",
         )
         for step in steps:
             print(

@@ -108,19 +108,33 @@ def _end(result: Any, quiet: bool, here: Path) -> int:
 
 def _describe_run(summary: dict[str, Any], folder: Path) -> str:
     score = summary["evaluation"]
+    stopped = summary["stopped"].replace("_", " ")
     if summary["solved"]:
         verdict = f"solved after {summary['solved_at_steps']:,} steps"
+    elif summary["target_return"] is None:
+        verdict = f"trained ({stopped})"
     else:
-        verdict = f"not solved ({summary['stopped'].replace('_', ' ')})"
+        verdict = f"not solved ({stopped})"
     lines = [
         f"{summary['environment']}: {verdict}; {summary['steps']:,} steps in "
         f"{summary['training_seconds']:.2f} s of training, {summary['wall_seconds']:.2f} s in all"
     ]
     if score:
+        attempts = summary["verification_attempts"]
         lines.append(
-            f"verified on Gymnasium's own environment: {score['mean']:.1f} "
-            f"± {score['standard_error'] or 0:.1f} over {score['episodes']} fresh episodes"
+            f"verified on Gymnasium's own environment: {_with_error(score)} over "
+            f"{score['episodes']} fresh episodes"
+            + (f", at attempt {attempts}" if attempts > 1 else "")
         )
+        if score["cut"]:
+            limit = summary["evaluation_step_limit"]
+            lines.append(f"{score['cut']} of these episodes were cut after {limit:,} steps")
+        if summary["target_return"] is None:
+            lines.append("no target return is known: --target-return sets one")
     lines.extend(f"- {finding}" for finding in summary.get("findings", []))
     lines.append(f"run folder: {folder}")
     return "\n".join(lines)
+
+
+def _with_error(score: dict[str, Any]) -> str:
+    return f"{score['mean']:.1f} ± {score['standard_error'] or 0:.1f}"

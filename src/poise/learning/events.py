@@ -59,7 +59,7 @@ class Updated(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """The greedy policy was evaluated."""
+    """The policy was evaluated."""
 
     version: int
     steps: int

@@ -106,7 +106,7 @@ class Ledger:
         for episode_return, length in zip(
             report.returns.tolist(), report.lengths.tolist(), strict=True
         ):
-            solved = tally.add(episode_return)
+            solved = tally.add(episode_return, length)
             self._emit(
                 EpisodeFinished(
                     worker=worker,

@@ -17,7 +17,7 @@ from poise.learning.ledger import Emit, Ledger
 from poise.learning.optimizer import OptimizerState, Update
 from poise.learning.owner_settings import OwnerSettings
 from poise.learning.tally import Tally
-from poise.learning.verdict import Verdict
+from poise.learning.verdict import Candidate, Verdict
 from poise.maths.statistics import Moments, merge_moments, normalization
 from poise.trajectory import Contribution, Snapshot
 
@@ -38,7 +38,7 @@ class ProtocolError(ValueError):
     """A worker did what it may not do at this point."""
 
 
-Judge = Callable[[Snapshot], Verdict]
+Judge = Callable[[Candidate], Verdict]
 
 
 class Owner:
@@ -49,7 +49,7 @@ class Owner:
         optimizer_state: as the optimizer initialises it.
         update: as `make_optimizer` makes it.
         settings: schedule, budgets and evaluation.
-        judge: evaluates a snapshot; called between two contributions, never by the clock.
+        judge: evaluates a candidate; called between two contributions, never by the clock.
         emit: receives every event; must be quick, and must not write to disk.
         journal: receives every record.
         moments: of the observations so far, where they are normalised.
@@ -105,6 +105,23 @@ class Owner:
     def best_verdict(self) -> Verdict | None:
         """The verdict on the best candidate."""
         return self._candidates.state.verdict
+
+    @property
+    def verifications(self) -> int:
+        """How often a candidate was verified in an evaluation."""
+        return self._candidates.state.verifications
+
+    def candidate(self, snapshot: Snapshot, *, at_the_end: bool = False) -> Candidate:
+        """What an evaluation of a snapshot would be asked now.
+
+        Args:
+            snapshot: what acts.
+            at_the_end: there is nothing left to wait for.
+        """
+        step_limit = self._settings.step_limit_after(self.tally.longest)
+        return self._candidates.candidate(
+            snapshot, self.steps, self.tally.mean, step_limit, at_the_end=at_the_end
+        )
 
     def snapshot(self) -> Snapshot:
         """The current version and parameters."""
@@ -192,7 +209,7 @@ class Owner:
             return
         self._ledger.cut(self.cut())
         if reason in _CONCLUDING and self._candidates.unseen(self.steps):
-            self._evaluate()
+            self._evaluate(at_the_end=True)
             if self.stopped:
                 return
         self._end(reason)
@@ -261,6 +278,7 @@ class Owner:
     def change(self, settings: OwnerSettings) -> None:
         """Go on under other budgets; a replay does so where the journal says that the run did."""
         self._settings = settings
+        self._candidates.wait_anew(self.steps)
         self._ledger.resumed(self.version, self.steps)
         self._check_budgets()
 
@@ -310,18 +328,21 @@ class Owner:
         if not self.stopped and self._candidates.due(self.steps, least):
             self._evaluate()
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, *, at_the_end: bool = False) -> None:
         snapshot = self.snapshot()
+        candidate = self.candidate(snapshot, at_the_end=at_the_end)
         try:
-            verdict = self._judge(snapshot)
+            verdict = self._judge(candidate)
         except EvaluationAborted as aborted:
             self._ledger.cut(self.cut())
             self._end(aborted.reason)
             return
-        is_best = self._candidates.add(snapshot, self.steps, verdict)
+        is_best = self._candidates.add(candidate, verdict)
         self._ledger.evaluated(snapshot, self.version, self.steps, verdict, is_best)
         if verdict.solved and self._settings.stop_when_solved:
             self.stop(StopReason.SOLVED)
+        elif not at_the_end and self._settings.is_flat(self._candidates.flat_for(self.steps)):
+            self.stop(StopReason.FLAT)
 
     def _check_budgets(self) -> None:
         reason = self._settings.used_up(self.steps, self.tally.episodes)

@@ -18,6 +18,7 @@ class TallyState(NamedTuple):
     moving_average: float | None
     recent: tuple[float, ...]
     solved: bool
+    lengths: tuple[int, ...] = ()
 
 
 class Tally:
@@ -30,6 +31,7 @@ class Tally:
     def __init__(self, target_return: float | None) -> None:
         self._target = target_return
         self._recent: collections.deque[float] = collections.deque(maxlen=MEAN_WINDOW)
+        self._lengths: collections.deque[int] = collections.deque(maxlen=MEAN_WINDOW)
         self.episodes = 0
         self.moving_average: float | None = None
         self.solved = False
@@ -40,10 +42,16 @@ class Tally:
         # A tenth of the time that NumPy takes for a hundred numbers.
         return sum(self._recent) / len(self._recent) if self._recent else None
 
-    def add(self, episode_return: float) -> bool:
+    @property
+    def longest(self) -> int | None:
+        """Steps of the longest of the last 100 episodes, None before the first."""
+        return max(self._lengths, default=None)
+
+    def add(self, episode_return: float, length: int) -> bool:
         """Count an episode; true when its mean of 100 reaches the target for the first time."""
         self.episodes += 1
         self._recent.append(episode_return)
+        self._lengths.append(length)
         old = self.moving_average
         if old is None:
             self.moving_average = episode_return
@@ -59,9 +67,11 @@ class Tally:
 
     def state(self) -> TallyState:
         """Everything that was counted."""
-        return TallyState(self.episodes, self.moving_average, tuple(self._recent), self.solved)
+        recent, lengths = tuple(self._recent), tuple(self._lengths)
+        return TallyState(self.episodes, self.moving_average, recent, self.solved, lengths)
 
     def restore(self, state: TallyState) -> None:
         """Go on from a state."""
-        self.episodes, self.moving_average, recent, self.solved = state
+        self.episodes, self.moving_average, recent, self.solved, lengths = state
         self._recent = collections.deque(recent, maxlen=MEAN_WINDOW)
+        self._lengths = collections.deque(lengths, maxlen=MEAN_WINDOW)

@@ -1,8 +1,33 @@
-"""What an evaluation says of a policy."""
+"""What is asked of an evaluation, and what it says."""
 
 from typing import NamedTuple
 
-__all__ = ["Score", "Verdict"]
+from poise.config import STEP_LIMIT
+from poise.trajectory import Snapshot
+
+__all__ = ["Candidate", "Score", "Verdict"]
+
+
+class Candidate(NamedTuple):
+    """A policy that is to be evaluated, and what decides how: a replay asks the same.
+
+    Attributes:
+        snapshot: what acts.
+        steps: environment steps of training so far.
+        number: evaluations before this one; each has selection seeds of its own.
+        attempts: verifications before this one.
+        may_verify: the wait since the last verification that failed is over.
+        training_mean: mean return of the last 100 training episodes, None before the first.
+        step_limit: an episode is cut after so many steps.
+    """
+
+    snapshot: Snapshot
+    steps: int
+    number: int = 0
+    attempts: int = 0
+    may_verify: bool = True
+    training_mean: float | None = None
+    step_limit: int = STEP_LIMIT
 
 
 class Score(NamedTuple):
@@ -37,11 +62,23 @@ class Verdict(NamedTuple):
     """The outcome of one evaluation.
 
     Attributes:
-        selection: the score on the seeds that candidates are selected on.
-        verification: the score on fresh seeds, if the candidate was worth it.
-        solved: the verification reached the target return.
+        selection: the score that candidates are compared by.
+        verification: the score on fresh seeds, if the target was plausible.
+        solved: the verification reached the target return: clearly, or once more.
+        confirmation: where it reached the target narrowly: the score on further fresh seeds.
     """
 
     selection: Score
     verification: Score | None
     solved: bool
+    confirmation: Score | None = None
+
+    @property
+    def reported(self) -> Score | None:
+        """The score that is reported: of the seeds that nothing was chosen by."""
+        return self.confirmation or self.verification
+
+    @property
+    def verification_steps(self) -> int:
+        """Environment steps that verification and confirmation took."""
+        return sum(one.steps for one in (self.verification, self.confirmation) if one is not None)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from poise.agent.policy import Policy
-from poise.config import EnvironmentChoice, TrainConfig
+from poise.config import STEP_LIMIT, EnvironmentChoice, TrainConfig
 from poise.errors import ConfigError
 from poise.learning.verdict import Score
 from poise.runs.evaluation import EpisodePlayer
@@ -18,15 +18,13 @@ from poise.world.source import EnvironmentSource, find_source, import_path
 
 __all__ = ["evaluate", "random_baseline"]
 
-STEP_LIMIT: int = TrainConfig.evaluation_step_limit
-
 
 @handlers_kept()
 def evaluate(
     policy: Policy | str | Path,
     *,
     episodes: int = 100,
-    greedy: bool = True,
+    greedy: bool | None = None,
     seed: int = 0,
     step_limit: int = STEP_LIMIT,
     copies: int = TrainConfig.evaluation_copies,
@@ -39,7 +37,8 @@ def evaluate(
     Args:
         policy: a policy, a run's folder, or a policy file.
         episodes: how many, each with a seed of its own.
-        greedy: take the most probable action; otherwise sample.
+        greedy: take the most probable action, or sample; by default as the policy was trained to
+            be scored (``policy.mode``).
         seed: root of the episodes' seeds and of the sampling.
         step_limit: an episode is cut after so many steps, and counted as cut.
         copies: of the environment that are open at most; the score is the same for any number.
@@ -60,6 +59,7 @@ def evaluate(
         policy = load(policy, which)
     player = EpisodePlayer(environment_of(policy, environment, trust), step_limit, copies=copies)
     seeds = _seeds(seed, Purpose.EVALUATION, episodes)
+    greedy = policy.mode == "greedy" if greedy is None else greedy
     sampling = None if greedy else seed_sequence(seed, Purpose.EVALUATION_ACTIONS)
     try:
         return player.play(policy, seeds, sampling)

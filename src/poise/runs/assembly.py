@@ -13,7 +13,7 @@ import numpy as np
 from poise.agent.acting import choose_acting
 from poise.agent.agent import Agent, NetworkSpec, build_agent
 from poise.agent.normalizer import needs_normalization
-from poise.config import TrainConfig
+from poise.config import STEP_LIMIT, TrainConfig
 from poise.errors import ConfigError
 from poise.launchers.mailbox import MailboxShape
 from poise.learning.compiled_worker import CompiledProgram, CompiledWorker, XlaWorker
@@ -88,6 +88,8 @@ class Assembly:
     slow_steps: bool = False
     """Whether a step of the environment takes so long that evaluations are to be sparing: measured
     before training, once."""
+    has_time_limit: bool = True
+    """Whether episodes are truncated after so many steps, or so it is supposed."""
     _update: Any = None
     _workers: list[Worker] = dataclasses.field(default_factory=list)
 
@@ -121,12 +123,16 @@ class Assembly:
             self.parameters,
             state,
             self._update,
-            settings or owner_settings(self.config, self.target_return, self.thrift),
+            settings or self.owner_settings(self.config),
             judge,
             emit,
             journal,
             self.initial_moments(),
         )
+
+    def owner_settings(self, config: TrainConfig) -> OwnerSettings:
+        """What the owner must know of the settings, which may have other budgets than the run's."""
+        return owner_settings(config, self.target_return, self.thrift, self.has_time_limit)
 
     def first_snapshot(self) -> Snapshot:
         """What the workers begin with."""
@@ -249,6 +255,11 @@ class Assembly:
         """Whether observations are normalised, once ``auto`` is decided."""
         return "on" if self.agent.spec.normalize_observations else "off"
 
+    def adopt(self, resolved: Mapping[str, Any]) -> None:
+        """Take over what was measured before a run began, for its replay or its resumption."""
+        self.slow_steps = resolved.get("slow_steps") is True
+        self.has_time_limit = resolved.get("has_time_limit") is not False
+
     def resolved(self) -> dict[str, Any]:
         """What was decided for this run beyond its settings, and holds for its replay too."""
         acting = self.program.acting if isinstance(self.program, HostedProgram) else "xla"
@@ -261,6 +272,7 @@ class Assembly:
             "jax_settings": decisive_settings(),
             "target_return": self.target_return,
             "slow_steps": self.slow_steps,
+            "has_time_limit": self.has_time_limit,
             "reward_clip": self.world.shaping.clip,
             "normalize_observations": self.normalization,
             "parameters": self.agent.layout.size,
@@ -292,7 +304,10 @@ def needed_copies(config: TrainConfig) -> int:
 
 
 def owner_settings(
-    config: TrainConfig, target_return: float | None, thrift: int = 0
+    config: TrainConfig,
+    target_return: float | None,
+    thrift: int = 0,
+    has_time_limit: bool = True,
 ) -> OwnerSettings:
     """What the owner must know of the settings."""
     return OwnerSettings(
@@ -307,6 +322,8 @@ def owner_settings(
         max_bad_gradients=config.max_bad_gradients,
         selection_episodes=config.selection_episodes or SELECTION_EPISODES,
         evaluation_thrift=thrift,
+        stop_when_flat=config.stop_when_flat,
+        step_limit=config.evaluation_step_limit or (STEP_LIMIT if has_time_limit else None),
     )
 
 

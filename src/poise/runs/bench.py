@@ -16,7 +16,7 @@ from poise.launchers.threads import run_threads
 from poise.learning.compiled_worker import CompiledProgram
 from poise.learning.events import Event, Updated
 from poise.learning.journal import Journal, StopReason
-from poise.learning.verdict import Score, Verdict
+from poise.learning.verdict import Candidate, Score, Verdict
 from poise.runs.assembly import Assembly, assemble
 from poise.runs.runtime import prepare_jax
 from poise.trajectory import Snapshot
@@ -125,7 +125,7 @@ def training_rate(
         TrainingError: a worker failed or hung, or not all were ready in time.
     """
 
-    def judge(snapshot: Snapshot) -> Verdict:
+    def judge(candidate: Candidate) -> Verdict:
         nothing = Score(*(0.0,) * 6, episodes=0, greedy=True, cut=0, steps=0)
         return Verdict(nothing, None, False)
 

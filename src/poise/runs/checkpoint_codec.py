@@ -25,6 +25,7 @@ from poise.runs.checkpoint_numbers import (
     MAX_VERSION,
     Offsets,
     offsets_from_json,
+    optional_number,
     tally_from_json,
     verdict_from_json,
     verdict_to_json,
@@ -108,6 +109,10 @@ def checkpoint_to_bytes(checkpoint: Checkpoint) -> bytes:
         "evaluated_at": candidates.evaluated_at,
         "evaluation_interval": candidates.interval,
         "verifications": candidates.verifications,
+        "evaluations": candidates.evaluations,
+        "verify_at": candidates.verify_at,
+        "improved_at": candidates.improved_at,
+        "best_training_mean": candidates.best_training_mean,
         "last_worker": cut.last_worker,
         "tally": list(cut.tally),
         "best": None if candidates.best is None else int(candidates.best.version),
@@ -253,6 +258,10 @@ def _candidates(
         verifications=whole(metadata["verifications"], "verifications"),
         best=None if best is None else arrays.snapshot(whole(best, "the best version", version)),
         verdict=verdict,
+        evaluations=whole(metadata["evaluations"], "evaluations"),
+        verify_at=whole(metadata["verify_at"], "verify_at"),
+        improved_at=whole(metadata["improved_at"], "improved_at", steps),
+        best_training_mean=optional_number(metadata["best_training_mean"], "a mean"),
     )
 
 

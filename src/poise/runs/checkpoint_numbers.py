@@ -17,6 +17,7 @@ __all__ = [
     "MAX_VERSION",
     "Offsets",
     "offsets_from_json",
+    "optional_number",
     "tally_from_json",
     "verdict_from_json",
     "verdict_to_json",
@@ -73,15 +74,17 @@ def offsets_from_json(content: Any, steps: int) -> Offsets:
 
 def tally_from_json(content: Any) -> TallyState:
     """The tally of the training episodes."""
-    episodes, average, recent, solved = content
+    episodes, average, recent, solved, lengths = content
     whole(episodes, "the number of episodes")
-    if (average is None) is not (episodes == 0) or len(recent) != min(episodes, MEAN_WINDOW):
+    kept = min(episodes, MEAN_WINDOW)
+    if (average is None) is not (episodes == 0) or (len(recent), len(lengths)) != (kept, kept):
         raise ValueError(f"{len(recent)} returns are kept of {episodes} episodes")
     return TallyState(
         episodes,
         None if average is None else _number(average, "the moving average"),
         tuple(_number(one, "a return") for one in recent),
         _truth(solved, "solved in training"),
+        tuple(whole(one, "the length of an episode") for one in lengths),
     )
 
 
@@ -89,11 +92,11 @@ def verdict_to_json(verdict: Verdict | None) -> Any:
     """A verdict as JSON types."""
     if verdict is None:
         return None
-    verification = verdict.verification
     return [
         list(verdict.selection),
-        None if verification is None else list(verification),
+        None if verdict.verification is None else list(verdict.verification),
         verdict.solved,
+        None if verdict.confirmation is None else list(verdict.confirmation),
     ]
 
 
@@ -101,11 +104,12 @@ def verdict_from_json(content: Any) -> Verdict | None:
     """A verdict from `verdict_to_json`."""
     if content is None:
         return None
-    selection, verification, solved = content
+    selection, verification, solved, confirmation = content
     fresh = None if verification is None else _score(verification)
-    if _truth(solved, "solved") and fresh is None:
-        raise ValueError("a policy is solved that was not verified")
-    return Verdict(_score(selection), fresh, solved)
+    further = None if confirmation is None else _score(confirmation)
+    if fresh is None and (_truth(solved, "solved") or further is not None):
+        raise ValueError("a policy is solved, or confirmed, that was not verified")
+    return Verdict(_score(selection), fresh, _truth(solved, "solved"), further)
 
 
 def _score(content: Any) -> Score:
@@ -117,6 +121,11 @@ def _score(content: Any) -> Score:
     whole(score.steps, "the steps of a score")
     _truth(score.greedy, "greedy")
     return score
+
+
+def optional_number(value: Any, what: str) -> float | None:
+    """A number, or None."""
+    return None if value is None else _number(value, what)
 
 
 def _number(value: Any, what: str, *, finite: bool = False, least: float = -math.inf) -> float:

@@ -14,6 +14,7 @@ from poise.errors import EnvironmentFailureError
 from poise.runs.diagnosis import Finding, brief
 from poise.runs.doctor_checks import Patient
 from poise.world.copy import Copy, close_environment
+from poise.world.source import known_time_limit
 
 __all__ = ["random_play"]
 
@@ -123,18 +124,8 @@ def _play(environment: gymnasium.Env[Any, Any], image_axes: str, seconds: float)
         outside=outside,
         example=example,
         problem=problem,
-        limit=_known_limit(environment),
+        limit=known_time_limit(environment),
     )
-
-
-def _known_limit(environment: gymnasium.Env[Any, Any]) -> int | None:
-    if environment.spec is not None and environment.spec.max_episode_steps is not None:
-        return int(environment.spec.max_episode_steps)
-    while isinstance(environment, gymnasium.Wrapper):
-        if isinstance(environment, gymnasium.wrappers.TimeLimit):
-            return int(environment._max_episode_steps)
-        environment = environment.env
-    return None
 
 
 def _outside(space: spaces.Space[Any], observation: Any) -> str | None:
@@ -242,7 +233,7 @@ def _rewards(play: _Play, clipped: bool) -> Finding:
     return Finding("rewards", "ok", text)
 
 
-def _time_limit(play: _Play, atari: bool, cut: int) -> Finding:
+def _time_limit(play: _Play, atari: bool, cut: int | None) -> Finding:
     name = "time limit"
     if play.limit is not None:
         return Finding(name, "ok", f"an episode is truncated after {play.limit:,} steps")
@@ -250,7 +241,7 @@ def _time_limit(play: _Play, atari: bool, cut: int) -> Finding:
         return Finding(name, "ok", "a game is truncated after half an hour of play")
     if play.truncated:
         return Finding(name, "ok", "none is declared, but episodes were truncated in random play")
-    text = f"none, so evaluation episodes are cut after {cut:,} steps (--evaluation-step-limit)"
+    text = f"none, so evaluation episodes are cut after {_cut(cut)} (--evaluation-step-limit)"
     if play.lengths:
         shortest, longest = min(play.lengths), max(play.lengths)
         text += f"; random episodes ended by themselves after {shortest:,} to {longest:,} steps"
@@ -261,3 +252,7 @@ def _time_limit(play: _Play, atari: bool, cut: int) -> Finding:
         "--wrappers with a function that returns gymnasium.wrappers.TimeLimit(env, steps)"
     )
     return Finding(name, "warning", text, advice)
+
+
+def _cut(limit: int | None) -> str:
+    return f"{limit:,} steps" if limit else "four times the steps of a training episode"

@@ -89,6 +89,7 @@ class EpisodePlayer:
         seeds: Sequence[int],
         sampling: np.random.SeedSequence | None = None,
         done: Callable[[int], None] = lambda count: None,
+        step_limit: int | None = None,
     ) -> Score:
         """Play one episode for each seed.
 
@@ -98,11 +99,13 @@ class EpisodePlayer:
             sampling: to sample actions, each episode from a seed derived from this one and its
                 number; None acts greedily.
             done: told how many episodes are over, whenever one is.
+            step_limit: an episode is cut after so many steps; by default as the player was told.
 
         Raises:
             EnvironmentFailureError: the environment raised, or broke its contract.
         """
-        return total(self.episodes(policy, seeds, sampling, done), greedy=sampling is None)
+        episodes = self.episodes(policy, seeds, sampling, done, step_limit=step_limit)
+        return total(episodes, greedy=sampling is None)
 
     def episodes(
         self,
@@ -111,14 +114,16 @@ class EpisodePlayer:
         sampling: np.random.SeedSequence | None = None,
         done: Callable[[int], None] = lambda count: None,
         numbers: Sequence[int] | None = None,
+        step_limit: int | None = None,
     ) -> list[Episode]:
         """Play one episode for each seed, and return what each came to; see `play`.
 
         Args:
-            policy, seeds, sampling, done: as for `play`.
+            policy, seeds, sampling, done, step_limit: as for `play`.
             numbers: of the episodes among all of an evaluation; by default from 0.
         """
         numbers = range(len(seeds)) if numbers is None else numbers
+        limit = self._step_limit if step_limit is None else step_limit
         self._provide(min(self._most, len(seeds)))
         waiting = iter(range(len(seeds)))
         lanes = [_Lane(copy) for copy in self._copies[: len(seeds)]]
@@ -155,7 +160,7 @@ class EpisodePlayer:
                     lane.observation, reward, terminated, truncated = lane.copy.step(action)
                     lane.total += reward
                     lane.length += 1
-                    over = lane.length >= self._step_limit
+                    over = lane.length >= limit
                     if terminated or truncated or over:
                         cut = over and not (terminated or truncated)
                         assert lane.episode is not None, "it is being played"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from poise.runs.history import History
+from poise.runs.judge import FinalScore
 
 __all__ = ["Facts", "find"]
 
@@ -35,6 +36,7 @@ class Facts(NamedTuple):
         used_up: the run ended with its budget.
         evaluation_seconds: of selection, verification and baseline.
         wall_seconds: of the run.
+        final: the score of the best policy, None if there was no time for it.
     """
 
     history: History
@@ -44,6 +46,7 @@ class Facts(NamedTuple):
     used_up: bool
     evaluation_seconds: float
     wall_seconds: float
+    final: FinalScore | None = None
 
 
 def find(facts: Facts) -> list[str]:
@@ -107,15 +110,27 @@ def _entropy(facts: Facts) -> Iterator[str]:
 
 
 def _greedy(facts: Facts) -> Iterator[str]:
-    history = facts.history
+    history, final = facts.history, facts.final
+    if final is not None and not final.verified.greedy:
+        return
+    if final is not None and final.sampled is not None:
+        sampled, verified = final.sampled, final.verified
+        if sampled.low > verified.high:
+            yield (
+                f"Sampled actions are better than greedy ones: {sampled.mean:.5g} against "
+                f"{verified.mean:.5g}, the best policy on {sampled.episodes} fresh episodes each. "
+                "Train with --policy sampled, which then is what is scored and saved; poise "
+                "evaluate and poise play take it, too."
+            )
+        return
     if not history.greedy.points or history.latest is None:
         return
     greedy = history.greedy.points[-1].value
     if history.latest - greedy > FAR * _range(facts) > 0.0:
         yield (
             f"Greedy actions are far worse than sampled ones: {greedy:.5g} in the last evaluation, "
-            f"{history.latest:.5g} in training. poise evaluate --sampled scores the sampled "
-            "policy."
+            f"{history.latest:.5g} in training. poise evaluate --policy sampled scores the sampled "
+            "policy; train with --policy sampled to have it selected and saved."
         )
 
 
@@ -126,7 +141,7 @@ def _collapse(facts: Facts) -> Iterator[str]:
     best = max(points, key=lambda one: one.value)
     if best.value - points[-1].value > FAR * _range(facts) > 0.0:
         yield (
-            f"The greedy policy was best after {best.steps:,} steps, with {best.value:.5g}, and "
+            f"The evaluated policy was best after {best.steps:,} steps, with {best.value:.5g}, and "
             f"fell to {points[-1].value:.5g} since. The best one was kept (best.safetensors). Try "
             "a lower --learning-rate, or --learning-rate-schedule linear."
         )

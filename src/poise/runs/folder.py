@@ -142,12 +142,13 @@ def load_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
 
 def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
     """Hold what is made use of against what it can be."""
-    target, replayable = resolved.get("target_return"), resolved.get("replayable")
+    target = resolved.get("target_return")
     if target is not None:
         number = json_number(target)
         if number is None or abs(number) > MAX_FACTOR:
             raise FileFormatError(f"{path} is damaged: its target_return is {shown(target)}")
-    for name, flag in (("replayable", replayable), ("slow_steps", resolved.get("slow_steps"))):
+    flags = {name: resolved.get(name) for name in ("replayable", "slow_steps", "has_time_limit")}
+    for name, flag in flags.items():
         if flag is not None and not isinstance(flag, bool):
             raise FileFormatError(f"{path} is damaged: {name} is {shown(flag)}")
 

@@ -1,26 +1,32 @@
-"""The judge: selects candidates on one range of seeds and verifies them on fresh ones.
+"""The judge: selects candidates on a few seeds and verifies them on fresh ones.
 
-A candidate whose lower 95% bound over the selection seeds reaches the target is verified on seeds
-that are new at each attempt; only that figure is ever reported as a score. The evaluation is a
-function of the snapshot and of how many attempts there were, so a replay repeats it.
+A candidate for which the target is plausible (its upper 95% bound over the selection seeds reaches
+it, or the mean of the training episodes does) is verified on seeds that are new at each attempt;
+only such a figure is ever reported as a score. To verify often is to pick a lucky verification in
+the end: the mean must be above the target by an interval that grows with the number of attempts
+(level 0.025 over its square, which adds up to 0.041 over all), or reach it once more on twice as
+many further seeds, whose score is then reported. The evaluation is a function of what it is asked,
+so a replay repeats it.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import Agent
 from poise.agent.policy import ROWS, Policy
-from poise.config import TrainConfig
-from poise.learning.verdict import Score, Verdict
+from poise.config import STEP_LIMIT, TrainConfig
+from poise.learning.verdict import Candidate, Score, Verdict
 from poise.runs.evaluation import EpisodePlayer
+from poise.runs.scoring import student_t_quantile
 from poise.runs.spending import Phase, Spending
 from poise.trajectory import Snapshot
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 from poise.world.source import EnvironmentSource
 
-__all__ = ["SELECTION_EPISODES", "Judge"]
+__all__ = ["SELECTION_EPISODES", "FinalScore", "Judge"]
 
 
 SELECTION_EPISODES = 10
@@ -29,6 +35,28 @@ VERIFICATION_EPISODES = 100
 FEWEST_VERIFIED = 3
 FEWEST_SELECTED = 2
 """Where steps are slow: one would give no interval of the mean."""
+LEVEL = 0.025
+"""One-sided, of the interval by which a first verification must be above the target."""
+CONFIRMING = 2
+"""Further seeds for each of a verification that was above it by less."""
+
+
+class FinalScore(NamedTuple):
+    """What a run is reported with.
+
+    Attributes:
+        verified: the score of its best policy on fresh seeds.
+        solved: it reaches the target return: clearly, or once more.
+        attempts: verifications that there were.
+        sampled: where actions are greedy and sampled ones seemed to be better: their score.
+        step_limit: episodes were cut after so many steps.
+    """
+
+    verified: Score
+    solved: bool
+    attempts: int
+    sampled: Score | None
+    step_limit: int
 
 
 class Judge:
@@ -65,7 +93,7 @@ class Judge:
         self._actor = make_actor(agent, choose_acting(agent, ROWS))
         self._player = EpisodePlayer(
             source.make,
-            config.evaluation_step_limit,
+            config.evaluation_step_limit or STEP_LIMIT,
             alive,
             config.evaluation_copies if make_room is None else 1,
         )
@@ -74,10 +102,6 @@ class Judge:
         self._thrift = thrift
         self.activity = ""
         """What is under way, in words, and how far; empty where nothing is."""
-        self.attempts = 0
-        """Verifications so far."""
-        self.solved = False
-        """Whether one of them has reached the target: then no other candidate is verified."""
 
     def close(self) -> None:
         """Close the environments."""
@@ -92,52 +116,96 @@ class Judge:
         """What an evaluation is doing, or did last; empty before the first."""
         return self._player.whereabouts()
 
-    def __call__(self, snapshot: Snapshot) -> Verdict:
-        """Select and, if it is worth it, verify."""
-        policy = self.policy(snapshot)
-        selection = self._select(policy, int(snapshot.version))
-        if self.solved or self._target is None or not selection.low >= self._target:
+    def __call__(self, candidate: Candidate) -> Verdict:
+        """Select and, if the target is plausible, verify."""
+        policy = self.policy(candidate.snapshot)
+        selection = self._select(policy, candidate)
+        if not candidate.may_verify or not self._is_plausible(selection, candidate):
             return Verdict(selection, None, False)
-        verification = self.verify(policy, selection, int(snapshot.version))
-        self.solved = self.solves(verification)
-        return Verdict(selection, verification, self.solved)
+        return self._verify(policy, selection, candidate)
 
-    def verify(self, policy: Policy, selection: Score, version: int) -> Score:
-        """Score a policy on fresh seeds, new at each attempt.
+    def conclude(self, best: Candidate, verdict: Verdict) -> FinalScore:
+        """The score of a run's best policy: the one that there is, or a last verification.
 
         Args:
-            policy: what is scored.
-            selection: its score on the seeds of selection, which says how long its episodes are.
-            version: updates that have been applied so far, which says how long training took.
+            best: the best candidate, as it would be asked about now.
+            verdict: on it.
         """
-        self.attempts += 1
+        policy, attempts = self.policy(best.snapshot), best.attempts
+        if verdict.verification is None:
+            attempts += 1
+            verdict = self._verify(policy, verdict.selection, best)
+        score = verdict.reported
+        assert score is not None, "it was verified"
+        sampled = None
+        seems_better = best.training_mean is not None and best.training_mean > score.high
+        if self._config.policy == "greedy" and not verdict.solved and seems_better:
+            seeds = self._seeds(Purpose.VERIFICATION, attempts, score.episodes)
+            sampling = self._sampling(Purpose.VERIFICATION, attempts)
+            sampled = self._play(policy, seeds, "verification", best.step_limit, sampling)
+        return FinalScore(score, verdict.solved, attempts, sampled, best.step_limit)
+
+    def _is_plausible(self, selection: Score, candidate: Candidate) -> bool:
+        """Whether the target may have been reached."""
+        if self._target is None:
+            return False
+        mean = candidate.training_mean
+        return selection.high >= self._target or (mean is not None and mean >= self._target)
+
+    def _verify(self, policy: Policy, selection: Score, candidate: Candidate) -> Verdict:
+        """Score a policy on fresh seeds, new at each attempt; more of them where it is close."""
+        attempt = candidate.attempts + 1
         episodes = self._config.verification_episodes or self._affordable(
-            selection, version, FEWEST_VERIFIED, VERIFICATION_EPISODES
+            selection, candidate.steps, FEWEST_VERIFIED, VERIFICATION_EPISODES
         )
-        seeds = self._seeds(Purpose.VERIFICATION, self.attempts, episodes)
-        return self._play(policy, seeds, "verification")
+        first = self._fresh(policy, attempt, range(episodes), candidate.step_limit)
+        if self._target is None or first.mean < self._target:
+            return Verdict(selection, first, False)
+        if _lower_bound(first, LEVEL / attempt**2) >= self._target:
+            return Verdict(selection, first, True)
+        further = range(episodes, (1 + CONFIRMING) * episodes)
+        second = self._fresh(policy, attempt, further, candidate.step_limit)
+        return Verdict(selection, first, second.mean >= self._target, second)
 
-    def _select(self, policy: Policy, version: int) -> Score:
-        count = self._config.selection_episodes
-        seeds = self._seeds(Purpose.SELECTION, 0, count or SELECTION_EPISODES)
+    def _fresh(self, policy: Policy, attempt: int, numbers: range, limit: int) -> Score:
+        seeds = self._seeds(Purpose.VERIFICATION, attempt, numbers.stop)[numbers.start :]
+        sampling = None
+        if self._config.policy == "sampled":
+            sampling = self._sampling(Purpose.VERIFICATION, attempt, numbers.start)
+        return self._play(policy, seeds, "verification", limit, sampling)
+
+    def _select(self, policy: Policy, candidate: Candidate) -> Score:
+        count, number = self._config.selection_episodes, candidate.number
+        seeds = self._seeds(Purpose.SELECTION, number, count or SELECTION_EPISODES)
+        sampling = None
+        if self._config.policy == "sampled":
+            sampling = self._sampling(Purpose.SELECTION, number)
+
+        def play(count: int) -> Score:
+            return self._play(policy, seeds[:count], "selection", candidate.step_limit, sampling)
+
         if count is not None or not self._thrift:
-            return self._play(policy, seeds, "selection")
+            return play(len(seeds))
         # How long its episodes are, the first ones tell.
-        first = self._play(policy, seeds[:FEWEST_SELECTED], "selection")
-        count = self._affordable(first, version, FEWEST_SELECTED, SELECTION_EPISODES)
-        if count == FEWEST_SELECTED:
-            return first
-        return self._play(policy, seeds[:count], "selection")
+        first = play(FEWEST_SELECTED)
+        count = self._affordable(first, candidate.steps, FEWEST_SELECTED, SELECTION_EPISODES)
+        return first if count == FEWEST_SELECTED else play(count)
 
-    def _affordable(self, like: Score, version: int, fewest: int, most: int) -> int:
+    def _affordable(self, like: Score, trained: int, fewest: int, most: int) -> int:
         """How many episodes are played; fewer in a short run whose steps are slow."""
         if not self._thrift:
             return most
-        trained = version * self._config.envs_per_worker * self._config.rollout_length
         affordable = trained * like.episodes // (self._thrift * max(1, like.steps))
         return min(most, max(fewest, affordable))
 
-    def _play(self, policy: Policy, seeds: list[int], phase: Phase) -> Score:
+    def _play(
+        self,
+        policy: Policy,
+        seeds: list[int],
+        phase: Phase,
+        step_limit: int,
+        sampling: np.random.SeedSequence | None,
+    ) -> Score:
         doing = "verifying" if phase == "verification" else "selecting"
 
         def done(count: int) -> None:
@@ -147,7 +215,7 @@ class Judge:
         try:
             self.make_room()
             with self._spending.on(phase):
-                return self._player.play(policy, seeds, done=done)
+                return self._player.play(policy, seeds, sampling, done, step_limit)
         finally:
             self.activity = ""
             if self._make_room is not None:
@@ -158,16 +226,17 @@ class Judge:
         if self._make_room is not None:
             self._make_room()
 
-    def solves(self, verification: Score) -> bool:
-        """Whether a score reaches the target return."""
-        return self._target is not None and verification.mean >= self._target
-
     def policy(self, snapshot: Snapshot) -> Policy:
         """A frozen copy of what the snapshot does."""
         parameters = np.asarray(snapshot.parameters)
         statistics = tuple(np.asarray(one) for one in snapshot.statistics)
         choice = self._config.environment_choice
-        return Policy(self._agent, parameters, choice, statistics, self._actor)
+        mode = self._config.policy
+        return Policy(self._agent, parameters, choice, statistics, self._actor, mode)
+
+    def _sampling(self, purpose: Purpose, *numbers: int) -> np.random.SeedSequence:
+        root = self._config.seed
+        return seed_sequence(root, Purpose.EVALUATION_ACTIONS, int(purpose), *numbers)
 
     def _seeds(self, purpose: Purpose, attempt: int, count: int) -> list[int]:
         root = self._config.seed
@@ -175,3 +244,11 @@ class Judge:
             environment_seed(seed_sequence(root, purpose, attempt, episode))
             for episode in range(count)
         ]
+
+
+def _lower_bound(score: Score, level: float) -> float:
+    """The lower end of a one-sided interval of the mean (Student's t)."""
+    if score.episodes < 2:
+        return -np.inf
+    quantile = student_t_quantile(score.episodes - 1, 1.0 - level)
+    return score.mean - quantile * score.standard_error

@@ -151,10 +151,11 @@ class Progress:
 
     def _describe_evaluation(self, event: Evaluated) -> str:
         verdict = event.verdict
-        text = f"  at {event.steps:,} steps the greedy policy reaches {verdict.selection.mean:.1f}"
-        if verdict.verification is not None:
+        mode = self._config.policy
+        text = f"  at {event.steps:,} steps the {mode} policy reaches {verdict.selection.mean:.1f}"
+        score = verdict.reported
+        if score is not None:
             outcome = "solved" if verdict.solved else "not yet solved"
-            score = verdict.verification
             text += f"; verified on {score.episodes} fresh episodes: {score.mean:.1f}, {outcome}"
         return text
 

@@ -193,13 +193,14 @@ class Recorder:
                 verdict = event.verdict
                 if verdict.solved and self.solved_at_steps is None:
                     self.solved_at_steps = event.steps
-                verification = verdict.verification
+                verification, confirmation = verdict.verification, verdict.confirmation
                 return {
                     "kind": "evaluation",
                     "version": event.version,
                     "steps": event.steps,
                     "selection": score_to_json(verdict.selection),
                     "verification": verification and score_to_json(verification),
+                    "confirmation": confirmation and score_to_json(confirmation),
                     "solved": verdict.solved,
                 }
             case TrainingSolved():

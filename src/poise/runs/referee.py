@@ -9,15 +9,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from poise.config import TrainConfig
+from poise.config import STEP_LIMIT, TrainConfig
 from poise.errors import PoiseError
 from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.owner import EvaluationAborted, Owner
-from poise.learning.verdict import Score, Verdict
+from poise.learning.verdict import Candidate, Score, Verdict
 from poise.runs.api import random_baseline
-from poise.runs.judge import Judge
+from poise.runs.judge import FinalScore, Judge
 from poise.runs.signals import StopSignals
-from poise.trajectory import Snapshot
 from poise.world.deadlines import Errand
 from poise.world.source import EnvironmentSource
 from poise.world.watchdog import Watchdog, can_interrupt
@@ -82,32 +81,30 @@ class Referee:
         self._supervision = supervision
         self._main = threading.get_ident()
 
-    def evaluate(self, snapshot: Snapshot) -> Verdict:
+    def evaluate(self, candidate: Candidate) -> Verdict:
         """Select and, if it is worth it, verify: the owner's judge."""
         if threading.get_ident() == self._main:
             # Nobody else would notice if the environment hangs.
-            return self._in_time(lambda: self._judge(snapshot))
-        return self._watched(lambda: self._judge(snapshot))
+            return self._in_time(lambda: self._judge(candidate))
+        return self._watched(lambda: self._judge(candidate))
 
-    def final_score(self, owner: Owner) -> Score | None:
+    def final_score(self, owner: Owner) -> FinalScore | None:
         """The verified score of the best policy, None if there is none.
 
         Raises:
             EvaluationAborted: a signal came before it was there.
         """
         verdict, best = owner.best_verdict, owner.best
-        if verdict is not None and verdict.solved:
-            return verdict.verification
         if best is None or verdict is None:
             return None
-        return self._in_time(
-            lambda: self._judge.verify(self._judge.policy(best), verdict.selection, owner.version)
-        )
+        candidate = owner.candidate(best, at_the_end=True)
+        return self._in_time(lambda: self._judge.conclude(candidate, verdict))
 
     def random_baseline(
         self, source: EnvironmentSource, config: TrainConfig, step_budget: int = BASELINE_STEPS
     ) -> float | None:
         """The mean return of random actions, None if a signal came before it was there."""
+        limit = config.evaluation_step_limit or STEP_LIMIT
 
         def play() -> Score:
             self._judge.make_room()
@@ -115,7 +112,7 @@ class Referee:
                 source,
                 episodes=BASELINE_EPISODES,
                 seed=config.seed,
-                step_limit=config.evaluation_step_limit,
+                step_limit=limit,
                 step_budget=min(step_budget, BASELINE_STEPS),
                 alive=self._pulse.beat,
                 player=self._judge.player,

@@ -11,9 +11,9 @@ from poise.agent.policy_file import parameter_hash
 from poise.errors import FileFormatError, ReplayMismatchError, RunFolderError
 from poise.learning.journal import Journal, JournalFile, Kind, Record, StopReason, read_journal
 from poise.learning.owner import EvaluationAborted, Owner, OwnerSettings, ProtocolError
-from poise.learning.verdict import Verdict
+from poise.learning.verdict import Candidate, Verdict
 from poise.learning.worker import Worker
-from poise.runs.assembly import Assembly, assemble, owner_settings
+from poise.runs.assembly import Assembly, assemble
 from poise.runs.comparison import compare_parameters, has_final
 from poise.runs.folder import load_config, load_resumptions, resolved_settings
 from poise.runs.jax_settings import adopt_settings, recorded_settings, settings_restored
@@ -77,7 +77,7 @@ def replay(
     adopt_settings(recorded_settings(resolved))
     source = source_from_file(config.environment_choice, environment, trust)
     assembly = assemble(dataclasses.replace(config, **resolved_settings(resolved)), source)
-    assembly.slow_steps = resolved.get("slow_steps") is True
+    assembly.adopt(resolved)
     warnings = differences(journal.header, resolved, assembly)
     assembly.compile()
     checking = _CheckingJournal(journal.records)
@@ -143,13 +143,13 @@ class _ReplayedJudge:
         self._judge = judge
         self._journal = journal
 
-    def __call__(self, snapshot: Snapshot) -> Verdict:
+    def __call__(self, candidate: Candidate) -> Verdict:
         upcoming = self._journal.next
         if upcoming is None:
             raise _EndOfJournalError
         if upcoming.kind == Kind.STOP and _reason(upcoming) in _ABORTING:
             raise EvaluationAborted(_reason(upcoming))
-        return self._judge(snapshot)
+        return self._judge(candidate)
 
 
 class _EndOfJournalError(Exception):
@@ -255,14 +255,16 @@ def _segments(assembly: Assembly, resumptions: list[dict[str, Any]]) -> dict[int
     """
     # Which bad gradient was one too many, the journal says.
     config = dataclasses.replace(assembly.config, max_bad_gradients=2**62)
-    segments = {-1: owner_settings(config, assembly.target_return, assembly.thrift)}
+    segments = {-1: assembly.owner_settings(config)}
     for one in resumptions:
         budgets = {name: value for name, value in one.items() if name != "record"}
         changed = dataclasses.replace(config, **budgets)
-        segments[one["record"]] = owner_settings(changed, assembly.target_return, assembly.thrift)
+        segments[one["record"]] = assembly.owner_settings(changed)
     last = max(segments)
     return {
-        record: settings if record == last else settings._replace(max_steps=None, max_episodes=None)
+        record: settings
+        if record == last
+        else settings._replace(max_steps=None, max_episodes=None, stop_when_flat=None)
         for record, settings in segments.items()
     }
 

@@ -30,17 +30,22 @@ def score(returns: np.ndarray, lengths: np.ndarray, *, greedy: bool, cut: int) -
     )
 
 
-def student_t_quantile(freedom: int) -> float:
-    """The 97.5% quantile of Student's t (Abramowitz & Stegun 1964, equation 26.7.5).
+def student_t_quantile(freedom: int, probability: float = 0.975) -> float:
+    """A quantile of Student's t (Abramowitz & Stegun 1964, equation 26.7.5).
 
-    The expansion is exact to 0.0005 from 8 degrees of freedom on; below, SciPy is worth the tenth
-    of a second that its import takes.
+    Args:
+        freedom: degrees of it, 1 or more.
+        probability: between 0 and 1; the expansion is for 0.5 and above.
+
+    The expansion is exact to 0.0005 from 8 degrees of freedom on for the default, and from 30 on
+    where the probability is above; otherwise SciPy is worth the tenth of a second that its import
+    takes.
     """
-    if freedom < 8:
+    if freedom < (8 if probability <= 0.975 else 30):
         from scipy.special import stdtrit  # noqa: PLC0415
 
-        return float(stdtrit(freedom, 0.975))
-    z = NormalDist().inv_cdf(0.975)
+        return float(stdtrit(freedom, probability))
+    z = NormalDist().inv_cdf(probability)
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,

@@ -24,7 +24,6 @@ from poise.launchers.supervision import CLOSE_SECONDS, Heartbeats, Supervision
 from poise.launchers.threads import run_threads
 from poise.learning.journal import Journal, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
-from poise.learning.verdict import Score
 from poise.runs.assembly import Assembly
 from poise.runs.checkpoint import Checkpoint
 from poise.runs.curve import draw_curve, import_matplotlib
@@ -33,7 +32,7 @@ from poise.runs.findings import Facts, find
 from poise.runs.folder import remove_run
 from poise.runs.history import History
 from poise.runs.housekeeping import Housekeeping
-from poise.runs.judge import Judge
+from poise.runs.judge import FinalScore, Judge
 from poise.runs.keeper import Keeper
 from poise.runs.plotting import Draw, plot_folder
 from poise.runs.progress import Progress
@@ -127,9 +126,6 @@ class Session:
         if checkpoint is not None:
             cut = checkpoint.cut
             self._journal = Journal(cut.journal_records, cut.journal_checksum)
-            self._judge.attempts = cut.candidates.verifications
-            verdict = cut.candidates.verdict
-            self._judge.solved = verdict is not None and verdict.solved
         self._history = History()
         followers = (self._progress, self._keeper.follow, self._history, *subscribers)
         self._recorder = Recorder(
@@ -163,7 +159,7 @@ class Session:
         )
         self._referee = Referee(self._judge, pulse, self._heartbeats, self._supervision)
         self._finishing = False
-        self._score: Score | None = None
+        self._score: FinalScore | None = None
         self._ended_by: StopReason | None = None
 
     def run(self) -> TrainResult:
@@ -334,8 +330,6 @@ class Session:
             self._spending,
             self._score,
             reason,
-            solved=self._score is not None and self._judge.solves(self._score),
-            verification_attempts=self._judge.attempts,
             random_baseline=baseline,
             restarts=self._house.restarts,
             failure=failure,
@@ -358,6 +352,7 @@ class Session:
                 owner.stop_reason in _USED_UP,
                 seconds["selection"] + seconds["verification"] + seconds["baseline"],
                 summary["wall_seconds"],
+                self._score,
             )
         )
 

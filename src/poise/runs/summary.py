@@ -6,8 +6,8 @@ from typing import Any
 
 from poise.learning.journal import StopReason
 from poise.learning.owner import Owner
-from poise.learning.verdict import Score
 from poise.runs.assembly import Assembly
+from poise.runs.judge import FinalScore
 from poise.runs.recorder import Recorder, score_to_json
 from poise.runs.runtime import processor_model, versions
 from poise.runs.spending import Spending
@@ -20,11 +20,9 @@ def summarise(
     owner: Owner,
     recorder: Recorder,
     spending: Spending,
-    score: Score | None,
+    score: FinalScore | None,
     reason: StopReason,
     *,
-    solved: bool,
-    verification_attempts: int,
     random_baseline: float | None,
     restarts: int,
     failure: str | None,
@@ -36,16 +34,17 @@ def summarise(
         owner: stopped.
         recorder: what the run's clock said.
         spending: what this process spent its time on.
-        score: of the best policy, verified; None if there was no time for it.
+        score: of the best policy; None if there was no time for it.
         reason: why it ended.
-        solved: the score reaches the target.
-        verification_attempts: how often a candidate was verified.
         random_baseline: mean return of random actions, None if it was not measured.
         restarts: of workers.
         failure: the name of the exception that ended the run, None if none did.
     """
     config = assembly.config
     seconds = round(recorder.training_seconds, 6)
+    solved = score is not None and score.solved
+    sampled = None if score is None else score.sampled
+    attempts = owner.verifications if score is None else score.attempts
     solved_at = recorder.solved_at_steps
     if solved and solved_at is None:
         solved_at = owner.steps
@@ -66,9 +65,12 @@ def summarise(
         "steps_per_second": round(owner.steps / seconds, 1) if seconds else None,
         "workers": config.workers,
         "launcher": assembly.launcher,
-        "evaluation": score_to_json(score) if score is not None else None,
+        "evaluation": score_to_json(score.verified) if score is not None else None,
+        "sampled_evaluation": score_to_json(sampled) if sampled is not None else None,
+        "evaluation_step_limit": score.step_limit if score is not None else None,
         "sticky_actions": config.sticky_actions if assembly.source.is_atari else None,
-        "verification_attempts": verification_attempts,
+        "policy": config.policy,
+        "verification_attempts": attempts,
         "random_baseline": random_baseline,
         "training_mean_100": mean if mean is None or math.isfinite(mean) else None,
         "training_solved_at_seconds": recorder.training_solved_seconds,

@@ -69,7 +69,7 @@ class TensorBoard:
                 for name in _TRAINING:
                     self._add(f"train/{name}", getattr(event, name), event.steps)
             case Evaluated():
-                selection, verification = event.verdict.selection, event.verdict.verification
+                selection, verification = event.verdict.selection, event.verdict.reported
                 self._add("eval/mean_reward", selection.mean, event.steps)
                 self._add("eval/mean_ep_length", selection.steps / selection.episodes, event.steps)
                 if verification is not None:

@@ -65,7 +65,12 @@ once, and written into ``config.json``, so that the clock has no part in what a 
 
 _FINISHED = {
     reason.name.lower()
-    for reason in (StopReason.SOLVED, StopReason.MAX_STEPS, StopReason.MAX_EPISODES)
+    for reason in (
+        StopReason.SOLVED,
+        StopReason.MAX_STEPS,
+        StopReason.MAX_EPISODES,
+        StopReason.FLAT,
+    )
 }
 
 
@@ -145,6 +150,15 @@ def train_config(
         assembly.config = config = dataclasses.replace(config, launcher="threads")
     # The median: one step that takes long does not make an environment slow.
     assembly.slow_steps = bool(times) and statistics.median(times) > SLOW_STEP_SECONDS
+    assembly.has_time_limit = source.is_atari or source.time_limit() is not None
+    if not assembly.has_time_limit and config.evaluation_step_limit is None:
+        warnings.warn(
+            f"{source.name} has no time limit: an episode of a policy that never ends one is cut "
+            "in evaluations after four times the steps of a training episode; register it with "
+            "max_episode_steps, or set --evaluation-step-limit",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     if assembly.launcher == "processes":
         pickle_factory(assembly.worker_factory(), source.name)
     with contextlib.ExitStack() as stack:
@@ -225,7 +239,7 @@ def resume(
     source = source_from_file(old.environment_choice, environment, trust)
     assembly = assemble(dataclasses.replace(config, **resolved_settings(resolved)), source)
     assembly.config = config
-    assembly.slow_steps = resolved.get("slow_steps") is True
+    assembly.adopt(resolved)
     with lock_folder(folder), StopSignals() as signals:
         if not given and _has_finished(folder):
             summary = load_summary(folder)

@@ -32,7 +32,13 @@ from poise.world.copy import close_environment
 from poise.world.ignoring import IgnoreObservations
 from poise.world.remarks import remarks_once
 
-__all__ = ["EnvironmentSource", "find_source", "import_path", "without_deprecations"]
+__all__ = [
+    "EnvironmentSource",
+    "find_source",
+    "import_path",
+    "known_time_limit",
+    "without_deprecations",
+]
 
 SUGGESTIONS = 3
 ATARI_PREFIX = "ALE/"
@@ -80,13 +86,17 @@ class EnvironmentSource:
         default_factory=list, init=False, compare=False, repr=False
     )
     """Of the first copy that was made: some take seconds to make, only to be asked."""
+    _limits: list[int | None] = dataclasses.field(
+        default_factory=list, init=False, compare=False, repr=False
+    )
+    """The same of its time limit."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Without spaces that do not pickle: where it is needed, a copy is made to be asked."""
         try:
             pickle.dumps(self._spaces)
         except Exception:
-            return {**self.__dict__, "_spaces": []}
+            return {**self.__dict__, "_spaces": [], "_limits": []}
         return self.__dict__
 
     @property
@@ -136,6 +146,15 @@ class EnvironmentSource:
             close_environment(self.make())
         return self._spaces[0]
 
+    def time_limit(self) -> int | None:
+        """Steps after which an episode is truncated, as far as the environment tells.
+
+        Raises:
+            EnvironmentNotFoundError, MissingExtraError: as `make`.
+        """
+        self.spaces()
+        return self._limits[0]
+
     def make(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         """Make one copy.
 
@@ -179,6 +198,7 @@ class EnvironmentSource:
                 raise
         if not self._spaces:
             self._spaces.append((environment.observation_space, environment.action_space))
+            self._limits.append(known_time_limit(environment))
         return environment
 
     def _require_space(self, environment: gymnasium.Env[Any, Any], kind: str) -> None:
@@ -207,6 +227,17 @@ class EnvironmentSource:
         with without_deprecations(), remarks_once(self.spec):
             assert self.spec is not None, "there is no factory"
             return gymnasium.make(self.spec, disable_env_checker=True, **arguments)
+
+
+def known_time_limit(environment: gymnasium.Env[Any, Any]) -> int | None:
+    """Steps after which an episode is truncated, None if nothing says so."""
+    if environment.spec is not None and environment.spec.max_episode_steps is not None:
+        return int(environment.spec.max_episode_steps)
+    while isinstance(environment, gymnasium.Wrapper):
+        if isinstance(environment, gymnasium.wrappers.TimeLimit):
+            return int(environment._max_episode_steps)
+        environment = environment.env
+    return None
 
 
 @contextmanager
