@@ -89,7 +89,7 @@ def test_a_file_with_another_mode_is_refused(greedy: Any, tmp_path: Path) -> Non
 
 
 def test_an_environment_without_a_time_limit_is_named(tmp_path: Path) -> None:
-    with pytest.warns(RuntimeWarning, match=r"Walks has no time limit: .* --evaluation-step-limit"):
+    with pytest.warns(RuntimeWarning, match=r"2 of 2 episodes .*Walks has no time limit"):
         result = poise.train(Walks, run_dir=tmp_path / "run", **WALK)
     evaluation = result.summary["evaluation"]
     assert evaluation["cut"] == evaluation["episodes"] == 3

@@ -27,6 +27,7 @@ from poise.learning.owner import EvaluationAborted, Owner
 from poise.runs.assembly import Assembly
 from poise.runs.checkpoint import Checkpoint
 from poise.runs.curve import draw_curve, import_matplotlib
+from poise.runs.endless import EndlessEpisodes
 from poise.runs.files import write_json
 from poise.runs.findings import Facts, find
 from poise.runs.folder import remove_run
@@ -127,7 +128,9 @@ class Session:
             cut = checkpoint.cut
             self._journal = Journal(cut.journal_records, cut.journal_checksum)
         self._history = History()
-        followers = (self._progress, self._keeper.follow, self._history, *subscribers)
+        limited = assembly.has_time_limit or config.evaluation_step_limit is not None
+        endless = EndlessEpisodes(config.environment, limited)
+        followers = (self._progress, self._keeper.follow, self._history, endless, *subscribers)
         self._recorder = Recorder(
             folder,
             {"versions": versions(), "processor": processor_model()},

@@ -151,14 +151,6 @@ def train_config(
     # The median: one step that takes long does not make an environment slow.
     assembly.slow_steps = bool(times) and statistics.median(times) > SLOW_STEP_SECONDS
     assembly.has_time_limit = source.is_atari or source.time_limit() is not None
-    if not assembly.has_time_limit and config.evaluation_step_limit is None:
-        warnings.warn(
-            f"{source.name} has no time limit: an episode of a policy that never ends one is cut "
-            "in evaluations after four times the steps of a training episode; register it with "
-            "max_episode_steps, or set --evaluation-step-limit",
-            RuntimeWarning,
-            stacklevel=2,
-        )
     if assembly.launcher == "processes":
         pickle_factory(assembly.worker_factory(), source.name)
     with contextlib.ExitStack() as stack:
