@@ -2,7 +2,21 @@
 
 from typing import NamedTuple
 
-__all__ = ["Score", "Verdict"]
+__all__ = ["Episode", "Score", "Verdict"]
+
+
+class Episode(NamedTuple):
+    """What one episode of an evaluation came to.
+
+    Attributes:
+        total: its return.
+        length: its steps.
+        cut: whether it was cut at the evaluation step limit.
+    """
+
+    total: float
+    length: int
+    cut: bool
 
 
 class Score(NamedTuple):
