@@ -41,7 +41,7 @@ def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def assembled(config: TrainConfig, *rest: Any) -> Assembly:
         assembly = assemble(config, *rest)
-        assembly.compile = lambda *alongside: compile_once(assembly)  # type: ignore[method-assign]
+        assembly.compile = lambda *alongside, cycle=True: compile_once(assembly)  # type: ignore[method-assign]
         return assembly
 
     def compile_once(assembly: Assembly) -> None:

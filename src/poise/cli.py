@@ -21,7 +21,7 @@ from poise.commands.proving import Replay
 from poise.commands.scores import Evaluate, Random
 from poise.commands.showing import Inspect, Play, Plot
 from poise.commands.training import INTERRUPTED, Resume, Train
-from poise.errors import PoiseError, WorkerError
+from poise.errors import EnvironmentFailureError, PoiseError, WorkerError
 from poise.runs.signals import interruptible
 
 __all__ = ["main", "run"]
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         with interruptible():
             return _command(arguments)
     except PoiseError as error:
-        if isinstance(error, WorkerError) and error.worker_traceback:
+        if isinstance(error, EnvironmentFailureError | WorkerError) and error.worker_traceback:
             print(error.worker_traceback, file=sys.stderr)
         print(f"poise: {error}", file=sys.stderr)
         return error.exit_code

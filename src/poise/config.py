@@ -213,7 +213,8 @@ class TrainConfig:
 
     evaluation_copies: int = 8
     """Environment copies that an evaluation has open at most; each plays its share of the episodes
-    in turn. Fewer are made where making one is slow. Scores are the same for any number."""
+    in turn, under processes in the workers' own. Fewer are made where making one is slow. Scores
+    are the same for any number."""
 
     evaluation_step_limit: int | None = None
     """An evaluation episode is cut after so many steps, and counted as cut. Default: 10,000; where

@@ -120,7 +120,19 @@ class WorkerError(TrainingError):
 
 
 class EnvironmentFailureError(TrainingError):
-    """An environment raised, or broke its contract, during training."""
+    """An environment raised, or broke its contract, during training.
+
+    Attributes:
+        worker_traceback: the traceback, as text, where it was raised in a worker's process; empty
+            where there is none.
+    """
+
+    def __init__(self, message: str, worker_traceback: str = "") -> None:
+        self.worker_traceback = worker_traceback
+        super().__init__(message, worker_traceback)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class NotFiniteError(TrainingError):

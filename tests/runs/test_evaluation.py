@@ -1,7 +1,9 @@
 """Evaluation: the numbers of a score, and which episodes it is made of."""
 
+import functools
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ import poise
 from poise.agent.policy import Policy
 from poise.config import EnvironmentChoice, TrainConfig
 from poise.errors import ConfigError
-from poise.learning.verdict import Score
+from poise.launchers.loan import Task
+from poise.learning.verdict import Episode, Score
 from poise.runs import evaluation
 from poise.runs.assembly import assemble
 from poise.runs.evaluation import EpisodePlayer, score, student_t_quantile
+from poise.runs.lanes import DecidedActions
 from poise.world.source import find_source
 
 from ..environments import ACTION_SPACES, OBSERVATION_SPACES, Toy
@@ -70,6 +74,28 @@ class Echo(Toy):
         observation, reward, *rest = super().step(action)
         numbers = [np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(action)]
         return observation, reward + float(np.concatenate(numbers).sum()), *rest  # type: ignore[return-value]
+
+
+class Others:
+    """Players that play what they are told to have played."""
+
+    def __init__(self, log: "Log", found: dict[int, Episode]) -> None:
+        self._log = log
+        self.found = found
+        self.open: list[int] = []
+        self.tasks: list[Task] = []
+
+    def are_there(self) -> bool:
+        return True
+
+    def play(
+        self, task: Task, alive: Callable[[], None], done: Callable[[int], None]
+    ) -> dict[int, Episode]:
+        alive()
+        self.tasks.append(task)
+        self.open.append(self._log.made - self._log.closed)
+        done(len(self.found))
+        return dict(self.found)
 
 
 class Log:
@@ -184,12 +210,39 @@ class TestPlayer:
             scores.append(player.episodes(acting, seeds, sampling))
             player.close()
         assert all(one == scores[0] for one in scores)
-        player = EpisodePlayer(make, LIMIT, copies=4)
-        shares = [
-            player.episodes(acting, seeds[part::2], sampling, numbers=range(part, 21, 2))
-            for part in (0, 1)
-        ]
-        assert [shares[number % 2][number // 2] for number in range(21)] == scores[0]
+
+    def test_they_are_the_same_whoever_plays_which_share(self, policy: Policy):
+        """Sampled: what an episode is played with depends on its number."""
+        sampling, seeds = np.random.SeedSequence(7), list(range(30, 41))
+        whole = EpisodePlayer(lambda: gymnasium.make("CartPole-v1"), 60)
+        alone = whole.episodes(policy, seeds, sampling)
+        found: dict[int, Episode] = {}
+        for share, copies in ((range(0, 11, 2), 4), (range(9, 0, -2), 1)):
+            player = EpisodePlayer(lambda: gymnasium.make("CartPole-v1"), 60, copies=copies)
+            assert player.provide(100) == copies
+            waiting = iter([(number, seeds[number]) for number in share])
+            player.take_turns(
+                policy, functools.partial(next, waiting, None), found.__setitem__, sampling
+            )
+        assert [found[number] for number in range(11)] == alone
+
+    def test_what_others_have_not_played_is_played_here(self, policy: Policy):
+        """As where they died; and no copy is open here while they play."""
+        seeds = [9, 1, 2, 3, 4]
+        log = Log()
+        others = Others(log, {0: Episode(-1.0, 9, False), 2: Episode(-2.0, 2, False)})
+        player = EpisodePlayer(log.make, LIMIT, log.live, players=lambda: others)
+        counts: list[int] = []
+        found = player.play(policy, seeds, done=counts.append)
+        assert log.seeds == [1, 3, 4]
+        assert found.minimum == -2.0
+        assert found.steps == sum(seeds)
+        assert counts == [2, 3, 4, 5]
+        others.found = dict(enumerate([Episode(1.0, 1, False)] * 5))
+        player.play(policy, seeds)
+        assert (others.open, log.made) == ([0, 0], 3)
+        [snapshot] = {id(task.snapshot.parameters) for task in others.tasks}
+        assert snapshot == id(policy.parameters)
 
     def test_rows_that_change_one_another_are_decided_on_alone(
         self, policy: Policy, monkeypatch: pytest.MonkeyPatch
@@ -197,7 +250,7 @@ class TestPlayer:
         seeds = [11, 12, 13]
         player = EpisodePlayer(lambda: gymnasium.make("CartPole-v1"), LIMIT)
         together = player.episodes(policy, seeds)
-        monkeypatch.setattr(evaluation._Block, "is_steady", lambda *_: False)
+        monkeypatch.setattr(DecidedActions, "is_steady", lambda *_: False)
         sizes = set()
         decide = policy.decide
 
@@ -208,6 +261,39 @@ class TestPlayer:
         monkeypatch.setattr(policy, "decide", note)
         assert player.episodes(policy, seeds) == together
         assert sizes == {1}
+
+    def test_an_episode_is_decided_on_alike_beside_whatever(
+        self, policy: Policy, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Where only some first observations tell that rows change one another."""
+        steady = DecidedActions.is_steady
+        alone = {12, 14}
+        asked: list[int] = []
+
+        def some(self: DecidedActions, row: int) -> bool:
+            seed = self.lanes[row].copy.seed
+            assert seed is not None
+            asked.append(seed)
+            return seed not in alone and steady(self, row)
+
+        rows: dict[int, int] = {}
+        decide = policy.decide
+
+        def count(batch: Any, *rest: Any) -> Any:
+            rows[len(batch)] = rows.get(len(batch), 0) + 1
+            return decide(batch, *rest)
+
+        monkeypatch.setattr(DecidedActions, "is_steady", some)
+        monkeypatch.setattr(policy, "decide", count)
+        lengths = {}
+        for copies in (1, 5):
+            rows.clear()
+            player = EpisodePlayer(lambda: gymnasium.make("CartPole-v1"), LIMIT, copies=copies)
+            episodes = player.episodes(policy, [11, 12, 13, 14, 15])
+            lengths[copies] = [one.length for one in episodes]
+            assert rows[1] == episodes[1].length + episodes[3].length
+        assert lengths[1] == lengths[5]
+        assert sorted(asked) == sorted([11, 12, 13, 14, 15] * 2)
 
     def test_giving_up(self, policy: Policy):
         class GivenUpError(Exception):
@@ -261,6 +347,47 @@ class TestRandom:
     def test_cut(self):
         found = random_score(Log().make, [5, 20, 30], 10)
         assert (found.cut, found.steps) == (2, 25)
+
+    def test_no_episode_counts_behind_the_budget(self):
+        log = Log()
+        player = EpisodePlayer(log.make, LIMIT)
+        assert player.play_at_random([5, 2, 3, 8], step_budget=7).steps == 7
+        assert log.seeds == [5, 2]
+        assert player.play_at_random([5, 2], step_budget=0).episodes == 1
+
+    @pytest.mark.parametrize("played", [(0, 1, 3), (0, 2), (2,), ()])
+    def test_it_is_the_same_whoever_plays_which(self, played: tuple[int, ...]):
+        """Also where others have played more than count, and not all that do."""
+        seeds = [5, 2, 3, 8]
+        log = Log()
+        others = Others(log, {n: Episode(0.5 * seeds[n], seeds[n], False) for n in played})
+        player = EpisodePlayer(log.make, LIMIT, players=lambda: others)
+        found = player.play_at_random(seeds, step_budget=8)
+        assert found == EpisodePlayer(Log().make, LIMIT).play_at_random(seeds, step_budget=8)
+        assert (found.episodes, found.steps) == (3, 10)
+        assert log.seeds == [seeds[n] for n in range(3) if n not in played]
+        assert others.tasks[0].snapshot is None
+
+    def test_actions_are_not_the_environment_s_own_draws(self):
+        """Gymnasium seeds both from the same number, and equal draws would be no chance."""
+
+        class Guess(gymnasium.Env[Any, Any]):
+            observation_space = spaces.Discrete(1)
+            action_space = spaces.Discrete(2)
+
+            def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+                super().reset(seed=seed)
+                self.hidden = deepcopy(self.action_space)
+                self.hidden.seed(seed)
+                self.left = 40
+                return 0, {}
+
+            def step(self, action: Any) -> Any:
+                self.left -= 1
+                return 0, float(action == self.hidden.sample()), False, self.left == 0, {}
+
+        found = random_score(Guess, list(range(100)), LIMIT)
+        assert found.mean == pytest.approx(20, abs=1.5)
 
     def test_the_known_baseline(self):
         found = poise.random_baseline("CartPole-v1", episodes=1000)

@@ -18,9 +18,11 @@ from multiprocessing import connection
 
 import cloudpickle
 
-from poise.errors import ConfigError
+from poise.errors import ConfigError, TrainingError
+from poise.launchers.board import Board
 from poise.launchers.failure import describe_failure, describe_hang
 from poise.launchers.mailbox import Mailbox, pack_batch
+from poise.launchers.part import PLAY, MakesPlayers, Part, Player
 from poise.launchers.wire import Wire
 from poise.learning.worker import Releases, Worker
 
@@ -35,6 +37,7 @@ __all__ = [
     "RELEASE",
     "RELEASED",
     "SIGNAL",
+    "START_SECONDS",
     "WorkerFactory",
     "leave_unguarded_script",
     "pickle_factory",
@@ -49,6 +52,8 @@ RELEASE, RELEASED = b"L", b"F"
 SIGNAL = struct.Struct("<cQ")
 MISSING_GUARD_EXIT_CODE = 78
 """Exit code of a worker process that began to run the user's script instead of working."""
+START_SECONDS = 600.0
+"""How long a process may take to import and compile, before its heartbeat is listened to."""
 _URGED = signal.SIGTERM
 """What the parent sends to a worker that takes too long to notice that it is to leave."""
 _PR_SET_PDEATHSIG = 1
@@ -113,6 +118,10 @@ class _Watch:
         """The worker's thread is silent from now on."""
         self._silent_since = time.monotonic()
 
+    def rest(self) -> None:
+        """The worker's thread waits, and is expected to be silent."""
+        self._silent_since = None
+
     def send(self, message: bytes) -> None:
         """The worker's thread says something.
 
@@ -146,6 +155,7 @@ def run_child(
     incarnation: int,
     patience: float,
     mailbox: Mailbox,
+    board: Board,
     wire: Wire,
 ) -> None:
     """A worker's process: leaves at the pipe's end of file, so also when its parent is killed.
@@ -172,29 +182,37 @@ def run_child(
         # Not ignored: programs that the environment starts would ignore them, too.
         signal.signal(number, signalled)
     watch = _Watch(wire, patience)
-    worker: Worker | None = None
-    try:
-        worker = _make_worker(payload, index, incarnation)
-        watch.whereabouts = worker.whereabouts
-        watch.send(SIGNAL.pack(COMPILED, worker.seed % 2**64))
-        _serve(worker, watch, mailbox, wire)
-    except BaseException as error:
-        # Whatever it is, this process ends by it, and the run must know, unless it has left.
-        with contextlib.suppress(OSError):
-            watch.send(ERROR + json.dumps(describe_failure(error)).encode())
-    finally:
-        is_leaving = True
-        if worker is not None:
-            worker.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            factory: WorkerFactory = cloudpickle.loads(payload)
+            worker = factory(index, incarnation)
+            stack.callback(worker.close)
+            watch.whereabouts = worker.whereabouts
+
+            def leave() -> None:
+                if wire.has_ended():
+                    raise _LeaveError
+
+            part = Part(lambda: _player(factory, index), board, watch, wire, patience, leave)
+            stack.callback(part.close)
+            watch.send(SIGNAL.pack(COMPILED, worker.seed % 2**64))
+            _serve(worker, part, watch, mailbox, wire)
+        except BaseException as error:
+            # Whatever it is, this process ends by it, and the run must know, unless it has left.
+            with contextlib.suppress(OSError):
+                watch.send(ERROR + json.dumps(describe_failure(error)).encode())
+        finally:
+            is_leaving = True
 
 
-def _make_worker(payload: bytes, index: int, incarnation: int) -> Worker:
-    worker: Worker = cloudpickle.loads(payload)(index, incarnation)
-    return worker
+def _player(factory: WorkerFactory, index: int) -> Player:
+    if not isinstance(factory, MakesPlayers):
+        raise TrainingError(f"worker {index} cannot play in evaluations")
+    return factory.player(index)
 
 
-def _serve(worker: Worker, watch: _Watch, mailbox: Mailbox, wire: Wire) -> None:
-    """Answer snapshots with contributions until the parent has left."""
+def _serve(worker: Worker, part: Part, watch: _Watch, mailbox: Mailbox, wire: Wire) -> None:
+    """Answer snapshots with contributions, and orders with episodes, until the parent has left."""
     watch.begin()
     state = worker.initial_state()
     whole = worker.has_whole_state
@@ -202,9 +220,13 @@ def _serve(worker: Worker, watch: _Watch, mailbox: Mailbox, wire: Wire) -> None:
     watch.send(READY)
     while True:
         try:
-            kind, sequence = SIGNAL.unpack(wire.wait())
+            message = wire.wait()
         except (EOFError, ConnectionResetError):
             return
+        if message.startswith(PLAY):
+            part.take(message)
+            continue
+        kind, sequence = SIGNAL.unpack(message)
         watch.begin()
         if kind == RELEASE:
             if isinstance(worker, Releases):

@@ -8,13 +8,15 @@ instant, and nobody freezes and nothing is half applied.
 
 import contextlib
 import json
+import multiprocessing
 import selectors
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import connection
 from typing import Any
 
-from poise.errors import InputError, WorkerError
+from poise.errors import InputError, PoiseError, WorkerError
+from poise.launchers.board import Board
 from poise.launchers.child import (
     BATCH,
     COMPILED,
@@ -25,11 +27,15 @@ from poise.launchers.child import (
     RELEASE,
     RELEASED,
     SIGNAL,
+    START_SECONDS,
     WorkerFactory,
     pickle_factory,
 )
 from poise.launchers.failure import Failure, describe_exit
+from poise.launchers.loan import NO_LOAN, Loan
 from poise.launchers.mailbox import MailboxShape, TornMessageError, unpack_batch
+from poise.launchers.part import MakesPlayers
+from poise.launchers.players import SeatedPlayers
 from poise.launchers.seat import ChildSeat, wait_for_end
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.journal import StopReason
@@ -38,8 +44,6 @@ from poise.trajectory import Snapshot
 
 __all__ = ["run_processes"]
 
-START_SECONDS = 600.0
-"""How long a process may take to import and compile, before its heartbeat is listened to."""
 LEAVE_SECONDS = 5.0
 """How long a process may take to end its cycle, before it is told to give it up."""
 
@@ -51,6 +55,7 @@ def run_processes(
     shape: MailboxShape,
     supervision: Supervision,
     heartbeats: Heartbeats,
+    conclude: Callable[[], object] = lambda: None,
 ) -> None:
     """Run workers in processes until the owner stops.
 
@@ -61,6 +66,7 @@ def run_processes(
         shape: of the mailboxes.
         supervision: how the run watches.
         heartbeats: when workers last gave a sign of life.
+        conclude: called when the owner has stopped, while the workers are still there.
 
     Raises:
         WorkerError: a worker raised or died once too often; the others have been stopped.
@@ -69,14 +75,16 @@ def run_processes(
     """
     payload = pickle_factory(factory, supervision.environment)
     team = _Team(owner, payload, shape, supervision, heartbeats)
-    supervision.lend(team.release)
+    players = team.players(factory.copies) if isinstance(factory, MakesPlayers) else None
+    supervision.lend(Loan(team.release, players))
     try:
         for index, incarnation in workers:
             team.start(index, incarnation)
         team.run()
+        conclude()
     finally:
         owner.stop(StopReason.FAILED)
-        supervision.lend(lambda: None)
+        supervision.lend(NO_LOAN)
         team.close()
 
 
@@ -96,17 +104,22 @@ class _Team:
         self._shape = shape
         self._supervision = supervision
         self._heartbeats = heartbeats
+        self._board = Board(multiprocessing.get_context("spawn"), shape)
         self._seats: dict[int, ChildSeat] = {}
         self._selector = selectors.DefaultSelector()
         self._restarts = 0
         self._leaving: list[tuple[ChildSeat, float]] = []
         """Told to leave; and when that takes too long."""
 
+    def players(self, copies: Callable[[int], int]) -> SeatedPlayers:
+        """The workers, as players."""
+        return SeatedPlayers(self._seats, copies, self._board, self._supervision, self._heartbeats)
+
     def start(self, index: int, incarnation: int) -> None:
         self._heartbeats.beat(index, START_SECONDS)
         patience = self._supervision.worker_timeout
         try:
-            seat = ChildSeat(index, incarnation, self._payload, self._shape, patience)
+            seat = ChildSeat(index, incarnation, self._payload, self._shape, patience, self._board)
         except OSError as error:
             cause = f"its process cannot be started: {error.strerror or error}"
             raise WorkerError(index, self._supervision.environment, 0, cause) from error
@@ -187,16 +200,17 @@ class _Team:
         interval = self._supervision.interval
         look_after = time.monotonic()
         while not self._owner.stopped:
+            # What came while an evaluation was under way has not been heard yet.
+            unheard = [seat for seat in self._seats.values() if seat.inbox]
             signalled: list[tuple[ChildSeat, bool]] = [
-                key.data for key, _ in self._selector.select(interval)
+                key.data for key, _ in self._selector.select(0 if unheard else interval)
             ]
             # Pipes first: a last word counts more than the death behind it.
-            for seat, speaks in signalled:
-                if speaks:
-                    self._listen(seat)
+            for seat in unheard + [one for one, speaks in signalled if speaks]:
+                self._listen(seat)
             for seat, speaks in signalled:
                 # What it sent before it died is heard first, in the next round.
-                if not speaks and self._is_there(seat) and not seat.wire.has_mail():
+                if not speaks and self._hears(seat) and not seat.has_mail():
                     self._died(seat)
             now = time.monotonic()
             if now >= look_after:
@@ -208,14 +222,14 @@ class _Team:
         self._see_off()
         for seat in list(self._seats.values()):
             # A process that an environment forked may hold pipe and sentinel open.
-            if not seat.process.is_alive() and not seat.wire.has_mail():
+            if not seat.process.is_alive() and not seat.has_mail():
                 self._died(seat)
         reason = self._supervision.pump()
         if reason is not None:
             self._owner.stop(reason)
         for index in self._heartbeats.overdue(self._supervision.worker_timeout):
             # Nobody listened while an evaluation was under way.
-            if not self._owner.stopped and not self._seats[index].wire.has_mail():
+            if not self._owner.stopped and not self._seats[index].has_mail():
                 self._hangs(self._seats[index])
 
     def _is_there(self, seat: ChildSeat) -> bool:
@@ -223,17 +237,20 @@ class _Team:
 
     def _listen(self, seat: ChildSeat) -> None:
         """Take what a worker has sent, and answer."""
-        if not self._is_there(seat):
-            return
-        messages: list[bytes] | None = None
-        with contextlib.suppress(EOFError, OSError):
-            messages = seat.wire.receive()
-        if messages is None:
+        is_gone = False
+        if self._hears(seat) and seat.wire.has_mail():
+            try:
+                seat.listen()
+            except (EOFError, OSError):
+                is_gone = True
+        # An evaluation that one message leads to may let more come.
+        while self._hears(seat) and seat.inbox:
+            self._hear(seat, seat.inbox.popleft())
+        if is_gone and self._hears(seat):
             self._died(seat)
-            return
-        for message in messages:
-            if not self._owner.stopped and self._is_there(seat):
-                self._hear(seat, message)
+
+    def _hears(self, seat: ChildSeat) -> bool:
+        return not self._owner.stopped and self._is_there(seat)
 
     def _hear(self, seat: ChildSeat, message: bytes) -> None:
         kind = message[:1]
@@ -289,6 +306,9 @@ class _Team:
     def _died(self, seat: ChildSeat) -> None:
         # The sentinel fires a moment before the exit code is there.
         wait_for_end([seat], LEAVE_SECONDS)
+        if seat.fault is not None:
+            self._lost_to(seat, seat.fault)
+            return
         code = seat.process.exitcode
         if code == MISSING_GUARD_EXIT_CODE:
             raise InputError(
@@ -303,7 +323,9 @@ class _Team:
 
     def _hangs(self, seat: ChildSeat) -> None:
         where = "; ".join(filter(None, (f"environment seed {seat.seed}", seat.last_word)))
-        error = self._supervision.hung(seat.index, where)
+        self._lost_to(seat, self._supervision.hung(seat.index, where))
+
+    def _lost_to(self, seat: ChildSeat, error: PoiseError) -> None:
         self._lost(seat, str(error).partition("; what was learned")[0], error)
 
     def _lost(self, seat: ChildSeat, what: str, error: Exception) -> None:

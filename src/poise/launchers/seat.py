@@ -6,13 +6,16 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.util import Finalize
 from typing import Any
 
-from poise.launchers.child import SIGNAL, run_child
+from poise.errors import PoiseError
+from poise.launchers.board import Board
+from poise.launchers.child import CONTRIBUTION, ERROR, READY, SIGNAL, run_child
 from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError
 from poise.launchers.wire import Wire
 from poise.trajectory import Contribution, Snapshot
@@ -79,7 +82,13 @@ class ChildSeat:
     """The parent's end of one worker's process: the process, its pipe and its mailbox."""
 
     def __init__(
-        self, index: int, incarnation: int, payload: bytes, shape: MailboxShape, patience: float
+        self,
+        index: int,
+        incarnation: int,
+        payload: bytes,
+        shape: MailboxShape,
+        patience: float,
+        board: Board,
     ) -> None:
         self._state_like = shape.state
         context = multiprocessing.get_context("spawn")
@@ -90,12 +99,25 @@ class ChildSeat:
         self.seed = 0
         self.batch: Any = None
         self.last_word = ""
+        self.inbox: deque[bytes] = deque()
+        """What it has said, and nobody has heard."""
+        self.is_waiting = False
+        """Whether it has said something that it waits for the owner's answer to."""
+        self.can_play = False
+        """Whether it is able to play in evaluations, now or when its cycle is over."""
+        self.has_played = False
+        self.lanes = 1
+        """Copies that it plays in."""
+        self.part: dict[int, int] = {}
+        """Seeds of the episodes that it is to play, by their numbers."""
+        self.fault: PoiseError | None = None
+        """Why it was killed."""
         self.mailbox = Mailbox(context, shape)
         ours, theirs = map(Wire, context.Pipe())
         self.wire = ours
         self.process: SpawnProcess = context.Process(
             target=run_child,
-            args=(payload, index, incarnation, patience, self.mailbox, theirs),
+            args=(payload, index, incarnation, patience, self.mailbox, board, theirs),
             name=f"poise-worker-{index}",
             # Daemons may not have children, and an environment may need some.
             daemon=False,
@@ -109,6 +131,33 @@ class ChildSeat:
         # Whatever happens: the interpreter's exit waits for no worker.
         pid = self.process.pid
         self._at_exit = Finalize(None, _kill_at_exit, (pid,), exitpriority=100)
+
+    def listen(self) -> None:
+        """Keep what it has said. Waits only if it has said nothing.
+
+        Raises:
+            EOFError, OSError: it has ended, or its pipe is broken.
+        """
+        for message in self.wire.receive():
+            self.keep(message)
+
+    def keep(self, message: bytes) -> None:
+        """Keep one thing that it has said."""
+        self.inbox.append(message)
+        kind = message[:1]
+        if kind in (READY, CONTRIBUTION):
+            self.is_waiting = self.can_play = True
+        elif kind == ERROR:
+            self.can_play = False
+
+    def has_mail(self) -> bool:
+        """Whether it has said something that nobody has heard, or has ended."""
+        return bool(self.inbox) or self.wire.has_mail()
+
+    def condemn(self, error: PoiseError) -> None:
+        """Kill it for what it has done; the launcher says so when it sees that it is dead."""
+        self.fault, self.can_play = error, False
+        self.kill()
 
     def initial_state(self) -> Any:
         """The state of the worker before its first cycle, None if it cannot be had.
@@ -137,6 +186,7 @@ class ChildSeat:
             OSError: it has died.
         """
         self.sequence += 1
+        self.is_waiting = False
         self.mailbox.put_snapshot(snapshot, self.sequence, state)
         self.wire.send(SIGNAL.pack(b"S", self.sequence))
 

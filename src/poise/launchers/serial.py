@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from poise.errors import DeadlineError, PoiseError, WorkerError
 from poise.launchers.failure import describe_failure, describe_hang
+from poise.launchers.loan import NO_LOAN, Loan
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_in_one_thread
 from poise.learning.journal import StopReason
@@ -40,12 +41,12 @@ def run_serial(
         run_in_one_thread(owner, workers, supervision, heartbeats)
         return
     turns = _Turns(owner, workers, supervision, heartbeats)
-    supervision.lend(turns.release)
+    supervision.lend(Loan(turns.release))
     try:
         turns.run()
     finally:
         owner.stop(StopReason.FAILED)
-        supervision.lend(lambda: None)
+        supervision.lend(NO_LOAN)
 
 
 class _AbandonedError(DeadlineError):

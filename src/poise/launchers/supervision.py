@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from poise.errors import DeadlineError, PoiseError
+from poise.launchers.loan import Loan
 from poise.learning.journal import StopReason
 from poise.world.watchdog import leave
 
@@ -39,7 +40,7 @@ class Supervision(NamedTuple):
         is_stopping: whether somebody has asked for the end; from any thread.
         give_up: what to do with an error where the main thread hangs for good; ends the process.
         evaluating: says what the evaluation under way does, for the report of a hang.
-        lend: given what makes all workers close their environments until their next cycle.
+        lend: given what can be had of the workers while the owner evaluates.
     """
 
     pump: Callable[[], StopReason | None]
@@ -55,7 +56,7 @@ class Supervision(NamedTuple):
     is_stopping: Callable[[], bool] = bool
     give_up: Callable[[PoiseError], None] = leave
     evaluating: Callable[[], str] = str
-    lend: Callable[[Callable[[], None]], None] = lambda release: None
+    lend: Callable[[Loan], None] = lambda loan: None
 
     def hung(self, who: int, where: str) -> DeadlineError:
         """The error for a worker that hangs, or for an evaluation.

@@ -10,6 +10,7 @@ from typing import Any
 
 from poise.errors import WorkerError
 from poise.launchers.failure import Failure, describe_failure, describe_hang
+from poise.launchers.loan import Loan
 from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.journal import StopReason
 from poise.learning.owner import Owner
@@ -72,7 +73,7 @@ class _Team:
         ]
         for thread in threads:
             thread.start()
-        self._supervision.lend(self._release)
+        self._supervision.lend(Loan(self._release))
         try:
             self._supervise()
         finally:

@@ -74,6 +74,18 @@ class Wire:
             self._waiting += self.receive()
         return self._waiting.pop(0)
 
+    def waiting(self, kind: bytes) -> list[bytes]:
+        """The messages of a kind that have come by now; those of others stay for `wait`.
+
+        Raises:
+            EOFError: the other end is closed.
+        """
+        while self.has_mail():
+            self._waiting += self.receive()
+        found = [one for one in self._waiting if one.startswith(kind)]
+        self._waiting = [one for one in self._waiting if not one.startswith(kind)]
+        return found
+
     def has_mail(self) -> bool:
         """Whether `receive` would not wait: something has come, or the end."""
         return bool(select.select([self._end], [], [], 0)[0])

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from poise.config import STEP_LIMIT
 from poise.trajectory import Snapshot
 
-__all__ = ["Candidate", "Score", "Verdict"]
+__all__ = ["Candidate", "Episode", "Score", "Verdict"]
 
 
 class Candidate(NamedTuple):
@@ -28,6 +28,20 @@ class Candidate(NamedTuple):
     may_verify: bool = True
     training_mean: float | None = None
     step_limit: int = STEP_LIMIT
+
+
+class Episode(NamedTuple):
+    """What one episode of an evaluation came to.
+
+    Attributes:
+        total: its return.
+        length: its steps.
+        cut: whether it was cut at the evaluation step limit.
+    """
+
+    total: float
+    length: int
+    cut: bool
 
 
 class Score(NamedTuple):

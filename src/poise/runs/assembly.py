@@ -15,6 +15,7 @@ from poise.agent.agent import Agent, NetworkSpec, build_agent
 from poise.agent.normalizer import needs_normalization
 from poise.config import STEP_LIMIT, TrainConfig
 from poise.errors import ConfigError
+from poise.launchers.loan import Players
 from poise.launchers.mailbox import MailboxShape
 from poise.learning.compiled_worker import CompiledProgram, CompiledWorker, XlaWorker
 from poise.learning.hosted_worker import HostedProgram, HostedWorker
@@ -27,7 +28,8 @@ from poise.learning.owner_settings import OwnerSettings
 from poise.learning.worker import CompileOptions, LossSettings, Releases, Worker, compile_options
 from poise.maths.statistics import Moments, normalization
 from poise.runs.jax_settings import adopt_settings, decisive_settings, shared_settings
-from poise.runs.judge import SELECTION_EPISODES, Judge
+from poise.runs.judge import FEWEST_SELECTED, SELECTION_EPISODES, Judge
+from poise.runs.lending import LentPlayer, copies_of
 from poise.runs.runtime import prepare_jax
 from poise.runs.spending import Spending
 from poise.trajectory import Snapshot
@@ -93,11 +95,17 @@ class Assembly:
     _update: Any = None
     _workers: list[Worker] = dataclasses.field(default_factory=list)
 
-    def compile(self, *alongside: Callable[[], Any]) -> None:
-        """Compile all programs side by side, with other slow work of a start, such as imports."""
+    def compile(self, *alongside: Callable[[], Any], cycle: bool = True) -> None:
+        """Compile all programs side by side, with other slow work of a start, such as imports.
+
+        Args:
+            alongside: that other work.
+            cycle: whether workers run here; those in processes compile their cycle themselves.
+        """
         pool = _compilers()
-        jobs = [pool.submit(self.program.compile, self.first_snapshot(), self.options)]
-        jobs.append(pool.submit(self._compile_update))
+        jobs = [pool.submit(self._compile_update)]
+        if cycle:
+            jobs.append(pool.submit(self.program.compile, self.first_snapshot(), self.options))
         jobs.extend(pool.submit(work) for work in alongside)
         concurrent.futures.wait(jobs)
         for job in jobs:
@@ -156,6 +164,7 @@ class Assembly:
         alive: Callable[[], None] = lambda: None,
         spending: Spending | None = None,
         release: Callable[[], None] | None = None,
+        players: Callable[[], Players | None] = lambda: None,
     ) -> Judge:
         """The judge of this run's snapshots.
 
@@ -164,6 +173,7 @@ class Assembly:
             spending: what its seconds are noted in.
             release: closes the workers' environments until their next cycle; by default those of
                 the workers that were made here.
+            players: who plays instead, as long as they are there.
         """
         make_room = (release or self.release) if self.has_one_copy_at_a_time else None
         return Judge(
@@ -175,6 +185,7 @@ class Assembly:
             spending,
             make_room,
             self.thrift,
+            players,
         )
 
     @property
@@ -183,7 +194,19 @@ class Assembly:
         if not self.slow_steps:
             return 0
         in_turn = self.launcher == "serial" or (self.launcher == "threads" and self.world.holds_gil)
-        return TRAINING_TO_EVALUATION * (1 if in_turn else self.config.workers)
+        training = 1 if in_turn else self.config.workers
+        # However many play, of the fewest episodes no more than these are played side by side.
+        playing = min(training, FEWEST_SELECTED) if self.lends_players else 1
+        return -(-TRAINING_TO_EVALUATION * training // playing)
+
+    @property
+    def lends_players(self) -> bool:
+        """Whether the workers' processes play the episodes of evaluations."""
+        return (
+            self.launcher == "processes"
+            and not self.has_one_copy_at_a_time
+            and self.config.evaluation_copies > 1
+        )
 
     @property
     def has_one_copy_at_a_time(self) -> bool:
@@ -228,7 +251,7 @@ class Assembly:
         decided = dataclasses.replace(
             self.config, world=self.world.kind, normalize_observations=self.normalization
         )
-        return AssembledWorkerFactory(decided, self.source)
+        return AssembledWorkerFactory(decided, self.source, self.lends_players)
 
     def mailbox_shape(self) -> MailboxShape:
         """What travels between such a process and the owner."""
@@ -285,8 +308,11 @@ class AssembledWorkerFactory:
 
     config: TrainConfig
     source: EnvironmentSource
+    lends_players: bool
     jax_settings: Mapping[str, Any] = dataclasses.field(default_factory=shared_settings)
     """Of the process that it was made in."""
+    _assembled: list[Assembly] = dataclasses.field(default_factory=list, init=False, repr=False)
+    """What the worker was made of, there."""
 
     def __call__(self, index: int, incarnation: int) -> Worker:
         """Make a worker, ready to cycle."""
@@ -294,7 +320,19 @@ class AssembledWorkerFactory:
         prepare_jax()
         assembly = assemble(self.config, self.source)
         assembly.program.compile(assembly.first_snapshot(), assembly.options)
+        self._assembled[:] = [assembly]
         return assembly.worker(index, incarnation)
+
+    def copies(self, index: int) -> int:
+        """Copies that a worker may play in, in evaluations."""
+        if not self.lends_players:
+            return 0
+        return copies_of(index, self.config.workers, self.config.evaluation_copies)
+
+    def player(self, index: int) -> LentPlayer:
+        """What plays in a worker's process."""
+        agent = self._assembled[0].agent
+        return LentPlayer(agent, self.config, self.source, self.copies(index))
 
 
 def needed_copies(config: TrainConfig) -> int:

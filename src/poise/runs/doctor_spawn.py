@@ -91,7 +91,7 @@ def rendering(patient: Patient) -> Finding:
 
 
 def _payload(patient: Patient) -> bytes:
-    factory = AssembledWorkerFactory(patient.config, patient.source)
+    factory = AssembledWorkerFactory(patient.config, patient.source, lends_players=False)
     return pickle_factory(factory, patient.source.name)
 
 

@@ -18,6 +18,7 @@ from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import Agent
 from poise.agent.policy import ROWS, Policy
 from poise.config import STEP_LIMIT, TrainConfig
+from poise.launchers.loan import Players
 from poise.learning.verdict import Candidate, Score, Verdict
 from poise.runs.evaluation import EpisodePlayer
 from poise.runs.scoring import student_t_quantile
@@ -73,6 +74,7 @@ class Judge:
             copy plays, and is closed at the end.
         thrift: steps of training for each step of a verification, at least, unless a number of
             episodes is set; 0 where steps are quick.
+        players: who plays instead, as long as they are there.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Judge:
         spending: Spending | None = None,
         make_room: Callable[[], None] | None = None,
         thrift: int = 0,
+        players: Callable[[], Players | None] = lambda: None,
     ) -> None:
         self._agent = agent
         self._config = config
@@ -96,6 +99,7 @@ class Judge:
             config.evaluation_step_limit or STEP_LIMIT,
             alive,
             config.evaluation_copies if make_room is None else 1,
+            players,
         )
         self._spending = spending or Spending()
         self._make_room = make_room

@@ -18,6 +18,7 @@ from poise.errors import (
     PoiseError,
     RunWriteError,
 )
+from poise.launchers.loan import NO_LOAN, Loan, Players
 from poise.launchers.processes import run_processes
 from poise.launchers.serial import run_serial
 from poise.launchers.supervision import CLOSE_SECONDS, Heartbeats, Supervision
@@ -35,6 +36,7 @@ from poise.runs.history import History
 from poise.runs.housekeeping import Housekeeping
 from poise.runs.judge import FinalScore, Judge
 from poise.runs.keeper import Keeper
+from poise.runs.lending import copies_of
 from poise.runs.plotting import Draw, plot_folder
 from poise.runs.progress import Progress
 from poise.runs.recorder import Recorder, Subscriber
@@ -120,7 +122,7 @@ class Session:
         pulse = Pulse(self._heartbeats, signals)
         self._spending = Spending()
         self._room = room = _Room()
-        self._judge = assembly.judge(pulse.beat, self._spending, room.make)
+        self._judge = assembly.judge(pulse.beat, self._spending, room.make, room.players)
         self._keeper = Keeper(folder, self._judge, assembly.agent, config.seed)
         self._progress = None if quiet else Progress(config, assembly.target_return)
         self._journal = Journal()
@@ -162,7 +164,10 @@ class Session:
         )
         self._referee = Referee(self._judge, pulse, self._heartbeats, self._supervision)
         self._finishing = False
+        self._concluded = False
         self._score: FinalScore | None = None
+        self._baseline: float | None = None
+        """The mean return of random actions."""
         self._ended_by: StopReason | None = None
 
     def run(self) -> TrainResult:
@@ -178,13 +183,8 @@ class Session:
                 owner = self._begin()
                 if not owner.stopped:
                     self._launch(owner)
-                if owner.stop_reason == StopReason.NOT_FINITE:
-                    raise NotFiniteError(
-                        f"{owner.bad_gradients} gradients were not finite (--max-bad-gradients "
-                        f"{self._config.max_bad_gradients}); they were not applied, and the last "
-                        f"offending batch is in {self._folder}: poise inspect shows it"
-                    )
-                return self._finish(self._conclude(owner), None)
+                self._conclude(owner)
+                return self._finish(self._baseline, None)
             except BaseException as error:
                 if isinstance(error, InputError) and self._take_back():
                     raise
@@ -206,7 +206,7 @@ class Session:
     def _begin(self) -> Owner:
         with self._spending.on("compilation"):
             alongside = [import_matplotlib] if self._draw is None else []
-            self._assembly.compile(*alongside)
+            self._assembly.compile(*alongside, cycle=self._assembly.launcher != "processes")
         owner = self._assembly.owner(self._referee.evaluate, self._recorder.emit, self._journal)
         self._house.owner = owner
         if self._checkpoint is not None:
@@ -227,7 +227,7 @@ class Session:
         finally:
             self._house.owner = None
             # It leads to the workers, and they lead here.
-            self._room.lend(_no_room)
+            self._room.lend(NO_LOAN)
 
     def _close_in_time(self, close: Callable[[], None]) -> bool:
         """Close environments, of which each may hang; those that do are left behind.
@@ -267,6 +267,8 @@ class Session:
                 self._assembly.mailbox_shape(),
                 self._supervision,
                 self._heartbeats,
+                # The workers play the last episodes, too.
+                lambda: self._conclude(owner) if self._assembly.lends_players else None,
             )
             return
         workers = self._assembly.workers(incarnations)
@@ -287,20 +289,31 @@ class Session:
             for worker, latest in cut.incarnations.items()
         }
 
-    def _conclude(self, owner: Owner) -> float | None:
-        """Score the best policy; returns the random baseline, None if the run was interrupted."""
+    def _conclude(self, owner: Owner) -> None:
+        """Score the best policy and random actions, once, unless the run was interrupted."""
+        if self._concluded:
+            return
+        self._concluded = True
+        if owner.stop_reason == StopReason.NOT_FINITE:
+            raise NotFiniteError(
+                f"{owner.bad_gradients} gradients were not finite (--max-bad-gradients "
+                f"{self._config.max_bad_gradients}); they were not applied, and the last "
+                f"offending batch is in {self._folder}: poise inspect shows it"
+            )
         if owner.stop_reason in _INTERRUPTIONS:
-            return None
+            return
         try:
             self._score = self._referee.final_score(owner)
         except EvaluationAborted as aborted:
             # Without a score the run has not ended well, whatever ended its training.
             self._ended_by = aborted.reason
-            return None
+            return
         with self._spending.on("baseline"):
             thrift = self._assembly.thrift
             budget = [owner.steps // (2 * thrift)] if thrift else []
-            return self._referee.random_baseline(self._assembly.source, self._config, *budget)
+            self._baseline = self._referee.random_baseline(
+                self._assembly.source, self._config, *budget
+            )
 
     def _take_back(self) -> bool:
         """Leave nothing of a new run that could not begin; False if this is none."""
@@ -360,10 +373,6 @@ class Session:
         )
 
 
-def _no_room() -> None:
-    """Nothing trains that could make room."""
-
-
 def _weakly(method: Callable[[PoiseError], None]) -> Callable[[PoiseError], None]:
     """A method of what it must not keep alive."""
     reference = weakref.WeakMethod(method)
@@ -377,18 +386,22 @@ def _weakly(method: Callable[[PoiseError], None]) -> Callable[[PoiseError], None
 
 
 class _Room:
-    """For a copy to evaluate in, where only one may be open at a time."""
+    """What the workers lend while the owner evaluates."""
 
     def __init__(self) -> None:
-        self._release: Callable[[], None] = _no_room
+        self._loan = NO_LOAN
 
-    def lend(self, release: Callable[[], None]) -> None:
-        """What closes the copies that train, until they are needed again."""
-        self._release = release
+    def lend(self, loan: Loan) -> None:
+        """What can be had from now on."""
+        self._loan = loan
 
     def make(self) -> None:
-        """Close them."""
-        self._release()
+        """Close the copies that train, until they are needed again."""
+        self._loan.release()
+
+    def players(self) -> Players | None:
+        """Who plays the episodes."""
+        return self._loan.players
 
 
 def _teller(progress: Progress | None, judge: Judge) -> Callable[[], None]:
@@ -400,5 +413,6 @@ def _teller(progress: Progress | None, judge: Judge) -> Callable[[], None]:
 
 def _close_timeout(config: TrainConfig) -> float:
     """How long all environments of a worker may take to close, one after the other."""
-    together = CLOSE_SECONDS * config.envs_per_worker
+    playing = copies_of(0, config.workers, config.evaluation_copies)
+    together = CLOSE_SECONDS * (config.envs_per_worker + playing)
     return max(CLOSE_SECONDS, min(together, config.worker_timeout))

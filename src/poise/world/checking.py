@@ -82,7 +82,9 @@ def check_environment(
         EnvironmentCheckError: it hangs, raises, or breaks the contract; says how.
         InputError: it cannot be made.
     """
-    look = _Look(source, approve, needed, timed)
+    # Some take seconds to make: the first copy is the second look's other one, unless it would pass
+    # from thread to thread.
+    look = _Look(source, approve, needed, timed, keeps=needed > 1 and not in_threads)
     forget_closing()
 
     def play(work: Callable[[], _Trace]) -> _Trace:
@@ -90,7 +92,7 @@ def check_environment(
         return trace
 
     # What the caller draws from the global generators afterwards must not depend on this look.
-    with GlobalChance():
+    with GlobalChance(), look:
         first = play(look.alone)
         second = play(look.alone if needed == 1 else look.beside_another)
         if world == "vector":
@@ -115,13 +117,23 @@ class _Look:
         approve: Approve,
         needed: int,
         timed: Callable[[float], None],
+        keeps: bool,
     ) -> None:
         self._timed = timed
+        self._keeps = keeps
+        self._kept: Copy | None = None
         self._needed = needed
         self._source = source
         self._approve = approve
         self._now: Any = None
         self._made: list[Any] = []
+
+    def __enter__(self) -> "_Look":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._kept is not None:
+            self._kept.close()
 
     def whereabouts(self) -> str:
         """Empty while a copy is made."""
@@ -145,8 +157,13 @@ class _Look:
         trace = _Trace([], [])
         self._now = None
         try:
-            copies.append(self._make())
-            copies.extend(self._beside() for _ in range(count - 1))
+            if count > 1 and self._kept is not None:
+                copies.append(self._kept)
+                self._kept = None
+                copies.insert(0, self._beside())
+            else:
+                copies.append(self._make())
+                copies.extend(self._beside() for _ in range(count - 1))
             first = copies[0].environment
             self._approve(first.observation_space, first.action_space)
             others = copies[1:]
@@ -169,6 +186,8 @@ class _Look:
                 with chance or contextlib.nullcontext():
                     for copy, space in zip(others, actions[1:], strict=True):
                         self._step(copy, space.sample(), None)
+            if self._keeps:
+                self._keeps, self._kept = False, copies.pop()
         except EnvironmentFailureError as error:
             raise EnvironmentCheckError(f"{self._source.name}: {error}") from error.__cause__
         finally:
