@@ -5,7 +5,7 @@ error gets two significant digits of the error, and so does its interval.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 __all__ = ["as_given", "number", "numbers", "short", "with_error"]
 
@@ -49,16 +49,8 @@ def numbers(
     finite = [one for one in values if math.isfinite(one)]
     scale = max(map(abs, finite), default=0.0)
     if scale and not PLAIN[0] <= scale < PLAIN[1]:
-        writers: Iterator[Callable[[float], str]] = (
-            lambda one, digits=digits: f"{one:.{digits - 1}e}"  # type: ignore[misc]
-            for digits in range(LEAST, MOST + 1)
-        )
-    else:
-        writers = (
-            lambda one, decimals=decimals: _plain(one, decimals)
-            for decimals in range(*_decimals(finite, scale, error))
-        )
-    return _first_apart(writers, values, against)
+        return _first_apart(_scientific, range(LEAST - 1, MOST), values, against)
+    return _first_apart(_plain, range(*_decimals(finite, scale, error)), values, against)
 
 
 def with_error(mean: float, error: float | None, *against: float) -> str:
@@ -94,11 +86,8 @@ def short(value: float, *against: float) -> str:
     # What would be rounded to a thousand of a unit is one of the next.
     unit, letter = next((one for one in _UNITS if size >= 0.9995 * one[0]), (1.0, ""))
     shrunk = tuple(one / unit for one in against)
-    writers = (
-        lambda one, digits=digits: f"{one:.{digits}g}"  # type: ignore[misc]
-        for digits in range(_SHORTEST if letter else LEAST, MOST + 1)
-    )
-    return _first_apart(writers, (value / unit,), shrunk)[0] + letter
+    digits = range(_SHORTEST if letter else LEAST, MOST + 1)
+    return _first_apart(_general, digits, (value / unit,), shrunk)[0] + letter
 
 
 def _decimals(values: list[float], scale: float, error: float | None) -> tuple[int, int]:
@@ -115,12 +104,15 @@ def _decimals(values: list[float], scale: float, error: float | None) -> tuple[i
 
 
 def _first_apart(
-    writers: Iterator[Callable[[float], str]], values: tuple[float, ...], against: tuple[float, ...]
+    write: Callable[[float, int], str],
+    digits: Iterable[int],
+    values: tuple[float, ...],
+    against: tuple[float, ...],
 ) -> tuple[str, ...]:
-    """What the first writer makes of the values that keeps their order, or else the last."""
+    """The values in the first number of digits that keeps their order, or else in the last."""
     texts: tuple[str, ...] = ()
-    for write in writers:
-        texts = tuple(write(one) for one in values)
+    for count in digits:
+        texts = tuple(write(one, count) for one in values)
         read = [float(text.replace(",", "")) for text in texts]
         true, seen = [*values, *against], [*read, *against]
         pairs = [(one, other) for one in range(len(values)) for other in range(len(true))]
@@ -133,6 +125,14 @@ def _first_apart(
 
 def _order(one: float, other: float) -> int:
     return (one > other) - (one < other)
+
+
+def _scientific(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}e}"
+
+
+def _general(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}"
 
 
 def _plain(value: float, decimals: int) -> str:
