@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.digits import as_given, number, numbers, short, with_error
+from poise.digits import as_given, number, numbers, short, with_error, with_interval
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,8 @@ from poise.digits import as_given, number, numbers, short, with_error
         (-100_000.0, (), "-100,000"),
         (123_456.7, (475.0,), "123,457"),
         (0.00123456, (), "0.001235"),
+        (sum([0.1] * 10), (), "1"),
+        (0.1 + 0.2, (0.3,), "0.3000"),
         (1.23456e-7, (), "1.235e-07"),
         (1.23456e12, (), "1.235e+12"),
         (math.nan, (1.0,), "nan"),
@@ -44,6 +46,7 @@ def test_one_number(value: float, against: tuple[float, ...], text: str) -> None
         (487.31, 12.34, (475.0,), "487 ± 12"),
         (-23_456.0, 456.0, (), "-23,456 ± 456"),
         (-200.0, 0.0, (-110.0,), "-200 ± 0"),
+        (sum([0.1] * 10), 1e-17, (1.0,), "1 ± 0"),
         (9.5, math.nan, (), "9.500"),
         (9.5, None, (), "9.500"),
         (3e-7, 1.26e-8, (), "3.000e-07 ± 1.3e-08"),
@@ -57,6 +60,8 @@ def test_a_mean_with_its_error(
 
 def test_an_interval_has_the_decimals_of_its_error() -> None:
     assert numbers(0.7234, 0.6951, 0.7517, error=0.0142) == ("0.723", "0.695", "0.752")
+    told = with_interval(0.7234, 0.0142, 0.69996, 0.7517, 0.7)
+    assert told == ("0.72340 ± 0.01420", "0.69996", "0.75170")
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ error gets two significant digits of the error, and so does its interval.
 import math
 from collections.abc import Callable, Iterable
 
-__all__ = ["as_given", "number", "numbers", "short", "with_error"]
+__all__ = ["as_given", "number", "numbers", "short", "with_error", "with_interval"]
 
 LEAST = 4
 """Significant digits, where nothing asks for more."""
 MOST = 9
-"""Significant digits that are ever written; what differs only behind them looks alike."""
+"""Significant digits that are ever written; what is behind them is taken for rounding."""
 ERROR_DIGITS = 2
 """Significant digits of a standard error."""
 PLAIN = (1e-4, 1e9)
@@ -63,10 +63,23 @@ def with_error(mean: float, error: float | None, *against: float) -> str:
     """
     if error is None or not math.isfinite(error):
         return number(mean, *against)
-    text = numbers(mean, error=error, against=against)[0]
-    if "e" in text:
-        return f"{text} ± {error:.{ERROR_DIGITS - 1}e}"
-    return f"{text} ± {_plain(error, len(text.partition('.')[2]))}"
+    return _beside(numbers(mean, error=error, against=against)[0], error)
+
+
+def with_interval(
+    mean: float, error: float, low: float, high: float, *against: float
+) -> tuple[str, str, str]:
+    """A mean with its standard error, and the ends of its interval, in the same decimals.
+
+    Args:
+        mean: what is written.
+        error: its standard error.
+        low: lower end of an interval of the mean.
+        high: upper end.
+        against: what the reader compares them with.
+    """
+    texts = numbers(mean, low, high, error=error, against=against)
+    return _beside(texts[0], error), texts[1], texts[2]
 
 
 def as_given(value: float) -> str:
@@ -74,7 +87,7 @@ def as_given(value: float) -> str:
     scale = abs(value)
     if scale and not PLAIN[0] <= scale < PLAIN[1]:
         return f"{value:.{MOST}g}"
-    text = f"{value:,.{MOST}f}" if scale >= 10_000 else f"{value:.{MOST}f}"
+    text = _plain(value, MOST)
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -90,13 +103,21 @@ def short(value: float, *against: float) -> str:
     return _first_apart(_general, digits, (value / unit,), shrunk)[0] + letter
 
 
+def _beside(mean: str, error: float) -> str:
+    """A mean and its standard error, in as many decimals."""
+    if "e" in mean:
+        return f"{mean} ± {error:.{ERROR_DIGITS - 1}e}"
+    return f"{mean} ± {_plain(error, len(mean.partition('.')[2]))}"
+
+
 def _decimals(values: list[float], scale: float, error: float | None) -> tuple[int, int]:
     """The decimals to begin with, and one more than the most."""
     before = 1 + math.floor(math.log10(scale)) if scale else 1
     most = max(0, MOST - before)
-    if error is not None and error > 0.0 and math.isfinite(error):
+    noise = scale / 10**MOST
+    if error is not None and noise < error < math.inf:
         wanted = ERROR_DIGITS - 1 - math.floor(math.log10(error))
-    elif all(one == round(one) for one in values):
+    elif all(abs(one - round(one)) <= noise for one in values):
         wanted = 0
     else:
         wanted = LEAST - before
@@ -124,6 +145,8 @@ def _first_apart(
 
 
 def _order(one: float, other: float) -> int:
+    if math.isclose(one, other, rel_tol=10.0**-MOST):
+        return 0
     return (one > other) - (one < other)
 
 

@@ -1,6 +1,10 @@
 """Commands that train: a new run, and one that goes on."""
 
 import dataclasses
+import shlex
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +12,7 @@ import tyro
 from tyro.conf import Positional
 
 from poise.config import TrainConfig
+from poise.digits import as_given, with_error
 
 __all__ = ["INTERRUPTED", "Resume", "Train"]
 
@@ -101,13 +106,20 @@ def _end(result: Any, quiet: bool, here: Path) -> int:
         folder = result.folder
         # As it was typed, from the folder where the command was begun.
         shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-        print(_describe_run(result.summary, shown))
+        width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
+        lines = [
+            *_describe_run(result.summary),
+            f"run folder: {shown}",
+            *_how_to_go_on(result, shown),
+        ]
+        for line in lines:
+            print(line if width is None else _wrapped(line, width))
     ends = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
     return ends.get(result.summary["stopped"], 0)
 
 
-def _describe_run(summary: dict[str, Any], folder: Path) -> str:
-    score = summary["evaluation"]
+def _describe_run(summary: dict[str, Any]) -> list[str]:
+    score, target = summary["evaluation"], summary["target_return"]
     if summary["solved"]:
         verdict = f"solved after {summary['solved_at_steps']:,} steps"
     else:
@@ -117,10 +129,29 @@ def _describe_run(summary: dict[str, Any], folder: Path) -> str:
         f"{summary['training_seconds']:.2f} s of training, {summary['wall_seconds']:.2f} s in all"
     ]
     if score:
+        against = () if target is None else (target,)
+        mean = with_error(score["mean"], score["standard_error"], *against)
+        solved_at = "" if target is None else f" (target {as_given(target)})"
         lines.append(
-            f"verified on Gymnasium's own environment: {score['mean']:.1f} "
-            f"± {score['standard_error'] or 0:.1f} over {score['episodes']} fresh episodes"
+            f"verified on Gymnasium's own environment: {mean} over {score['episodes']} fresh "
+            f"episodes{solved_at}"
         )
     lines.extend(f"- {finding}" for finding in summary.get("findings", []))
-    lines.append(f"run folder: {folder}")
-    return "\n".join(lines)
+    return lines
+
+
+def _how_to_go_on(result: Any, folder: Path) -> list[str]:
+    """The command that goes on with a run that a signal ended."""
+    if result.summary["stopped"] not in ("interrupted", "terminated"):
+        return []
+    # What a file names is imported only if the user says so.
+    trust = " --trust" if result.policy.environment.imports else ""
+    return [f"go on with: poise resume {shlex.quote(str(folder))}{trust}"]
+
+
+def _wrapped(line: str, width: int) -> str:
+    """A line of a terminal, broken between words; flags and folders stay in one piece."""
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

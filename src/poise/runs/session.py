@@ -122,7 +122,8 @@ class Session:
         self._room = room = _Room()
         self._judge = assembly.judge(pulse.beat, self._spending, room.make)
         self._keeper = Keeper(folder, self._judge, assembly.agent, config.seed)
-        self._progress = None if quiet else Progress(config, assembly.target_return)
+        behind = (checkpoint.cut.steps, checkpoint.cut.tally.episodes) if checkpoint else (0, 0)
+        self._progress = None if quiet else Progress(config, assembly.target_return, *behind)
         self._journal = Journal()
         if checkpoint is not None:
             cut = checkpoint.cut
@@ -130,7 +131,8 @@ class Session:
             self._judge.attempts = cut.candidates.verifications
             verdict = cut.candidates.verdict
             self._judge.solved = verdict is not None and verdict.solved
-        self._history = History()
+        best = checkpoint.cut.candidates.verdict if checkpoint else None
+        self._history = History(best and best.selection.mean)
         followers = (self._progress, self._keeper.follow, self._history, *subscribers)
         self._recorder = Recorder(
             folder,
@@ -358,6 +360,7 @@ class Session:
                 owner.stop_reason in _USED_UP,
                 seconds["selection"] + seconds["verification"] + seconds["baseline"],
                 summary["wall_seconds"],
+                self._score,
             )
         )
 
