@@ -19,6 +19,7 @@ LAYERS = (
     ("runs",),
     ("commands",),
     ("cli",),
+    ("__main__",),
 )
 """From bottom to top."""
 FORBIDDEN = {

@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import shutil
 import sys
 from pathlib import Path
 
 from tyro.conf import Positional
 
+from poise.commands.values import terminal_width
 from poise.errors import RunFolderError
 
 __all__ = ["Runs"]
@@ -35,7 +35,6 @@ class Runs:
             return 0
         if not runs and not problems:
             raise RunFolderError(f"there is no run in {self.folder}")
-        width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
-        for row in table(runs, self.folder, width):
+        for row in table(runs, self.folder, terminal_width()):
             print(row)
         return 0

@@ -2,15 +2,13 @@
 
 import dataclasses
 import shlex
-import shutil
-import sys
-import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
 
+from poise.commands.values import terminal_width, wrapped
 from poise.config import TrainConfig
 from poise.digits import as_given, with_error
 
@@ -106,14 +104,14 @@ def _end(result: Any, quiet: bool, here: Path) -> int:
         folder = result.folder
         # As it was typed, from the folder where the command was begun.
         shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-        width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
+        width = terminal_width()
         lines = [
             *_describe_run(result.summary),
             f"run folder: {shown}",
             *_how_to_go_on(result, shown),
         ]
         for line in lines:
-            print(line if width is None else _wrapped(line, width))
+            print(wrapped(line, width))
     ends = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
     return ends.get(result.summary["stopped"], 0)
 
@@ -147,11 +145,3 @@ def _how_to_go_on(result: Any, folder: Path) -> list[str]:
     # What a file names is imported only if the user says so.
     trust = " --trust" if result.policy.environment.imports else ""
     return [f"go on with: poise resume {shlex.quote(str(folder))}{trust}"]
-
-
-def _wrapped(line: str, width: int) -> str:
-    """A line of a terminal, broken between words; flags and folders stay in one piece."""
-    indent = "  " if line.startswith("- ") else ""
-    return textwrap.fill(
-        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )

@@ -158,7 +158,8 @@ class Progress:
             against = (*against, best.verdict.selection.mean)
         text = (
             f"{_policy(selection.greedy)} policy {number(selection.mean, *against)} "
-            f"at {short(self._evaluated.steps)} steps{self._verified(self._evaluated.verdict)}"
+            f"at {short(self._evaluated.steps)} steps"
+            f"{self._verified(self._evaluated.verdict, 'verified')}"
         )
         if best is not None and best is not self._evaluated:
             mean = best.verdict.selection.mean
@@ -169,16 +170,18 @@ class Progress:
         selection = event.verdict.selection
         return (
             f"  at {event.steps:,} steps the {_policy(selection.greedy)} policy reaches "
-            f"{number(selection.mean, *self._against)}{self._verified(event.verdict)}"
+            f"{number(selection.mean, *self._against)}"
+            f"{self._verified(event.verdict, 'verified on {} fresh episodes:')}"
         )
 
-    def _verified(self, verdict: Verdict) -> str:
+    def _verified(self, verdict: Verdict, words: str) -> str:
+        """What a verification came to, behind some words; empty where there was none."""
         score = verdict.verification
         if score is None:
             return ""
         outcome = "solved" if verdict.solved else "not yet solved"
         mean = with_error(score.mean, score.standard_error, *self._against)
-        return f"; verified on {score.episodes} fresh episodes: {mean}, {outcome}"
+        return f"; {words.format(score.episodes)} {mean}, {outcome}"
 
     def _say(self, line: str) -> None:
         if self._live is not None:
