@@ -1,6 +1,6 @@
 """Recorded histories: what real runs went through, thinned out, and the facts at their end.
 
-``python tests/runs/recorded.py RUN tests/data/histories/NAME.json`` writes one from a run's folder.
+``python tests/runs/recorded.py RUN tests/runs/histories/NAME.json`` writes one from a run's folder.
 """
 
 import json
@@ -16,7 +16,7 @@ from poise.runs.findings import Facts
 from poise.runs.history import History
 from poise.trajectory import Snapshot
 
-FOLDER = Path(__file__).parent.parent / "data" / "histories"
+FOLDER = Path(__file__).parent / "histories"
 MOST = 300
 """Rows of each kind that are kept; all evaluations are."""
 NO_SNAPSHOT = Snapshot(np.int64(0), np.zeros(0, np.float32), ())
