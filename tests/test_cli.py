@@ -3,14 +3,20 @@
 Most tests call `main` in this process; signals, pipes and encodings need a process of their own.
 """
 
+import contextlib
 import dataclasses
+import fcntl
+import importlib.metadata
 import json
 import os
+import pty
+import re
 import shutil
 import signal
 import struct
 import subprocess
 import sys
+import termios
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +28,7 @@ import pytest
 import poise
 from poise.agent.policy_file import policy_to_bytes
 from poise.cli import COMMANDS, main
+from poise.commands import flags
 from poise.config import EnvironmentChoice, TrainConfig
 
 SMALL = [
@@ -193,7 +200,6 @@ class TestRefusals:
         [
             ([], "train"),
             (["trian"], "trian"),
-            (["train", "--wrkers=3"], "--workers"),
             (["train", "--workers=two"], "two"),
             (["train", "--workers"], "--workers"),
             (["train", "--workers=1.5"], "1.5"),
@@ -209,6 +215,58 @@ class TestRefusals:
         assert said.out == ""
         assert word in said.err
         assert "--help" in said.err
+        assert "Traceback" not in said.err
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ("train --lr 3e-4", ["no --lr:", "--learning-rate"]),
+            ("train --lr=3e-4", ["no --lr:", "--learning-rate"]),
+            ("train --total-timesteps 1e5", ["--max-steps"]),
+            ("train --total_timesteps 1e5 --n_envs=4", ["--max-steps", "--envs-per-worker"]),
+            ("train --gamma 0.99", ["--discount"]),
+            ("train --ent-coef 0.01", ["--entropy-coefficient"]),
+            ("train --ent_coef 0.01", ["--entropy-coefficient"]),
+            ("train --vf-coef 0.5 --max-grad-norm 1", ["--value-coefficient", "--max-gradient"]),
+            ("train --n-steps 5", ["--rollout-length"]),
+            ("train --env CartPole-v1", ["poise train CartPole-v1"]),
+            ("train --batch-size 64", ["--envs-per-worker times --rollout-length"]),
+            ("train --device cuda", ["JAX_PLATFORMS"]),
+            ("train --wrkers=3", ["--workers"]),
+            ("train --xyzzy", ["nothing like it"]),
+            ("evaluate run --n-eval-episodes 5", ["--episodes"]),
+            ("play run --n-episodes 5", ["--episodes"]),
+            ("resume run --total-timesteps 1e5", ["--max-steps"]),
+            ("resume run --learning-rate 1", ["settings are fixed", "--max-steps", "poise train"]),
+            ("resume run --lr 1", ["settings are fixed", "--max-steps", "poise train"]),
+        ],
+    )
+    def test_flags_of_other_trainers_get_ours(
+        self, say: Say, tmp_path: Path, arguments: str, words: list[str]
+    ):
+        said = say(*arguments.split())
+        command = arguments.split()[0]
+        is_one_sentence(said, f"{command} has no --", f"poise {command} --help", *words)
+        assert not list(tmp_path.iterdir())
+
+    def test_what_is_said_instead_of_other_flags_is_true(self):
+        """Each name that we point to is a flag of train, and none that we explain is one."""
+        trains = {*_flags(TrainConfig), *_flags(COMMANDS["train"])}
+        everywhere = trains | {flag for kind in COMMANDS.values() for flag in _flags(kind)}
+        for theirs, ours in flags._ALIASES.items():
+            assert ours.partition(" ")[0].removeprefix("no-") in everywhere, theirs
+            assert theirs not in trains
+        for theirs in flags._OTHERWISE.keys() - {"run-dir"}:
+            assert theirs not in trains
+
+    @pytest.mark.parametrize(
+        "number", ["1.5", "1e-3", "1e400", "nan", "inf", "1e5.2", "12345678901e9"]
+    )
+    def test_numbers_that_are_not_whole(self, say: Say, tmp_path: Path, number: str):
+        said = say("train", f"--max-steps={number}")
+        assert said.code == 2
+        assert number in said.err
         assert "Traceback" not in said.err
         assert not list(tmp_path.iterdir())
 
@@ -344,6 +402,26 @@ class TestCommands:
         assert "run folder: run" in said.out
         assert "\x1b" not in said.out
 
+    def test_train_writes_scores_in_digits_that_tell_them_from_the_target(
+        self, say: Say, tmp_path: Path
+    ):
+        """Where the returns are all near 1, one decimal would call 0.95 solved at 1."""
+        (tmp_path / "small_rewards.py").write_text(SMALL_REWARDS)
+        said = say(
+            *("train", "./small_rewards.py:Small", "--target-return=0.1", "--launcher=serial"),
+            *("--run-dir=run", *SMALL),
+        )
+        assert said.code == 0
+        found = re.search(
+            r"environment: (\S+) ± (\S+) over 5 fresh episodes \(target 0.1\)", said.out
+        )
+        assert found is not None, said.out
+        score = json.loads((tmp_path / "run" / "summary.json").read_text())["evaluation"]
+        assert float(found[1]) == pytest.approx(score["mean"], rel=0.02)
+        assert float(found[2]) == pytest.approx(score["standard_error"], rel=0.06)
+        assert (float(found[1]) < 0.1) == (score["mean"] < 0.1)
+        assert len(found[1]) >= len("0.0094")
+
     def test_train_says_when_it_solved(self, say: Say):
         said = say("train", "--run-dir=run", "--target-return=5", *SMALL)
         assert said.code == 0
@@ -353,6 +431,45 @@ class TestCommands:
         assert say("train", "--quiet", *SMALL) == (0, "", "")
         [folder] = (tmp_path / "runs").iterdir()
         assert (folder / "summary.json").is_file()
+
+    @pytest.mark.parametrize("launcher", ["serial", "processes"])
+    def test_an_environment_in_a_file(self, say: Say, tmp_path: Path, launcher: str):
+        """By its file's name, from another folder; its processes find it, too."""
+        place = tmp_path / "mine"
+        place.mkdir()
+        (place / f"rewards_{launcher}.py").write_text(SMALL_REWARDS)
+        name = f"mine/rewards_{launcher}.py:Small"
+        said = say("train", f"./{name}", f"--launcher={launcher}", "--quiet", *SMALL)
+        assert said == (0, "", "")
+        run = f"runs/rewards_{launcher}-Small-a3c-seed0"
+        is_one_sentence(say("evaluate", run), "--trust")
+        said = say("evaluate", run, "--trust", "--episodes=3")
+        assert (said.code, said.err) == (0, "")
+        assert f"./{name}" in said.out
+
+    @pytest.mark.parametrize("number", ["15e2", "1_500", "1.5e3", "1500"])
+    def test_whole_numbers_as_people_write_them(self, say: Say, tmp_path: Path, number: str):
+        assert (
+            say("train", "--quiet", "--run-dir=run", *SMALL[1:], f"--max_steps={number}").code == 0
+        )
+        settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
+        assert settings["max_steps"] == 1500
+
+    def test_lists_of_whole_numbers(self, say: Say, tmp_path: Path):
+        numbers = ["--hidden-sizes", "1e1", "8", "--envs-per-worker", "1e0"]
+        assert say("train", "--quiet", "--run-dir=run", *SMALL[:-2], *numbers).code == 0
+        settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
+        assert (settings["hidden_sizes"], settings["envs_per_worker"]) == ([10, 8], 1)
+
+    @pytest.mark.parametrize("flag", ["--version", "-V"])
+    def test_version(self, say: Say, flag: str):
+        assert say(flag) == (0, f"poise {importlib.metadata.version('poise')}\n", "")
+
+    def test_as_a_module(self):
+        command = [sys.executable, "-m", "poise", "--version"]
+        done = subprocess.run(command, capture_output=True, timeout=DEADLINE, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"poise {importlib.metadata.version('poise')}\n"
 
     def test_evaluate(self, say: Say, run: Path):
         said = say("evaluate", run, "--episodes=6")
@@ -395,6 +512,14 @@ class TestCommands:
     def test_play(self, say: Say, run: Path):
         said = say("play", run, "--episodes=2", "--step-limit=7")
         assert (said.code, said.err) == (0, "")
+        assert said.out.splitlines() == [
+            "episode 1 cut after 7 steps with return 7",
+            "episode 2 cut after 7 steps with return 7",
+        ]
+
+    def test_play_step_by_step(self, say: Say, run: Path):
+        said = say("play", run, "--episodes=2", "--step-limit=7", "--steps")
+        assert (said.code, said.err) == (0, "")
         lines = said.out.splitlines()
         assert len(lines) == 16
         assert lines[0].startswith("episode 1  step 1  action ")
@@ -435,6 +560,15 @@ class TestCommands:
         assert (said.code, said.err) == (0, "")
         assert len(said.out.splitlines()) == 3
 
+
+SMALL_REWARDS = """
+from gymnasium.envs.classic_control import CartPoleEnv
+
+class Small(CartPoleEnv):
+    def step(self, action):
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, 0.001, terminated, truncated, info
+"""
 
 BROKEN = """
 import gymnasium
@@ -531,18 +665,68 @@ class TestSignals:
         assert said.code == code
         assert said.err == ""
         assert f"not solved ({reason})" in said.out
+        # What to type to go on, at the very end.
+        assert said.out.endswith("\ngo on with: poise resume run\n")
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert (summary["stopped"], summary["failure"]) == (reason, None)
         assert say("replay", "run").code == 0
 
     def test_ctrl_c_ends_play(self, start: Callable[..., Process], run: Path):
-        process = start("play", run, "--episodes=1000000", bufsize=0)
+        process = start("play", run, "--episodes=1000000", "--steps", bufsize=0)
         assert process.popen.stdout is not None
         assert process.popen.stdout.readline().startswith(b"episode 1  step 1")
         process.popen.send_signal(signal.SIGINT)
         said = process.end()
         assert said.code == 130
         assert said.err == "poise: interrupted\n"
+
+
+class TestTerminal:
+    """A terminal of 80 columns and 24 lines."""
+
+    def show(self, *arguments: object) -> tuple[int, str]:
+        """What a command writes into it."""
+        own, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+        environment.pop("COLUMNS")
+        process = Process(*arguments, stdout=theirs, env=environment)
+        os.close(theirs)
+        written = b""
+        with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+            while piece := os.read(own, 65536):
+                written += piece
+        os.close(own)
+        said = process.end()
+        assert said.err == ""
+        return said.code, written.decode()
+
+    def test_train_shows_how_far_it_is_and_what_is_left_fits(self):
+        seconds = ["--max-seconds=2", "--no-stop-when-solved", *SMALL[1:]]
+        code, written = self.show("train", "--run-dir=run", *seconds)
+        assert code == 0
+        lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", one) for one in re.split("[\r\n]+", written)]
+        assert max(map(len, lines)) <= 80
+        heads = [one for one in lines if "━" in one and "%" in one]
+        assert any(re.search(r" +\d+%  0:00:0\d  0:00:0\d left", one) for one in heads), heads
+        for word in ("steps", "/s", "avg", "/475", "entropy", "episodes"):
+            assert any(word in one for one in lines), word
+        # A line for each new best one, and one that says the last beside the best.
+        best = [one for one in dict.fromkeys(lines) if "the greedy policy reaches" in one]
+        scores = [float(one.rpartition(" ")[2]) for one in best if "verified" not in one]
+        assert scores
+        assert scores == sorted(set(scores))
+        assert any(one.startswith("  greedy policy ") for one in lines)
+
+    def test_runs_fit_into_it(self, say: Say, run: Path, tmp_path: Path):
+        for name in ("first", f"second-{'x' * 90}"):
+            shutil.copytree(run, tmp_path / "runs" / name)
+        code, written = self.show("runs")
+        assert code == 0
+        assert max(map(len, written.splitlines())) <= 80
+        assert "second-" in written
+        # Where nobody looks at it, nothing is left out.
+        assert f"second-{'x' * 90}" in say("runs").out
 
 
 class TestOutput:

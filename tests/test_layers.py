@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "poise"
 
 LAYERS = (
-    ("errors", "config", "validation", "trajectory", "batches", "opening", "ignoring"),
+    ("errors", "config", "validation", "trajectory", "batches", "opening", "ignoring", "digits"),
     ("maths",),
     ("agent",),
     ("world",),
@@ -19,6 +19,7 @@ LAYERS = (
     ("runs",),
     ("commands",),
     ("cli",),
+    ("__main__",),
 )
 """From bottom to top."""
 FORBIDDEN = {

@@ -6,6 +6,7 @@ The commands are in `poise.commands`.
 import atexit
 import contextlib
 import errno
+import importlib.metadata
 import io
 import os
 import sys
@@ -16,6 +17,8 @@ from typing import Any
 
 import tyro
 
+from poise.commands.flags import require_known_flags, whole_numbers
+from poise.commands.listing import Runs
 from poise.commands.measuring import Bench, Doctor
 from poise.commands.proving import Replay
 from poise.commands.scores import Evaluate, Random
@@ -34,6 +37,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "random": Random,
     "evaluate": Evaluate,
     "play": Play,
+    "runs": Runs,
     "plot": Plot,
     "replay": Replay,
     "inspect": Inspect,
@@ -97,13 +101,30 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _command(arguments: list[str] | None) -> int:
-    command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS,
-        prog="poise",
-        description="Asynchronous actor-critic reinforcement learning, fast and replayable.",
-        args=arguments,
-    )
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] in (["--version"], ["-V"]):
+        print(f"poise {_version()}")
+        return 0
+    if arguments and arguments[0] in COMMANDS:
+        require_known_flags(arguments[0], COMMANDS[arguments[0]], arguments[1:])
+    with whole_numbers:
+        command = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="poise",
+            description=(
+                "Asynchronous actor-critic reinforcement learning, fast and replayable. "
+                "poise COMMAND --help says what a command takes; poise --version the version."
+            ),
+            args=arguments,
+        )
     return int(command())
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("poise")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed: run from its source)"
 
 
 def _show_warning(

@@ -42,7 +42,7 @@ class EnvironmentChoice:
     """Which environment, and how it is set up: what a policy must meet again to score the same.
 
     Attributes:
-        name: Gymnasium id, or import path ``module:attribute``.
+        name: Gymnasium id, or import path ``module:attribute`` or ``./file.py:attribute``.
         env_kwargs: arguments of its constructor, as ``key=value``.
         wrappers: import paths of its wrappers.
         sticky_actions: Atari: probability that an action is repeated.
@@ -70,7 +70,8 @@ class TrainConfig:
     """
 
     environment: Positional[str] = "CartPole-v1"
-    """Gymnasium id (also module:id), or an import path module:attribute of a class or function."""
+    """Gymnasium id (also module:id), or an import path of a class or function: module:attribute, or
+    ./file.py:attribute."""
 
     env_kwargs: tuple[str, ...] = ()
     """Arguments of the environment's constructor as key=value; values are Python literals."""

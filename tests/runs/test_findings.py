@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from poise.learning.events import EpisodeFinished
 from poise.learning.verdict import Score
 from poise.runs.findings import Facts, find
-from poise.runs.history import MOST_POINTS, Course, History
+from poise.runs.history import MOST_POINTS, Course, History, Point
 from poise.runs.judge import FinalScore
 
+from .recorded import load
 from .small import train
 
 STEPS = 1000
@@ -22,16 +24,21 @@ def history(
     returns: tuple[float, float] = (0.0, 100.0),
 ) -> History:
     made = History()
-    greedy = [average[-1]] if greedy is None else greedy
     for course, values in (
         (made.average, average),
         (made.entropy, entropy),
         (made.value_loss, value_loss),
-        (made.greedy, greedy),
     ):
         for number, value in enumerate(values, 1):
             course.add(STEPS * number // len(values), value)
+    evaluated = [average[-1]] if greedy is None else greedy
+    points = [
+        Point(STEPS * number // len(evaluated), value) for number, value in enumerate(evaluated, 1)
+    ]
+    made.evaluated, made.best = points[-1], max(points, key=lambda point: point.value)
     made.returns, made.latest = returns, average[-1]
+    made.episodes = len(average)
+    made.above_lowest = len(average) - 1 if returns[0] < returns[1] else 0
     return made
 
 
@@ -50,12 +57,21 @@ def test_an_ordinary_run_says_nothing() -> None:
     ("seen", "begins"),
     [
         (history([10.0, 12.0, 12.0, 10.0] * 2), "Training stayed at the level of random actions"),
-        (history([10.0] * 8, returns=(10.0, 10.0)), "Every training episode returned 10"),
+        (
+            history([10.0] * 8, returns=(10.0, 10.0)),
+            "Never above random: all 8 training episodes returned 10, as random play does, so no "
+            "reward that depends on the actions was ever seen.",
+        ),
+        (
+            history([12.0] * 8, returns=(12.0, 12.0)),
+            "No action was ever seen to make a difference: all 8 training episodes returned 12 "
+            "(random play: 10).",
+        ),
         (history(LEARNED, entropy=[0.7, 0.2, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0]), "The policy stopped"),
         (history(LEARNED, greedy=[20.0]), "Greedy actions are far worse than sampled ones: 20"),
         (
             history([*LEARNED[:-1], 78.0], greedy=[20.0, 99.0, 60.0]),
-            "The evaluated policy was best",
+            "The policy was best after 666 of 1,000 steps, with 99",
         ),
         (history(LEARNED, value_loss=[1.0, 1.0, 5.0, 5.0]), "The critic did not come to predict"),
         (history([10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0]), "Returns were still rising"),
@@ -91,6 +107,89 @@ def test_a_sampled_policy_that_is_better_by_more_than_both_intervals_is_named() 
 def test_evaluations_that_take_most_of_the_time_are_named() -> None:
     (found,) = find(facts(history(LEARNED), evaluation_seconds=6.0))
     assert found.startswith("Evaluations took 60% of the time")
+
+
+def test_no_reward_at_all_is_said_so() -> None:
+    seen = facts(history([0.0] * 8, returns=(0.0, 0.0)))._replace(baseline=0.0)
+    (found,) = find(seen)
+    assert found.startswith("Never above random: all 8 training episodes returned 0, as random")
+    assert "so no reward was ever seen" in found
+
+
+def test_reward_that_is_seen_too_seldom_is_counted() -> None:
+    """As MountainCar's, where a few of thousands of episodes reach the goal by chance."""
+    seen = History()
+    for number in range(3000):
+        value = -180.0 if number in (100, 2000) else -200.0
+        event = EpisodeFinished(0, number, number, value, 200, -199.9, 0.0)
+        seen(0.0, event)
+    assert (seen.episodes, seen.above_lowest) == (3000, 2)
+    found = find(facts(seen)._replace(baseline=-200.0, target=-110.0))
+    assert found[0].startswith(
+        "Hardly ever above random play (-200): only 2 of 3,000 training episodes returned more "
+        "than -200 (-180 at best)"
+    )
+
+
+def test_episodes_above_the_lowest_are_counted_while_it_falls() -> None:
+    seen = History()
+    for value in (3.0, 3.0, 2.0, 2.0, 5.0, 1.0, 1.0):
+        seen(0.0, EpisodeFinished(0, 0, 0, value, 1, value, 0.0))
+    assert (seen.returns, seen.episodes, seen.above_lowest) == ((1.0, 5.0), 7, 5)
+
+
+def test_the_best_evaluation_is_known_to_the_step_in_a_long_run() -> None:
+    """However many come after it: a course that is thinned out would lose it."""
+    recorded = load("pendulum")
+    rows = [row for row in recorded.rows if row["kind"] == "evaluation"]
+    best = max(rows, key=lambda row: row["selection"]["mean"])
+    later = [{**rows[-1], "steps": rows[-1]["steps"] + number} for number in range(3000)]
+    seen = recorded._replace(rows=rows + later).facts().history
+    assert seen.best == (best["steps"], best["selection"]["mean"])
+    assert seen.evaluated is not None
+    assert seen.evaluated.steps == later[-1]["steps"]
+
+
+def test_mountain_car_says_that_no_reward_was_ever_seen() -> None:
+    """Recorded: 400,000 steps, and the goal was not reached once."""
+    found = find(load("mountain_car").facts())
+    assert found[0].startswith("Never above random: all ")
+    assert "training episodes returned -200, as random play does" in found[0]
+    assert "no reward that depends on the actions was ever seen" in found[0]
+    assert any("stopped exploring" in one for one in found)
+    assert not any("was best after" in one for one in found)
+
+
+def test_pendulum_says_when_it_was_best_and_that_it_was_kept() -> None:
+    """Recorded: best at 155,552 steps, and far worse at the end."""
+    found = [one for one in find(load("pendulum").facts()) if "was best" in one]
+    assert found == [
+        "The policy was best after 155,552 of 286,576 steps, with -174.9, and fell to -640.8 by "
+        "the last evaluation. The best one was kept (best.safetensors), and scored -276 ± 18 over "
+        "100 fresh episodes. Try a lower --learning-rate, or --learning-rate-schedule linear."
+    ]
+
+
+def test_taxi_says_when_its_entropy_was_gone() -> None:
+    """Recorded: exploration ended early, with returns above random play's."""
+    found = find(load("taxi").facts())
+    (said,) = [one for one in found if "stopped exploring" in one]
+    assert "its entropy fell from 1.23 to" in said
+    steps = int(said.partition("nearly gone after ")[2].split()[0].replace(",", ""))
+    assert 0 < steps < 10_000
+    assert not any("random" in one for one in found)
+
+
+def test_a_best_policy_from_before_a_resume_is_not_given_steps() -> None:
+    seen = history([*LEARNED[:-1], 78.0], greedy=[20.0, 30.0, 25.0])
+    seen.best, seen.kept = None, 99.0
+    found = [one for one in find(facts(seen)) if "was best" in one]
+    assert len(found) == 1
+    assert found[0].startswith("The policy was best before this run was resumed, with 99")
+
+
+def test_a_run_that_was_interrupted_before_it_began_says_nothing() -> None:
+    assert find(facts(History())._replace(steps=0)) == []
 
 
 def test_a_run_without_an_episode_says_so() -> None:

@@ -1,6 +1,8 @@
 """Play: every step of the greedy policy, and an environment that is always closed."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -8,6 +10,7 @@ import pytest
 
 import poise
 from poise.agent.policy import Policy
+from poise.errors import ConfigError, EnvironmentFailureError, MissingExtraError
 from poise.runs.play import play
 
 
@@ -95,6 +98,73 @@ def test_the_environment_is_closed_however_it_ends(policy: Policy, way: str):
         with pytest.raises(error):
             steps.throw(error)  # type: ignore[attr-defined]
     assert Watched.made[0].closed == 1
+
+
+@pytest.fixture
+def no_display(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    return monkeypatch
+
+
+def test_a_window_without_a_display_is_refused_before_anything_is_made(
+    policy: Policy, no_display: pytest.MonkeyPatch
+):
+    with pytest.raises(ConfigError, match="there is no display to open a window on"):
+        next(play(policy, render_mode="human", environment=Watched))
+    assert Watched.made == []
+    # A driver that draws into nothing is somebody's wish.
+    no_display.setenv("SDL_VIDEODRIVER", "dummy")
+    assert next(play(policy, render_mode="human", environment=Watched)).step == 1
+
+
+def test_a_display_that_does_not_answer_is_named(policy: Policy, no_display: pytest.MonkeyPatch):
+    """SDL then draws off the screen, and says nothing."""
+    no_display.setenv("DISPLAY", ":77")
+    display = SimpleNamespace(get_init=lambda: True, get_driver=lambda: "offscreen")
+    no_display.setitem(sys.modules, "pygame", SimpleNamespace(display=display))
+    with pytest.raises(ConfigError, match="the display :77 does not answer"):
+        next(play(policy, render_mode="human", environment=Watched))
+    assert Watched.made[0].closed == 1
+    display.get_driver = lambda: "x11"
+    assert next(play(policy, render_mode="human", environment=Watched)).step == 1
+
+
+class Fails(Watched):
+    """Fails when it is reset."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        raise Fails.error
+
+    error: Exception
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (RuntimeError("x11 not available"), ConfigError, "no window could be opened.*x11 not"),
+        (
+            gymnasium.error.DependencyNotInstalled("pygame is not installed"),
+            MissingExtraError,
+            r"needs pygame: pip install 'poise\[render\]'",
+        ),
+    ],
+)
+def test_a_window_that_cannot_be_opened(
+    policy: Policy,
+    no_display: pytest.MonkeyPatch,
+    error: Exception,
+    kind: type[Exception],
+    words: str,
+):
+    no_display.setenv("DISPLAY", ":0")
+    Fails.error = error
+    with pytest.raises(kind, match=words):
+        next(play(policy, render_mode="human", environment=Fails))
+    with pytest.raises(EnvironmentFailureError, match="reset raised"):
+        next(play(policy, environment=Fails))
+    assert [one.closed for one in Watched.made] == [1, 1]
 
 
 def test_a_window_only_when_asked_for(policy: Policy):

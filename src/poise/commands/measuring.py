@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from poise.commands.values import require_positive
+from poise.commands.values import require_positive, terminal_width, wrapped
 from poise.config import TrainConfig, WorldChoice, usable_cores
 from poise.errors import ConfigError
 
@@ -159,6 +159,7 @@ def _describe_run(folder: Path, as_json: bool) -> int:
         return 0
     said = "solved" if summary["solved"] else "not solved"
     print(f"{folder}: {summary['environment']}, {said} after {summary['steps']:,} steps")
+    width = terminal_width()
     for finding in findings or ["Nothing that hindered it was seen."]:
-        print(f"- {finding}")
+        print(wrapped(f"- {finding}", width))
     return 0

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 from tyro.conf import Positional
 
 from poise.config import STEP_LIMIT, EnvironmentChoice, TrainConfig
+from poise.digits import as_given, number, with_interval
 
 __all__ = ["Evaluate", "Random"]
 
@@ -133,10 +135,17 @@ def _print_score(
         print(json.dumps(content, indent=2))
         return
     print(f"{name}, {kind}, {score.episodes} episodes{setup}")
-    print(f"mean {score.mean:.2f}  standard error {score.standard_error:.2f}  ", end="")
-    print(f"95% interval {score.low:.2f} to {score.high:.2f}  ", end="")
-    print(f"min {score.minimum:g}  max {score.maximum:g}")
+    against = () if target is None else (target,)
+    if math.isfinite(score.standard_error):
+        mean, low, high = with_interval(
+            score.mean, score.standard_error, score.low, score.high, *against
+        )
+        print(f"mean {mean} (standard error)  95% interval {low} to {high}  ", end="")
+    else:
+        # A single episode has none.
+        print(f"mean {number(score.mean, *against)}  ", end="")
+    print(f"min {number(score.minimum)}  max {number(score.maximum)}")
     if score.cut:
         print(f"{score.cut} episodes were cut at the step limit")
     if target is not None:
-        print(f"{'solved' if solved else 'not solved'}: the target return is {target:g}")
+        print(f"{'solved' if solved else 'not solved'}: the target return is {as_given(target)}")

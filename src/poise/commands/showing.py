@@ -8,6 +8,7 @@ from tyro.conf import Positional
 
 from poise.commands.values import require_positive
 from poise.config import STEP_LIMIT
+from poise.digits import number
 from poise.errors import ConfigError
 
 __all__ = ["Inspect", "Play", "Plot"]
@@ -15,13 +16,16 @@ __all__ = ["Inspect", "Play", "Plot"]
 
 @dataclasses.dataclass(frozen=True)
 class Play:
-    """Watch a run's policy on Gymnasium's own environment, step by step."""
+    """Watch a run's policy on Gymnasium's own environment: a line for each episode."""
 
     run: Positional[Path]
     """A run's folder, or a policy file."""
 
     episodes: int = 1
     """Episodes to play."""
+
+    steps: bool = False
+    """Print a line for each step, too."""
 
     render: Literal["none", "human"] = "none"
     """A window is opened only for human (needs pip install 'poise[render]')."""
@@ -60,14 +64,17 @@ class Play:
             greedy=None if self.policy is None else self.policy == "greedy",
         )
         for step in steps:
-            print(
-                f"episode {step.episode + 1}  step {step.step}  action {step.action}  "
-                f"reward {step.reward:g}  return {step.running_return:g}"
-            )
+            total = number(step.running_return)
+            if self.steps:
+                print(
+                    f"episode {step.episode + 1}  step {step.step}  action {step.action}  "
+                    f"reward {number(step.reward)}  return {total}"
+                )
             if step.ended:
                 print(
                     f"episode {step.episode + 1} {step.ended} after {step.step} steps "
-                    f"with return {step.running_return:g}"
+                    f"with return {total}",
+                    flush=True,
                 )
         return 0
 

@@ -1,13 +1,16 @@
 """Commands that train: a new run, and one that goes on."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
 
+from poise.commands.values import terminal_width, wrapped
 from poise.config import TrainConfig
+from poise.digits import as_given, with_error
 
 __all__ = ["INTERRUPTED", "Resume", "Train"]
 
@@ -101,17 +104,24 @@ def _end(result: Any, quiet: bool, here: Path) -> int:
         folder = result.folder
         # As it was typed, from the folder where the command was begun.
         shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-        print(_describe_run(result.summary, shown))
+        width = terminal_width()
+        lines = [
+            *_describe_run(result.summary),
+            f"run folder: {shown}",
+            *_how_to_go_on(result, shown),
+        ]
+        for line in lines:
+            print(wrapped(line, width))
     ends = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
     return ends.get(result.summary["stopped"], 0)
 
 
-def _describe_run(summary: dict[str, Any], folder: Path) -> str:
-    score = summary["evaluation"]
+def _describe_run(summary: dict[str, Any]) -> list[str]:
+    score, target = summary["evaluation"], summary["target_return"]
     stopped = summary["stopped"].replace("_", " ")
     if summary["solved"]:
         verdict = f"solved after {summary['solved_at_steps']:,} steps"
-    elif summary["target_return"] is None:
+    elif target is None:
         verdict = f"trained ({stopped})"
     else:
         verdict = f"not solved ({stopped})"
@@ -120,21 +130,30 @@ def _describe_run(summary: dict[str, Any], folder: Path) -> str:
         f"{summary['training_seconds']:.2f} s of training, {summary['wall_seconds']:.2f} s in all"
     ]
     if score:
+        against = () if target is None else (target,)
+        mean = with_error(score["mean"], score["standard_error"], *against)
+        solved_at = (
+            "no target return: --target-return sets one"
+            if target is None
+            else f"target {as_given(target)}"
+        )
         attempts = summary["verification_attempts"]
+        at = f", attempt {attempts}" if attempts > 1 else ""
         lines.append(
-            f"verified on Gymnasium's own environment: {_with_error(score)} over "
-            f"{score['episodes']} fresh episodes"
-            + (f", at attempt {attempts}" if attempts > 1 else "")
+            f"verified on Gymnasium's own environment: {mean} over {score['episodes']} fresh "
+            f"episodes ({solved_at}{at})"
         )
         if score["cut"]:
             limit = summary["evaluation_step_limit"]
             lines.append(f"{score['cut']} of these episodes were cut after {limit:,} steps")
-        if summary["target_return"] is None:
-            lines.append("no target return is known: --target-return sets one")
     lines.extend(f"- {finding}" for finding in summary.get("findings", []))
-    lines.append(f"run folder: {folder}")
-    return "\n".join(lines)
+    return lines
 
 
-def _with_error(score: dict[str, Any]) -> str:
-    return f"{score['mean']:.1f} ± {score['standard_error'] or 0:.1f}"
+def _how_to_go_on(result: Any, folder: Path) -> list[str]:
+    """The command that goes on with a run that a signal ended."""
+    if result.summary["stopped"] not in ("interrupted", "terminated"):
+        return []
+    # What a file names is imported only if the user says so.
+    trust = " --trust" if result.policy.environment.imports else ""
+    return [f"go on with: poise resume {shlex.quote(str(folder))}{trust}"]

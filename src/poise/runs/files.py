@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from poise.errors import FileFormatError, RunFolderError
-from poise.opening import open_to_change, read_bytes
+from poise.opening import open_to_change, open_to_read, read_bytes
 
 __all__ = [
     "create_run_folder",
+    "is_locked",
     "json_number",
     "lock_folder",
     "read_json",
@@ -107,6 +108,19 @@ def lock_folder(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise RunFolderError(f"another process is training in {folder}") from error
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is training in a run's folder."""
+    try:
+        with open_to_read(folder / ".lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # There is none, or it cannot be asked.
+        return False
+    return False
 
 
 def require_changeable(*paths: Path) -> None:

@@ -6,6 +6,7 @@ Every sentence comes from figures that the run measured, and gives them.
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from poise.digits import number, numbers, with_error
 from poise.runs.history import History
 from poise.runs.judge import FinalScore
 
@@ -15,6 +16,8 @@ RANDOM_SHARE = 0.1
 """Of the way from random play to the target: what stays below counts as random play."""
 GONE = 0.05
 """An entropy below this share of the first one is gone."""
+SELDOM = 0.01
+"""Share of the training episodes below which what they met is too seldom to be learned from."""
 EARLY = 0.5
 """Share of a run's steps before which that is early."""
 FAR = 0.25
@@ -67,29 +70,55 @@ def _range(facts: Facts) -> float:
 def _level(facts: Facts) -> Iterator[str]:
     history, baseline = facts.history, facts.baseline
     if history.returns is None:
+        if not facts.steps:
+            # It was interrupted before it began.
+            return
         yield (
             "No training episode ended within the run: give it more steps, or the environment a "
             "time limit (max_episode_steps)."
         )
         return
     low, high = history.returns
+    advice = (
+        "Reward progress towards the goal, or explore more: --entropy-coefficient 0.01, more "
+        "--envs-per-worker."
+    )
     if low == high:
-        yield (
-            f"Every training episode returned {low:.5g}: no action was ever seen to make a "
-            "difference. Reward progress towards the goal, or explore more: "
-            "--entropy-coefficient 0.01, more --envs-per-worker."
-        )
+        yield f"{_constant(history.episodes, low, baseline)} {advice}"
         return
     best = max(point.value for point in history.average.points)
     if baseline is None:
         return
     way = high - baseline if facts.target is None else facts.target - baseline
-    if way > 0 and best - baseline < RANDOM_SHARE * way:
+    if best - baseline > max(0.0, RANDOM_SHARE * way):
+        return
+    if history.above_lowest < SELDOM * history.episodes and low <= baseline:
+        lowest, highest = numbers(low, high)
         yield (
-            f"Training stayed at the level of random actions: its average reached {best:.5g}, "
-            f"random play {baseline:.5g}. poise doctor looks for what hinders learning; try "
-            "another --learning-rate, and --normalize-observations on."
+            f"Hardly ever above random play ({number(baseline, low)}): only "
+            f"{history.above_lowest:,} of {history.episodes:,} training episodes returned more "
+            f"than {lowest} ({highest} at best), so there was little reward to learn from. {advice}"
         )
+        return
+    reached, random = numbers(best, baseline)
+    yield (
+        f"Training stayed at the level of random actions: its average reached {reached}, random "
+        f"play {random}. poise doctor looks for what hinders learning; try another "
+        "--learning-rate, and --normalize-observations on."
+    )
+
+
+def _constant(episodes: int, value: float, baseline: float | None) -> str:
+    """What training episodes say that all returned the same."""
+    text = f"all {episodes:,} training episodes returned {number(value)}"
+    if baseline is None or value > baseline:
+        also = "" if baseline is None else f" (random play: {number(baseline, value)})"
+        return f"No action was ever seen to make a difference: {text}{also}."
+    random = (
+        "as random play does" if value == baseline else f"random play {number(baseline, value)}"
+    )
+    reward = "reward" if value == 0.0 else "reward that depends on the actions"
+    return f"Never above random: {text}, {random}, so no {reward} was ever seen."
 
 
 def _entropy(facts: Facts) -> Iterator[str]:
@@ -114,37 +143,49 @@ def _greedy(facts: Facts) -> Iterator[str]:
     if final is not None and not final.verified.greedy:
         return
     if final is not None and final.sampled is not None:
-        sampled, verified = final.sampled, final.verified
-        if sampled.low > verified.high:
+        score = final.sampled
+        if score.low > final.verified.high:
+            greedy, sampled = numbers(final.verified.mean, score.mean)
             yield (
-                f"Sampled actions are better than greedy ones: {sampled.mean:.5g} against "
-                f"{verified.mean:.5g}, the best policy on {sampled.episodes} fresh episodes each. "
-                "Train with --policy sampled, which then is what is scored and saved; poise "
-                "evaluate and poise play take it, too."
+                f"Sampled actions are better than greedy ones: {sampled} against {greedy}, the "
+                f"best policy on {score.episodes} fresh episodes each. Train with --policy "
+                "sampled, which then is what is scored and saved; poise evaluate and poise play "
+                "take it, too."
             )
         return
-    if not history.greedy.points or history.latest is None:
+    if history.evaluated is None or history.latest is None:
         return
-    greedy = history.greedy.points[-1].value
-    if history.latest - greedy > FAR * _range(facts) > 0.0:
+    if history.latest - history.evaluated.value > FAR * _range(facts) > 0.0:
+        greedy, sampled = numbers(history.evaluated.value, history.latest)
         yield (
-            f"Greedy actions are far worse than sampled ones: {greedy:.5g} in the last evaluation, "
-            f"{history.latest:.5g} in training. poise evaluate --policy sampled scores the sampled "
-            "policy; train with --policy sampled to have it selected and saved."
+            f"Greedy actions are far worse than sampled ones: {greedy} in the last evaluation, "
+            f"{sampled} in training. poise evaluate --policy sampled scores the sampled policy; "
+            "train with --policy sampled to have it selected and saved."
         )
 
 
 def _collapse(facts: Facts) -> Iterator[str]:
-    points = facts.history.greedy.points
-    if len(points) < 2:
+    history = facts.history
+    last, best = history.evaluated, history.best
+    value = history.kept if best is None else best.value
+    if last is None or value is None or not value - last.value > FAR * _range(facts) > 0.0:
         return
-    best = max(points, key=lambda one: one.value)
-    if best.value - points[-1].value > FAR * _range(facts) > 0.0:
-        yield (
-            f"The evaluated policy was best after {best.steps:,} steps, with {best.value:.5g}, and "
-            f"fell to {points[-1].value:.5g} since. The best one was kept (best.safetensors). Try "
-            "a lower --learning-rate, or --learning-rate-schedule linear."
-        )
+    before, after = numbers(value, last.value)
+    when = (
+        "before this run was resumed"
+        if best is None
+        else f"after {best.steps:,} of {facts.steps:,} steps"
+    )
+    verified = ""
+    if facts.final is not None:
+        score = facts.final.verified
+        mean = with_error(score.mean, score.standard_error)
+        verified = f", and scored {mean} over {score.episodes} fresh episodes"
+    yield (
+        f"The policy was best {when}, with {before}, and fell to {after} by the last evaluation. "
+        f"The best one was kept (best.safetensors){verified}. Try a lower --learning-rate, or "
+        "--learning-rate-schedule linear."
+    )
 
 
 def _value(facts: Facts) -> Iterator[str]:
@@ -166,9 +207,10 @@ def _rising(facts: Facts) -> Iterator[str]:
     gain = max(values) - min(values)
     recent = values[-1] - values[3 * len(values) // 4]
     if gain > 0.0 and recent > RISING * gain and max(values) - values[-1] < RISING * gain:
+        before, after = numbers(values[3 * len(values) // 4], values[-1])
         yield (
-            f"Returns were still rising when the budget ended: the average went from "
-            f"{values[3 * len(values) // 4]:.5g} to {values[-1]:.5g} in the last quarter. Go on: "
+            f"Returns were still rising when the budget ended: the average went from {before} to "
+            f"{after} in the last quarter. Go on: "
             f"poise resume with --max-steps {2 * facts.steps}."
         )
 

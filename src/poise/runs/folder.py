@@ -13,6 +13,7 @@ from poise.opening import read_bytes
 from poise.runs.files import json_number, read_json
 from poise.runs.summary_file import read_summary
 from poise.validation import MAX_COUNT, MAX_FACTOR, shown
+from poise.world.modules import is_file_name, split_path
 from poise.world.source import find_source
 
 __all__ = [
@@ -55,7 +56,10 @@ BUDGETS = ("max_steps", "max_episodes", "max_seconds")
 
 def default_run_folder(config: TrainConfig) -> Path:
     """A folder below ``runs/`` that does not exist yet, named after the run."""
-    name = config.environment.replace("/", "-").replace(":", "-")
+    module, colon, attribute = split_path(config.environment)
+    # Of a file only its name: what begins with dots would be hidden.
+    module = Path(module).stem if is_file_name(module) else module
+    name = f"{module}{colon}{attribute}".replace("/", "-").replace(":", "-")
     base = Path("runs") / f"{name}-{config.algorithm}-seed{config.seed}"
     folder, number = base, 1
     while folder.exists():

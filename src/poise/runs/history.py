@@ -42,32 +42,54 @@ class Course:
 
 
 class History:
-    """A subscriber that keeps the course of a run (of this process, where it was resumed)."""
+    """A subscriber that keeps the course of a run (of this process, where it was resumed).
 
-    def __init__(self) -> None:
+    Args:
+        kept: the selection score of the best policy from before this process, None if there is
+            none.
+    """
+
+    def __init__(self, kept: float | None = None) -> None:
         self.average = Course()
         """The moving average of training returns."""
         self.entropy = Course()
         self.value_loss = Course()
-        self.greedy = Course()
-        """Means of the regular evaluations."""
+        self.episodes = 0
+        """Training episodes."""
+        self.above_lowest = 0
+        """Those that returned more than the smallest return."""
         self.returns: tuple[float, float] | None = None
         """The smallest and the largest return of a training episode."""
         self.latest: float | None = None
         """The moving average at the end."""
+        self.evaluated: Point | None = None
+        """The mean of the last evaluation."""
+        self.best: Point | None = None
+        """The mean of the evaluation whose policy was kept as the best one."""
+        self.kept = kept
 
     def __call__(self, when: float, event: Event) -> None:
         """Take note of an event."""
         del when
         match event:
             case EpisodeFinished():
-                value = event.episode_return
-                low, high = self.returns or (value, value)
-                self.returns = min(low, value), max(high, value)
+                self._count(event.episode_return)
                 self.latest = event.moving_average
                 self.average.add(event.steps, event.moving_average)
             case Updated():
                 self.entropy.add(event.steps, event.entropy)
                 self.value_loss.add(event.steps, event.value_loss)
             case Evaluated():
-                self.greedy.add(event.steps, event.verdict.selection.mean)
+                self.evaluated = Point(event.steps, event.verdict.selection.mean)
+                if event.is_best:
+                    self.best = self.evaluated
+
+    def _count(self, value: float) -> None:
+        low, high = self.returns or (value, value)
+        if value < low:
+            # All that came before were above.
+            self.above_lowest = self.episodes
+        elif value > low:
+            self.above_lowest += 1
+        self.episodes += 1
+        self.returns = min(low, value), max(high, value)

@@ -1,16 +1,22 @@
 """Play: a policy on Gymnasium's own environment, step by step, for people to watch."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 
 from poise.agent.policy import Policy
 from poise.config import STEP_LIMIT
+from poise.errors import ConfigError, EnvironmentFailureError, InputError
 from poise.runs.stage import environment_of
 from poise.runs.trust import EnvironmentFactory
+from poise.world.copy import Copy
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
+from poise.world.source import missing_extra
 
 __all__ = ["PlayedStep", "play"]
 
@@ -51,20 +57,32 @@ def play(
         greedy: take the most probable action, or sample; by default as ``policy.mode`` says.
 
     Raises:
-        InputError: the environment cannot be made, or the policy does not fit it.
+        InputError: the environment cannot be made, the policy does not fit it, or there is no
+            display to open a window on.
+        EnvironmentFailureError: the environment raised, or broke Gymnasium's contract.
     """
-    with closing(environment_of(policy, environment, trust)(render_mode)) as copy:
+    if render_mode == "human":
+        _require_display()
+    made = environment_of(policy, environment, trust)(render_mode)
+    with closing(Copy(made, "the one that plays")) as copy:
         actions = seed_sequence(seed, Purpose.EVALUATION_ACTIONS, int(Purpose.PLAY))
         player = policy.player(greedy, np.random.default_rng(actions))
         for episode in range(episodes):
             reset_seed = environment_seed(seed_sequence(seed, Purpose.PLAY, episode))
-            observation, _ = copy.reset(seed=reset_seed)
+            try:
+                observation = copy.reset(reset_seed)
+                if render_mode == "human" and not episode:
+                    _require_window()
+            except EnvironmentFailureError as error:
+                if render_mode == "human" and not episode:
+                    raise _no_window(policy.environment.name, error) from error
+                raise
             player.reset()
             total, step, ended = 0.0, 0, ""
             while not ended:
                 action = player.act(observation)
-                observation, reward, terminated, truncated, _ = copy.step(action)
-                total += float(reward)
+                observation, reward, terminated, truncated = copy.step(action)
+                total += reward
                 step += 1
                 if terminated:
                     ended = "terminated"
@@ -72,4 +90,36 @@ def play(
                     ended = "truncated"
                 elif step >= step_limit:
                     ended = "cut"
-                yield PlayedStep(episode, step, action, float(reward), total, ended)
+                yield PlayedStep(episode, step, action, reward, total, ended)
+
+
+def _require_display() -> None:
+    """Raise `ConfigError` where a window can open nowhere; SDL would say it in riddles, or hang."""
+    if sys.platform != "linux" or os.environ.get("SDL_VIDEODRIVER"):
+        return
+    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        raise ConfigError(
+            "there is no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set): "
+            "leave render human away, or play where there is a screen"
+        )
+
+
+def _require_window() -> None:
+    """Raise `ConfigError` where SDL found no display, and draws what nobody sees."""
+    pygame = sys.modules.get("pygame")
+    if pygame is None or os.environ.get("SDL_VIDEODRIVER") or not pygame.display.get_init():
+        return
+    if pygame.display.get_driver() in ("offscreen", "dummy"):
+        where = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        raise ConfigError(
+            f"no window could be opened: the display {where} does not answer; leave render human "
+            "away, or play where there is a screen"
+        )
+
+
+def _no_window(name: str, error: EnvironmentFailureError) -> InputError:
+    """What to say where an environment raised when it was to open its window."""
+    cause = error.__cause__
+    if isinstance(cause, gymnasium.error.DependencyNotInstalled | ImportError):
+        return missing_extra(name, cause)
+    return ConfigError(f"no window could be opened: {error}")

@@ -2,142 +2,190 @@
 
 import sys
 import time
-from typing import Any
 
 from poise.config import TrainConfig
+from poise.digits import as_given, number, short, with_error
 from poise.learning.events import EpisodeFinished, Evaluated, Event, Joined, Stopped, Updated
+from poise.learning.verdict import Verdict
+from poise.runs.budget import Budget, Standing, clock
+from poise.runs.live import Frame, Live, open_live
 
 __all__ = ["Progress"]
 
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines where the output is no terminal."""
-LIVE_INTERVAL = 0.1
-"""Seconds between two updates of the live display."""
-NAME_WIDTH = 16
-"""Letters of the environment's name in the live display."""
-BAR_WIDTH = 12
+LARGE_RETURN = 100_000
+"""Returns beyond are shortened in the live display."""
 
 
 class Progress:
-    """Steps and steps/s, episodes, the moving average against the target, a bar to the budget.
+    """Steps and steps/s, the moving average against the target, entropy, a bar to the budget.
 
-    A subscriber of the run's events; call `close` when the run is over.
+    Evaluations have one line, which changes; a new one is printed for a new best, and for one that
+    solves. A subscriber of the run's events; call `close` when the run is over.
+
+    Args:
+        config: says the budgets.
+        target_return: what the average is shown against.
+        steps: behind the run when this process began.
+        episodes: likewise.
     """
 
-    def __init__(self, config: TrainConfig, target_return: float | None) -> None:
+    def __init__(
+        self, config: TrainConfig, target_return: float | None, steps: int = 0, episodes: int = 0
+    ) -> None:
         self._config = config
         self._target = target_return
-        self._latest: EpisodeFinished | None = None
-        self._steps = 0
+        self._against = () if target_return is None else (target_return,)
+        self._budget = Budget(config, steps, episodes)
+        self._steps, self._episodes = steps, episodes
+        self._average: float | None = None
+        self._entropy: float | None = None
+        self._evaluated: Evaluated | None = None
+        self._best: Evaluated | None = None
         self._began: float | None = None
+        self._ended: float | None = None
         self._activity = ""
         self._next = time.monotonic()
-        self._live: Any = None
-        self._task: Any = None
         # Training goes on when nobody reads what it prints.
         self._mute = sys.stdout is None or sys.stdout.closed
-        if not self._mute and sys.stdout.isatty():
-            self._open_live()
+        self._live: Live | None = None if self._mute else open_live(self._frame)
 
     def __call__(self, when: float, event: Event) -> None:
         """Take note of an event."""
+        del when
         match event:
             case Joined():
-                if self._began is None:
-                    self._began = when
+                self._began = self._began or time.monotonic()
             case EpisodeFinished():
-                self._latest = event
+                self._episodes, self._average = event.episode, event.moving_average
             case Updated():
-                self._steps = event.steps
-                if time.monotonic() >= self._next:
-                    self._show(when)
+                self._steps, self._entropy = event.steps, event.entropy
+                self._log()
             case Evaluated():
-                self._say(self._describe_evaluation(event))
+                self._evaluated = event
+                if event.is_best or event.verdict.solved:
+                    self._best = event
+                    self._say(self._describe_best(event))
             case Stopped():
-                self._show(when)
+                self._ended = time.monotonic()
+                self._log(now=True)
 
     def tell(self, activity: str) -> None:
-        """Show what training waits for; empty where it waits for nothing."""
-        if activity and activity != self._activity and time.monotonic() >= self._next:
-            self._activity = activity
-            if self._live is not None:
-                self._live.update(self._task, status=activity)
-                self._next = time.monotonic() + LIVE_INTERVAL
-            else:
-                self._print(f"{self._config.environment}  {activity}")
-                self._next = time.monotonic() + PLAIN_INTERVAL
+        """Say what training waits for; empty where it waits for nothing."""
+        changed, self._activity = activity != self._activity, activity
+        if activity and changed and self._live is None and time.monotonic() >= self._next:
+            self._print(f"{self._config.environment}  {activity}")
+            self._next = time.monotonic() + PLAIN_INTERVAL
 
     def close(self) -> None:
         """Leave the terminal as it was."""
+        self._activity = ""
         if self._live is not None:
-            self._live.stop()
+            self._live.close()
             self._live = None
 
-    def _open_live(self) -> None:
-        # Only for terminals, and not needed before the first compilation has begun.
-        from rich import progress  # noqa: PLC0415
+    def _standing(self) -> tuple[float, Standing]:
+        """Seconds of training so far, and how far that is."""
+        now = self._ended or time.monotonic()
+        seconds = 0.0 if self._began is None else now - self._began
+        return seconds, self._budget.standing(self._steps, self._episodes, seconds)
 
-        self._live = progress.Progress(
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(bar_width=BAR_WIDTH),
-            progress.TextColumn("{task.fields[status]}", markup=False),
-            refresh_per_second=8,
-        )
-        self._live.start()
+    def _frame(self) -> Frame:
+        """What the live display shows; called by its thread."""
+        seconds, standing = self._standing()
         name = self._config.environment
-        if len(name) > NAME_WIDTH:
-            name = name[: NAME_WIDTH - 1] + "…"
-        self._task = self._live.add_task(name, total=1.0, status="compiling")
+        if self._began is None:
+            return Frame(name, 0.0, "", ("compiling",))
+        left = "" if standing.left is None or self._ended else f"  {clock(standing.left)} left"
+        times = f"{standing.share:4.0%}  {clock(seconds)}{left}"
+        last = self._activity or self._describe_evaluation()
+        lines = (self._short_status(standing), *((last,) if last else ()))
+        return Frame(name, standing.share, times, lines)
 
-    def _show(self, when: float) -> None:
-        if self._live is not None:
-            used = self._used(when)
-            self._live.update(self._task, completed=used, status=self._short_status(when, used))
-            self._next = time.monotonic() + LIVE_INTERVAL
-        else:
-            self._print(f"{self._config.environment}  {self._status(when)}")
-            self._next = time.monotonic() + PLAIN_INTERVAL
-
-    def _used(self, when: float) -> float:
-        """The share of the budget that is used up first, from 0 to 1."""
-        config, episodes = self._config, 0 if self._latest is None else self._latest.episode
-        shares = [
-            done / limit
-            for done, limit in (
-                (self._steps, config.max_steps),
-                (episodes, config.max_episodes),
-                (when - (self._began or when), config.max_seconds),
-            )
-            if limit
+    def _short_status(self, standing: Standing) -> str:
+        """What fits into a line of 80 columns."""
+        config = self._config
+        parts = [
+            f"{_of(self._steps, config.max_steps)} steps",
+            f"{short(standing.steps_per_second)}/s",
         ]
-        return min(1.0, max(shares, default=0.0))
-
-    def _short_status(self, when: float, used: float) -> str:
-        """What fits into one line of 80 columns beside name and bar."""
-        seconds = max(when - (self._began or when), 1e-3)
-        budget = f"/{_short(self._config.max_steps)}" if self._config.max_steps else ""
-        parts = [f"{_short(self._steps)}{budget}", f"{_short(self._steps / seconds)}/s"]
-        if self._latest is not None:
-            against = "" if self._target is None else f"/{self._target:.5g}"
-            parts.append(f"avg {_short(self._latest.moving_average)}{against}")
-        if 0.0 < used < 1.0:
-            left = round(seconds * (1.0 - used) / used)
-            parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
-        return " ".join(parts)
-
-    def _status(self, when: float) -> str:
-        seconds = max(when - (self._began or when), 1e-3)
-        budget = f" of {self._config.max_steps:,}" if self._config.max_steps else ""
-        parts = [f"{self._steps:,}{budget} steps", f"{self._steps / seconds:,.0f} steps/s"]
-        if self._latest is not None:
-            parts.append(f"{self._latest.episode:,} episodes")
-            against = "" if self._target is None else f" / {self._target:g}"
-            parts.append(f"average {self._latest.moving_average:.1f}{against}")
+        if self._average is not None:
+            large = abs(self._average) >= LARGE_RETURN
+            text = (short if large else number)(self._average, *self._against)
+            parts.append(f"avg {text}{self._beside_target('/')}")
+        if self._entropy is not None:
+            parts.append(f"entropy {self._entropy:.3g}")
+        if self._average is not None:
+            parts.append(f"{_of(self._episodes, config.max_episodes)} episodes")
         return "  ".join(parts)
+
+    def _log(self, now: bool = False) -> None:
+        """A plain line, where there is no live display, every few seconds."""
+        if self._live is not None or (time.monotonic() < self._next and not now):
+            return
+        self._next = time.monotonic() + PLAIN_INTERVAL
+        seconds, standing = self._standing()
+        config = self._config
+        left = "" if standing.left is None or self._ended else f", {clock(standing.left)} left"
+        parts = [
+            config.environment,
+            f"{_of(self._steps, config.max_steps, ' of ', '{:,}')} steps",
+            f"{standing.share:.0%} after {clock(seconds)}{left}",
+            f"{standing.steps_per_second:,.0f} steps/s",
+        ]
+        if self._average is not None:
+            parts.append(f"{_of(self._episodes, config.max_episodes, ' of ', '{:,}')} episodes")
+            text = number(self._average, *self._against)
+            parts.append(f"average {text}{self._beside_target(' / ')}")
+        if self._entropy is not None:
+            parts.append(f"entropy {self._entropy:.3g}")
+        if self._evaluated is not None:
+            selection = self._evaluated.verdict.selection
+            parts.append(f"{_policy(selection.greedy)} {number(selection.mean, *self._against)}")
+        self._print("  ".join(parts))
+
+    def _beside_target(self, between: str) -> str:
+        return "" if self._target is None else f"{between}{as_given(self._target)}"
+
+    def _describe_evaluation(self) -> str:
+        """The last evaluation, beside the best one; empty before the first."""
+        if self._evaluated is None:
+            return ""
+        selection, best = self._evaluated.verdict.selection, self._best
+        against = self._against
+        if best is not None and best is not self._evaluated:
+            against = (*against, best.verdict.selection.mean)
+        text = (
+            f"{_policy(selection.greedy)} policy {number(selection.mean, *against)} "
+            f"at {short(self._evaluated.steps)} steps"
+            f"{self._verified(self._evaluated.verdict, 'verified')}"
+        )
+        if best is not None and best is not self._evaluated:
+            mean = best.verdict.selection.mean
+            text += f", best {number(mean, selection.mean)} at {short(best.steps)}"
+        return text
+
+    def _describe_best(self, event: Evaluated) -> str:
+        selection = event.verdict.selection
+        return (
+            f"  at {event.steps:,} steps the {_policy(selection.greedy)} policy reaches "
+            f"{number(selection.mean, *self._against)}"
+            f"{self._verified(event.verdict, 'verified on {} fresh episodes:')}"
+        )
+
+    def _verified(self, verdict: Verdict, words: str) -> str:
+        """What a verification came to, behind some words; empty where there was none."""
+        score = verdict.reported
+        if score is None:
+            return ""
+        outcome = "solved" if verdict.solved else "not yet solved"
+        mean = with_error(score.mean, score.standard_error, *self._against)
+        return f"; {words.format(score.episodes)} {mean}, {outcome}"
 
     def _say(self, line: str) -> None:
         if self._live is not None:
-            self._live.console.print(line, highlight=False)
+            self._live.print(line)
         else:
             self._print(line)
 
@@ -149,20 +197,15 @@ class Progress:
         except (OSError, ValueError):
             self._mute = True
 
-    def _describe_evaluation(self, event: Evaluated) -> str:
-        verdict = event.verdict
-        mode = self._config.policy
-        text = f"  at {event.steps:,} steps the {mode} policy reaches {verdict.selection.mean:.1f}"
-        score = verdict.reported
-        if score is not None:
-            outcome = "solved" if verdict.solved else "not yet solved"
-            text += f"; verified on {score.episodes} fresh episodes: {score.mean:.1f}, {outcome}"
-        return text
+
+def _policy(greedy: bool) -> str:
+    return "greedy" if greedy else "sampled"
 
 
-def _short(number: float) -> str:
-    """At most seven letters: 950, 12.3k, 1.20M, -0.0123."""
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= unit:
-            return f"{number / unit:.3g}{letter}" if abs(number) < 1e12 else f"{number:.1e}"
-    return f"{number:.4g}" if abs(number) >= 1e-3 or not number else f"{number:.1e}"
+def _of(done: int, limit: int | None, between: str = "/", form: str = "") -> str:
+    """So many of so many, or so many where there is no limit."""
+
+    def write(count: int) -> str:
+        return form.format(count) if form else short(count)
+
+    return write(done) if limit is None else f"{write(done)}{between}{write(limit)}"

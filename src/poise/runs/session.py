@@ -124,12 +124,14 @@ class Session:
         self._room = room = _Room()
         self._judge = assembly.judge(pulse.beat, self._spending, room.make, room.players)
         self._keeper = Keeper(folder, self._judge, assembly.agent, config.seed)
-        self._progress = None if quiet else Progress(config, assembly.target_return)
+        behind = (checkpoint.cut.steps, checkpoint.cut.tally.episodes) if checkpoint else (0, 0)
+        self._progress = None if quiet else Progress(config, assembly.target_return, *behind)
         self._journal = Journal()
         if checkpoint is not None:
             cut = checkpoint.cut
             self._journal = Journal(cut.journal_records, cut.journal_checksum)
-        self._history = History()
+        best = checkpoint.cut.candidates.verdict if checkpoint else None
+        self._history = History(best and best.selection.mean)
         limited = assembly.has_time_limit or config.evaluation_step_limit is not None
         endless = EndlessEpisodes(config.environment, limited)
         followers = (self._progress, self._keeper.follow, self._history, endless, *subscribers)

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
@@ -31,16 +32,22 @@ def interruptible() -> Iterator[None]:
     """Interrupt a command at Ctrl-C, even where the exception is swallowed on its way.
 
     Python drops an exception that a handler raises inside a destructor or a callback of the garbage
-    collector; a run that begins later sees that it happened.
+    collector, with a traceback that tells nobody anything and is not shown here; a run that begins
+    later sees that it happened.
     """
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
     signal.signal(signal.SIGINT, _Interruption())
+    show = sys.unraisablehook
+    sys.unraisablehook = lambda dropped: (
+        None if issubclass(dropped.exc_type, KeyboardInterrupt) else show(dropped)
+    )
     try:
         yield
     finally:
+        sys.unraisablehook = show
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -8,13 +8,10 @@ import ast
 import contextlib
 import dataclasses
 import difflib
-import importlib
 import pickle
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -30,6 +27,7 @@ from poise.errors import (
 from poise.world.atari import make_atari
 from poise.world.copy import close_environment
 from poise.world.ignoring import IgnoreObservations
+from poise.world.modules import import_module, is_file_name, split_path
 from poise.world.remarks import remarks_once
 
 __all__ = [
@@ -37,6 +35,7 @@ __all__ = [
     "find_source",
     "import_path",
     "known_time_limit",
+    "missing_extra",
     "without_deprecations",
 ]
 
@@ -172,9 +171,9 @@ class EnvironmentSource:
             for wrapper in self.wrappers:
                 environment = wrapper(environment)
         except gymnasium.error.DependencyNotInstalled as error:
-            raise _missing(self.name, error) from error
+            raise missing_extra(self.name, error) from error
         except ImportError as error:
-            raise _missing(self.name, error) from error
+            raise missing_extra(self.name, error) from error
         except gymnasium.error.Error as error:
             raise EnvironmentNotFoundError(
                 f"the environment {self.name} cannot be made: {error}"
@@ -314,10 +313,14 @@ def import_path(factory: Callable[..., Any]) -> str:
 
 def _find_elsewhere(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
     """A factory for ``module:attribute``; None where the module has registered the id."""
-    module, colon, rest = name.partition(":")
+    module, colon, rest = split_path(name)
     if not colon:
+        if is_file_name(name):
+            raise EnvironmentNotFoundError(
+                f"{name!r} names a file: name the class or function in it, too, as in {name}:MyEnv"
+            )
         raise _unknown(name)
-    _import_module(module, name)
+    _module(module, name)
     if rest in gymnasium.registry:
         return None
     factory: Callable[..., gymnasium.Env[Any, Any]] = _import(name, "environment")
@@ -325,10 +328,10 @@ def _find_elsewhere(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
 
 
 def _import(path: str, kind: str) -> Any:
-    module, colon, attribute = path.partition(":")
+    module, colon, attribute = split_path(path)
     if not colon:
         raise EnvironmentNotFoundError(f"the {kind} {path!r} is no import path module:attribute")
-    found: Any = _import_module(module, path)
+    found: Any = _module(module, path)
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise EnvironmentNotFoundError(f"the {kind} {path!r}: {module} has no {attribute}")
@@ -341,16 +344,14 @@ def _import(path: str, kind: str) -> Any:
     return found
 
 
-def _import_module(module: str, path: str) -> Any:
-    # A command does not have the current folder on its path, where a user's module lies.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+def _module(module: str, path: str) -> Any:
     try:
-        return importlib.import_module(module)
+        return import_module(module)
     except (Exception, SystemExit) as error:
+        if isinstance(error, EnvironmentNotFoundError):
+            raise
         if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
-            raise _missing(path, error) from error
+            raise missing_extra(path, error) from error
         raise EnvironmentNotFoundError(
             f"{path!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
@@ -360,7 +361,7 @@ def _register_atari(name: str) -> None:
     try:
         import ale_py  # an extra, and slow  # noqa: PLC0415
     except ImportError as error:
-        raise _missing(name, error) from error
+        raise missing_extra(name, error) from error
     identity = name.rpartition(":")[2]
     if identity not in gymnasium.registry:
         gymnasium.register_envs(ale_py)
@@ -375,7 +376,8 @@ def _unknown(name: str) -> EnvironmentNotFoundError:
     return EnvironmentNotFoundError(f"there is no environment {name!r} in Gymnasium{hint}")
 
 
-def _missing(name: str, error: Exception) -> MissingExtraError:
+def missing_extra(name: str, error: Exception) -> MissingExtraError:
+    """The error that says which extra an environment needs, from what raised for want of it."""
     text = f"{error} {getattr(error, 'name', '')} {error.__cause__}"
     for package, extra in _EXTRAS.items():
         if package in text:

@@ -1,0 +1,6 @@
+"""``python -m poise``: the command line, where the ``poise`` command is not on the path."""
+
+from poise.cli import run
+
+if __name__ == "__main__":
+    run()

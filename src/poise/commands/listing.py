@@ -1,0 +1,40 @@
+"""The command that lists runs."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from poise.commands.values import terminal_width
+from poise.errors import RunFolderError
+
+__all__ = ["Runs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """List the runs in a folder: environment, seed, solved or not, score, steps, and when."""
+
+    folder: Positional[Path] = Path("runs")
+    """The folder that holds them, at most three levels deep."""
+
+    json: bool = False
+    """Print one JSON list."""
+
+    def __call__(self) -> int:
+        """Print a table, the latest run last."""
+        from poise.runs.listing import list_runs, table  # noqa: PLC0415
+
+        runs, problems = list_runs(self.folder)
+        for problem in problems:
+            print(f"poise: warning: {problem}", file=sys.stderr)
+        if self.json:
+            print(json.dumps([one.to_json() for one in runs], indent=2))
+            return 0
+        if not runs and not problems:
+            raise RunFolderError(f"there is no run in {self.folder}")
+        for row in table(runs, self.folder, terminal_width()):
+            print(row)
+        return 0
