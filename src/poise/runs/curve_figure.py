@@ -1,7 +1,7 @@
 """What a learning curve shows, drawn on a Matplotlib figure.
 
-The colours are Okabe and Ito's, which everybody can tell apart (jfly.uni-koeln.de/color); so are the
-shapes of lines and markers, in print without colours.
+The colours are Okabe and Ito's, which everybody can tell apart (jfly.uni-koeln.de/color). Lines and
+markers have different shapes, too, for print without colours.
 """
 
 from typing import Any, NamedTuple

@@ -1,9 +1,10 @@
 """How far the axes of a learning curve reach, and how their ticks are labelled.
 
-A return far from all others would flatten the rest: what lies far beyond the bulk is left out of the
-axis, and counted.
+A return far from all others would flatten the rest: what lies far beyond the bulk is left out of
+the axis, and counted.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -27,10 +28,12 @@ is rare at first, and must be seen."""
 LOW_EVALUATIONS = 0.25
 """Share of the evaluations that may be left out below. The best one never is."""
 REACH = 1.0
-"""What is farther from the bulk than so many times its height is left out: the bulk gets half of the
-axis, or a third where returns are left out on both sides."""
+"""What is farther from the bulk than so many times its height is left out: the bulk gets half of
+the axis, or a third where returns are left out on both sides."""
 MARGIN = 0.04
 """Of the axis, beyond what is shown."""
+ALIKE = 1e-9
+"""Of two numbers, the difference in proportion to them that does not count."""
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 WITH_UNITS = 1e4
 """Size from which on the ticks of an axis have units."""
@@ -79,15 +82,20 @@ def return_range(
         core += [np.quantile(evaluated, LOW_EVALUATIONS, method="higher"), np.max(evaluated)]
     if len(returns):
         core += _bulk(steps, returns, means)
-    low, high = (min(core), max(core)) if core else (0.0, 0.0)
+    low, high = (float(min(core)), float(max(core))) if core else (0.0, 0.0)
     reach = REACH * (high - low)
-    if reach > 0.0:
+    if not _alike(low, high):
         shown = everything[(everything >= low - reach) & (everything <= high + reach)]
     else:
         shown = everything
     low, high = float(np.min(shown)), float(np.max(shown))
-    margin = MARGIN * (high - low) or 0.1 * abs(high) or 1.0
+    margin = (0.1 * abs(high) or 1.0) if _alike(low, high) else MARGIN * (high - low)
     return low - margin, high + margin
+
+
+def _alike(low: float, high: float) -> bool:
+    """Whether two returns differ by no more than what adding up may cost."""
+    return high - low <= ALIKE * max(abs(low), abs(high))
 
 
 def _bulk(steps: np.ndarray, returns: np.ndarray, means: np.ndarray) -> list[float]:
@@ -110,10 +118,10 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
     """Labels that tell the ticks of one axis apart, each complete in itself: 500; 20k; 1.5M."""
     values = [float(tick) for tick in ticks]
     largest = max((abs(value) for value in values), default=0.0)
-    gaps = [abs(two - one) for one, two in zip(values, values[1:], strict=False) if two != one]
+    gaps = [abs(two - one) for one, two in itertools.pairwise(values) if two != one]
     gap = min(gaps, default=largest or 1.0)
     if not SMALL <= largest < LARGE:
-        digits = min(16, 1 + max(0, round(math.log10(largest / gap)))) if largest else 1
+        digits = min(17, 2 + math.ceil(math.log10(largest / gap))) if largest else 1
         return [_with_minus(f"{value:.{digits}g}") for value in values]
     units = UNITS if largest >= WITH_UNITS else ()
     return [_with_minus(_tick(value, gap, units)) for value in values]
@@ -133,8 +141,10 @@ def _tick(value: float, gap: float, units: Sequence[tuple[float, str]]) -> str:
 
 def _decimals(gap: float) -> int:
     """Decimals that tell numbers so far apart from each other; of 0.25, two."""
-    decimals = max(0, -math.floor(math.log10(gap) + 1e-9))
-    return decimals + (abs(round(gap, decimals) - gap) > 1e-6 * gap)
+    decimals = least = max(0, -math.floor(math.log10(gap) + 1e-9))
+    while decimals < least + MOST_DECIMALS and abs(round(gap, decimals) - gap) > ALIKE * gap:
+        decimals += 1
+    return decimals
 
 
 def amount(value: float, height: float, apart_from: float | None = None) -> str:
