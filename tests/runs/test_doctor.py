@@ -608,6 +608,7 @@ def test_the_doctor_recommends_what_auto_takes(name: str, fakes: dict[str, Any])
     found = diagnose(environment)
     assert the(found, "launcher").status == "ok"
     assert f"auto takes {usual}" in the(found, "launcher").message
+    assert f"{other} measured faster here, but not clearly so" in the(found, "launcher").message
     assert "--launcher" not in (found.command or "")
     # Measured once only: there is nothing to be decided.
     assert len([rate for rate in found.rates if "training" in rate.what]) == 2

@@ -205,21 +205,22 @@ class _Drawing:
             low, high = self._amount(verified.low), self._amount(verified.high)
             text += f" (95%: {low} to {high})" if low != high else ""
             spread = [[verified.mean - verified.low], [verified.high - verified.mean]]
-        self._handles.append(
-            self._axes.errorbar(
-                [found[-1] if len(found) else self._end],
-                [verified.mean],
-                spread,
-                fmt="D",
-                color=BLACK,
-                markerfacecolor="none",
-                markersize=8,
-                markeredgewidth=1.5,
-                capsize=5,
-                zorder=5,
-                label=text,
-            )
+        drawn = self._axes.errorbar(
+            [found[-1] if len(found) else self._end],
+            [verified.mean],
+            spread,
+            fmt="D",
+            color=BLACK,
+            markerfacecolor="none",
+            markersize=8,
+            markeredgewidth=1.5,
+            capsize=5,
+            zorder=5,
+            label=text,
         )
+        # It may stand at the beginning of the axis, where half of it would be cut off.
+        drawn[0].set_clip_on(False)
+        self._handles.append(drawn)
 
     def _draw_beyond(self) -> None:
         """Triangles at the edge for what is beyond it."""
