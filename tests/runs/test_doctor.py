@@ -463,7 +463,8 @@ def test_what_a_run_survives_is_a_warning(broken: str, check: str, word: str, fl
 @pytest.mark.usefixtures("fakes")
 def test_no_episode_that_ends_and_no_reward() -> None:
     found = diagnose(toy("Endless"))
-    assert "no episode ended in 2,000 random steps" in the(found, "time limit").message
+    # How many depends on how busy the machine is.
+    assert re.search(r"no episode ended in [\d,]+ random steps", the(found, "time limit").message)
     assert "--evaluation-step-limit" in the(found, "time limit").message
     assert "TimeLimit" in the(found, "time limit").advice
     assert "no difference in reward" in the(found, "rewards").message
