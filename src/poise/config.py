@@ -102,7 +102,8 @@ class TrainConfig:
 
     launcher: Literal["auto", "threads", "processes", "serial"] = "auto"
     """Where workers run: threads, processes, or serial (in turn; deterministic for a seed). auto:
-    threads for compiled and C++ environments, processes for Python ones, which hold the GIL."""
+    threads for compiled and C++ environments, processes for Python ones, which hold the GIL (it is
+    not measured; poise doctor measures both)."""
 
     envs_per_worker: int = 8
     """Environment copies that each worker steps together."""

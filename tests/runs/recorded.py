@@ -14,6 +14,7 @@ from poise.learning.events import EpisodeFinished, Evaluated, Event, Updated
 from poise.learning.verdict import Score, Verdict
 from poise.runs.findings import Facts
 from poise.runs.history import History
+from poise.runs.judge import FinalScore
 from poise.trajectory import Snapshot
 
 FOLDER = Path(__file__).parent / "histories"
@@ -44,7 +45,7 @@ class Recorded(NamedTuple):
             summary["stopped"].startswith("max"),
             spent["selection"] + spent["verification"] + spent["baseline"],
             summary["wall_seconds"],
-            Score(**score),
+            FinalScore(Score(**score), False, 1, None, 10_000),
         )
 
 

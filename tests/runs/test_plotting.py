@@ -11,10 +11,12 @@ from matplotlib.axes import Axes
 
 from poise.cli import main
 from poise.errors import ConfigError, FileFormatError, RunFolderError
-from poise.runs.curve import read_episodes
-from poise.runs.plotting import plot_folder
+from poise.runs.curve import draw_curve, read_episodes
+from poise.runs.curve_figure import Marks, Verified
+from poise.runs.plotter import Plotter
+from poise.runs.plotting import Draw, plot_folder
 
-from .small import copy, summary
+from .small import copy, rows, summary
 
 PNG = b"\x89PNG\r\n\x1a\n"
 ROW = {"kind": "episode", "steps": 10, "return": 3.0, "moving_average": 3.0}
@@ -52,8 +54,73 @@ def test_target_and_baseline_are_drawn_in(altered: Path, monkeypatch: pytest.Mon
     plot_folder(altered)
     assert drawn["solved at 475"] == 475.0
     baseline = summary(altered)["random_baseline"]
-    assert drawn[f"random: {baseline:.1f}"] == baseline
+    assert drawn[f"random play: {baseline:.1f}".removesuffix(".0")] == baseline
     assert 15 < baseline < 30
+
+
+def test_the_reported_score_is_drawn_in(altered: Path):
+    drawn: list[Marks] = []
+
+    def draw(metrics: Path, output: Path, marks: Marks) -> None:
+        drawn.append(marks)
+
+    score = summary(altered)["evaluation"]
+    evaluated = [row["version"] for row in rows(altered, "evaluation")]
+    plot_folder(altered, draw=draw)
+    (verified,) = [marks.verified for marks in drawn]
+    assert verified is not None
+    assert verified[:3] == (score["mean"], score["low"], score["high"])
+    assert verified.version in evaluated
+    # A score of one episode has no interval; a run that was killed has no score.
+    plot_folder(altered, summary={"evaluation": {"mean": 3.0, "low": None}}, draw=draw)
+    assert drawn[-1].verified == Verified(3.0, None, None, verified.version)
+    (altered / "best.safetensors").write_bytes(b"damaged")
+    plot_folder(altered, draw=draw)
+    assert drawn[-1].verified == verified._replace(version=None)
+    (altered / "summary.json").unlink()
+    plot_folder(altered, draw=draw)
+    assert (drawn[-1].verified, drawn[-1].baseline) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "begin"),
+    [
+        ("curve.png", PNG),
+        ("curve.PNG", PNG),
+        ("curve.svg", b"<?xml"),
+        ("curve.pdf", b"%PDF"),
+        ("curve.png.svg", b"<?xml"),
+    ],
+)
+def test_the_suffix_says_the_format(altered: Path, tmp_path: Path, name: str, begin: bytes):
+    path = tmp_path / name
+    assert main(["plot", str(altered), "--output", str(path)]) == 0
+    assert path.read_bytes().startswith(begin)
+    if begin == b"<?xml":
+        assert b"<svg" in path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["curve.bmp", "curve", "curve.", ".png", "curve.svgz"])
+def test_another_suffix_is_one_sentence_and_draws_nothing(
+    altered: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["plot", str(altered), "--output", str(tmp_path / name)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert ".png, .svg or .pdf" in said[0]
+    assert not (tmp_path / name).exists()
+
+
+def test_a_process_of_its_own_draws_the_same(altered: Path, tmp_path: Path):
+    def drawn(path: Path, draw: Draw) -> bytes:
+        return plot_folder(altered, path, draw=draw).read_bytes()
+
+    with Plotter() as plotter:
+        process = plotter._process
+        elsewhere = drawn(tmp_path / "elsewhere.png", plotter)
+    assert process is not None
+    assert process.returncode == 0
+    assert elsewhere == drawn(tmp_path / "here.png", draw_curve)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +148,7 @@ def test_little_is_enough(altered: Path, content: str):
         "{}",
         json.dumps({**ROW, "steps": None}),
         json.dumps({**ROW, "return": "many"}),
+        '{"kind": "evaluation", "steps": 1, "selection": {"mean": 1}, "version": "a"}',
         '{"kind": "evaluation", "steps": 1, "selection": []}',
         '{"kind": "episode", "return": 1, "moving_average": 1, "steps": 1' + "0" * 400 + "}",
         "[" * 100_000,
@@ -156,18 +224,20 @@ def test_a_name_is_no_formula(altered: Path):
 
 
 def test_what_is_read(tmp_path: Path):
-    rows = [
+    content = [
         ROW,
         {"kind": "update", "update": 1},
         {"kind": "evaluation", "steps": 20, "selection": {"mean": 7.5}},
+        {"kind": "evaluation", "steps": 25, "selection": {"mean": 8.5}, "version": 4},
         {**ROW, "steps": 30, "return": 5.0, "moving_average": 3.02},
     ]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = {key: list(value) for key, value in read_episodes(tmp_path / "metrics.jsonl").items()}
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    found = {key: list(value) for key, value in read_episodes(path)._asdict().items()}
     assert found == {
         "steps": [10, 30],
         "returns": [3.0, 5.0],
-        "moving_average": [3.0, 3.02],
-        "evaluated_steps": [20],
-        "evaluated_means": [7.5],
+        "evaluated_steps": [20, 25],
+        "evaluated_means": [7.5, 8.5],
+        "evaluated_versions": [-1, 4],
     }

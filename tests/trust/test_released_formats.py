@@ -54,7 +54,7 @@ def test_journal_and_metrics(version: str) -> None:
     assert kinds[0] == Kind.JOIN
     assert kinds.count(Kind.CONTRIBUTION) == summary["updates"]
     assert journal.records[-1].detail == StopReason.MAX_STEPS
-    assert len(read_episodes(DATA / version / "metrics.jsonl")["steps"]) == summary["episodes"]
+    assert len(read_episodes(DATA / version / "metrics.jsonl").steps) == summary["episodes"]
 
 
 def test_checkpoint(version: str) -> None:

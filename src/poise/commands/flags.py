@@ -127,8 +127,8 @@ _ALIASES: dict[str, str] = {
     "vf-loss-coeff": "value-coefficient",
     "wrapper": "wrappers",
     # Of commands that look at a run.
-    "deterministic": "no-sampled",
-    "stochastic": "sampled",
+    "deterministic": "policy greedy",
+    "stochastic": "policy sampled",
     "render-mode": "render",
     "eval-num": "episodes",
     "out": "output",

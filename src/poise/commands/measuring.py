@@ -104,7 +104,7 @@ class Doctor:
     """Environment copies that each worker steps together."""
 
     seconds: float = 2.0
-    """Length of each measurement, of which there are up to four."""
+    """Length of each measurement, of which there are up to six."""
 
     worker_timeout: float = 60.0
     """Seconds without an answer after which the environment counts as hung."""

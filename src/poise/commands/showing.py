@@ -81,13 +81,14 @@ class Play:
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """Draw a run's learning curve as PNG."""
+    """Draw a run's learning curve."""
 
     run: Positional[Path]
     """A run's folder."""
 
     output: Path | None = None
-    """The PNG to write. Default: learning_curve.png in the run's folder."""
+    """The picture to write; .png, .svg or .pdf says its format. Default: learning_curve.png in the
+    run's folder."""
 
     def __call__(self) -> int:
         """Draw and say where."""

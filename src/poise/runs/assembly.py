@@ -29,6 +29,7 @@ from poise.learning.worker import CompileOptions, LossSettings, Releases, Worker
 from poise.maths.statistics import Moments, normalization
 from poise.runs.jax_settings import adopt_settings, decisive_settings, shared_settings
 from poise.runs.judge import FEWEST_SELECTED, SELECTION_EPISODES, Judge
+from poise.runs.launcher_choice import usual_launcher
 from poise.runs.lending import LentPlayer, copies_of
 from poise.runs.runtime import prepare_jax
 from poise.runs.spending import Spending
@@ -271,7 +272,7 @@ class Assembly:
         """Where the workers run, once ``auto`` is decided."""
         if self.config.launcher != "auto":
             return self.config.launcher
-        return "processes" if self.world.holds_gil else "threads"
+        return usual_launcher(self.world)
 
     @property
     def normalization(self) -> Literal["on", "off"]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,11 @@ from poise.learning.events import Event, Updated
 from poise.learning.journal import Journal, StopReason
 from poise.learning.verdict import Candidate, Score, Verdict
 from poise.runs.assembly import Assembly, assemble
+from poise.runs.launcher_choice import Launcher
 from poise.runs.runtime import prepare_jax
 from poise.trajectory import Snapshot
 
-__all__ = ["BenchRow", "MeasuredLauncher", "bench", "training_rate"]
+__all__ = ["BenchRow", "bench", "training_rate"]
 
 REPETITIONS = 3
 FUSED_CYCLES = 50
@@ -31,8 +32,6 @@ START_SECONDS = 120.0
 """How long workers may take to start and compile."""
 UPDATES_PER_WORKER = 2
 """Contributions of each worker, on average, that are measured at least."""
-
-MeasuredLauncher = Literal["threads", "processes"]
 
 
 class BenchRow(NamedTuple):
@@ -82,7 +81,7 @@ def bench(
         )
         assembly = assemble(dataclasses.replace(config, max_steps=UNLIMITED))
         assembly.compile()
-        launcher: MeasuredLauncher = "processes" if assembly.launcher == "processes" else "threads"
+        launcher: Launcher = "processes" if assembly.launcher == "processes" else "threads"
         fused = None
         if isinstance(assembly.program, CompiledProgram) and assembly.world.is_pure:
             fused = _fused_loop(assembly, assembly.program)
@@ -106,7 +105,7 @@ def training_rate(
     assembly: Assembly,
     workers: int,
     seconds: float,
-    launcher: MeasuredLauncher = "threads",
+    launcher: Launcher = "threads",
     timeout: float = 60.0,
 ) -> float:
     """Steps per second of real training, without evaluations.

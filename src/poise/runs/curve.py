@@ -16,19 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from poise.errors import FileFormatError, RunFolderError
+from poise.errors import ConfigError, FileFormatError, RunFolderError
 from poise.opening import open_to_read
+from poise.runs.curve_figure import DOTS_PER_INCH, SIZE, Episodes, Marks, Verified, draw
 from poise.runs.files import write_bytes
 
-__all__ = ["draw_curve", "import_matplotlib", "read_episodes"]
+__all__ = ["draw_curve", "image_format", "import_matplotlib", "read_episodes"]
 
-WINDOW = 100
-MARGIN = 0.01
-"""Of the figure's width, left of the label."""
-PLAIN_POWERS = (-5, 8)
-"""Powers of ten between which returns are written out."""
-MAX_POINTS = 4000
-"""Episodes that are drawn as points; of more, evenly chosen ones."""
+FORMATS: dict[str, dict[str, str | None]] = {
+    "png": {"Software": "poise"},
+    "svg": {"Creator": "poise", "Date": None},
+    "pdf": {"Creator": "poise", "CreationDate": None},
+}
+"""By the file's suffix; with what is written into the file, so that it says nothing of the day."""
 MAX_ROW_BYTES = 1 << 16
 """A hundred times the longest row: what is longer is no row."""
 
@@ -41,19 +41,15 @@ def import_matplotlib() -> None:
     import matplotlib.figure  # noqa: F401, PLC0415
 
 
-def read_episodes(path: Path) -> dict[str, np.ndarray]:
+def read_episodes(path: Path) -> Episodes:
     """The episodes and evaluations of a ``metrics.jsonl``.
-
-    Returns:
-        ``steps``, ``returns``, ``moving_average`` of training episodes; ``evaluated_steps`` and
-        ``evaluated_means`` of evaluations.
 
     Raises:
         RunFolderError: the file cannot be read.
         FileFormatError: a row is damaged.
     """
-    episodes: list[tuple[float, float, float]] = []
-    evaluations: list[tuple[float, float]] = []
+    episodes: list[tuple[float, ...]] = []
+    evaluations: list[tuple[float, ...]] = []
     try:
         with open_to_read(path) as file:
             lines = iter(lambda: file.readline(MAX_ROW_BYTES), b"")
@@ -67,53 +63,66 @@ def read_episodes(path: Path) -> dict[str, np.ndarray]:
                 _read_row(line, where, episodes, evaluations)
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
-    table = np.array(episodes, np.float64).reshape(-1, 3)
-    evaluated = np.array(evaluations, np.float64).reshape(-1, 2)
-    return {
-        "steps": table[:, 0],
-        "returns": table[:, 1],
-        "moving_average": table[:, 2],
-        "evaluated_steps": evaluated[:, 0],
-        "evaluated_means": evaluated[:, 1],
-    }
+    table = np.array(episodes, np.float64).reshape(-1, 2)
+    evaluated = np.array(evaluations, np.float64).reshape(-1, 3)
+    return Episodes(*table.T, *evaluated.T)
 
 
 def _read_row(
     line: bytes,
     where: str,
-    episodes: list[tuple[float, float, float]],
-    evaluations: list[tuple[float, float]],
+    episodes: list[tuple[float, ...]],
+    evaluations: list[tuple[float, ...]],
 ) -> None:
     try:
         row: dict[str, Any] = json.loads(line)
         if row["kind"] == "episode":
-            numbers = float(row["steps"]), float(row["return"]), float(row["moving_average"])
-            episodes.append(numbers)
+            episodes.append((float(row["steps"]), float(row["return"])))
         elif row["kind"] == "evaluation":
-            evaluations.append((float(row["steps"]), float(row["selection"]["mean"])))
+            mean, version = float(row["selection"]["mean"]), float(row.get("version", -1))
+            evaluations.append((float(row["steps"]), mean, version))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{where} is damaged") from error
 
 
-def draw_curve(
-    metrics: Path, output: Path, title: str, target: float | None, baseline: float | None
-) -> None:
+def image_format(output: Path) -> str:
+    """The format that a file's suffix asks for.
+
+    Raises:
+        ConfigError: it is none that can be drawn.
+    """
+    wanted = output.suffix.lower().removeprefix(".")
+    if wanted not in FORMATS:
+        *most, last = (f".{name}" for name in FORMATS)
+        raise ConfigError(
+            f"{output} cannot be drawn: its suffix says the format, and must be "
+            f"{', '.join(most)} or {last}"
+        )
+    return wanted
+
+
+def draw_curve(metrics: Path, output: Path, marks: Marks) -> None:
     """Draw a run's learning curve.
 
     Args:
         metrics: its ``metrics.jsonl``.
-        output: the PNG to write.
-        title: above the plot.
-        target: the return that solves the environment, drawn as a line.
-        baseline: the mean return of random actions, drawn as a line.
+        output: the PNG, SVG or PDF to write, by its suffix.
+        marks: what is drawn beside the records.
+
+    Raises:
+        RunFolderError: the metrics cannot be read.
+        FileFormatError: a row of them is damaged.
+        ConfigError: the suffix is another one.
+        OSError: the file cannot be written.
     """
+    wanted = image_format(output)
     data = read_episodes(metrics)
     content = io.BytesIO()
     with _drawing:
         figure = _figure()
         try:
-            _draw(figure, data, title, target, baseline)
-            figure.savefig(content, format="png", metadata={"Software": "poise"})
+            draw(figure, data, marks)
+            figure.savefig(content, format=wanted, metadata=FORMATS[wanted])
         finally:
             figure.clear()
     write_bytes(output, content.getvalue())
@@ -134,88 +143,9 @@ def _figure() -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=(8, 4.5), dpi=110)
+    figure = Figure(figsize=SIZE, dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
     return figure
-
-
-def _draw(
-    figure: Any,
-    data: dict[str, np.ndarray],
-    title: str,
-    target: float | None,
-    baseline: float | None,
-) -> None:
-    axes = figure.add_axes((0.085, 0.12, 0.895, 0.80))
-    steps, returns = data["steps"], data["returns"]
-    chosen = np.unique(np.linspace(0, max(len(steps) - 1, 0), MAX_POINTS).astype(int))
-    if len(steps):
-        axes.plot(
-            steps[chosen], returns[chosen], ".", color="0.75", markersize=2.5, label="episodes"
-        )
-        means = _running_mean(returns)
-        axes.plot(
-            steps[chosen], means[chosen], color="tab:blue", label=f"mean of the last {WINDOW}"
-        )
-        axes.plot(
-            steps[chosen],
-            data["moving_average"][chosen],
-            color="tab:cyan",
-            linewidth=1,
-            label="moving average (0.99 / 0.01)",
-        )
-    axes.plot(
-        data["evaluated_steps"],
-        data["evaluated_means"],
-        "o-",
-        color="tab:orange",
-        markersize=4,
-        linewidth=1,
-        label="greedy policy, evaluated",
-    )
-    if target is not None:
-        axes.axhline(target, color="tab:green", linestyle="--", label=f"solved at {target:g}")
-    if baseline is not None:
-        axes.axhline(baseline, color="tab:red", linestyle=":", label=f"random: {baseline:.1f}")
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel("return")
-    # A name may hold a dollar, which is no formula.
-    axes.set_title(title, parse_math=False)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="best", fontsize="small")
-    _label_plainly(figure, axes)
-
-
-def _label_plainly(figure: Any, axes: Any) -> None:
-    """Write numbers out where they can be read, and leave them the room that they take."""
-    from matplotlib.ticker import FuncFormatter, ScalarFormatter  # noqa: PLC0415
-
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: _short(steps)))
-    plain = ScalarFormatter(useOffset=False)
-    plain.set_powerlimits(PLAIN_POWERS)
-    axes.yaxis.set_major_formatter(plain)
-    # Only of this axis: finding the tightest margins of all takes longer than all the rest.
-    box = axes.yaxis.get_tightbbox(figure.canvas.get_renderer())
-    left, bottom, width, height = axes.get_position().bounds
-    margin = left - box.x0 / figure.bbox.width + MARGIN
-    axes.set_position((margin, bottom, left + width - margin, height))
-
-
-def _short(number: float) -> str:
-    """A number of steps: 500, 20k, 1.5M."""
-    size = abs(number)
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if size >= unit:
-            return f"{number / unit:g}{letter}"
-    return f"{number:g}"
-
-
-def _running_mean(returns: np.ndarray) -> np.ndarray:
-    sums = np.cumsum(np.concatenate([[0.0], returns]))
-    ends = np.arange(1, len(returns) + 1)
-    begins = np.maximum(ends - WINDOW, 0)
-    means: np.ndarray = (sums[ends] - sums[begins]) / (ends - begins)
-    return means
 
 
 def main() -> None:
@@ -225,9 +155,10 @@ def main() -> None:
     if not line:
         return
     arguments = json.loads(line)
-    for name in ("metrics", "output"):
-        arguments[name] = Path(arguments[name])
-    draw_curve(**arguments)
+    marks = Marks(**arguments["marks"])
+    if marks.verified is not None:
+        marks = marks._replace(verified=Verified(*marks.verified))
+    draw_curve(Path(arguments["metrics"]), Path(arguments["output"]), marks)
     print("drawn", flush=True)
     # Somebody is waiting for the end of this process, and an interpreter takes its time to leave.
     os._exit(0)

@@ -78,8 +78,8 @@ def possible_worlds(source: EnvironmentSource) -> list[WorldKind]:
 
 
 def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
-    """The spaces, the network that they get, the world and the launcher."""
-    world, agent, resolved = assembly.world, assembly.agent, assembly.resolved()
+    """The spaces, the network that they get, and the world."""
+    agent, resolved = assembly.agent, assembly.resolved()
     observation, action = agent.observation_space, agent.action_space
     found = [Finding("spaces", "ok", f"observes {_space(observation)}; acts in {_space(action)}")]
     if has_images(observation, agent.spec.image_axes):
@@ -114,11 +114,6 @@ def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
         text += f"; --world {' or '.join(others)} would do too"
     found.append(Finding("world", "ok", text))
     found.append(Finding("scaling", "ok", _scaling(assembly)))
-    if world.holds_gil:
-        why = "Python steps the environment, which keeps other threads waiting (GIL)"
-    else:
-        why = "the environment is stepped outside of Python, so that threads use all cores"
-    found.append(Finding("launcher", "ok", f"auto takes {resolved['launcher']}: {why}"))
     return found
 
 

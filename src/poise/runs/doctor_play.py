@@ -70,7 +70,7 @@ def random_play(patient: Patient, *, normalized: bool) -> list[Finding]:
     atari = patient.source.is_atari
     return [
         *_observations(play, normalized),
-        _rewards(play, atari),
+        *_rewards(play, atari),
         _time_limit(play, atari, patient.config.evaluation_step_limit),
     ]
 
@@ -208,29 +208,44 @@ def _observations(play: _Play, normalized: bool) -> list[Finding]:
     return found
 
 
-def _rewards(play: _Play, clipped: bool) -> Finding:
+def _rewards(play: _Play, clipped: bool) -> list[Finding]:
+    name, found = "rewards", []
     low, high = float(np.min(play.rewards)), float(np.max(play.rewards))
     text = f"from {low:.4g} to {high:.4g}" if low < high else f"always {low:.4g}"
-    if play.returns:
-        mean, count = float(np.mean(play.returns)), len(play.returns)
-        text += f"; {count:,} random episodes return {mean:.4g} on average"
+    count = len(play.returns)
+    if count:
+        mean = float(np.mean(play.returns))
+        returns = f"return{'s' if count == 1 else ''} {mean:.4g} on average"
+        text += f"; {count:,} random episode{'' if count == 1 else 's'} {returns}"
     peak = max(-low, high)
     if clipped:
         text += "; clipped to -1 and 1 for the loss (--reward-clip)"
     elif peak > LARGE:
-        scale = f"{1 / peak:.1g}"
+        flag, scale = "--reward-scale", f"{1 / peak:.1g}"
+        advice = f"{flag} {scale} (or --reward-clip 1) for the loss only; scores stay as they are"
+        found.append(Finding(name, "warning", text, advice, (flag, scale)))
+    if _sees_no_difference(play):
+        flag, weight = "--entropy-coefficient", "0.01"
         advice = (
-            f"--reward-scale {scale} (or --reward-clip 1) for the loss only; scores stay as they "
-            "are"
+            f"reward progress, if you can (a wrapper may add to the reward); {flag} {weight} keeps "
+            "the policy exploring, which may or may not be enough to meet another reward"
         )
-        return Finding("rewards", "warning", text, advice, ("--reward-scale", scale))
-    if low == high == 0:
-        advice = (
-            "random play is never rewarded, so there is little to learn from at first: "
-            "--entropy-coefficient 0.01 keeps it exploring"
+        said = (
+            f"{text}: random play sees no difference in reward, so that training has nothing to "
+            "learn from until it happens to see one"
         )
-        return Finding("rewards", "ok", text, advice)
-    return Finding("rewards", "ok", text)
+        found.append(Finding(name, "warning", said, advice, (flag, weight)))
+    return found or [Finding(name, "ok", text)]
+
+
+def _sees_no_difference(play: _Play) -> bool:
+    """Whether all rewards were alike, and all returns: not even an episode's length made one."""
+    if np.min(play.rewards) < np.max(play.rewards):
+        return False
+    if len(play.returns) == 1:
+        # Its end is the first difference, unless the time limit was it.
+        return play.truncated or bool(play.rewards[0] == 0)
+    return not play.returns or min(play.returns) == max(play.returns)
 
 
 def _time_limit(play: _Play, atari: bool, cut: int | None) -> Finding:

@@ -9,9 +9,10 @@ from gymnasium.vector.utils import batch_space
 
 from poise.errors import PoiseError
 from poise.runs.assembly import Assembly
-from poise.runs.bench import MeasuredLauncher, training_rate
+from poise.runs.bench import training_rate
 from poise.runs.diagnosis import Finding, Rate, brief
 from poise.runs.doctor_checks import Patient
+from poise.runs.launcher_choice import Launcher
 from poise.world.copy import close_environment
 from poise.world.hosted import HostedWorld
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
@@ -62,16 +63,23 @@ def copies_rate(patient: Patient, world: HostedWorld | XlaWorld) -> Rate:
 
 
 def training_rates(
-    patient: Patient, assembly: Assembly, launchers: Iterable[MeasuredLauncher]
-) -> dict[MeasuredLauncher, Rate | Finding]:
-    """Short training, without evaluations, under each launcher; a failure where it fails."""
+    patient: Patient, assembly: Assembly, launchers: Iterable[Launcher], remark: str = ""
+) -> dict[Launcher, Rate | Finding]:
+    """Short training, without evaluations, under each launcher; a failure where it fails.
+
+    Args:
+        patient: whose environment is trained on.
+        assembly: the parts of the training; compiled, if there is a remark.
+        launchers: where the workers run.
+        remark: what tells these measurements from those before.
+    """
     config = patient.config
-    rates: dict[MeasuredLauncher, Rate | Finding] = {}
+    rates: dict[Launcher, Rate | Finding] = {}
     for launcher in launchers:
         workers = f"{config.workers} worker{'s' if config.workers > 1 else ''}"
-        what = f"training, {workers}, {launcher}"
+        what = f"training, {workers}, {launcher}{remark and f', {remark}'}"
         try:
-            if not rates:
+            if not rates and not remark:
                 assembly.compile()
             rate = training_rate(
                 assembly, config.workers, patient.seconds, launcher, config.worker_timeout

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from poise.runs.curve import draw_curve
+from poise.runs.curve_figure import Marks
 
 __all__ = ["Plotter"]
 
@@ -47,21 +48,12 @@ class Plotter:
             self._process.communicate()
             self._process = None
 
-    def __call__(
-        self,
-        metrics: Path,
-        output: Path,
-        title: str,
-        target: float | None,
-        baseline: float | None,
-    ) -> None:
+    def __call__(self, metrics: Path, output: Path, marks: Marks) -> None:
         """Draw; see `draw_curve` for the arguments and errors."""
         arguments = {
             "metrics": str(metrics.resolve()),
             "output": str(output.resolve()),
-            "title": title,
-            "target": target,
-            "baseline": baseline,
+            "marks": marks._asdict(),
         }
         process, self._process = self._process, None
         drawn = ""
@@ -72,4 +64,4 @@ class Plotter:
                 process.kill()
                 process.communicate()
         if drawn.strip() != "drawn":
-            draw_curve(metrics, output, title, target, baseline)
+            draw_curve(metrics, output, marks)

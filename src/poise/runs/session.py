@@ -352,7 +352,7 @@ class Session:
             restarts=self._house.restarts,
             failure=failure,
         )
-        plot_folder(self._folder, baseline=baseline, draw=self._draw or draw_curve)
+        plot_folder(self._folder, summary=summary, draw=self._draw or draw_curve)
         summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
         summary["findings"] = [] if summary["solved"] else self._find(owner, summary)
         write_json(self._folder / "summary.json", summary)
