@@ -23,6 +23,7 @@ from poise.launchers.failure import describe_failure, describe_hang
 from poise.launchers.mailbox import Mailbox, pack_batch
 from poise.launchers.wire import Wire
 from poise.learning.worker import Releases, Worker
+from poise.spelling import as_flags
 
 __all__ = [
     "BATCH",
@@ -180,7 +181,8 @@ def run_child(
         _serve(worker, watch, mailbox, wire)
     except BaseException as error:
         # Whatever it is, this process ends by it, and the run must know, unless it has left.
-        with contextlib.suppress(OSError):
+        # The parent spells it as whoever began it reads it.
+        with contextlib.suppress(OSError), as_flags():
             watch.send(ERROR + json.dumps(describe_failure(error)).encode())
     finally:
         is_leaving = True
