@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 __all__ = ["as_flags", "know", "nearest", "spelled"]
 
-_FLAG = re.compile(r"(?<![\w-])--(no-)?([a-z]+(?:-[a-z]+)*)(?![\w-])")
+_FLAG = re.compile(r"(?<![\w-])--(no-)?([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?![\w-])")
 _NUMBER = re.compile(r"[ =](-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w-])")
-_WORD = re.compile(r"(?:[ =]| or )([\w-]+)")
+_WORD = re.compile(r"(?: or |[ =])([\w-]+)")
 
 _FOREIGN: Mapping[str, str] = {
     "lr": "learning_rate",

@@ -184,10 +184,12 @@ def _whole_number(value: object) -> int | None:
     """A value as an integer, also of ``1e4`` and of NumPy's; None if it is none."""
     if isinstance(value, bool):
         return None
+    if isinstance(value, numbers.Integral):
+        return int(value)
     if not isinstance(value, numbers.Real):
         return None
     try:
-        whole = int(math.floor(value))
+        whole = int(float(value))
     except (OverflowError, ValueError):
         # Infinite, or not a number.
         return None

@@ -38,6 +38,11 @@ class Callback:
         """The class of what it raised, while nobody has raised that again; None otherwise."""
         return None if self._failure is None else type(self._failure).__name__
 
+    @property
+    def interrupts(self) -> bool:
+        """Whether that is one that ends programs, such as KeyboardInterrupt."""
+        return self._failure is not None and not isinstance(self._failure, Exception)
+
     def follow(self, when: float, event: Event) -> None:
         """Tell it; raises nothing, whatever it raises."""
         if self._subscriber is None:

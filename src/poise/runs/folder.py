@@ -209,7 +209,7 @@ def load(run: str | Path, which: Which = "best") -> Policy:
     return policy_from_bytes(content, str(path))
 
 
-def run_path(run: str | Path) -> Path:
+def run_path(run: object) -> Path:
     """Where a run is that a user names.
 
     Raises:

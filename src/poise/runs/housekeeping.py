@@ -66,7 +66,9 @@ class Housekeeping:
         self._recorder.pump()
         self._tick()
         self.checkpoint()
-        self._callback.raise_failure()
+        if self.owner is None or not self.owner.stopped or self._callback.interrupts:
+            self._callback.raise_failure()
+        # Otherwise training is over, and what it came to is scored first.
         if self._signals.reason is not None:
             return self._signals.reason
         if self._callback.asks_to_stop:

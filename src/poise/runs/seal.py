@@ -14,8 +14,9 @@ _SEAL = "sha256"
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a file with the digest of it."""
-    return {**content, _SEAL: _digest(content)}
+    """The content of a file with the digest of it, in place of an earlier one."""
+    bare = {name: value for name, value in content.items() if name != _SEAL}
+    return {**bare, _SEAL: _digest(bare)}
 
 
 def require_unchanged(folder: Path) -> None:
@@ -26,7 +27,7 @@ def require_unchanged(folder: Path) -> None:
     """
     path = folder / "config.json"
     content = read_json(path)
-    if _SEAL in content and content.pop(_SEAL) != _digest(content):
+    if _SEAL in content and content != sealed(content):
         raise FileFormatError(
             f"{path} was changed after the run had written it, but a run's settings are fixed: put "
             "it back as it was, or begin a new run with other settings (new budgets for this one "
