@@ -156,6 +156,7 @@ class Session:
             is_stopping=lambda: signals.reason is not None,
             give_up=_weakly(self._abandon),
             lend=room.lend,
+            keep=keep,
         )
         self._referee = Referee(self._judge, pulse, self._heartbeats, self._supervision)
         self._finishing = False
