@@ -20,7 +20,7 @@ from poise.commands.measuring import Bench, Doctor
 from poise.commands.proving import Replay
 from poise.commands.scores import Evaluate, Random
 from poise.commands.showing import Inspect, Play, Plot
-from poise.commands.training import INTERRUPTED, Resume, Train, refuse_fixed_settings
+from poise.commands.training import INTERRUPTED, Resume, Train
 from poise.errors import PoiseError, WorkerError
 from poise.runs.signals import interruptible
 from poise.spelling import as_flags
@@ -99,7 +99,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _command(arguments: list[str] | None) -> int:
-    refuse_fixed_settings(sys.argv[1:] if arguments is None else arguments)
     command = tyro.extras.subcommand_cli_from_dict(
         COMMANDS,
         prog="poise",

@@ -178,7 +178,7 @@ class TestStopTraining:
         [evaluation] = rows(result.folder, "evaluation")
         assert evaluation["steps"] == found["steps"]
         journal = read_journal(result.folder / "journal")
-        assert (journal.records[-1].kind, journal.records[-1].detail) == (Kind.STOP, 9)
+        assert (journal.records[-1].kind, journal.records[-1].detail) == (Kind.STOP, 10)
 
     def test_the_run_can_go_on(self, tmp_path: Path) -> None:
         listener = Listener(poise.StopTraining(), late)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import poise
-from poise.cli import main
 from poise.errors import ConfigError, FileFormatError
 from poise.runs.folder import config_to_json, load_config
 from poise.runs.seal import require_unchanged, sealed
@@ -109,15 +108,3 @@ def test_the_digest_is_of_every_value() -> None:
 def test_a_setting_for_resume_is_refused(serial_run: Path, name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         poise.resume(serial_run, **{name: 1})
-
-
-@pytest.mark.parametrize("flags", [["--learning-rate", "1"], ["--learning-rate=1"]])
-def test_and_on_the_command_line(
-    flags: list[str], serial_run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["resume", str(serial_run), *flags]) == 2
-    said = capsys.readouterr()
-    assert said.err.startswith("poise: --learning-rate cannot be given to resume")
-    assert said.err.count("\n") == 1
-    assert main(["resume", str(serial_run), "--no-stop-when-solved"]) == 2
-    assert "--stop-when-solved cannot" in capsys.readouterr().err

@@ -8,9 +8,8 @@ import tyro
 from tyro.conf import Positional
 
 from poise.config import TrainConfig
-from poise.settings import BUDGETS, SETTINGS, refuse_settings
 
-__all__ = ["INTERRUPTED", "Resume", "Train", "refuse_fixed_settings"]
+__all__ = ["INTERRUPTED", "Resume", "Train"]
 
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -94,14 +93,6 @@ class Resume:
             process_age=process_age(),
         )
         return _end(result, self.quiet, here)
-
-
-def refuse_fixed_settings(arguments: list[str]) -> None:
-    """Raise `ConfigError` where the arguments of a command line give settings to resume."""
-    if arguments[:1] == ["resume"]:
-        flags = [one[2:].partition("=")[0] for one in arguments if one.startswith("--")]
-        names = [flag.removeprefix("no-").replace("-", "_") for flag in flags]
-        refuse_settings(one for one in names if one in SETTINGS and one not in BUDGETS)
 
 
 def _end(result: Any, quiet: bool, here: Path) -> int:

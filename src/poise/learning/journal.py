@@ -80,7 +80,7 @@ class StopReason(enum.IntEnum):
     TERMINATED = 6
     FAILED = 7
     NOT_FINITE = 8
-    CALLBACK = 9
+    CALLBACK = 10
 
 
 class Record(NamedTuple):
