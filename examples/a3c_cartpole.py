@@ -20,7 +20,6 @@ import argparse
 from pathlib import Path
 
 import poise
-from poise.learning.events import EpisodeFinished
 
 ENVIRONMENT = "CartPole-v0"
 
@@ -67,7 +66,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def report(seconds: float, event: object) -> None:
     """Print every finished episode."""
-    if isinstance(event, EpisodeFinished):
+    if isinstance(event, poise.EpisodeFinished):
         print(
             f"Episode: {event.episode} | Moving average: {event.moving_average:.1f} | "
             f"Reward: {event.episode_return:.0f} | Loss: {event.loss:.3f} | "
@@ -86,7 +85,7 @@ def own_folder(save_dir: Path) -> Path:
 def play(arguments: argparse.Namespace) -> None:
     """Play greedily, printing every step."""
     try:
-        for step in poise.play(poise.load(arguments.save_dir / "a3c-cartpole"), seed=0):
+        for step in poise.play(arguments.save_dir / "a3c-cartpole", seed=0):
             print(f"{step.step}. Reward: {step.running_return:.0f}, action: {step.action}")
     except KeyboardInterrupt:
         print("Received a keyboard interrupt: the environment is closed.")

@@ -109,7 +109,7 @@ def test_what_is_not_there_is_refused(space: Any, names: list[str], message: str
 
 
 def test_a_text_is_refused_by_its_path_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedSpaceError, match=r"observation\['mission'\].*--ignore-obs"):
+    with pytest.raises(UnsupportedSpaceError, match=r"observation\['mission'\].*ignore_obs"):
         poise.train(Told, run_dir=tmp_path / "run", **SMALL)
     assert not (tmp_path / "run").exists()
 

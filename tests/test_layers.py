@@ -10,7 +10,10 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "poise"
 
 LAYERS = (
-    ("errors", "config", "validation", "trajectory", "batches", "opening", "ignoring", "digits"),
+    (
+        *("spelling", "errors", "literals", "config", "validation", "trajectory", "batches"),
+        *("opening", "ignoring", "warning", "settings", "digits"),
+    ),
     ("maths",),
     ("agent",),
     ("world",),

@@ -14,26 +14,54 @@ if TYPE_CHECKING:
     from poise.agent.policy import Player as Player
     from poise.agent.policy import Policy as Policy
     from poise.config import TrainConfig as TrainConfig
+    from poise.learning.events import CutTaken as CutTaken
+    from poise.learning.events import EpisodeFinished as EpisodeFinished
+    from poise.learning.events import Evaluated as Evaluated
+    from poise.learning.events import Event as Event
+    from poise.learning.events import Joined as Joined
+    from poise.learning.events import Rejected as Rejected
+    from poise.learning.events import Stopped as Stopped
+    from poise.learning.events import TrainingSolved as TrainingSolved
+    from poise.learning.events import Updated as Updated
+    from poise.learning.journal import StopReason as StopReason
     from poise.learning.verdict import Score as Score
+    from poise.learning.verdict import Verdict as Verdict
     from poise.runs.api import evaluate as evaluate
     from poise.runs.api import random_baseline as random_baseline
+    from poise.runs.callback import StopTraining as StopTraining
+    from poise.runs.callback import Subscriber as Subscriber
     from poise.runs.folder import load as load
     from poise.runs.folder import remove_run as remove_run
+    from poise.runs.play import PlayedStep as PlayedStep
     from poise.runs.play import play as play
     from poise.runs.replay import ReplayReport as ReplayReport
     from poise.runs.replay import replay as replay
-    from poise.runs.training import TrainResult as TrainResult
+    from poise.runs.result import TrainResult as TrainResult
     from poise.runs.training import resume as resume
     from poise.runs.training import train as train
     from poise.world.finding import register as register
 
 __all__ = [
+    "CutTaken",
+    "EpisodeFinished",
+    "Evaluated",
+    "Event",
+    "Joined",
+    "PlayedStep",
     "Player",
     "Policy",
+    "Rejected",
     "ReplayReport",
     "Score",
+    "StopReason",
+    "StopTraining",
+    "Stopped",
+    "Subscriber",
     "TrainConfig",
     "TrainResult",
+    "TrainingSolved",
+    "Updated",
+    "Verdict",
     "errors",
     "evaluate",
     "load",
@@ -48,12 +76,26 @@ __all__ = [
 
 # JAX takes most of a second to import: names are looked up when they are first used.
 _HOMES = {
+    "CutTaken": "poise.learning.events",
+    "EpisodeFinished": "poise.learning.events",
+    "Evaluated": "poise.learning.events",
+    "Event": "poise.learning.events",
+    "Joined": "poise.learning.events",
+    "PlayedStep": "poise.runs.play",
     "Player": "poise.agent.policy",
     "Policy": "poise.agent.policy",
+    "Rejected": "poise.learning.events",
     "ReplayReport": "poise.runs.replay",
     "Score": "poise.learning.verdict",
+    "StopReason": "poise.learning.journal",
+    "StopTraining": "poise.runs.callback",
+    "Stopped": "poise.learning.events",
+    "Subscriber": "poise.runs.callback",
     "TrainConfig": "poise.config",
-    "TrainResult": "poise.runs.training",
+    "TrainResult": "poise.runs.result",
+    "TrainingSolved": "poise.learning.events",
+    "Updated": "poise.learning.events",
+    "Verdict": "poise.learning.verdict",
     "evaluate": "poise.runs.api",
     "load": "poise.runs.folder",
     "play": "poise.runs.play",

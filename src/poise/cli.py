@@ -26,6 +26,7 @@ from poise.commands.showing import Inspect, Play, Plot
 from poise.commands.training import INTERRUPTED, Resume, Train
 from poise.errors import EnvironmentFailureError, PoiseError, WorkerError
 from poise.runs.signals import interruptible
+from poise.spelling import as_flags
 
 __all__ = ["main", "run"]
 
@@ -68,6 +69,7 @@ def run() -> None:
     os._exit(code)
 
 
+@as_flags()
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 

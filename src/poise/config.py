@@ -11,6 +11,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from poise.errors import ConfigError
+from poise.spelling import know
 from poise.validation import checkpoint_interval, validated
 
 __all__ = [
@@ -74,7 +75,8 @@ class TrainConfig:
     ./file.py:attribute."""
 
     env_kwargs: tuple[str, ...] = ()
-    """Arguments of the environment's constructor as key=value; values are Python literals."""
+    """Arguments of the environment's constructor as key=value; values are Python literals. From
+    Python also a dict."""
 
     wrappers: tuple[str, ...] = ()
     """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
@@ -279,3 +281,6 @@ class TrainConfig:
             self.sticky_actions,
             self.ignore_observations,
         )
+
+
+know(typing.get_type_hints(TrainConfig))

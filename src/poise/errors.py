@@ -21,6 +21,8 @@
     └── ReplayMismatchError         a replay that differs from its journal: exit code 1
 """
 
+from poise.spelling import spelled
+
 __all__ = [
     "ConfigError",
     "DeadlineError",
@@ -43,9 +45,15 @@ __all__ = [
 
 
 class PoiseError(Exception):
-    """The root of all errors that poise raises on purpose."""
+    """The root of all errors that poise raises on purpose.
+
+    Its text names settings as flags where the command line is served, and as arguments in Python.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return spelled(super().__str__())
 
 
 class InputError(PoiseError):
@@ -113,7 +121,7 @@ class WorkerError(TrainingError):
         super().__init__(worker, environment, seed, cause, worker_traceback)
 
     def __str__(self) -> str:
-        return (
+        return spelled(
             f"worker {self.worker} failed in {self.environment} "
             f"(environment seed {self.seed}): {self.cause}"
         )

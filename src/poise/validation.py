@@ -7,12 +7,14 @@ without end, count beyond its integers, or hang before it has begun.
 
 import itertools
 import math
+import numbers
 import re
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from poise.errors import ConfigError
+from poise.literals import keyword_texts
 
 __all__ = ["checkpoint_interval", "is_image_axes", "shown", "validated"]
 
@@ -86,6 +88,9 @@ _RETURNS = ("failure_reward", "target_return")
 def validated(settings: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
     """Settings, each of the type that its annotation says, and within its bounds.
 
+    What people write in Python is brought to these types where nothing is lost: whole numbers as
+    ``1e4``, NumPy's numbers, one value instead of a list of one, a dict of ``env_kwargs``.
+
     Args:
         settings: value by name; None where an annotation allows it.
         hints: annotation by name.
@@ -154,23 +159,46 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         _require(isinstance(value, bool), name, value, "true or false")
         return value
     if kind is int:
-        _require(_is_integer(value), name, value, "a whole number")
-        return value
+        whole = _whole_number(value)
+        if whole is None:
+            _refuse(name, value, "a whole number")
+        return whole
     if kind is float:
         return _number(name, value)
     if kind is str:
         _require(isinstance(value, str), name, value, "text")
         return value
-    of, said = (str, "texts") if kind == tuple[str, ...] else (int, "whole numbers")
-    fits = isinstance(value, tuple | list) and all(
-        isinstance(one, of) and not isinstance(one, bool) for one in value
-    )
-    _require(fits, name, value, said)
-    return tuple(value)
+    if kind == tuple[str, ...]:
+        if name == "env_kwargs" and isinstance(value, Mapping):
+            return keyword_texts(value)
+        texts = (value,) if isinstance(value, str) else value
+        fits = isinstance(texts, tuple | list) and all(isinstance(one, str) for one in texts)
+        _require(fits, name, value, "texts")
+        return tuple(texts)
+    numbers_of = tuple(value) if isinstance(value, tuple | list) else (value,)
+    wholes = tuple(_whole_number(one) for one in numbers_of)
+    _require(None not in wholes, name, value, "whole numbers")
+    return wholes
+
+
+def _whole_number(value: object) -> int | None:
+    """A value as an integer, also of ``1e4`` and of NumPy's; None if it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if not isinstance(value, numbers.Real):
+        return None
+    try:
+        whole = int(float(value))
+    except (OverflowError, ValueError):
+        # Infinite, or not a number.
+        return None
+    return whole if whole == value else None
 
 
 def _number(name: str, value: Any) -> float:
-    if not _is_integer(value) and not isinstance(value, float):
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
         _refuse(name, value, "a number")
     try:
         number = float(value)
@@ -258,10 +286,6 @@ def _check_sizes(values: Mapping[str, Any]) -> None:
 
 def _whole(least: int, most: int) -> str:
     return f"{least} or more, and at most {most:,}"
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _require(condition: bool, name: str, value: object, allowed: str) -> None:

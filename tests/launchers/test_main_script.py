@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-CALL = "print(runs_unguarded_script())"
+CALL = "print(unguarded_script() is not None)"
 GUARD = 'if __name__ == "__main__":'
-IMPORT = "from poise.launchers.main_script import runs_unguarded_script"
+IMPORT = "from poise.launchers.main_script import unguarded_script"
 
 
 @pytest.mark.parametrize(

@@ -194,12 +194,14 @@ def test_the_budget_of_episodes() -> None:
     assert len(bench.judged) == 1
 
 
-def test_the_budget_of_seconds_is_the_launchers_and_ends_with_an_evaluation() -> None:
+@pytest.mark.parametrize("reason", [StopReason.MAX_SECONDS, StopReason.CALLBACK])
+def test_what_ends_a_run_from_outside_ends_with_an_evaluation(reason: StopReason) -> None:
+    """The budget of seconds is the launchers', and a callback the user's."""
     bench = joined(verdict(1.0))
     bench.give()
-    bench.owner.stop(StopReason.MAX_SECONDS)
+    bench.owner.stop(reason)
     assert [snapshot.version for snapshot in bench.judged] == [1]
-    assert bench.owner.stop_reason == StopReason.MAX_SECONDS
+    assert bench.owner.stop_reason == reason
 
 
 def test_a_run_that_learned_nothing_ends_without_an_evaluation() -> None:

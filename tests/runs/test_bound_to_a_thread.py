@@ -95,7 +95,9 @@ def test_they_work_in_turn(bound: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bound", BOUND)
 def test_threads_say_so(bound: Any, tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentCheckError, match="use --launcher serial or processes") as caught:
+    with pytest.raises(
+        EnvironmentCheckError, match='use launcher="serial" or "processes"'
+    ) as caught:
         train(tmp_path / "run", environment=bound, launcher="threads", **SMALL)
     assert str(caught.value).count("\n") == 0
     assert bound.__name__ in str(caught.value)

@@ -420,7 +420,7 @@ class TestEvaluate:
             poise.evaluate(policy, episodes=5, greedy=greedy, copies=copies) for copies in (1, 3, 8)
         ]
         assert found[0] == found[1] == found[2]
-        with pytest.raises(ConfigError, match="--copies is 0"):
+        with pytest.raises(ConfigError, match="copies is 0"):
             poise.evaluate(policy, copies=0)
 
     def test_the_step_limit(self, policy: Policy):

@@ -157,8 +157,8 @@ class TestLoading:
             ({"format": None}, "format version None"),
             ({"settings": []}, "damaged"),
             ({"resolved": None}, "damaged"),
-            ({"settings": {"workers": 0}}, "--workers is 0"),
-            ({"settings": {"workers": "2"}}, "--workers is '2'"),
+            ({"settings": {"workers": 0}}, "workers is 0"),
+            ({"settings": {"workers": "2"}}, "workers is '2'"),
             ({"settings": {"a_setting_of_tomorrow": 1}}, "a_setting_of_tomorrow"),
         ],
     )

@@ -5,6 +5,7 @@ them, which only a comparison with what the owner really does can find.
 """
 
 import json
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from poise.learning.journal import (
     header_bytes,
     read_journal,
 )
+from poise.runs.seal import sealed
 
 from .small import copy, summary, train
 
@@ -209,9 +211,52 @@ class TestParameters:
         path = altered / "config.json"
         content = json.loads(path.read_text())
         content["settings"] |= setting
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(sealed(content)))
         with pytest.raises(ReplayMismatchError):
             poise.replay(altered)
+
+
+@pytest.mark.usefixtures("shared_programs")
+class TestAnnounced:
+    """A run that said when it began that it cannot be replayed exactly."""
+
+    @pytest.fixture
+    def announced(self, serial_run: Path, tmp_path: Path) -> Path:
+        folder = copy(serial_run, tmp_path)
+        self.change(folder, "resolved", replayable=False)
+        return folder
+
+    def change(self, folder: Path, where: str, **values: Any) -> None:
+        path = folder / "config.json"
+        content = json.loads(path.read_text())
+        content[where] |= values
+        path.write_text(json.dumps(sealed(content)))
+
+    def test_a_difference_is_the_one_that_it_announced(self, announced: Path):
+        self.change(announced, "settings", learning_rate=1e-3)
+        with pytest.raises(ReplayMismatchError, match=r"differs at .*; that was to be expected"):
+            poise.replay(announced)
+
+    def test_other_parameters_too(self, announced: Path):
+        shutil.copy(announced / "best.safetensors", announced / "final.safetensors")
+        with pytest.raises(ReplayMismatchError, match=r"parameters differ.*was to be expected"):
+            poise.replay(announced)
+
+    def test_an_altered_journal_is_not(self, announced: Path):
+        journal = bytearray((announced / "journal").read_bytes())
+        journal[-1] ^= 1
+        (announced / "journal").write_bytes(journal)
+        with pytest.raises(ReplayMismatchError) as caught:
+            poise.replay(announced)
+        assert "expected" not in str(caught.value)
+
+    def test_where_it_replays_all_the_same_that_is_said(
+        self, announced: Path, serial_run: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        assert poise.replay(announced).announced
+        assert main(["replay", str(announced)]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith("(when it began, the run had")
+        assert not poise.replay(serial_run).announced
 
 
 @pytest.mark.usefixtures("shared_programs")

@@ -20,6 +20,7 @@ from poise.learning.events import EpisodeFinished, Evaluated, Event, Stopped, Up
 from poise.learning.journal import Kind, StopReason, read_journal
 from poise.runs.files import write_json
 from poise.runs.folder import RUN_FILES, config_to_json, load_config, load_summary
+from poise.runs.history import History
 
 from .small import SMALL, TIMES, copy, rows, summary, train
 
@@ -340,12 +341,19 @@ class TestFailures:
         assert set(RUN_FILES) <= {path.name for path in (tmp_path / "run").iterdir()}
         assert poise.replay(tmp_path / "run").updates == found["updates"]
 
-    def test_a_full_disk_is_said_in_one_sentence(self, tmp_path: Path):
-        def fail() -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def test_a_full_disk_is_said_in_one_sentence(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        follow = History.__call__
 
+        def fail(history: History, when: float, event: Event) -> None:
+            follow(history, when, event)
+            if isinstance(event, Updated) and event.update == 20:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(History, "__call__", fail)
         with pytest.raises(PoiseError, match="No space left on device") as caught:
-            train(tmp_path / "run", max_steps=10**9, subscriber=once(fail))
+            train(tmp_path / "run", max_steps=10**9)
         assert str(tmp_path / "run") in str(caught.value)
         assert caught.value.exit_code == 1
         assert poise.replay(tmp_path / "run").updates > 0

@@ -11,7 +11,7 @@ import poise
 from poise.learning.journal import StopReason
 from poise.learning.owner import EvaluationAborted, Owner
 from poise.runs.referee import Pulse
-from poise.runs.session import TrainResult
+from poise.runs.result import TrainResult
 
 TINY: dict[str, Any] = {
     "environment": "CartPole-v1",

@@ -39,6 +39,7 @@ from poise.runs.folder import (
     load_summary,
 )
 from poise.runs.replay import replay
+from poise.runs.seal import sealed
 from poise.runs.training import resume
 from poise.runs.trust import source_from_file
 
@@ -389,7 +390,7 @@ def test_import_paths_in_a_policy_are_not_followed(path: str, where: str) -> Non
         "policy", POLICY, lambda one: changed(one, ("environment", where), value)
     )
     policy = policy_from_bytes(content, "here")
-    with pytest.raises(UntrustedImportError, match="--trust"):
+    with pytest.raises(UntrustedImportError, match="pass trust=True"):
         source_from_file(policy.environment, None, trust=False)
 
 
@@ -399,10 +400,10 @@ def test_import_paths_in_a_run_are_not_followed(path: str, where: str, tmp_path:
     whole = json.loads(FILES["config"])
     value = path if where == "environment" else [path]
     config = changed(whole, ("settings", where), value)
-    put(tmp_path, "config.json", json.dumps(config).encode())
+    put(tmp_path, "config.json", json.dumps(sealed(config)).encode())
     put(tmp_path, "journal", FILES["journal"])
     for follow in (replay, resume):
-        with pytest.raises(UntrustedImportError, match="--trust"):
+        with pytest.raises(UntrustedImportError, match="pass trust=True"):
             follow(tmp_path)
 
 

@@ -14,6 +14,7 @@ from poise.cli import main
 from poise.errors import FileFormatError, PoiseError, RunFolderError
 from poise.learning.journal import RECORD_SIZE, header_bytes, read_journal
 from poise.runs.folder import remove_run
+from poise.runs.seal import sealed
 
 from .runs import Interruption, checkpoints, listing, remains, require_equal, train
 
@@ -75,7 +76,7 @@ UNREADABLE: dict[str, Callable[[Path], None]] = {
 def change_settings(folder: Path, **settings: Any) -> None:
     content = json.loads((folder / "config.json").read_text())
     content["settings"] |= settings
-    (folder / "config.json").write_text(json.dumps(content))
+    (folder / "config.json").write_text(json.dumps(sealed(content)))
 
 
 def first_record(folder: Path) -> int:
@@ -230,7 +231,7 @@ def test_another_version_of_a_package_is_said(
 def test_a_run_that_cannot_be_replayed_says_so_again(folder: Path) -> None:
     content = json.loads((folder / "config.json").read_text())
     content["resolved"]["replayable"] = False
-    (folder / "config.json").write_text(json.dumps(content))
+    (folder / "config.json").write_text(json.dumps(sealed(content)))
     with pytest.warns(RuntimeWarning, match="this run cannot be replayed exactly"):
         poise.resume(folder)
     assert json.loads((folder / "config.json").read_text())["resolved"]["replayable"] is False

@@ -131,7 +131,7 @@ def test_rewards_must_be_numbers() -> None:
 @pytest.mark.parametrize("fault", ["reset hangs", "hangs"])
 def test_an_environment_that_hangs_is_found(fault: str) -> None:
     with pytest.raises(
-        EnvironmentCheckError, match=r"not answered for 0.05 s \(--worker-timeout"
+        EnvironmentCheckError, match=r"not answered for 0.05 s \(worker_timeout"
     ) as caught:
         check(timeout=0.05, fault=fault, at=1)
     action = "no action yet" if fault == "reset hangs" else "last action"

@@ -210,7 +210,7 @@ def test_arguments_of_a_registered_environment() -> None:
 
 @pytest.mark.parametrize("text", ["gravity", "=3", "a b=3", "1a=2", ""])
 def test_other_arguments_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--env-kwargs takes key=value"):
+    with pytest.raises(ConfigError, match="env_kwargs takes key=value"):
         find("CartPole-v1", env_kwargs=(text,))
 
 
@@ -371,7 +371,7 @@ class TestTrust:
     def test_nothing_is_imported_without_it(
         self, choice: EnvironmentChoice, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        with pytest.raises(UntrustedImportError, match=rf"import {MODULE}:.*--trust"):
+        with pytest.raises(UntrustedImportError, match=rf"import {MODULE}:.*trust=True"):
             source_from_file(choice, None, trust=False)
         assert MODULE not in sys.modules
         assert capsys.readouterr().out == ""

@@ -34,4 +34,6 @@ class Replay:
             f"{report.steps:,} steps; compared {compared}: identical\n"
             f"SHA-256 of the final parameters: {report.final_hash}"
         )
+        if report.announced:
+            print("(when it began, the run had said that it cannot be replayed exactly)")
         return 0

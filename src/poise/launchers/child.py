@@ -25,6 +25,7 @@ from poise.launchers.mailbox import Mailbox, pack_batch
 from poise.launchers.part import PLAY, MakesPlayers, Part, Player
 from poise.launchers.wire import Wire
 from poise.learning.worker import Releases, Worker
+from poise.spelling import as_flags
 
 __all__ = [
     "BATCH",
@@ -199,7 +200,8 @@ def run_child(
             _serve(worker, part, watch, mailbox, wire)
         except BaseException as error:
             # Whatever it is, this process ends by it, and the run must know, unless it has left.
-            with contextlib.suppress(OSError):
+            # The parent spells it as whoever began it reads it.
+            with contextlib.suppress(OSError), as_flags():
                 watch.send(ERROR + json.dumps(describe_failure(error)).encode())
         finally:
             is_leaving = True

@@ -1,15 +1,15 @@
-"""The user's script: whether worker processes, which import it, would begin to run it again."""
+"""The user's script: where worker processes, which import it, would begin to run it again."""
 
 import ast
 import sys
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["runs_unguarded_script"]
+__all__ = ["unguarded_script"]
 
 
-def runs_unguarded_script() -> bool:
-    """Whether the script calls this from a line that an import of it would run as well.
+def unguarded_script() -> FrameType | None:
+    """The script's frame, if it calls this from a line that an import of it would run as well.
 
     Spawned processes import the main script under another name, so only what stands below
     ``if __name__ == "__main__":`` is left out there (see the guidelines of `multiprocessing`).
@@ -20,9 +20,10 @@ def runs_unguarded_script() -> bool:
         if code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__":
             # With -m, and without a file, it is not imported by its path.
             path = Path(code.co_filename)
-            return path.is_file() and not _is_guarded(path, frame.f_lineno)
+            is_unguarded = path.is_file() and not _is_guarded(path, frame.f_lineno)
+            return frame if is_unguarded else None
         frame = frame.f_back
-    return False
+    return None
 
 
 def _is_guarded(path: Path, line: int) -> bool:

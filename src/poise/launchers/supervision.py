@@ -41,6 +41,7 @@ class Supervision(NamedTuple):
         give_up: what to do with an error where the main thread hangs for good; ends the process.
         evaluating: says what the evaluation under way does, for the report of a hang.
         lend: given what can be had of the workers while the owner evaluates.
+        keep: whether what is saved outlives the run.
     """
 
     pump: Callable[[], StopReason | None]
@@ -57,6 +58,7 @@ class Supervision(NamedTuple):
     give_up: Callable[[PoiseError], None] = leave
     evaluating: Callable[[], str] = str
     lend: Callable[[Loan], None] = lambda loan: None
+    keep: bool = True
 
     def hung(self, who: int, where: str) -> DeadlineError:
         """The error for a worker that hangs, or for an evaluation.
@@ -71,9 +73,9 @@ class Supervision(NamedTuple):
             what = f"worker {who} in {self.environment}"
         if where:
             what += f" ({where})"
+        saved = "; what was learned so far is saved" if self.keep else ""
         return DeadlineError(
-            f"{what} has not answered for {self.worker_timeout:g} s (--worker-timeout); what was "
-            "learned so far is saved"
+            f"{what} has not answered for {self.worker_timeout:g} s (--worker-timeout){saved}"
         )
 
 

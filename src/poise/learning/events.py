@@ -24,7 +24,13 @@ __all__ = [
 
 
 class Joined(NamedTuple):
-    """A worker was admitted, and begins its first cycle."""
+    """A worker was admitted, and begins its first cycle.
+
+    Attributes:
+        worker: its number, from 0.
+        incarnation: how often it had been started before.
+        version: of the parameters that it begins with: the number of updates behind them.
+    """
 
     worker: int
     incarnation: int
@@ -32,7 +38,17 @@ class Joined(NamedTuple):
 
 
 class EpisodeFinished(NamedTuple):
-    """A training episode ended."""
+    """A training episode ended.
+
+    Attributes:
+        worker: in whose environments.
+        episode: its number, from 1, over all workers.
+        steps: environment steps of all workers so far.
+        episode_return: the sum of its rewards, undiscounted, as the environment gave them.
+        length: its steps.
+        moving_average: of the returns: 0.99 of the old and 0.01 of this one, begun at the first.
+        loss: of the update that the episode ended in.
+    """
 
     worker: int
     episode: int
@@ -44,7 +60,20 @@ class EpisodeFinished(NamedTuple):
 
 
 class Updated(NamedTuple):
-    """A contribution was applied."""
+    """A contribution was applied.
+
+    Attributes:
+        worker: whose it was.
+        update: its number, from 1.
+        steps: environment steps of all workers so far.
+        loss: policy loss, plus the weighted value loss, less the weighted entropy.
+        policy_loss: mean over the rollout's steps.
+        value_loss: half the mean squared error of the critic.
+        entropy: mean of the policy's, in nats.
+        gradient_norm: global norm of the gradient before it was clipped.
+        staleness: updates between the worker's snapshot and its contribution.
+        learning_rate: that it was applied with.
+    """
 
     worker: int
     update: int
@@ -59,7 +88,15 @@ class Updated(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """The policy was evaluated."""
+    """The policy was evaluated.
+
+    Attributes:
+        version: number of updates so far.
+        steps: environment steps of all workers so far.
+        verdict: the selection's score, the verification's if there was one, and whether it solves.
+        is_best: no candidate before was better.
+        snapshot: the parameters that were evaluated.
+    """
 
     version: int
     steps: int
@@ -69,21 +106,38 @@ class Evaluated(NamedTuple):
 
 
 class TrainingSolved(NamedTuple):
-    """The mean of the last 100 training episodes reached the target for the first time."""
+    """The mean of the last 100 training episodes reached the target for the first time.
+
+    Attributes:
+        steps: environment steps of all workers so far.
+        episodes: training episodes so far.
+    """
 
     steps: int
     episodes: int
 
 
 class Stopped(NamedTuple):
-    """The run ended; nothing is accepted any more."""
+    """The run ended; nothing is accepted any more.
+
+    Attributes:
+        reason: why.
+        steps: environment steps of all workers.
+    """
 
     reason: StopReason
     steps: int
 
 
 class Rejected(NamedTuple):
-    """A contribution was not finite, and was not applied."""
+    """A contribution was not finite, and was not applied.
+
+    Attributes:
+        worker: whose it was.
+        version: number of updates so far.
+        bad_gradients: how many such there have been.
+        contribution: with the batch behind it, where the worker could tell.
+    """
 
     worker: int
     version: int
@@ -92,7 +146,11 @@ class Rejected(NamedTuple):
 
 
 class CutTaken(NamedTuple):
-    """The run can go on from here, if it is cut off: what a checkpoint is made of."""
+    """The run can go on from here, if it is cut off: what a checkpoint is made of.
+
+    Attributes:
+        cut: poise's own; what is in it may change between versions.
+    """
 
     cut: Cut
 

@@ -81,6 +81,7 @@ class StopReason(enum.IntEnum):
     FAILED = 7
     NOT_FINITE = 8
     FLAT = 9
+    CALLBACK = 10
 
 
 class Record(NamedTuple):

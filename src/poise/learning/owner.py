@@ -23,7 +23,10 @@ from poise.trajectory import Contribution, Snapshot
 
 __all__ = ["EvaluationAborted", "Owner", "OwnerSettings", "ProtocolError"]
 
-_CONCLUDING = (StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS)
+_CONCLUDING = (
+    *(StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS),
+    StopReason.CALLBACK,
+)
 
 
 class EvaluationAborted(Exception):  # noqa: N818 - a signal, not an error
@@ -202,8 +205,8 @@ class Owner:
     def stop(self, reason: StopReason) -> None:
         """End the run; contributions that come later are refused. A second call changes nothing.
 
-        A run that has used up a budget ends with an evaluation, if anything was learned since the
-        last one.
+        A run that has used up a budget, or that a callback ends, ends with an evaluation, if
+        anything was learned since the last one.
         """
         if self.stopped:
             return

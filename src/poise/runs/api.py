@@ -1,14 +1,15 @@
 """Scores for users: of a policy or a run, and of random actions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from poise.agent.policy import Policy
 from poise.config import STEP_LIMIT, EnvironmentChoice, TrainConfig
 from poise.errors import ConfigError
 from poise.learning.verdict import Score
 from poise.runs.evaluation import EpisodePlayer
-from poise.runs.folder import Which, load
+from poise.runs.folder import Which, policy_of
 from poise.runs.signals import handlers_kept
 from poise.runs.stage import environment_of
 from poise.runs.trust import EnvironmentFactory
@@ -35,7 +36,7 @@ def evaluate(
     """Score a policy on Gymnasium's own environment.
 
     Args:
-        policy: a policy, a run's folder, or a policy file.
+        policy: a policy, or the path of a run's folder or of a policy file.
         episodes: how many, each with a seed of its own.
         greedy: take the most probable action, or sample; by default as the policy was trained to
             be scored (``policy.mode``).
@@ -55,8 +56,7 @@ def evaluate(
             f"--copies is {shown(copies)}, but must be 1 or more, and at most "
             f"{MAX_ENVS_PER_WORKER:,}"
         )
-    if not isinstance(policy, Policy):
-        policy = load(policy, which)
+    policy = policy_of(policy, which)
     player = EpisodePlayer(environment_of(policy, environment, trust), step_limit, copies=copies)
     seeds = _seeds(seed, Purpose.EVALUATION, episodes)
     greedy = policy.mode == "greedy" if greedy is None else greedy
@@ -71,6 +71,8 @@ def evaluate(
 def random_baseline(
     environment: str | EnvironmentFactory | EnvironmentChoice | EnvironmentSource,
     *,
+    env_kwargs: Mapping[str, Any] | Sequence[str] = (),
+    wrappers: Sequence[str] = (),
     episodes: int = 100,
     seed: int = 0,
     step_limit: int = STEP_LIMIT,
@@ -83,6 +85,8 @@ def random_baseline(
     Args:
         environment: Gymnasium id, import path ``module:attribute``, a choice with arguments and
             wrappers, or a callable.
+        env_kwargs: arguments of its constructor, where no choice has them already.
+        wrappers: import paths of its wrappers, as in `TrainConfig`.
         episodes: how many, each with a seed of its own.
         seed: root of the episodes' seeds.
         step_limit: an episode is cut after so many steps, and counted as cut.
@@ -100,10 +104,12 @@ def random_baseline(
         source = environment
     elif isinstance(environment, EnvironmentChoice):
         source = find_source(environment)
-    elif isinstance(environment, str):
-        source = find_source(EnvironmentChoice(environment))
     else:
-        source = find_source(EnvironmentChoice(import_path(environment)), environment)
+        factory = None if isinstance(environment, str) else environment
+        name = environment if isinstance(environment, str) else import_path(environment)
+        # Held to be what the settings of a run may be.
+        config = TrainConfig(name, env_kwargs=env_kwargs, wrappers=wrappers)  # type: ignore[arg-type]
+        source = find_source(config.environment_choice, factory)
     if player is not None:
         return player.play_at_random(seeds, step_budget)
     player = EpisodePlayer(source.make, step_limit, alive)

@@ -5,7 +5,7 @@ from typing import Any
 
 from poise.config import TrainConfig
 from poise.learning.cut import Cut
-from poise.runs.folder import BUDGETS
+from poise.settings import BUDGETS
 
 __all__ = ["budgets_from", "lift_used_up"]
 

@@ -5,7 +5,6 @@ it was written; otherwise it is passed over, with a warning, for the one before.
 """
 
 import os
-import warnings
 from pathlib import Path
 
 from poise.errors import FileFormatError, RunFolderError
@@ -20,6 +19,7 @@ from poise.runs.checkpoint_codec import (
     size_limit,
 )
 from poise.runs.files import write_bytes
+from poise.warning import warn_caller
 
 __all__ = [
     "Checkpoint",
@@ -66,7 +66,7 @@ def newest_checkpoint(folder: Path, template: Template) -> Checkpoint | None:
             passed_over.append(f"{error.filename or path} cannot be read: {error.strerror}")
         else:
             for reason in passed_over:
-                warnings.warn(f"passed over: {reason}", RuntimeWarning, stacklevel=2)
+                warn_caller(f"passed over: {reason}")
             return checkpoint
     if passed_over:
         raise RunFolderError(

@@ -7,6 +7,8 @@ import fcntl
 import json
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ __all__ = [
     "is_locked",
     "json_number",
     "lock_folder",
+    "passing_folder",
     "read_json",
     "remove_temporary_files",
     "require_changeable",
@@ -134,6 +137,26 @@ def require_changeable(*paths: Path) -> None:
             open_to_change(path).close()
         except OSError as error:
             raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def passing_folder() -> Iterator[Path]:
+    """A folder for the files of a run that is to leave none.
+
+    Raises:
+        RunFolderError: none can be made.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="poise-"))
+    except OSError as error:
+        raise RunFolderError(
+            f"no folder for temporary files can be made: {error.strerror or error}; TMPDIR names "
+            "another place"
+        ) from error
+    try:
+        yield folder.absolute()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def create_run_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A run's folder: the names of its files, and reading them back."""
 
 import dataclasses
+import os
 import typing
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,9 @@ from poise.config import EnvironmentChoice, TrainConfig, WorldKind
 from poise.errors import ConfigError, FileFormatError, RunFolderError
 from poise.opening import read_bytes
 from poise.runs.files import json_number, read_json
+from poise.runs.seal import sealed
 from poise.runs.summary_file import read_summary
+from poise.settings import BUDGETS
 from poise.validation import MAX_COUNT, MAX_FACTOR, shown
 from poise.world.modules import is_file_name, split_path
 from poise.world.source import find_source
@@ -26,9 +29,11 @@ __all__ = [
     "load_config",
     "load_resumptions",
     "load_summary",
+    "policy_of",
     "remove_run",
     "resolved_settings",
     "resolved_world",
+    "run_path",
     "target_return",
 ]
 
@@ -50,8 +55,6 @@ _OTHER_FILES = (
     "tensorboard/events.out.tfevents.*",
 )
 Which = Literal["best", "final"]
-BUDGETS = ("max_steps", "max_episodes", "max_seconds")
-"""The settings that a resumption may change."""
 
 
 def default_run_folder(config: TrainConfig) -> Path:
@@ -73,17 +76,19 @@ def config_to_json(
     resolved: dict[str, Any],
     resumptions: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """What ``config.json`` holds: settings, what was resolved, and budgets that came later."""
+    """What ``config.json`` holds: settings, what was resolved, later budgets, and their digest."""
     settings = {
         name: value if value != float("inf") else "inf"
         for name, value in dataclasses.asdict(config).items()
     }
-    return {
-        "format": CONFIG_FORMAT,
-        "settings": settings,
-        "resolved": resolved,
-        "resumptions": resumptions or [],
-    }
+    return sealed(
+        {
+            "format": CONFIG_FORMAT,
+            "settings": settings,
+            "resolved": resolved,
+            "resumptions": resumptions or [],
+        }
+    )
 
 
 def load_resumptions(folder: Path) -> list[dict[str, Any]]:
@@ -197,7 +202,9 @@ def load(run: str | Path, which: Which = "best") -> Policy:
         RunFolderError: there is no such run or file.
         FileFormatError: the file is damaged or of another format version.
     """
-    path = Path(run)
+    if which not in typing.get_args(Which):
+        raise ConfigError(f"--which is {shown(which)}, but must be best or final")
+    path = run_path(run)
     if path.is_dir():
         path = path / f"{which}.safetensors"
     try:
@@ -205,6 +212,31 @@ def load(run: str | Path, which: Which = "best") -> Policy:
     except OSError as error:
         raise RunFolderError(f"there is no policy at {path}: {error.strerror}") from error
     return policy_from_bytes(content, str(path))
+
+
+def run_path(run: object) -> Path:
+    """Where a run is that a user names.
+
+    Raises:
+        ConfigError: it is no path.
+    """
+    if isinstance(run, str | os.PathLike):
+        return Path(run)
+    hint = ""
+    if run is None:
+        hint = " (a run with keep=False leaves none: its policy is in the result of poise.train)"
+    raise ConfigError(
+        f"the run is {shown(run)}, but must be a folder's path, as text or Path{hint}"
+    )
+
+
+def policy_of(policy: Policy | str | Path, which: Which) -> Policy:
+    """A policy, as it is, or out of a run's folder or a policy file.
+
+    Raises:
+        InputError: as `load`.
+    """
+    return policy if isinstance(policy, Policy) else load(policy, which)
 
 
 def target_return(run: str | Path, environment: EnvironmentChoice) -> float | None:
@@ -225,7 +257,7 @@ def remove_run(run: str | Path) -> None:
         RunFolderError: there is no run in the folder.
         FileFormatError: its ``config.json`` is not one of poise.
     """
-    folder = Path(run)
+    folder = run_path(run)
     load_config(folder)
     for pattern in (*RUN_FILES, *_OTHER_FILES):
         for path in folder.glob(pattern):

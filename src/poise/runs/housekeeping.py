@@ -4,16 +4,17 @@ It writes records, makes checkpoints of cuts, watches budgets and signals, and c
 """
 
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from poise.config import TrainConfig
 from poise.learning.journal import StopReason
 from poise.learning.owner import Owner
+from poise.runs.callback import Callback
 from poise.runs.checkpoint import Checkpoint, Offsets, write_checkpoint
 from poise.runs.recorder import Recorder
 from poise.runs.signals import StopSignals
+from poise.warning import warn_caller
 
 __all__ = ["Housekeeping"]
 
@@ -27,6 +28,7 @@ class Housekeeping:
         recorder: what the owner's events go to.
         signals: why to stop.
         restarts: of workers, before this process.
+        callback: the user's subscriber, which may end the run.
         tick: called whenever there is time to show what is under way.
     """
 
@@ -37,12 +39,14 @@ class Housekeeping:
         recorder: Recorder,
         signals: StopSignals,
         restarts: int,
+        callback: Callback,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = folder
         self._config = config
         self._recorder = recorder
         self._signals = signals
+        self._callback = callback
         self._tick = tick
         self._began: float | None = None
         self._last_checkpoint = time.monotonic()
@@ -56,13 +60,19 @@ class Housekeeping:
 
         Raises:
             OSError: the folder can no longer be written.
+            BaseException: what the user's subscriber raised, once.
         """
         self._signals.keep()
         self._recorder.pump()
         self._tick()
         self.checkpoint()
+        if self.owner is None or not self.owner.stopped or self._callback.interrupts:
+            self._callback.raise_failure()
+        # Otherwise training is over, and what it came to is scored first.
         if self._signals.reason is not None:
             return self._signals.reason
+        if self._callback.asks_to_stop:
+            return StopReason.CALLBACK
         now = time.monotonic()
         seconds = self._config.checkpoint_seconds
         if seconds is not None and now - self._last_checkpoint >= seconds and self.owner:
@@ -96,16 +106,14 @@ class Housekeeping:
     def note_restart(self, what: str) -> None:
         """A worker was started again."""
         self.restarts += 1
-        warnings.warn(f"{what}; started again", RuntimeWarning, stacklevel=2)
+        warn_caller(f"{what}; started again")
 
     def note_loss(self, what: str) -> None:
         """The run goes on without a worker."""
-        warnings.warn(
-            f"{what}; not started again (--max-restarts): the run goes on with the other workers",
-            RuntimeWarning,
-            stacklevel=2,
+        warn_caller(
+            f"{what}; not started again (--max-restarts): the run goes on with the other workers"
         )
 
     def note_unclosed(self, what: str) -> None:
         """Environments were not closed in time."""
-        warnings.warn(what, RuntimeWarning, stacklevel=2)
+        warn_caller(what)

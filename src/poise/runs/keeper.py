@@ -1,6 +1,5 @@
 """The keeper: writes into a run's folder what must not wait for the end."""
 
-import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +10,7 @@ from poise.runs.bad_batch import broken_tensors, save_bad_batch
 from poise.runs.files import write_bytes
 from poise.runs.judge import Judge
 from poise.trajectory import Snapshot
+from poise.warning import warn_caller
 
 __all__ = ["Keeper"]
 
@@ -23,13 +23,17 @@ class Keeper:
         judge: makes policies of snapshots.
         agent: what decides.
         seed: of the run, written into the policies' files.
+        keep: whether the folder outlives the run.
     """
 
-    def __init__(self, folder: Path, judge: Judge, agent: Agent, seed: int) -> None:
+    def __init__(
+        self, folder: Path, judge: Judge, agent: Agent, seed: int, keep: bool = True
+    ) -> None:
         self._folder = folder
         self._judge = judge
         self._agent = agent
         self._seed = seed
+        self._keep = keep
 
     def follow(self, when: float, event: Event) -> None:
         """A subscriber."""
@@ -38,12 +42,10 @@ class Keeper:
             self.write_policy("best", event.snapshot)
         if isinstance(event, Rejected):
             path = save_bad_batch(self._folder, event, self._agent)
-            warnings.warn(
+            warn_caller(
                 f"worker {event.worker} computed a gradient that is not finite, with version "
-                f"{event.contribution.version}, in {broken_tensors(path)}; it was not applied; "
-                f"poise inspect shows {path}",
-                RuntimeWarning,
-                stacklevel=2,
+                f"{event.contribution.version}, in {broken_tensors(path)}; it was not applied"
+                + (f"; poise inspect shows {path}" if self._keep else "")
             )
 
     def write_policy(self, name: Literal["best", "final"], snapshot: Snapshot) -> None:

@@ -1,10 +1,10 @@
 """What a run does with an environment whose copies share a state: one copy a process."""
 
 import dataclasses
-import warnings
 
 from poise.config import TrainConfig
 from poise.errors import EnvironmentCheckError
+from poise.warning import warn_caller
 
 __all__ = ["one_copy_a_process"]
 
@@ -36,5 +36,5 @@ def one_copy_a_process(config: TrainConfig) -> TrainConfig:
             f"{shares}; keep all state in the object, or use --envs-per-worker 1, for one copy a "
             "process"
         )
-    warnings.warn(f"{shares}; each process gets one copy", RuntimeWarning, stacklevel=3)
+    warn_caller(f"{shares}; each process gets one copy")
     return dataclasses.replace(one, launcher="processes")

@@ -2,16 +2,18 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
-from poise.agent.policy import Policy
+from poise.agent.policy import Player, Policy
 from poise.config import STEP_LIMIT
 from poise.errors import ConfigError, EnvironmentFailureError, InputError
+from poise.runs.folder import Which, policy_of
 from poise.runs.stage import environment_of
 from poise.runs.trust import EnvironmentFactory
 from poise.world.copy import Copy
@@ -34,12 +36,13 @@ class PlayedStep(NamedTuple):
 
 
 def play(
-    policy: Policy,
+    policy: Policy | str | Path,
     *,
     episodes: int = 1,
     seed: int = 0,
     step_limit: int = STEP_LIMIT,
     render_mode: str | None = None,
+    which: Which = "best",
     environment: EnvironmentFactory | None = None,
     trust: bool = False,
     greedy: bool | None = None,
@@ -47,26 +50,41 @@ def play(
     """Play episodes; the environment is closed however the iteration ends.
 
     Args:
-        policy: acts.
+        policy: acts; a policy, or the path of a run's folder or of a policy file.
         episodes: how many.
         seed: root of the episodes' seeds, and of the sampling.
         step_limit: an episode is cut after so many steps.
         render_mode: ``human`` opens a window; None shows nothing.
+        which: of a run's folder: the ``best`` or the ``final`` policy.
         environment: makes the environment, instead of what the policy's file names.
         trust: import the environment that the policy's file names by an import path.
         greedy: take the most probable action, or sample; by default as ``policy.mode`` says.
 
     Raises:
-        InputError: the environment cannot be made, the policy does not fit it, or there is no
-            display to open a window on.
+        InputError: there is no such policy or environment, or no display to open a window on, at
+            once; the environment cannot be made, or the policy does not fit it, when the first
+            step is asked for.
         EnvironmentFailureError: the environment raised, or broke Gymnasium's contract.
     """
+    policy = policy_of(policy, which)
     if render_mode == "human":
         _require_display()
-    made = environment_of(policy, environment, trust)(render_mode)
-    with closing(Copy(made, "the one that plays")) as copy:
-        actions = seed_sequence(seed, Purpose.EVALUATION_ACTIONS, int(Purpose.PLAY))
-        player = policy.player(greedy, np.random.default_rng(actions))
+    make = environment_of(policy, environment, trust)
+    actions = seed_sequence(seed, Purpose.EVALUATION_ACTIONS, int(Purpose.PLAY))
+    player = policy.player(greedy, np.random.default_rng(actions))
+    return _steps(policy, player, make, episodes, seed, step_limit, render_mode)
+
+
+def _steps(
+    policy: Policy,
+    player: Player,
+    make: Callable[[str | None], gymnasium.Env[Any, Any]],
+    episodes: int,
+    seed: int,
+    step_limit: int,
+    render_mode: str | None,
+) -> Iterator[PlayedStep]:
+    with closing(Copy(make(render_mode), "the one that plays")) as copy:
         for episode in range(episodes):
             reset_seed = environment_seed(seed_sequence(seed, Purpose.PLAY, episode))
             try:

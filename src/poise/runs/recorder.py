@@ -7,7 +7,6 @@ import collections
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -25,12 +24,10 @@ from poise.learning.events import (
 from poise.learning.journal import RECORD_SIZE, Journal, header_bytes
 from poise.learning.verdict import Score
 from poise.opening import open_to_change
+from poise.runs.callback import Subscriber
 from poise.runs.checkpoint import Offsets
 
-__all__ = ["Recorder", "Subscriber", "score_to_json"]
-
-Subscriber = Callable[[float, Event], None]
-"""Called in the main thread with each event and its time, seconds since the process started."""
+__all__ = ["Recorder", "score_to_json"]
 
 
 class Solved(NamedTuple):

@@ -1,7 +1,8 @@
 """Replay: a run's journal, followed serially, must lead to the same parameters, bit for bit."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +16,11 @@ from poise.learning.verdict import Candidate, Verdict
 from poise.learning.worker import Worker
 from poise.runs.assembly import Assembly, assemble
 from poise.runs.comparison import compare_parameters, has_final
-from poise.runs.folder import load_config, load_resumptions, resolved_settings
+from poise.runs.folder import load_config, load_resumptions, resolved_settings, run_path
 from poise.runs.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax
+from poise.runs.seal import require_unchanged
 from poise.runs.signals import handlers_kept
 from poise.runs.surroundings import differences
 from poise.runs.trust import EnvironmentFactory, source_from_file
@@ -28,8 +30,10 @@ __all__ = ["ReplayReport", "replay"]
 
 # Why a run gave up an evaluation.
 _ABORTING = (StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.FAILED)
+# Why a run was ended from outside, with an evaluation of what had been learned since the last one.
+_CONCLUDED = (StopReason.MAX_SECONDS, StopReason.CALLBACK)
 # Why a run was ended from outside; every other reason, the owner must come to by itself.
-_OUTSIDE = (*_ABORTING, StopReason.MAX_SECONDS)
+_OUTSIDE = (*_ABORTING, *_CONCLUDED)
 
 
 class ReplayReport(NamedTuple):
@@ -43,6 +47,8 @@ class ReplayReport(NamedTuple):
         compared: the files whose parameters were compared; a run that was killed, or whose disk
             was full, may have left none.
         warnings: what is different on this machine and might have made a difference.
+        announced: the run had said when it began that it cannot be replayed exactly, and replayed
+            all the same.
     """
 
     records: int
@@ -51,6 +57,7 @@ class ReplayReport(NamedTuple):
     final_hash: str
     compared: tuple[str, ...]
     warnings: tuple[str, ...]
+    announced: bool = False
 
 
 @settings_restored()
@@ -68,10 +75,11 @@ def replay(
     Raises:
         ReplayMismatchError: a record or the parameters differ, or were altered.
         RunFolderError: there is no run in the folder.
-        FileFormatError: its settings are damaged.
+        FileFormatError: its settings are damaged, or were changed since.
     """
-    folder = Path(run).absolute()
+    folder = run_path(run).absolute()
     config, resolved = load_config(folder)
+    require_unchanged(folder)
     journal = _read(folder)
     prepare_jax()
     adopt_settings(recorded_settings(resolved))
@@ -87,7 +95,8 @@ def replay(
         owner = assembly.owner(
             _ReplayedJudge(judge, checking), lambda event: None, checking, segments.pop(-1)
         )
-        _follow(owner, assembly, checking, segments)
+        with _as_announced(resolved):
+            _follow(owner, assembly, checking, segments)
     finally:
         judge.close()
         assembly.close()
@@ -96,7 +105,8 @@ def replay(
     torn_at_the_end = journal.torn and not has_stopped and not has_final(folder)
     if journal.damage is not None and not torn_at_the_end:
         raise ReplayMismatchError(f"the journal differs: {journal.damage}")
-    compared = compare_parameters(folder, owner, has_stopped)
+    with _as_announced(resolved):
+        compared = compare_parameters(folder, owner, has_stopped)
     return ReplayReport(
         records=checking.length,
         steps=owner.steps,
@@ -104,7 +114,22 @@ def replay(
         final_hash=parameter_hash(np.asarray(owner.snapshot().parameters)),
         compared=compared,
         warnings=warnings,
+        announced=resolved.get("replayable") is False,
     )
+
+
+@contextlib.contextmanager
+def _as_announced(resolved: dict[str, Any]) -> Iterator[None]:
+    """Say of a difference that the run had announced it, if it had."""
+    try:
+        yield
+    except ReplayMismatchError as error:
+        if resolved.get("replayable") is not False:
+            raise
+        raise ReplayMismatchError(
+            f"{error}; that was to be expected: the run said when it began that it cannot be "
+            "replayed exactly"
+        ) from error
 
 
 class _CheckingJournal(Journal):
@@ -191,9 +216,14 @@ def _follow(
         # An evaluation that no contribution led to belongs to the end of the run behind it.
         del record
         end = journal.peek(1)
-        if end is not None and (end.kind != Kind.STOP or _reason(end) != StopReason.MAX_SECONDS):
-            raise differ("is an evaluation out of turn")
-        owner.stop(StopReason.MAX_SECONDS)
+        reason = StopReason.MAX_SECONDS
+        if end is not None:
+            reason = _reason(end) if end.kind == Kind.STOP else StopReason.FAILED
+            if reason not in (*_CONCLUDED, StopReason.SOLVED):
+                raise differ("is an evaluation out of turn")
+            # What ended a run that this evaluation solved is not known, and makes no difference.
+            reason = StopReason.MAX_SECONDS if reason == StopReason.SOLVED else reason
+        owner.stop(reason)
 
     def resume(record: Record) -> None:
         del record

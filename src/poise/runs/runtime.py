@@ -6,12 +6,12 @@ import os
 import platform
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from poise.runs.jax_settings import require_usable_settings
+from poise.warning import warn_caller
 
 __all__ = ["prepare_jax", "process_age", "processor_model", "versions"]
 
@@ -82,11 +82,9 @@ def _usable_cache_folder() -> Path | None:
         # RuntimeError: there is no home folder.
         reason = str(error)
     if multiprocessing.parent_process() is None:
-        warnings.warn(
+        warn_caller(
             f"programs are compiled anew at every start, as there is no cache folder: {reason} "
-            "(XDG_CACHE_HOME names another)",
-            RuntimeWarning,
-            stacklevel=4,
+            "(XDG_CACHE_HOME names another)"
         )
     return None
 

@@ -1,12 +1,12 @@
 """One training run, from the compiled program to the last file."""
 
 import contextlib
+import shutil
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from poise.agent.policy import Policy
 from poise.config import TrainConfig
 from poise.errors import (
     EnvironmentCheckError,
@@ -26,6 +26,7 @@ from poise.launchers.threads import run_threads
 from poise.learning.journal import Journal, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
 from poise.runs.assembly import Assembly
+from poise.runs.callback import Callback, Subscriber
 from poise.runs.checkpoint import Checkpoint
 from poise.runs.curve import draw_curve, import_matplotlib
 from poise.runs.endless import EndlessEpisodes
@@ -39,8 +40,9 @@ from poise.runs.keeper import Keeper
 from poise.runs.lending import copies_of
 from poise.runs.plotting import Draw, plot_folder
 from poise.runs.progress import Progress
-from poise.runs.recorder import Recorder, Subscriber
+from poise.runs.recorder import Recorder
 from poise.runs.referee import Pulse, Referee
+from poise.runs.result import TrainResult
 from poise.runs.runtime import processor_model, versions
 from poise.runs.signals import StopSignals
 from poise.runs.spending import Spending
@@ -48,7 +50,7 @@ from poise.runs.summary import summarise
 from poise.world.deadlines import in_time
 from poise.world.watchdog import leave
 
-__all__ = ["Session", "TrainResult"]
+__all__ = ["Session"]
 
 PUMP_INTERVAL = 0.05
 """Seconds between two looks at budgets, signals and records."""
@@ -56,27 +58,6 @@ PUMP_INTERVAL = 0.05
 _LAUNCHERS = {"threads": run_threads, "serial": run_serial}
 _USED_UP = (StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS)
 _INTERRUPTIONS = (StopReason.INTERRUPTED, StopReason.TERMINATED)
-
-
-class TrainResult(NamedTuple):
-    """What a training run came to.
-
-    Attributes:
-        folder: where its files are.
-        summary: the content of ``summary.json``.
-        policy: the best policy.
-        reason: why it ended.
-    """
-
-    folder: Path
-    summary: dict[str, Any]
-    policy: Policy
-    reason: StopReason
-
-    @property
-    def solved(self) -> bool:
-        """Whether a verification reached the target return."""
-        return bool(self.summary["solved"])
 
 
 class Session:
@@ -92,11 +73,13 @@ class Session:
         started: monotonic time at which the process started.
         quiet: print nothing.
         subscribers: called with each event, in the main thread.
+        callback: the user's own, which may raise.
         checkpoint: where to go on; None begins.
         changed: the budgets are not those of the checkpoint.
         draw: draws the learning curve; by default in this process.
         signals: entered by the caller; by default none stop the run.
         new: the folder was made for this run, and is removed if it cannot begin.
+        keep: whether the folder outlives the run; if not, no learning curve is drawn.
     """
 
     def __init__(
@@ -111,19 +94,23 @@ class Session:
         draw: Draw | None = None,
         signals: StopSignals | None = None,
         new: bool = False,
+        callback: Callback | None = None,
+        keep: bool = True,
     ) -> None:
         self._assembly = assembly
         self._config = config = assembly.config
         self._folder = folder
-        self._draw = draw
+        self._draw = draw if keep else _draw_nothing
         self._checkpoint, self._changed, self._new = checkpoint, changed, new
+        self._keep = keep
+        self._callback = callback or Callback()
         signals = signals or StopSignals()
         self._heartbeats = Heartbeats()
         pulse = Pulse(self._heartbeats, signals)
         self._spending = Spending()
         self._room = room = _Room()
         self._judge = assembly.judge(pulse.beat, self._spending, room.make, room.players)
-        self._keeper = Keeper(folder, self._judge, assembly.agent, config.seed)
+        self._keeper = Keeper(folder, self._judge, assembly.agent, config.seed, keep)
         behind = (checkpoint.cut.steps, checkpoint.cut.tally.episodes) if checkpoint else (0, 0)
         self._progress = None if quiet else Progress(config, assembly.target_return, *behind)
         self._journal = Journal()
@@ -134,7 +121,10 @@ class Session:
         self._history = History(best and best.selection.mean)
         limited = assembly.has_time_limit or config.evaluation_step_limit is not None
         endless = EndlessEpisodes(config.environment, limited)
-        followers = (self._progress, self._keeper.follow, self._history, endless, *subscribers)
+        followers = (
+            *(self._progress, self._keeper.follow, self._history, endless),
+            *(*subscribers, self._callback.follow),
+        )
         self._recorder = Recorder(
             folder,
             {"versions": versions(), "processor": processor_model()},
@@ -146,7 +136,13 @@ class Session:
         )
         restarts = checkpoint.offsets.restarts if checkpoint else 0
         self._house = Housekeeping(
-            folder, config, self._recorder, signals, restarts, _teller(self._progress, self._judge)
+            folder,
+            config,
+            self._recorder,
+            signals,
+            restarts,
+            self._callback,
+            _teller(self._progress, self._judge),
         )
         self._supervision = Supervision(
             pump=self._house.pump,
@@ -163,6 +159,7 @@ class Session:
             is_stopping=lambda: signals.reason is not None,
             give_up=_weakly(self._abandon),
             lend=room.lend,
+            keep=keep,
         )
         self._referee = Referee(self._judge, pulse, self._heartbeats, self._supervision)
         self._finishing = False
@@ -178,6 +175,7 @@ class Session:
         Raises:
             InputError: the run cannot begin; nothing is left of it.
             TrainingError: the run failed; what was learned so far is saved.
+            BaseException: what the user's callback raised; what was learned so far is saved.
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self._let_go)
@@ -188,22 +186,32 @@ class Session:
                 self._conclude(owner)
                 return self._finish(self._baseline, None)
             except BaseException as error:
-                if isinstance(error, InputError) and self._take_back():
+                theirs = self._callback.has_raised(error)
+                if isinstance(error, InputError) and not theirs and self._take_back():
                     raise
                 # What was learned so far is saved, as far as the disk still allows.
                 if not self._finishing:
                     with contextlib.suppress(OSError, PoiseError):
                         self._finish(None, type(error).__name__)
+                if theirs:
+                    raise
                 if isinstance(error, EnvironmentNotFoundError | MissingExtraError):
                     # It could be made when the run began.
                     raise EnvironmentFailureError(str(error)) from error
                 if isinstance(error, OSError):
                     raise RunWriteError(
                         f"the run folder {self._folder} can no longer be written: "
-                        f"{error.strerror or error}; what was written before is whole, and "
-                        "poise resume goes on from the last checkpoint"
+                        f"{error.strerror or error}"
+                        + self._if_kept(
+                            "; what was written before is whole, and poise resume goes on from "
+                            "the last checkpoint"
+                        )
                     ) from error
                 raise
+
+    def _if_kept(self, said: str) -> str:
+        """Part of a message about files that may outlive the run."""
+        return said if self._keep else ""
 
     def _begin(self) -> Owner:
         with self._spending.on("compilation"):
@@ -257,6 +265,9 @@ class Session:
         if not self._finishing:
             with contextlib.suppress(Exception):
                 self._finish(None, type(error).__name__)
+        if not self._keep:
+            # Nobody else gets to do it any more.
+            shutil.rmtree(self._folder, ignore_errors=True)
         leave(error)
 
     def _launch(self, owner: Owner) -> None:
@@ -299,8 +310,10 @@ class Session:
         if owner.stop_reason == StopReason.NOT_FINITE:
             raise NotFiniteError(
                 f"{owner.bad_gradients} gradients were not finite (--max-bad-gradients "
-                f"{self._config.max_bad_gradients}); they were not applied, and the last "
-                f"offending batch is in {self._folder}: poise inspect shows it"
+                f"{self._config.max_bad_gradients}); they were not applied"
+                + self._if_kept(
+                    f", and the last offending batch is in {self._folder}: poise inspect shows it"
+                )
             )
         if owner.stop_reason in _INTERRUPTIONS:
             return
@@ -350,12 +363,15 @@ class Session:
             reason,
             random_baseline=baseline,
             restarts=self._house.restarts,
-            failure=failure,
+            failure=failure or self._callback.failure,
         )
         plot_folder(self._folder, summary=summary, draw=self._draw or draw_curve)
         summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
         summary["findings"] = [] if summary["solved"] else self._find(owner, summary)
         write_json(self._folder / "summary.json", summary)
+        if failure is None:
+            # It may have raised at the last events, when all was over.
+            self._callback.raise_failure()
         return TrainResult(self._folder, summary, self._judge.policy(best), reason)
 
     def _find(self, owner: Owner, summary: dict[str, Any]) -> list[str]:
@@ -373,6 +389,10 @@ class Session:
                 self._score,
             )
         )
+
+
+def _draw_nothing(*_: object) -> None:
+    """The learning curve of a run whose files are not kept."""
 
 
 def _weakly(method: Callable[[PoiseError], None]) -> Callable[[PoiseError], None]:

@@ -1,6 +1,5 @@
 """Where a run was recorded, and what is different here: all that may change a last bit."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from poise.learning.journal import JournalReader
 from poise.runs.assembly import Assembly
 from poise.runs.runtime import processor_model, versions
 from poise.validation import shown
+from poise.warning import warn_caller
 
 __all__ = ["differences", "warn_of_differences"]
 
@@ -50,11 +50,9 @@ def warn_of_differences(folder: Path, resolved: dict[str, Any], assembly: Assemb
     with JournalReader(folder / "journal") as journal:
         found = differences(journal.header, resolved, assembly)
     if found:
-        warnings.warn(
+        warn_caller(
             "this run was recorded elsewhere, so the whole of it may no longer replay bit for bit: "
-            + "; ".join(found),
-            RuntimeWarning,
-            stacklevel=4,
+            + "; ".join(found)
         )
 
 

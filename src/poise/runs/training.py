@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,16 @@ from poise.errors import (
     RunWriteError,
 )
 from poise.launchers.child import leave_unguarded_script, pickle_factory
-from poise.launchers.main_script import runs_unguarded_script
+from poise.launchers.main_script import unguarded_script
 from poise.learning.journal import StopReason
 from poise.runs.assembly import Assembly, assemble, needed_copies
 from poise.runs.budgets import budgets_from, lift_used_up
+from poise.runs.callback import Callback, Subscriber
 from poise.runs.checkpoint import Template, newest_checkpoint, remove_newer
 from poise.runs.files import (
     create_run_folder,
     lock_folder,
+    passing_folder,
     remove_temporary_files,
     require_changeable,
     write_json,
@@ -39,17 +40,22 @@ from poise.runs.folder import (
     load_resumptions,
     load_summary,
     resolved_settings,
+    run_path,
 )
 from poise.runs.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.runs.one_copy import one_copy_a_process
 from poise.runs.plotting import Draw
-from poise.runs.recorder import Subscriber
+from poise.runs.result import TrainResult
 from poise.runs.runtime import prepare_jax
-from poise.runs.session import Session, TrainResult
+from poise.runs.seal import require_unchanged
+from poise.runs.session import Session
 from poise.runs.signals import StopSignals, handlers_kept
 from poise.runs.surroundings import warn_of_differences
 from poise.runs.tensorboard import TensorBoard
 from poise.runs.trust import EnvironmentFactory, source_from_file
+from poise.settings import refuse_settings, require_settings
+from poise.validation import shown
+from poise.warning import warn_at, warn_caller
 from poise.world.checking import EnvironmentTraits, check_environment
 from poise.world.deadlines import in_time
 from poise.world.finding import world_kind
@@ -75,33 +81,52 @@ _FINISHED = {
 
 
 def train(
-    environment: str | EnvironmentFactory = "CartPole-v1",
+    environment: str | EnvironmentFactory | TrainConfig = "CartPole-v1",
     *,
     run_dir: str | Path | None = None,
+    keep: bool = True,
     quiet: bool = True,
     subscriber: Subscriber | None = None,
+    tensorboard: bool = False,
     **settings: Any,
 ) -> TrainResult:
     """Train an agent, until it solves the environment or a budget is used up.
 
     Args:
-        environment: Gymnasium id, import path ``module:attribute``, or a callable that makes the
-            environment.
+        environment: Gymnasium id, import path ``module:attribute``, a callable that makes the
+            environment, or a `TrainConfig` that names one.
         run_dir: a new folder for the run; by default one below ``runs/``.
+        keep: leave the run's folder behind. Without it nothing is left, also when training fails
+            or is interrupted: what there is to know is in the result.
         quiet: print nothing.
-        subscriber: called with the run's clock, in seconds, and each event.
-        **settings: any setting of `TrainConfig`, for example ``seed=1, workers=2``.
+        subscriber: called with the run's clock, in seconds, and each event; it may raise
+            `StopTraining` to end the run. Whatever else it raises ends the run, too, and is raised
+            once what was learned is saved.
+        tensorboard: write TensorBoard event files into the run's folder, too.
+        **settings: any setting of `TrainConfig`, for example ``seed=1, workers=2``. Whole numbers
+            may be written as ``1e4``, ``env_kwargs`` as a dict, ``hidden_sizes`` as one number.
 
     Raises:
         InputError: a setting, the environment or the folder cannot be used.
         TrainingError: the run failed; what was learned so far is in the folder.
     """
     factory = None
-    if not isinstance(environment, str):
-        factory, environment = environment, import_path(environment)
-    config = TrainConfig(environment=environment, **settings)
+    require_settings(settings)
+    if isinstance(environment, TrainConfig):
+        config = dataclasses.replace(environment, **settings)
+    elif isinstance(environment, str):
+        config = TrainConfig(environment, **settings)
+    else:
+        factory = environment
+        config = TrainConfig(import_path(factory), **settings)
     return train_config(
-        config, run_dir=run_dir, quiet=quiet, subscriber=subscriber, factory=factory
+        config,
+        run_dir=run_dir,
+        keep=keep,
+        quiet=quiet,
+        subscriber=subscriber,
+        factory=factory,
+        tensorboard=tensorboard,
     )
 
 
@@ -110,6 +135,7 @@ def train_config(
     config: TrainConfig,
     *,
     run_dir: str | Path | None = None,
+    keep: bool = True,
     quiet: bool = True,
     subscriber: Subscriber | None = None,
     factory: EnvironmentFactory | None = None,
@@ -122,6 +148,7 @@ def train_config(
     Args:
         config: the settings.
         run_dir: a new folder for the run; by default one below ``runs/``.
+        keep: leave the run's folder behind.
         quiet: print nothing.
         subscriber: called with the run's clock, in seconds, and each event, in the main thread.
         factory: makes the environment, instead of what the settings name.
@@ -131,6 +158,8 @@ def train_config(
     """
     leave_unguarded_script()
     started = time.monotonic() - process_age
+    callback = _callback(subscriber)
+    _require_place(run_dir, keep, tensorboard)
     prepare_jax()
     # An environment may change the current folder.
     folder = (Path(run_dir) if run_dir is not None else default_run_folder(config)).absolute()
@@ -140,12 +169,12 @@ def train_config(
     if traits.shares_state:
         config = one_copy_a_process(config)
     assembly = assemble(config, source)
-    if assembly.launcher == "processes" and config.launcher == "auto" and runs_unguarded_script():
-        warnings.warn(
+    script = unguarded_script()
+    if assembly.launcher == "processes" and config.launcher == "auto" and script is not None:
+        warn_at(
+            script,
             "the workers run as threads, because worker processes would begin to run your script "
             "again: put the call of poise.train under  if __name__ == '__main__':  for processes",
-            RuntimeWarning,
-            stacklevel=2,
         )
         assembly.config = config = dataclasses.replace(config, launcher="threads")
     # The median: one step that takes long does not make an environment slow.
@@ -155,19 +184,31 @@ def train_config(
         pickle_factory(assembly.worker_factory(), source.name)
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
+        if not keep:
+            folder = stack.enter_context(passing_folder())
         create_run_folder(folder)
         stack.enter_context(lock_folder(folder))
         resolved = assembly.resolved()
         _say_whether_replayable(resolved, traits)
         _write_config(folder, config_to_json(config, resolved))
-        followers = [subscriber] if subscriber is not None else []
+        followers = []
         if tensorboard:
             board = TensorBoard(folder / "tensorboard", config.record_every)
             followers.append(stack.enter_context(board))
         session = Session(
-            assembly, folder, started, quiet, followers, draw=draw, signals=signals, new=True
+            assembly,
+            folder,
+            started,
+            quiet,
+            followers,
+            draw=draw,
+            signals=signals,
+            new=True,
+            callback=callback,
+            keep=keep,
         )
-        return session.run()
+        result = session.run()
+        return result if keep else result._replace(folder=None)
 
 
 @settings_restored()
@@ -184,6 +225,7 @@ def resume(
     environment: EnvironmentFactory | None = None,
     trust: bool = False,
     process_age: float = 0.0,
+    **settings: Any,
 ) -> TrainResult:
     """Go on with a run from its newest checkpoint that is whole; before the first, start it over.
 
@@ -197,25 +239,29 @@ def resume(
         max_episodes: a new budget in training episodes.
         max_seconds: a new budget in seconds, counted from now. Old budgets that are used up are
             lifted where a new one is given.
-        subscriber: called with the run's clock, in seconds, and each event.
+        subscriber: as for `train`; called with what happens from here on.
         tensorboard: write TensorBoard event files from here on; a run that wrote them goes on
             with them anyway.
         environment: makes the environment, instead of what the run's file names.
         trust: import the environment that the run's file names by an import path.
         process_age: seconds that the run's clock has been going already.
+        **settings: none: a run's settings are fixed. They are refused in a sentence.
 
     Returns:
         What the run came to; at once, if it had finished and got no larger budget.
 
     Raises:
-        InputError: there is no such run, it is in use, it has checkpoints but none that can be
-            used, or a budget is impossible; nothing was changed.
+        InputError: there is no such run, it is in use, its settings were changed by hand, it has
+            checkpoints but none that can be used, or a budget is impossible; nothing was changed.
         TrainingError: the run failed.
     """
     leave_unguarded_script()
     started = time.monotonic() - process_age
-    folder = Path(run).absolute()
+    refuse_settings(settings)
+    callback = _callback(subscriber)
+    folder = run_path(run).absolute()
     old, resolved = load_config(folder)
+    require_unchanged(folder)
     budgets = {"max_steps": max_steps, "max_episodes": max_episodes, "max_seconds": max_seconds}
     given: dict[str, Any] = {name: value for name, value in budgets.items() if value is not None}
     later = load_resumptions(folder)
@@ -240,8 +286,7 @@ def resume(
                 print(f"{folder} had finished: give it a larger budget to go on")
             return TrainResult(folder, summary, load(folder), reason)
         if resolved.get("replayable") is False:
-            said = "this run cannot be replayed exactly, as it said when it began"
-            warnings.warn(said, RuntimeWarning, stacklevel=3)
+            warn_caller("this run cannot be replayed exactly, as it said when it began")
         checkpoint = newest_checkpoint(folder, _template(assembly))
         changed = False
         if checkpoint is not None:
@@ -270,7 +315,7 @@ def resume(
         remove_temporary_files(folder)
         if checkpoint is not None:
             remove_newer(folder, checkpoint)
-        followers = [subscriber] if subscriber is not None else []
+        followers = []
         with contextlib.ExitStack() as stack:
             events = folder / "tensorboard"
             if tensorboard or events.is_dir():
@@ -278,9 +323,37 @@ def resume(
                 board = TensorBoard(events, config.record_every, cut.steps if cut else 0)
                 followers.append(stack.enter_context(board))
             session = Session(
-                assembly, folder, started, quiet, followers, checkpoint, changed, signals=signals
+                assembly,
+                folder,
+                started,
+                quiet,
+                followers,
+                checkpoint,
+                changed,
+                signals=signals,
+                callback=callback,
             )
             return session.run()
+
+
+def _callback(subscriber: Subscriber | None) -> Callback:
+    """The user's subscriber, if there is one that can be called."""
+    if subscriber is not None and not callable(subscriber):
+        raise ConfigError(
+            f"the subscriber is {shown(subscriber)}, but must be a function of two arguments: the "
+            "run's clock, in seconds, and an event"
+        )
+    return Callback(subscriber)
+
+
+def _require_place(run_dir: str | Path | None, keep: bool, tensorboard: bool) -> None:
+    """Refuse files for a run that is to keep none."""
+    for flag, given in (("--run-dir", run_dir is not None), ("--tensorboard", tensorboard)):
+        if given and not keep:
+            raise ConfigError(
+                f"{flag} is for files that stay, but keep is False, which leaves none: give one of "
+                "the two"
+            )
 
 
 def _write_config(folder: Path, content: dict[str, Any]) -> None:
@@ -335,11 +408,7 @@ def _say_whether_replayable(resolved: dict[str, Any], traits: EnvironmentTraits)
     if resolved["backend"] != "cpu":
         reasons.append("a GPU adds up in no fixed order")
     if reasons:
-        warnings.warn(
-            f"this run cannot be replayed exactly: {' and '.join(reasons)}",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+        warn_caller(f"this run cannot be replayed exactly: {' and '.join(reasons)}")
     resolved["replayable"] = not reasons
 
 

@@ -36,6 +36,6 @@ def source_from_file(
     if named and not trust:
         raise UntrustedImportError(
             f"this would import {' and '.join(named)}, as the file says: "
-            "pass --trust (trust=True) if you trust it"
+            "pass --trust if you trust it"
         )
     return find_source(choice, factory)

@@ -6,7 +6,6 @@ A short look, a few resets and steps, so that what would fail after hours fails 
 import contextlib
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from gymnasium.vector.utils import batch_space
 from poise.batches import leaves
 from poise.config import WorldKind
 from poise.errors import EnvironmentCheckError, EnvironmentFailureError, InputError
+from poise.warning import warn_caller
 from poise.world.copy import Copy, forget_closing
 from poise.world.deadlines import Errand, in_time
 from poise.world.hosted import HostedWorld
@@ -205,7 +205,7 @@ class _Look:
         require_new(environment, self._made, self._source.name)
         if not self._made:
             for advice in statistics_advice(environment):
-                warnings.warn(f"{self._source.name}: {advice}", RuntimeWarning, stacklevel=2)
+                warn_caller(f"{self._source.name}: {advice}")
         self._made.append(environment)
         return Copy(environment, "before training")
 

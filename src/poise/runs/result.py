@@ -1,0 +1,44 @@
+"""What a training run came to, for whoever called it from Python."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from poise.agent.policy import Policy
+from poise.learning.journal import StopReason
+
+__all__ = ["TrainResult"]
+
+
+class TrainResult(NamedTuple):
+    """What a training run came to.
+
+    Attributes:
+        folder: where its files are; None of a run that was to keep none.
+        summary: the content of ``summary.json``.
+        policy: the best policy.
+        reason: why it ended.
+    """
+
+    folder: Path | None
+    summary: dict[str, Any]
+    policy: Policy
+    reason: StopReason
+
+    @property
+    def solved(self) -> bool:
+        """Whether a verification reached the target return."""
+        return bool(self.summary["solved"])
+
+    def __repr__(self) -> str:
+        found = self.summary
+        if self.solved:
+            said = f"solved after {found['solved_at_steps']:,} steps"
+        else:
+            said = f"not solved after {found['steps']:,} steps ({found['stopped']})"
+        score = found["evaluation"]
+        if score is not None:
+            error = score["standard_error"]
+            spread = "" if error is None else f" ± {error:.2g}"
+            said += f", {score['mean']:.5g}{spread} over {score['episodes']} fresh episodes"
+        place = "no files kept" if self.folder is None else f"in {self.folder}"
+        return f"TrainResult({found['environment']}, seed {found['seed']}: {said}; {place})"

@@ -1,0 +1,45 @@
+"""Settings by their names: which there are, and which are fixed once a run has begun."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from poise.config import TrainConfig
+from poise.errors import ConfigError
+from poise.spelling import nearest
+from poise.validation import shown
+
+__all__ = ["BUDGETS", "SETTINGS", "refuse_settings", "require_settings"]
+
+SETTINGS = tuple(field.name for field in dataclasses.fields(TrainConfig))
+"""The names of all settings."""
+BUDGETS = ("max_steps", "max_episodes", "max_seconds")
+"""The settings that a resumption may change."""
+_TRAIN = ("run_dir", "keep", "quiet", "subscriber", "tensorboard")
+_RESUME = (*BUDGETS, "quiet", "subscriber", "tensorboard", "environment", "trust")
+
+
+def require_settings(names: Iterable[str]) -> None:
+    """Raise `ConfigError` at the first name that is no setting, with the nearest that is one."""
+    for name in names:
+        if name not in SETTINGS:
+            raise ConfigError(_unknown(name, "setting", (*SETTINGS, *_TRAIN)))
+
+
+def refuse_settings(names: Iterable[str]) -> None:
+    """Raise `ConfigError` at the first name: to a run that goes on, nothing else can be given."""
+    for name in names:
+        meant = name if name in SETTINGS else nearest(name, (*SETTINGS, *_RESUME))
+        if meant in SETTINGS and meant not in _RESUME:
+            flag = meant.replace("_", "-")
+            raise ConfigError(
+                f"--{flag} cannot be given to resume, because a run's settings are fixed: begin a "
+                f"new run with it (train), or go on with this one as it is; resume takes new "
+                "budgets only (--max-steps, --max-episodes, --max-seconds)"
+            )
+        raise ConfigError(_unknown(name, "argument of resume", _RESUME))
+
+
+def _unknown(name: str, kind: str, known: tuple[str, ...]) -> str:
+    meant = nearest(name, known)
+    hint = f": perhaps you meant {meant}" if meant else ""
+    return f"there is no {kind} {shown(name)}{hint}"
