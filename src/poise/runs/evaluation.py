@@ -56,6 +56,7 @@ class EpisodePlayer:
         step_limit: an episode is cut after so many steps.
         alive: called between steps; may raise to give up.
         copies: that are open at any time, at most. Fewer are made where making one is slow.
+        alone: asked before a second copy is made: whether none may be stepped beside another.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class EpisodePlayer:
         step_limit: int,
         alive: Callable[[], None] = lambda: None,
         copies: int = TrainConfig.evaluation_copies,
+        alone: Callable[[], bool] = lambda: False,
     ) -> None:
         self._make = make
         self._step_limit = step_limit
         self._alive = alive
         self._most = copies
+        self._must_be_alone = alone
         self._copies: list[Copy] = []
         self._making = 0.0
         self._now: Copy | None = None
@@ -211,6 +214,9 @@ class EpisodePlayer:
         while len(self._copies) < count:
             self._alive()
             if self._copies and self._making > MAKING_SECONDS:
+                return
+            if len(self._copies) == 1 and self._must_be_alone():
+                self._most = 1
                 return
             began = time.monotonic()
             try:

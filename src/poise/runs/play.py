@@ -1,14 +1,16 @@
 """Play: the greedy policy on Gymnasium's own environment, step by step, for people to watch."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from poise.agent.policy import Policy
 from poise.config import TrainConfig
 from poise.runs.stage import environment_of
 from poise.runs.trust import EnvironmentFactory
+from poise.world.copy import close_environment, forget_closing
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
+from poise.world.statistics_wrappers import with_true_rewards
 
 __all__ = ["PlayedStep", "play"]
 
@@ -49,7 +51,10 @@ def play(
     Raises:
         InputError: the environment cannot be made, or the policy does not fit it.
     """
-    with closing(environment_of(policy, environment, trust)(render_mode)) as copy:
+    forget_closing()
+    with ExitStack() as stack:
+        copy = with_true_rewards(environment_of(policy, environment, trust)(render_mode))
+        stack.callback(close_environment, copy)
         player = policy.player()
         for episode in range(episodes):
             reset_seed = environment_seed(seed_sequence(seed, Purpose.PLAY, episode))

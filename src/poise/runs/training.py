@@ -51,6 +51,7 @@ from poise.runs.surroundings import warn_of_differences
 from poise.runs.tensorboard import TensorBoard
 from poise.runs.trust import EnvironmentFactory, source_from_file
 from poise.world.checking import EnvironmentTraits, check_environment
+from poise.world.copy import forget_closing
 from poise.world.deadlines import in_time
 from poise.world.finding import world_kind
 from poise.world.observations import one_line
@@ -125,6 +126,7 @@ def train_config(
         process_age: seconds that the run's clock has been going already.
     """
     leave_unguarded_script()
+    forget_closing()
     started = time.monotonic() - process_age
     prepare_jax()
     # An environment may change the current folder.
@@ -133,7 +135,7 @@ def train_config(
     times: list[float] = []
     traits = _check(config, source, times.append)
     if traits.shares_state:
-        config = one_copy_a_process(config)
+        config = one_copy_a_process(config, traits.shared)
     assembly = assemble(config, source)
     if assembly.launcher == "processes" and config.launcher == "auto" and runs_unguarded_script():
         warnings.warn(
@@ -207,6 +209,7 @@ def resume(
         TrainingError: the run failed.
     """
     leave_unguarded_script()
+    forget_closing()
     started = time.monotonic() - process_age
     folder = Path(run).absolute()
     old, resolved = load_config(folder)
