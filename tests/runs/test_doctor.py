@@ -195,6 +195,21 @@ class Floats(Healthy):
         return self.np_random.random((16, 16, 3), np.float32)
 
 
+class Scales(gymnasium.Wrapper):
+    """Scales rewards by statistics of its own, and cannot be closed."""
+
+    def __init__(self):
+        super().__init__(Healthy())
+        self.return_rms = [1.0]
+
+    def step(self, action):
+        observation, reward, *rest = self.env.step(action)
+        return observation, reward / 1000, *rest
+
+    def close(self):
+        raise OSError("the socket was gone")
+
+
 class NoSpaces(gymnasium.Env):
     pass
 
@@ -319,6 +334,18 @@ def failures(diagnosis: Diagnosis) -> set[str]:
 
 def concerns(diagnosis: Diagnosis) -> set[str]:
     return {finding.check for finding in diagnosis.findings if finding.status != "ok"}
+
+
+@pytest.mark.usefixtures("fakes")
+def test_closing_that_raises_is_one_warning_and_rewards_are_the_true_ones() -> None:
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning) as caught:
+            found = diagnose(toy("Scales"))
+        said = [str(one.message) for one in caught]
+        assert sum("raised when it was closed" in one for one in said) == 1
+        assert sum("Scales keeps statistics of rewards" in one for one in said) == 1
+        assert failures(found) == set()
+        assert the(found, "rewards").message.startswith("always 1; ")
 
 
 @pytest.mark.usefixtures("fakes")

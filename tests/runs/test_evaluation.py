@@ -23,15 +23,34 @@ from poise.errors import ConfigError
 from poise.launchers.loan import Task
 from poise.learning.verdict import Episode, Score
 from poise.runs import evaluation
+from poise.runs.api import _share_a_state
 from poise.runs.assembly import assemble
 from poise.runs.evaluation import EpisodePlayer, score, student_t_quantile
 from poise.runs.lanes import DecidedActions
-from poise.world.source import find_source
+from poise.world.source import EnvironmentSource, find_source
 
 from ..environments import ACTION_SPACES, OBSERVATION_SPACES, Toy
 
 LIMIT = 10_000
 HIGH = np.array([4.8, np.inf, 0.41887903, np.inf], np.float32)
+
+
+class Crosstalk(Toy):
+    """Rewards with the number of steps since the last reset, of whichever copy; never repeats."""
+
+    steps = 0
+
+    def __init__(self) -> None:
+        super().__init__(spaces.Box(-HIGH, HIGH), spaces.Discrete(2))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        Crosstalk.steps = 0
+        return super().reset()
+
+    def step(self, action: Any) -> Any:
+        Crosstalk.steps += 1
+        observation, _, *rest = super().step(action)
+        return observation, float(Crosstalk.steps), *rest
 
 
 class Scripted(gymnasium.Env[Any, Any]):
@@ -436,3 +455,43 @@ class TestEvaluate:
         subject: Any = policy if ask is poise.evaluate else "CartPole-v1"
         with pytest.raises(ConfigError, match=next(iter(bad)).replace("_", "-")):
             ask(subject, **bad)
+
+
+def test_copies_that_share_a_state_are_evaluated_in_one(serial_run: Path) -> None:
+    """An episode of n steps is worth 1 + 2 + ... + n, where no other copy is stepped in between."""
+    policy = poise.load(serial_run)
+    made: list[Crosstalk] = []
+
+    def make() -> Crosstalk:
+        made.append(Crosstalk())
+        return made[-1]
+
+    player = EpisodePlayer(make, LIMIT, copies=4, alone=lambda: _share_a_state(source))
+    source = EnvironmentSource("toy", Crosstalk)
+    try:
+        episodes = player.episodes(policy, list(range(12)))
+    finally:
+        player.close()
+    assert [one.total for one in episodes] == [
+        one.length * (one.length + 1) / 2 for one in episodes
+    ]
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize(("shares", "copies"), [(True, 1), (False, 3)])
+def test_whether_they_do_is_asked_before_a_second_copy_is_made(
+    serial_run: Path, monkeypatch: pytest.MonkeyPatch, shares: bool, copies: int
+) -> None:
+    made: list[Crosstalk] = []
+
+    def make() -> Crosstalk:
+        made.append(Crosstalk())
+        return made[-1]
+
+    def share(source: EnvironmentSource) -> bool:
+        assert len(made) == 1
+        return shares
+
+    monkeypatch.setattr("poise.runs.api._share_a_state", share)
+    poise.evaluate(serial_run, episodes=5, copies=3, environment=make)
+    assert len(made) == copies

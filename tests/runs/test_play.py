@@ -167,6 +167,34 @@ def test_a_window_that_cannot_be_opened(
     assert [one.closed for one in Watched.made] == [1, 1]
 
 
+class Scaled(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Scales rewards by statistics of its own, and cannot be closed."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self.return_rms = [1.0]
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = self.env.step(action)
+        return observation, float(reward) / 1000, *rest
+
+    def close(self) -> None:
+        raise OSError("the socket was gone")
+
+
+def test_true_rewards_are_told_and_closing_that_raises_is_one_warning(policy: Policy):
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning) as caught:
+            steps = list(play(policy, environment=scaled))
+        [warning] = caught
+        assert "raised when it was closed: OSError: the socket was gone" in str(warning.message)
+        assert {step.reward for step in steps} == {1.0}
+
+
+def scaled(render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+    return gymnasium.wrappers.TimeLimit(Scaled(), 20)
+
+
 def test_a_window_only_when_asked_for(policy: Policy):
     next(play(policy, render_mode="rgb_array", environment=Watched))
     assert Watched.made[0].mode == "rgb_array"

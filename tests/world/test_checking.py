@@ -13,9 +13,10 @@ from gymnasium.vector import SyncVectorEnv
 from poise.config import EnvironmentChoice
 from poise.errors import EnvironmentCheckError, EnvironmentNotFoundError, MissingExtraError
 from poise.world.checking import STEPS, check_environment
+from poise.world.copy import forget_closing
 from poise.world.deadlines import in_time
 from poise.world.source import EnvironmentSource, find_source
-from poise.world.statistics_wrappers import with_true_rewards
+from poise.world.statistics_wrappers import statistics_advice, with_true_rewards
 
 from ..environments import (
     ACTION_SPACES,
@@ -206,7 +207,8 @@ def test_shared_chance_is_told_from_shared_state(
 ) -> None:
     """Beside another, a copy with either does not repeat itself."""
     traits = check_environment(EnvironmentSource("toy", factory), PATIENCE)
-    assert traits == (repeatable, shares_state)
+    assert traits[:2] == (repeatable, shares_state)
+    assert traits.shared == ("SharedState.total" if shares_state else "")
 
 
 def test_what_the_caller_draws_does_not_depend_on_the_look() -> None:
@@ -237,6 +239,7 @@ class CloseRaises(Ends):
 
 
 def test_an_environment_that_raises_when_it_is_closed_is_named_once() -> None:
+    forget_closing()
     with pytest.warns(RuntimeWarning) as caught:
         check_environment(EnvironmentSource("toy", CloseRaises), PATIENCE)
     assert [str(one.message) for one in caught] == [
@@ -259,8 +262,55 @@ def test_wrappers_with_statistics_are_named_with_what_to_use_instead() -> None:
     assert "--normalize-observations on" in messages[1]
 
 
-def test_scores_are_of_the_rewards_below_a_normaliser() -> None:
-    plain, wrapped = Ends(), with_true_rewards(gymnasium.wrappers.NormalizeReward(Ends()))
+class Theirs(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Another people's normaliser, of both."""
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self.obs_rms, self.ret_rms = [0.0], [1.0]
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = self.env.step(action)
+        return observation, reward / 1000, *rest
+
+
+class Unwrapped(gymnasium.Env[Any, Any]):
+    """The same, and no wrapper of Gymnasium's."""
+
+    def __init__(self, environment: Any) -> None:
+        self.env, self.reward_rms = environment, [1.0]
+        self.observation_space = environment.observation_space
+        self.action_space = environment.action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.env.reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = self.env.step(action)
+        return observation, reward / 1000, *rest
+
+
+def test_other_peoples_normalisers_are_known_by_their_statistics() -> None:
+    advice = statistics_advice(Theirs(Unwrapped(Ends())))
+    assert [one.split(" keeps")[0] for one in advice] == ["Theirs", "Theirs", "Unwrapped"]
+    assert "--normalize-observations on" in advice[0]
+    assert all("--reward-scale; scores are those" in one for one in advice[1:])
+
+
+def test_an_environment_that_normalises_itself_is_named_too() -> None:
+    class Itself(Ends):
+        def __init__(self) -> None:
+            super().__init__()
+            self.return_rms = [1.0]
+
+    [advice] = statistics_advice(Itself())
+    assert advice.endswith("use --reward-scale")
+    assert type(with_true_rewards(Itself())) is Itself
+
+
+@pytest.mark.parametrize("wrapper", [gymnasium.wrappers.NormalizeReward, Theirs, Unwrapped])
+def test_scores_are_of_the_rewards_below_a_normaliser(wrapper: Any) -> None:
+    plain, wrapped = Ends(), with_true_rewards(gymnasium.wrappers.TimeLimit(wrapper(Ends()), 9))
     for environment in (plain, wrapped):
         environment.reset(seed=3)
     assert [plain.step(0)[1] for _ in range(2)] == [wrapped.step(0)[1] for _ in range(2)]

@@ -89,7 +89,8 @@ class Evaluate:
     """An episode is cut after so many steps, and counted as cut."""
 
     copies: int = TrainConfig.evaluation_copies
-    """Environment copies that are open at most; the score is the same for any number."""
+    """Environment copies that are open at most; the score is the same for any number. One, where
+    they share a state."""
 
     json: bool = False
     """Print one JSON object."""

@@ -6,14 +6,17 @@ from typing import Any
 
 from poise.agent.policy import Policy
 from poise.config import STEP_LIMIT, EnvironmentChoice, TrainConfig
-from poise.errors import ConfigError
+from poise.errors import ConfigError, InputError
 from poise.learning.verdict import Score
 from poise.runs.evaluation import EpisodePlayer
 from poise.runs.folder import Which, policy_of
 from poise.runs.signals import handlers_kept
-from poise.runs.stage import environment_of
-from poise.runs.trust import EnvironmentFactory
+from poise.runs.stage import maker
+from poise.runs.trust import EnvironmentFactory, source_from_file
 from poise.validation import MAX_ENVS_PER_WORKER, MAX_EPISODES, shown
+from poise.world.checking import check_environment
+from poise.world.copy import forget_closing
+from poise.world.finding import world_kind
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 from poise.world.source import EnvironmentSource, find_source, import_path
 
@@ -43,6 +46,7 @@ def evaluate(
         seed: root of the episodes' seeds and of the sampling.
         step_limit: an episode is cut after so many steps, and counted as cut.
         copies: of the environment that are open at most; the score is the same for any number.
+            Where copies share a state, one plays.
         which: of a run's folder: the ``best`` or the ``final`` policy.
         environment: makes the environment, instead of what the policy's file names.
         trust: import the environment that the policy's file names by an import path.
@@ -57,7 +61,11 @@ def evaluate(
             f"{MAX_ENVS_PER_WORKER:,}"
         )
     policy = policy_of(policy, which)
-    player = EpisodePlayer(environment_of(policy, environment, trust), step_limit, copies=copies)
+    forget_closing()
+    source = source_from_file(policy.environment, environment, trust)
+    player = EpisodePlayer(
+        maker(policy, source), step_limit, copies=copies, alone=lambda: _share_a_state(source)
+    )
     seeds = _seeds(seed, Purpose.EVALUATION, episodes)
     greedy = policy.mode == "greedy" if greedy is None else greedy
     sampling = None if greedy else seed_sequence(seed, Purpose.EVALUATION_ACTIONS)
@@ -112,11 +120,25 @@ def random_baseline(
         source = find_source(config.environment_choice, factory)
     if player is not None:
         return player.play_at_random(seeds, step_budget)
+    forget_closing()
     player = EpisodePlayer(source.make, step_limit, alive)
     try:
         return player.play_at_random(seeds, step_budget)
     finally:
         player.close()
+
+
+def _share_a_state(source: EnvironmentSource) -> bool:
+    """Whether stepping one copy of an environment changes another; False where it cannot be told.
+
+    What is wrong with it otherwise the episodes themselves will show.
+    """
+    try:
+        if world_kind(source, "auto") == "compiled":
+            return False
+        return check_environment(source, TrainConfig.worker_timeout).shares_state
+    except InputError:
+        return False
 
 
 def _seeds(root: int, purpose: Purpose, count: int) -> list[int]:

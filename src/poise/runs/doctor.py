@@ -31,7 +31,7 @@ from poise.runs.doctor_speed import copies_rate, one_copy_rate, training_rates
 from poise.runs.launcher_choice import Launcher, clearly_faster, usual_reason
 from poise.runs.runtime import prepare_jax
 from poise.runs.trust import EnvironmentFactory
-from poise.world.copy import close_environment
+from poise.world.copy import close_environment, forget_closing
 from poise.world.deadlines import in_time
 from poise.world.finding import world_kind
 from poise.world.hosted import HostedWorld
@@ -63,6 +63,7 @@ def examine(
         InputError: the environment cannot be found or made, or a setting is impossible.
     """
     leave_unguarded_script()
+    forget_closing()
     if not 0 < seconds < float("inf"):
         raise ConfigError(f"--seconds is {seconds}, but must be above 0, and finite")
     prepare_jax()

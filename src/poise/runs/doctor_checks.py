@@ -202,7 +202,8 @@ def contract(patient: Patient) -> list[Finding]:
             Finding(
                 "copies",
                 "failure",
-                "stepping one copy changes what another shows: copies share a state",
+                "stepping one copy changes what another shows: copies share a state"
+                + (f" ({traits.shared})" if traits.shared else ""),
                 "keep all state in the object; or train with one copy a process: "
                 "--launcher processes --envs-per-worker 1",
             )

@@ -15,6 +15,7 @@ from poise.runs.diagnosis import Finding, brief
 from poise.runs.doctor_checks import Patient
 from poise.world.copy import Copy, close_environment
 from poise.world.source import known_time_limit
+from poise.world.statistics_wrappers import with_true_rewards
 
 __all__ = ["random_play"]
 
@@ -55,7 +56,7 @@ def random_play(patient: Patient, *, normalized: bool) -> list[Finding]:
         patient: whose environment is played.
         normalized: whether training would normalise the observations.
     """
-    environment = patient.source.make()
+    environment = with_true_rewards(patient.source.make())
     try:
         axes = patient.config.image_axes
         play = _play(environment, axes, min(SECONDS, patient.config.worker_timeout / 2))

@@ -22,6 +22,7 @@ from poise.runs.diagnosis import Finding, brief
 from poise.runs.doctor_checks import Patient
 from poise.runs.jax_settings import adopt_settings
 from poise.runs.runtime import prepare_jax
+from poise.world.copy import close_environment
 
 __all__ = ["rendering", "spawning"]
 
@@ -68,7 +69,7 @@ def rendering(patient: Patient) -> Finding:
     name = "rendering"
     environment = patient.source.make()
     modes = environment.metadata.get("render_modes") or []
-    environment.close()
+    close_environment(environment)
     if "rgb_array" not in modes:
         return Finding(name, "ok", "it offers no pictures (render mode rgb_array); none is needed")
     try:

@@ -45,6 +45,7 @@ class EpisodePlayer:
         alive: called between steps; may raise to give up.
         copies: that are open at any time, at most. Fewer are made where making one is slow.
         players: others that play instead, as long as they are there; then no copy is open here.
+        alone: asked before a second copy is made: whether none may be stepped beside another.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class EpisodePlayer:
         alive: Callable[[], None] = lambda: None,
         copies: int = TrainConfig.evaluation_copies,
         players: Callable[[], Players | None] = lambda: None,
+        alone: Callable[[], bool] = lambda: False,
     ) -> None:
         self._make = make
         self._step_limit = step_limit
         self._alive = alive
         self._most = copies
         self._players = players
+        self._must_be_alone = alone
         self._copies: list[Copy] = []
         self._making = 0.0
         self._now: Copy | None = None
@@ -240,6 +243,9 @@ class EpisodePlayer:
         while len(self._copies) < min(self._most, count):
             self._alive()
             if self._copies and self._making > MAKING_SECONDS:
+                break
+            if len(self._copies) == 1 and self._must_be_alone():
+                self._most = 1
                 break
             began = time.monotonic()
             try:

@@ -13,15 +13,19 @@ _DEFAULT_ENVS_PER_WORKER = {field.name: field.default for field in dataclasses.f
 ]
 
 
-def one_copy_a_process(config: TrainConfig) -> TrainConfig:
+def one_copy_a_process(config: TrainConfig, shared: str = "") -> TrainConfig:
     """The settings under which no two copies are stepped in one process.
+
+    Args:
+        config: as they were given.
+        shared: what the copies share, if that is known.
 
     Raises:
         EnvironmentCheckError: the launcher, or a number of copies that was asked for, forbids it.
     """
     shares = (
         f"copies of {config.environment} share a state: stepping one changes what another shows "
-        "(a simulator or a variable that belongs to the module or the class)"
+        f"({shared or 'a simulator or a variable that belongs to the module or the class'})"
     )
     one = dataclasses.replace(config, envs_per_worker=1, evaluation_copies=1)
     if config.launcher in ("threads", "serial"):

@@ -16,9 +16,10 @@ from poise.errors import ConfigError, EnvironmentFailureError, InputError
 from poise.runs.folder import Which, policy_of
 from poise.runs.stage import environment_of
 from poise.runs.trust import EnvironmentFactory
-from poise.world.copy import Copy
+from poise.world.copy import Copy, forget_closing
 from poise.world.seeding import Purpose, environment_seed, seed_sequence
 from poise.world.source import missing_extra
+from poise.world.statistics_wrappers import with_true_rewards
 
 __all__ = ["PlayedStep", "play"]
 
@@ -84,7 +85,8 @@ def _steps(
     step_limit: int,
     render_mode: str | None,
 ) -> Iterator[PlayedStep]:
-    with closing(Copy(make(render_mode), "the one that plays")) as copy:
+    forget_closing()
+    with closing(Copy(with_true_rewards(make(render_mode)), "the one that plays")) as copy:
         for episode in range(episodes):
             reset_seed = environment_seed(seed_sequence(seed, Purpose.PLAY, episode))
             try:

@@ -10,8 +10,10 @@ from gymnasium import spaces
 from poise.agent.policy import Policy
 from poise.errors import UnsupportedSpaceError
 from poise.runs.trust import EnvironmentFactory, source_from_file
+from poise.world.copy import close_environment
+from poise.world.source import EnvironmentSource
 
-__all__ = ["environment_of"]
+__all__ = ["environment_of", "maker"]
 
 
 def environment_of(
@@ -28,7 +30,11 @@ def environment_of(
         EnvironmentNotFoundError: there is no such environment.
         UntrustedImportError: the file names code to import, and is not trusted.
     """
-    source = source_from_file(policy.environment, factory, trust)
+    return maker(policy, source_from_file(policy.environment, factory, trust))
+
+
+def maker(policy: Policy, source: EnvironmentSource) -> Callable[..., gymnasium.Env[Any, Any]]:
+    """What makes copies, and looks at each whether a policy fits it."""
 
     def make(render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         copy = source.make(render_mode)
@@ -38,7 +44,7 @@ def environment_of(
         )
         for kind, theirs, ours in pairs:
             if not _alike(theirs, ours):
-                copy.close()
+                close_environment(copy)
                 raise UnsupportedSpaceError(
                     f"the policy does not fit {source.name}: its {kind} space is {theirs}, but the "
                     f"policy was trained for {ours}"

@@ -57,6 +57,7 @@ from poise.settings import refuse_settings, require_settings
 from poise.validation import shown
 from poise.warning import warn_at, warn_caller
 from poise.world.checking import EnvironmentTraits, check_environment
+from poise.world.copy import forget_closing
 from poise.world.deadlines import in_time
 from poise.world.finding import world_kind
 from poise.world.observations import one_line
@@ -157,6 +158,7 @@ def train_config(
         process_age: seconds that the run's clock has been going already.
     """
     leave_unguarded_script()
+    forget_closing()
     started = time.monotonic() - process_age
     callback = _callback(subscriber)
     _require_place(run_dir, keep, tensorboard)
@@ -167,7 +169,7 @@ def train_config(
     times: list[float] = []
     traits = _check(config, source, times.append)
     if traits.shares_state:
-        config = one_copy_a_process(config)
+        config = one_copy_a_process(config, traits.shared)
     assembly = assemble(config, source)
     script = unguarded_script()
     if assembly.launcher == "processes" and config.launcher == "auto" and script is not None:
@@ -256,6 +258,7 @@ def resume(
         TrainingError: the run failed.
     """
     leave_unguarded_script()
+    forget_closing()
     started = time.monotonic() - process_age
     refuse_settings(settings)
     callback = _callback(subscriber)

@@ -18,9 +18,10 @@ from poise.batches import leaves
 from poise.config import WorldKind
 from poise.errors import EnvironmentCheckError, EnvironmentFailureError, InputError
 from poise.warning import warn_caller
-from poise.world.copy import Copy, forget_closing
+from poise.world.copy import Copy
 from poise.world.deadlines import Errand, in_time
 from poise.world.hosted import HostedWorld
+from poise.world.reach import SharedThings
 from poise.world.rewards import RewardShaping
 from poise.world.sharing import GlobalChance, SharedChance, require_new
 from poise.world.source import EnvironmentSource
@@ -34,6 +35,8 @@ STEPS = 20
 STEPS_AFTER_RESET = 5
 """Steps after a reset without a seed."""
 VECTOR_COPIES = 2
+NAMED = 3
+"""Of the things that copies share."""
 
 
 class EnvironmentTraits(NamedTuple):
@@ -43,12 +46,15 @@ class EnvironmentTraits(NamedTuple):
         repeatable: a copy did the same once more, from the same seed, with the same actions and
             another copy beside it, also after a reset without a seed. If not, it has a state or a
             chance outside, and no run of it can be replayed.
-        shares_state: stepping one copy changed what another showed, and not by its chance: no two
-            copies may be stepped in one process.
+        shares_state: stepping one copy changed what another showed, and not by its chance; or,
+            where nothing repeats, what another reaches. No two copies may be stepped in one
+            process.
+        shared: what they share, as far as it was found, for messages: ``Simulator.aircraft``.
     """
 
     repeatable: bool
     shares_state: bool
+    shared: str = ""
 
 
 class _Trace(NamedTuple):
@@ -85,7 +91,6 @@ def check_environment(
     # Some take seconds to make: the first copy is the second look's other one, unless it would pass
     # from thread to thread.
     look = _Look(source, approve, needed, timed, keeps=needed > 1 and not in_threads)
-    forget_closing()
 
     def play(work: Callable[[], _Trace]) -> _Trace:
         trace: _Trace = in_time(work, timeout, source.name, look.whereabouts, in_threads)
@@ -104,8 +109,13 @@ def check_environment(
             chance = GlobalChance()
             alone = [play(chance.repeat(look.alone)) for _ in range(2)]
             beside = play(chance.repeat(look.beside_another_with_its_own_chance))
-            shares = alone[0].seeded == alone[1].seeded != beside.seeded
-    return EnvironmentTraits(first == second, shares)
+            repeats = alone[0].seeded == alone[1].seeded
+            shares = repeats and beside.seeded != alone[0].seeded
+            if shares or not repeats:
+                in_time(look.reach, timeout, source.name, look.whereabouts, in_threads)
+                # What is seen to change is only a name, where what is shown was enough to tell.
+                shares = shares or bool(look.shared)
+    return EnvironmentTraits(first == second, shares, _listed(look.shared) if shares else "")
 
 
 class _Look:
@@ -127,6 +137,8 @@ class _Look:
         self._approve = approve
         self._now: Any = None
         self._made: list[Any] = []
+        self.shared: list[str] = []
+        """What two copies share and one of them changes, once `reach` has looked."""
 
     def __enter__(self) -> "_Look":
         return self
@@ -248,6 +260,38 @@ class _Look:
         if result[2] or result[3]:
             self._reset(copy, seed, shown)
 
+    def reach(self) -> None:
+        """Look for what a copy changes and another one reaches."""
+        copies: list[Copy] = []
+        self._now = None
+        try:
+            copies.append(self._make())
+            copies.append(self._beside())
+            spaces = [deepcopy(copy.environment.action_space) for copy in copies]
+            # What is only made once, and then kept, is there after the first episode.
+            for number, (copy, space) in enumerate(zip(copies, spaces, strict=True)):
+                space.seed(number)
+                self._reset(copy, number)
+                self._walk(copy, space)
+            things = SharedThings(*(copy.environment for copy in copies))
+            self._walk(copies[0], spaces[0], things.look)
+            self.shared = things.changed()
+        except EnvironmentFailureError as error:
+            raise EnvironmentCheckError(f"{self._source.name}: {error}") from error.__cause__
+        finally:
+            for copy in copies:
+                copy.close()
+
+    def _walk(
+        self, copy: Copy, space: spaces.Space[Any], then: Callable[[], None] = lambda: None
+    ) -> None:
+        """Some steps, and a reset; something is done after each."""
+        for _ in range(STEPS):
+            self._step(copy, space.sample(), None)
+            then()
+        self._reset(copy, None)
+        then()
+
     def across_threads(self) -> None:
         """Make a copy here, step it in another thread, and close it here."""
         self._now = None
@@ -282,6 +326,11 @@ class _Look:
             raise EnvironmentCheckError(
                 f"{self._source.name}: {error}; --world copies steps the environment itself"
             ) from error.__cause__
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _fingerprint(shown: Any) -> bytes:

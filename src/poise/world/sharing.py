@@ -17,10 +17,15 @@ Result = TypeVar("Result")
 
 
 def layers(environment: Any) -> list[Any]:
-    """An environment's wrappers, from the outermost inwards, and at last itself."""
+    """An environment's wrappers, from the outermost inwards, and at last itself.
+
+    What holds an environment as ``env`` is taken for a wrapper, also if it is none of Gymnasium's.
+    """
     found = [environment]
-    while isinstance(found[-1], gymnasium.Wrapper):
-        found.append(found[-1].env)
+    while isinstance(inner := getattr(found[-1], "__dict__", {}).get("env"), gymnasium.Env):
+        if any(inner is one for one in found):
+            break
+        found.append(inner)
     return found
 
 

@@ -1,7 +1,8 @@
-"""Gymnasium's wrappers that keep statistics of their own: what to use instead, and true rewards.
+"""Wrappers that keep statistics of their own: what to use instead, and true rewards.
 
 Each copy of an environment has its own wrappers, and so its own statistics: a policy is trained on
-some of them and scored on others, and its file holds none.
+some of them and scored on others, and its file holds none. Gymnasium's are known by their classes,
+other people's by the names that such statistics have had since OpenAI's baselines (``obs_rms``).
 """
 
 from typing import Any
@@ -9,31 +10,50 @@ from typing import Any
 import gymnasium
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
+from poise.world.contents import attributes
 from poise.world.sharing import layers
 
 __all__ = ["statistics_advice", "with_true_rewards"]
 
+_OBSERVATION_STATISTICS = {"obs_rms", "observation_rms", "ob_rms"}
+_REWARD_STATISTICS = {"return_rms", "ret_rms", "returns_rms", "reward_rms", "rew_rms"}
+
+
+def _normalizes_observations(layer: Any) -> bool:
+    names = attributes(layer).keys()
+    return isinstance(layer, NormalizeObservation) or bool(names & _OBSERVATION_STATISTICS)
+
+
+def _normalizes_rewards(layer: Any) -> bool:
+    names = attributes(layer).keys()
+    return isinstance(layer, NormalizeReward) or bool(names & _REWARD_STATISTICS)
+
 
 def statistics_advice(environment: Any) -> list[str]:
-    """A sentence for each wrapper that keeps statistics."""
+    """A sentence for each kind of statistics that a layer keeps."""
     found = []
-    for layer in layers(environment):
-        if isinstance(layer, NormalizeObservation):
+    wrapped = layers(environment)
+    for layer in wrapped:
+        name = type(layer).__qualname__
+        if _normalizes_observations(layer):
             found.append(
-                "NormalizeObservation keeps statistics of its own in each copy, which the policy's "
+                f"{name} keeps statistics of its own in each copy, which the policy's "
                 "file does not hold: leave it out, and use --normalize-observations on"
             )
-        elif isinstance(layer, NormalizeReward):
+        if _normalizes_rewards(layer):
+            scored = (
+                "; scores are those of the rewards below it" if layer is not wrapped[-1] else ""
+            )
             found.append(
-                "NormalizeReward keeps statistics of its own in each copy: leave it out, and use "
-                "--reward-scale; scores are those of the rewards below it"
+                f"{name} keeps statistics of rewards of its own in each copy: leave it out, and "
+                f"use --reward-scale{scored}"
             )
     return found
 
 
 def with_true_rewards(environment: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """The environment with the rewards below its innermost `NormalizeReward`, if it has one."""
-    normalizers = [one for one in layers(environment) if isinstance(one, NormalizeReward)]
+    """The environment with the rewards below its innermost normaliser of them, if it has one."""
+    normalizers: list[Any] = [one for one in layers(environment)[:-1] if _normalizes_rewards(one)]
     if not normalizers:
         return environment
     tap = _Tap(normalizers[-1].env)
