@@ -11,8 +11,17 @@ SOURCE = Path(__file__).parent.parent / "src" / "poise"
 
 LAYERS = (
     (
-        *("spelling", "errors", "literals", "config", "validation", "trajectory", "batches"),
-        *("opening", "ignoring", "warning", "settings", "digits"),
+        *(
+            "aliases",
+            "spelling",
+            "errors",
+            "literals",
+            "config",
+            "validation",
+            "trajectory",
+            "batches",
+        ),
+        *("batches", "opening", "ignoring", "warning", "settings", "digits"),
     ),
     ("maths",),
     ("agent",),

@@ -11,40 +11,16 @@ import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+from poise.aliases import ALIASES
+
 __all__ = ["as_flags", "know", "nearest", "spelled"]
 
 _FLAG = re.compile(r"(?<![\w-])--(no-)?([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?![\w-])")
 _NUMBER = re.compile(r"[ =](-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w-])")
 _WORD = re.compile(r"(?: or |[ =])([\w-]+)")
 
-_FOREIGN: Mapping[str, str] = {
-    "lr": "learning_rate",
-    "total_timesteps": "max_steps",
-    "timesteps": "max_steps",
-    "n_timesteps": "max_steps",
-    "num_steps": "rollout_length",
-    "n_steps": "rollout_length",
-    "t_max": "rollout_length",
-    "n_envs": "envs_per_worker",
-    "num_envs": "envs_per_worker",
-    "n_workers": "workers",
-    "num_workers": "workers",
-    "gamma": "discount",
-    "lam": "gae_lambda",
-    "ent_coef": "entropy_coefficient",
-    "entropy_coef": "entropy_coefficient",
-    "vf_coef": "value_coefficient",
-    "value_loss_coef": "value_coefficient",
-    "max_grad_norm": "max_gradient_norm",
-    "net_arch": "hidden_sizes",
-    "normalize_advantage": "normalize_advantages",
-    "env": "environment",
-    "env_id": "environment",
-    "eval_freq": "evaluation_interval",
-    "n_eval_episodes": "selection_episodes",
-    "callback": "subscriber",
-}
-"""What Stable-Baselines3, CleanRL and others call our settings."""
+_IN_PYTHON = {"env": "environment", "env_id": "environment", "callback": "subscriber"}
+"""What is an argument only in Python."""
 
 _switches = {"trust", "quiet", "tensorboard", "json"}
 _choices: dict[str, tuple[str, ...]] = {"which": ("best", "final")}
@@ -114,7 +90,8 @@ def _argument(found: re.Match[str], text: str) -> tuple[str, int]:
 
 def nearest(name: str, known: Collection[str]) -> str | None:
     """The name that somebody may have meant: another trainer's word for it, or the most alike."""
-    foreign = _FOREIGN.get(name)
+    alias = ALIASES.get(name.replace("_", "-"), "").partition(" ")[0]
+    foreign = _IN_PYTHON.get(name, alias.replace("-", "_"))
     if foreign in known:
         return foreign
     alike: Iterable[str] = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
