@@ -31,7 +31,7 @@ from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.events import Event, Stopped, Updated
 from poise.learning.journal import Journal, Kind, Record, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
-from poise.learning.verdict import Score, Verdict
+from poise.learning.verdict import Candidate, Score, Verdict
 from poise.learning.worker import Worker
 from poise.runs.assembly import owner_settings
 from poise.trajectory import Contribution, EpisodeReport, Snapshot
@@ -290,7 +290,7 @@ class Stage:
         expected = -sum((worker + 1) * count for worker, count in self.counts.items())
         assert np.asarray(owner.snapshot().parameters).tolist() == [expected] * PARAMETERS
 
-    def _judge(self, snapshot: Snapshot) -> Verdict:
+    def _judge(self, candidate: Candidate) -> Verdict:
         self.judged += 1
         self.judge()
         score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes=2, greedy=True, cut=0, steps=2)

@@ -30,7 +30,7 @@ from poise.launchers.mailbox import MailboxShape
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.journal import Journal, Kind, Record, StopReason
 from poise.learning.owner import EvaluationAborted, Owner, OwnerSettings
-from poise.learning.verdict import Episode, Score, Verdict
+from poise.learning.verdict import Candidate, Episode, Score, Verdict
 from poise.trajectory import Contribution, EpisodeReport, Snapshot
 
 # Classes of this module travel by value: a worker's process cannot import a test.
@@ -233,8 +233,8 @@ class Stage:
             self.journal,
         )
 
-    def judge(self, snapshot: Snapshot) -> Verdict:
-        self.play(snapshot)
+    def judge(self, candidate: Candidate) -> Verdict:
+        self.play(candidate.snapshot)
         score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes=2, greedy=True, cut=0, steps=2)
         return Verdict(score, None, False)
 
