@@ -5,7 +5,6 @@ them, which only a comparison with what the owner really does can find.
 """
 
 import json
-import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 import poise
+from poise.agent.policy_file import policy_to_bytes
 from poise.cli import main
 from poise.errors import FileFormatError, PoiseError, ReplayMismatchError, RunFolderError
 from poise.learning.journal import (
@@ -238,7 +238,9 @@ class TestAnnounced:
             poise.replay(announced)
 
     def test_other_parameters_too(self, announced: Path):
-        shutil.copy(announced / "best.safetensors", announced / "final.safetensors")
+        policy = poise.load(announced, "final")
+        policy.parameters = policy.parameters + np.float32(1)
+        (announced / "final.safetensors").write_bytes(policy_to_bytes(policy))
         with pytest.raises(ReplayMismatchError, match=r"parameters differ.*was to be expected"):
             poise.replay(announced)
 
