@@ -27,6 +27,7 @@ import pytest
 
 import poise
 from poise.agent.policy_file import policy_to_bytes
+from poise.aliases import ALIASES
 from poise.cli import COMMANDS, main
 from poise.commands import flags
 from poise.config import EnvironmentChoice, TrainConfig
@@ -254,7 +255,7 @@ class TestRefusals:
         """Each name that we point to is a flag of train, and none that we explain is one."""
         trains = {*_flags(TrainConfig), *_flags(COMMANDS["train"])}
         everywhere = trains | {flag for kind in COMMANDS.values() for flag in _flags(kind)}
-        for theirs, ours in flags._ALIASES.items():
+        for theirs, ours in ALIASES.items():
             assert ours.partition(" ")[0].removeprefix("no-") in everywhere, theirs
             assert theirs not in trains
         for theirs in flags._OTHERWISE.keys() - {"run-dir"}:

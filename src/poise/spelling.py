@@ -7,13 +7,14 @@ at a time, as the arguments of the functions: ``--launcher serial`` is ``launche
 import contextlib
 import difflib
 import re
+import shlex
 import typing
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from poise.aliases import ALIASES
 
-__all__ = ["as_flags", "know", "nearest", "spelled"]
+__all__ = ["as_flags", "given", "know", "nearest", "spelled"]
 
 _FLAG = re.compile(r"(?<![\w-])--(no-)?([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?![\w-])")
 _NUMBER = re.compile(r"[ =](-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w-])")
@@ -65,6 +66,13 @@ def spelled(text: str) -> str:
         if "=" in said and text.startswith(" --", end):
             parts.append(",")
     return "".join(parts) + text[position:]
+
+
+def given(name: str, values: Sequence[str]) -> str:
+    """An argument of several texts with its values, as they are typed where poise was called."""
+    if _flags_are_meant:
+        return f"--{name.replace('_', '-')} {' '.join(map(shlex.quote, values))}"
+    return f"{name}={list(values)!r}"
 
 
 def _argument(found: re.Match[str], text: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from poise.agent.encoders import encode, feature_count, require_encodable
 from poise.batches import stack
 from poise.errors import UnsupportedSpaceError
+from poise.spelling import as_flags
 
 from .examples import BYTES, OBSERVATION_SPACES, UNSUPPORTED
 
@@ -80,15 +81,15 @@ def test_encoding_other_spaces_is_refused() -> None:
     [
         (
             spaces.Dict({"v": BYTES, "mission": spaces.Text(20)}),
-            r"^observation\['mission'\] is Text.*--ignore-observations mission, or",
+            r"^observation\['mission'\] is Text.*ignore_observations=\['mission'\], or",
         ),
         (
             spaces.Dict({"a": spaces.Tuple([BYTES, spaces.Sequence(spaces.Discrete(2))])}),
-            r"^observation\['a'\]\[1\] is Sequence.*--ignore-observations '\['\"'\"'a",
+            r"^observation\['a'\]\[1\] is Sequence.*ignore_observations=\[\"\['a'\]\[1\]",
         ),
         (
             spaces.Dict({"a": spaces.Text(2), "b": spaces.Text(3), "v": BYTES}),
-            r"^observation\['a'\] is Text.*--ignore-observations a b, or make",
+            r"^observation\['a'\] is Text.*ignore_observations=\['a', 'b'\], or make",
         ),
         (
             spaces.Graph(spaces.Discrete(2), None),
@@ -98,4 +99,10 @@ def test_encoding_other_spaces_is_refused() -> None:
 )
 def test_the_part_that_cannot_be_learned_is_named(space: spaces.Space[Any], message: str) -> None:
     with pytest.raises(UnsupportedSpaceError, match=message):
+        require_encodable(space)
+
+
+def test_on_the_command_line_the_parts_are_named_as_they_are_typed() -> None:
+    space = spaces.Dict({"a b": spaces.Text(2), "v": BYTES})
+    with as_flags(), pytest.raises(UnsupportedSpaceError, match="--ignore-observations 'a b', or"):
         require_encodable(space)

@@ -541,8 +541,9 @@ def test_nobody_is_overdue_during_a_long_evaluation(
 def test_a_reason_from_the_pump_ends_the_run(stage: Stage, crew: Crew, reason: StopReason):
     stage.run(_team(), lambda stage: reason if stage.all_have(2, range(3)) else None)
     stage.check_books(reason)
-    # What ends because a budget is used up ends with an evaluation; what is told to stop does not.
-    concluding = {StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS}
+    # What ends as it was meant to ends with an evaluation; what is broken off does not.
+    budgets = {StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS}
+    concluding = budgets | {StopReason.CALLBACK}
     assert stage.judged == (reason in concluding)
     assert crew.has_left()
 

@@ -273,5 +273,6 @@ def test_the_numbers_in_a_journal_are_never_changed() -> None:
         "TERMINATED": 6,
         "FAILED": 7,
         "NOT_FINITE": 8,
+        "FLAT": 9,
         "CALLBACK": 10,
     }

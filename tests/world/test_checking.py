@@ -184,6 +184,25 @@ class Reseeds(Ends):
         return super().reset(seed=secrets.randbits(32) if seed is None else seed)
 
 
+class ShowsLittle(Reseeds):
+    """The same; what it shows is always the same."""
+
+    def _observe(self) -> np.ndarray:
+        return np.zeros(3, np.float32)
+
+    def step(self, action: Any) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, 0.0, *rest
+
+
+class SpareGenerator(Ends):
+    """Has a generator that nobody draws from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = np.random.default_rng()
+
+
 class LongReseeds(Reseeds):
     """The same; its episodes are longer than any look."""
 
@@ -200,6 +219,8 @@ class LongReseeds(Reseeds):
         (SharedState, False, True),
         (Reseeds, False, False),
         (LongReseeds, False, False),
+        (ShowsLittle, False, False),
+        (SpareGenerator, True, False),
     ],
 )
 def test_shared_chance_is_told_from_shared_state(

@@ -7,7 +7,6 @@ axes.
 
 import itertools
 import math
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from gymnasium import spaces
 from poise.agent.categories import LOOKUP_FROM, Lookup, aligned
 from poise.errors import UnsupportedSpaceError
 from poise.maths.namespace import array_namespace
+from poise.spelling import given
 
 __all__ = ["brief_space", "encode", "feature_count", "pieces", "require_encodable"]
 
@@ -69,8 +69,8 @@ def require_encodable(space: spaces.Space[Any]) -> None:
     if strange:
         remedy = "make numbers of it in a gymnasium.wrappers.TransformObservation"
         if strange[0][0]:
-            flags = " ".join(shlex.quote(_name(path)) for path, _ in strange)
-            remedy = f"leave it out with --ignore-observations {flags}, or {remedy}"
+            names = given("ignore_observations", [_name(path) for path, _ in strange])
+            remedy = f"leave it out with {names}, or {remedy}"
         raise _unsupported(strange[0][1], _shown(strange[0][0]), remedy)
 
 

@@ -23,7 +23,7 @@ from poise.world.deadlines import Errand, in_time
 from poise.world.hosted import HostedWorld
 from poise.world.reach import SharedThings
 from poise.world.rewards import RewardShaping
-from poise.world.sharing import GlobalChance, SharedChance, require_new
+from poise.world.sharing import GlobalChance, SharedChance, positions, require_new
 from poise.world.source import EnvironmentSource
 from poise.world.statistics_wrappers import statistics_advice
 
@@ -32,7 +32,7 @@ __all__ = ["EnvironmentTraits", "check_environment"]
 Approve = Callable[[spaces.Space[Any], spaces.Space[Any]], None]
 """(observation space, action space): raises if they will not do."""
 STEPS = 20
-STEPS_AFTER_RESET = 5
+STEPS_AFTER_RESET = 10
 """Steps after a reset without a seed."""
 VECTOR_COPIES = 2
 NAMED = 3
@@ -185,6 +185,7 @@ class _Look:
             for number, space in enumerate(actions):
                 space.seed(number)
             self._reset(copies[0], 0, trace.seeded)
+            before = positions(first)
             with chance or contextlib.nullcontext():
                 for number, copy in enumerate(others, 1):
                     self._reset(copy, number)
@@ -198,6 +199,9 @@ class _Look:
                 with chance or contextlib.nullcontext():
                     for copy, space in zip(others, actions[1:], strict=True):
                         self._step(copy, space.sample(), None)
+            # One that is not drawn from may be seeded as it likes.
+            drawn = dict(positions(first).items() - before.items())
+            trace.unseeded.append(repr(sorted(drawn.items())).encode())
             if self._keeps:
                 self._keeps, self._kept = False, copies.pop()
         except EnvironmentFailureError as error:

@@ -11,7 +11,7 @@ import numpy as np
 
 from poise.errors import EnvironmentCheckError
 
-__all__ = ["GlobalChance", "SharedChance", "layers", "require_new"]
+__all__ = ["GlobalChance", "SharedChance", "layers", "positions", "require_new"]
 
 Result = TypeVar("Result")
 
@@ -126,6 +126,27 @@ def _generators(environment: Any) -> list[tuple[Any, str, Any]]:
                 elif isinstance(value, gymnasium.Space):
                     found.append((owner, name, value.np_random))
     return found
+
+
+def positions(environment: Any) -> dict[tuple[int, str], str]:
+    """How far the generators have come that an environment and its wrappers hold themselves.
+
+    Where little is shown, two looks may be alike by accident; these are not.
+    """
+    return {
+        (depth, name): repr(_flat(_state(value)))
+        for depth, layer in enumerate(layers(environment))
+        for name, value in list(getattr(layer, "__dict__", {}).items())
+        if isinstance(value, np.random.Generator | np.random.RandomState | random.Random)
+    }
+
+
+def _flat(state: Any) -> Any:
+    if isinstance(state, dict):
+        return [(name, _flat(one)) for name, one in state.items()]
+    if isinstance(state, tuple):
+        return [_flat(one) for one in state]
+    return state.tolist() if isinstance(state, np.ndarray) else state
 
 
 def _state(generator: Any) -> Any:
