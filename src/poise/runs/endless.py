@@ -1,8 +1,7 @@
 """Says once that evaluation episodes go on without end, where no time limit ends them."""
 
-import warnings
-
 from poise.learning.events import Evaluated, Event
+from poise.warning import warn_caller
 
 __all__ = ["EndlessEpisodes"]
 
@@ -26,11 +25,9 @@ class EndlessEpisodes:
             return
         self._said = True
         score = event.verdict.selection
-        warnings.warn(
+        warn_caller(
             f"{score.cut} of {score.episodes} episodes of an evaluation did not end and were cut, "
             f"because {self._environment} has no time limit: register it with max_episode_steps, "
             "or give --wrappers a function that returns gymnasium.wrappers.TimeLimit(env, steps); "
-            "--evaluation-step-limit says where to cut",
-            RuntimeWarning,
-            stacklevel=2,
+            "--evaluation-step-limit says where to cut"
         )
