@@ -72,6 +72,7 @@ class Assembly:
         parameters: version 0, ``[P]`` float32.
         program: the workers' cycle.
         target_return: what solves the environment, None if nothing does.
+        learning_rate: the step size; where none is set, what is usual for the network.
         options: XLA's options for every program of the run.
     """
 
@@ -82,6 +83,7 @@ class Assembly:
     parameters: np.ndarray
     program: CompiledProgram | HostedProgram
     target_return: float | None
+    learning_rate: float
     options: CompileOptions
     _initialise: Callable[[Any], OptimizerState]
     raw_update: Update
@@ -121,12 +123,21 @@ class Assembly:
             self.parameters,
             state,
             self._update,
-            settings or owner_settings(self.config, self.target_return, self.thrift),
+            settings or self.owner_settings(self.config),
             judge,
             emit,
             journal,
             self.initial_moments(),
         )
+
+    def owner_settings(self, config: TrainConfig) -> OwnerSettings:
+        """What the owner must know, with what was decided for this run.
+
+        Args:
+            config: the run's settings, perhaps with other budgets.
+        """
+        decided = dataclasses.replace(config, learning_rate=self.learning_rate)
+        return owner_settings(decided, self.target_return, self.thrift)
 
     def first_snapshot(self) -> Snapshot:
         """What the workers begin with."""
@@ -262,6 +273,7 @@ class Assembly:
             "target_return": self.target_return,
             "slow_steps": self.slow_steps,
             "reward_clip": self.world.shaping.clip,
+            "learning_rate": self.learning_rate,
             "normalize_observations": self.normalization,
             "parameters": self.agent.layout.size,
         }
@@ -294,7 +306,9 @@ def needed_copies(config: TrainConfig) -> int:
 def owner_settings(
     config: TrainConfig, target_return: float | None, thrift: int = 0
 ) -> OwnerSettings:
-    """What the owner must know of the settings."""
+    """What the owner must know of settings whose learning rate is decided."""
+    if config.learning_rate is None:
+        raise ValueError("the learning rate is not decided")
     return OwnerSettings(
         learning_rate=config.learning_rate,
         anneal_steps=config.max_steps if config.learning_rate_schedule == "linear" else None,
@@ -367,9 +381,12 @@ def assemble(config: TrainConfig, source: EnvironmentSource | None = None) -> As
     target = config.target_return
     if target is None:
         target = source.reward_threshold
+    rate = config.learning_rate
+    if rate is None:
+        rate = agent.usual_learning_rate
     options = compile_options(jax.default_backend())
     return Assembly(
-        config, source, world, agent, parameters, program, target, options, initialise, update
+        config, source, world, agent, parameters, program, target, rate, options, initialise, update
     )
 
 

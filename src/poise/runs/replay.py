@@ -13,7 +13,7 @@ from poise.learning.journal import Journal, JournalFile, Kind, Record, StopReaso
 from poise.learning.owner import EvaluationAborted, Owner, OwnerSettings, ProtocolError
 from poise.learning.verdict import Verdict
 from poise.learning.worker import Worker
-from poise.runs.assembly import Assembly, assemble, owner_settings
+from poise.runs.assembly import Assembly, assemble
 from poise.runs.comparison import compare_parameters, has_final
 from poise.runs.folder import load_config, load_resumptions, resolved_settings
 from poise.runs.jax_settings import adopt_settings, recorded_settings, settings_restored
@@ -255,11 +255,11 @@ def _segments(assembly: Assembly, resumptions: list[dict[str, Any]]) -> dict[int
     """
     # Which bad gradient was one too many, the journal says.
     config = dataclasses.replace(assembly.config, max_bad_gradients=2**62)
-    segments = {-1: owner_settings(config, assembly.target_return, assembly.thrift)}
+    segments = {-1: assembly.owner_settings(config)}
     for one in resumptions:
         budgets = {name: value for name, value in one.items() if name != "record"}
         changed = dataclasses.replace(config, **budgets)
-        segments[one["record"]] = owner_settings(changed, assembly.target_return, assembly.thrift)
+        segments[one["record"]] = assembly.owner_settings(changed)
     last = max(segments)
     return {
         record: settings if record == last else settings._replace(max_steps=None, max_episodes=None)
