@@ -113,8 +113,9 @@ class TrainConfig:
     rollout_length: int = 10
     """Steps that each copy takes between two contributions (t_max in the A3C paper)."""
 
-    learning_rate: float = 3e-3
-    """Step size of the optimizer."""
+    learning_rate: float | None = None
+    """Step size of the optimizer. Default: 3e-3; with the convolutional network, which images get,
+    1e-3."""
 
     learning_rate_schedule: Literal["constant", "linear"] = "constant"
     """Constant, or annealed linearly to 0 at --max-steps (Mnih et al. 2016, section 5)."""
@@ -155,7 +156,7 @@ class TrainConfig:
 
     hidden_sizes: tuple[int, ...] = (100,)
     """Units of each hidden layer, in separate ReLU trunks for policy and value. Observations with
-    images get the A3C paper's convolutional network instead."""
+    images get a convolutional network instead, after the A3C paper's."""
 
     gaussian_scale: Literal["free", "network"] = "free"
     """Scale of continuous actions: a free parameter of each, or computed by the network."""

@@ -28,6 +28,12 @@ from poise.validation import MAX_PARAMETERS, is_image_axes
 
 __all__ = ["Agent", "NetworkSpec", "build_agent", "require_supported"]
 
+LEARNING_RATE = 3e-3
+IMAGE_LEARNING_RATE = 1e-3
+"""Adam moves every weight by about so much, and a unit of the convolutional network sums hundreds
+of inputs that are never negative. Measured on two stacked pictures of 36 x 36: 3e-4, 1e-3 and 2e-3
+learned which way a square drifts; with 3e-3 the policy broke down once in between."""
+
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSpec:
@@ -35,7 +41,7 @@ class NetworkSpec:
 
     Attributes:
         hidden_sizes: units of each hidden layer of the separate trunks; observations with images
-            get the A3C paper's convolutional network instead.
+            get a convolutional network instead.
         gaussian_scale: where the scale of continuous actions comes from.
         embedding_units: columns of the table that categories of many values are looked up in; 0
             where the first layer's weights are small enough to be looked up themselves.
@@ -111,6 +117,12 @@ class Agent:
     spec: NetworkSpec
     layout: ParameterLayout
     head: ActionHead
+
+    @property
+    def usual_learning_rate(self) -> float:
+        """The step size that the network learns well with where none is set."""
+        images = has_images(self.observation_space, self.spec.image_axes)
+        return IMAGE_LEARNING_RATE if images else LEARNING_RATE
 
     def network(self, parameters: Any) -> Any:
         """The network with the given ``[P]`` parameters."""

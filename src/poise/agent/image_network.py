@@ -3,9 +3,15 @@
 Mnih et al. 2016 (arXiv 1602.01783), section 5.1, after Mnih et al. 2013 (arXiv 1312.5602): 16
 filters of 8x8 with stride 4, 32 of 4x4 with stride 2, 256 units, all ReLU, shared by policy and
 value. Images smaller than 36 pixels get 4x4 filters with stride 2 twice instead. Parts of an
-observation that are no images join in front of the last hidden layer.
+observation that are no images join in front of the hidden layer of 256.
+
+Unlike the paper's, policy and value have two tanh layers of 64 units each of their own behind it
+(those of Schulman et al. 2017, arXiv 1707.06347, section 6.1). Where values are large, a value that
+reads the shared units directly makes all of them grow until it fits; the policy's logits, which
+read them too, grow alike, and the policy is certain before it has learned anything.
 """
 
+import itertools
 import math
 from typing import Any, ClassVar
 
@@ -30,6 +36,7 @@ LARGE_FILTERS = ((16, 4), (32, 2))
 SMALL_FILTERS = ((16, 2), (32, 2))
 """(number, stride) of each layer; filters are twice as wide as their stride."""
 HIDDEN_UNITS = 256
+HEAD_SIZES = (64, 64)
 
 
 def _parts(space: spaces.Space[Any]) -> list[spaces.Space[Any]]:
@@ -77,14 +84,14 @@ class Convolution(eqx.Module):
 
 
 class ImageActorCritic(eqx.Module):
-    """Convolutions for every image, one hidden layer, and heads for policy and value."""
+    """Convolutions for every image, one shared hidden layer, then layers for policy and value."""
 
     runs_on_numpy: ClassVar[bool] = False
 
     convolutions: tuple[tuple[Convolution, ...], ...]
     hidden: Dense
-    policy: Dense
-    value: Dense
+    policy: tuple[Dense, ...]
+    value: tuple[Dense, ...]
     free: Float[Array | np.ndarray, " free"]
     observation_space: spaces.Space[Any] = eqx.field(static=True)
     image_axes: str = eqx.field(static=True)
@@ -107,8 +114,8 @@ class ImageActorCritic(eqx.Module):
             else:
                 features.append(encode(part, value))
         hidden = jax.nn.relu(self.hidden(jnp.concatenate(features)))
-        parameters = jnp.concatenate([self.policy(hidden), jnp.asarray(self.free)])
-        return parameters, self.value(hidden)[0], state
+        parameters = jnp.concatenate([_head(self.policy, hidden), jnp.asarray(self.free)])
+        return parameters, _head(self.value, hidden)[0], state
 
     def initial_state(self) -> tuple[()]:
         """A feed-forward network has no state."""
@@ -125,6 +132,13 @@ def _convolve(layers: tuple[Convolution, ...], x: Any) -> Any:
     for layer in layers:
         x = jax.nn.relu(layer(x))
     return x.reshape(-1)
+
+
+def _head(layers: tuple[Dense, ...], x: Any) -> Any:
+    *hidden, last = layers
+    for layer in hidden:
+        x = jnp.tanh(layer(x))
+    return last(x)
 
 
 def image_actor_critic(
@@ -153,11 +167,19 @@ def image_actor_critic(
             layer = orthogonal(generator, inputs, count, math.sqrt(2.0))
             stack.append(Convolution(layer.weight, layer.bias, stride))
         stacks.append(tuple(stack))
+
+    def head(last: int, last_gain: float) -> tuple[Dense, ...]:
+        sizes = (HIDDEN_UNITS, *HEAD_SIZES)
+        hidden = [
+            orthogonal(generator, *pair, math.sqrt(2.0)) for pair in itertools.pairwise(sizes)
+        ]
+        return (*hidden, orthogonal(generator, sizes[-1], last, last_gain))
+
     return ImageActorCritic(
         convolutions=tuple(stacks),
         hidden=orthogonal(generator, features, HIDDEN_UNITS, math.sqrt(2.0)),
-        policy=orthogonal(generator, HIDDEN_UNITS, outputs, 0.01),
-        value=orthogonal(generator, HIDDEN_UNITS, 1, 1.0),
+        policy=head(outputs, 0.01),
+        value=head(1, 1.0),
         free=np.zeros(free, np.float32),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
@@ -177,7 +199,9 @@ def image_parameter_count(
     table = sum(lookup_sizes(observation_space)) * embedding_units
     convolutions = sum((inputs + 1) * count for plan in filters for inputs, count, _ in plan)
     hidden = (features + 1) * HIDDEN_UNITS
-    return convolutions + hidden + (HIDDEN_UNITS + 1) * (outputs + 1) + free + table
+    sizes = (HIDDEN_UNITS, *HEAD_SIZES)
+    heads = 2 * sum((inputs + 1) * units for inputs, units in itertools.pairwise(sizes))
+    return convolutions + hidden + heads + (sizes[-1] + 1) * (outputs + 1) + free + table
 
 
 def _plan(

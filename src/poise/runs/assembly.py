@@ -75,6 +75,7 @@ class Assembly:
         parameters: version 0, ``[P]`` float32.
         program: the workers' cycle.
         target_return: what solves the environment, None if nothing does.
+        learning_rate: the step size; where none is set, what is usual for the network.
         options: XLA's options for every program of the run.
     """
 
@@ -85,6 +86,7 @@ class Assembly:
     parameters: np.ndarray
     program: CompiledProgram | HostedProgram
     target_return: float | None
+    learning_rate: float
     options: CompileOptions
     _initialise: Callable[[Any], OptimizerState]
     raw_update: Update
@@ -140,8 +142,13 @@ class Assembly:
         )
 
     def owner_settings(self, config: TrainConfig) -> OwnerSettings:
-        """What the owner must know of the settings, which may have other budgets than the run's."""
-        return owner_settings(config, self.target_return, self.thrift, self.has_time_limit)
+        """What the owner must know, with what was decided for this run.
+
+        Args:
+            config: the run's settings, perhaps with other budgets.
+        """
+        decided = dataclasses.replace(config, learning_rate=self.learning_rate)
+        return owner_settings(decided, self.target_return, self.thrift, self.has_time_limit)
 
     def first_snapshot(self) -> Snapshot:
         """What the workers begin with."""
@@ -298,6 +305,7 @@ class Assembly:
             "slow_steps": self.slow_steps,
             "has_time_limit": self.has_time_limit,
             "reward_clip": self.world.shaping.clip,
+            "learning_rate": self.learning_rate,
             "normalize_observations": self.normalization,
             "parameters": self.agent.layout.size,
         }
@@ -348,7 +356,9 @@ def owner_settings(
     thrift: int = 0,
     has_time_limit: bool = True,
 ) -> OwnerSettings:
-    """What the owner must know of the settings."""
+    """What the owner must know of settings whose learning rate is decided."""
+    if config.learning_rate is None:
+        raise ValueError("the learning rate is not decided")
     return OwnerSettings(
         learning_rate=config.learning_rate,
         anneal_steps=config.max_steps if config.learning_rate_schedule == "linear" else None,
@@ -423,9 +433,12 @@ def assemble(config: TrainConfig, source: EnvironmentSource | None = None) -> As
     target = config.target_return
     if target is None:
         target = source.reward_threshold
+    rate = config.learning_rate
+    if rate is None:
+        rate = agent.usual_learning_rate
     options = compile_options(jax.default_backend())
     return Assembly(
-        config, source, world, agent, parameters, program, target, options, initialise, update
+        config, source, world, agent, parameters, program, target, rate, options, initialise, update
     )
 
 

@@ -197,7 +197,7 @@ class _Window:
 def _fused_loop(assembly: Assembly, program: CompiledProgram) -> Any:
     """Many cycles with their updates as one compiled call; returns a function of no arguments."""
     update = assembly.raw_update
-    rate = np.float32(assembly.config.learning_rate)
+    rate = np.float32(assembly.learning_rate)
 
     def loop(carry: Any) -> Any:
         def cycle(carry: Any, _: Any) -> tuple[Any, Any]:

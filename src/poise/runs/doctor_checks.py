@@ -83,7 +83,7 @@ def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
     observation, action = agent.observation_space, agent.action_space
     found = [Finding("spaces", "ok", f"observes {_space(observation)}; acts in {_space(action)}")]
     if has_images(observation, agent.spec.image_axes):
-        network = "the A3C paper's convolutional network"
+        network = "the convolutional network"
     else:
         sizes = " + ".join(map(str, agent.spec.hidden_sizes)) or "no"
         network = f"an MLP with {sizes} hidden units for the policy and one for the value"
@@ -91,7 +91,8 @@ def anatomy(patient: Patient, assembly: Assembly) -> list[Finding]:
         rows = sum(lookup_sizes(observation))
         network += f", behind a table of {rows:,} categories x {agent.spec.embedding_units} numbers"
     description = (
-        f"{network}, {agent.layout.size:,} parameters; {_head(action)}; {resolved['acting']} acts"
+        f"{network}, {agent.layout.size:,} parameters; {_head(action)}; {resolved['acting']} acts; "
+        f"learning rate {resolved['learning_rate']:g}"
     )
     advice = ""
     if agent.layout.size > LARGE_NETWORK:

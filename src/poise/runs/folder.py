@@ -156,6 +156,11 @@ def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
         number = json_number(target)
         if number is None or abs(number) > MAX_FACTOR:
             raise FileFormatError(f"{path} is damaged: its target_return is {shown(target)}")
+    rate = resolved.get("learning_rate")
+    if rate is not None:
+        number = json_number(rate)
+        if number is None or not 0 < number <= MAX_FACTOR:
+            raise FileFormatError(f"{path} is damaged: its learning_rate is {shown(rate)}")
     flags = {name: resolved.get(name) for name in ("replayable", "slow_steps", "has_time_limit")}
     for name, flag in flags.items():
         if flag is not None and not isinstance(flag, bool):
@@ -169,7 +174,11 @@ def resolved_settings(resolved: dict[str, Any]) -> dict[str, Any]:
         raise FileFormatError(
             f"config.json is damaged: normalize_observations was decided as {shown(normalize)}"
         )
-    return {"world": resolved_world(resolved), "normalize_observations": normalize}
+    settings = {"world": resolved_world(resolved), "normalize_observations": normalize}
+    # Runs from before it was decided have it among their settings.
+    if (rate := resolved.get("learning_rate")) is not None:
+        settings["learning_rate"] = rate
+    return settings
 
 
 def resolved_world(resolved: dict[str, Any]) -> Any:
