@@ -599,7 +599,7 @@ def test_what_does_not_pickle_runs_in_threads(fakes: dict[str, Any]) -> None:
     found = diagnose(toy("unpicklable"))
     assert the(found, "processes").status == "failure"
     assert "does not pickle" in the(found, "processes").message
-    assert "--launcher threads" in the(found, "processes").advice
+    assert 'launcher="threads"' in the(found, "processes").advice
     assert "--launcher threads" in (found.command or "")
 
 

@@ -453,7 +453,7 @@ class TestEvaluate:
     @pytest.mark.parametrize("ask", [poise.evaluate, poise.random_baseline])
     def test_impossible_numbers(self, policy: Policy, ask: Callable[..., Any], bad: dict[str, int]):
         subject: Any = policy if ask is poise.evaluate else "CartPole-v1"
-        with pytest.raises(ConfigError, match=next(iter(bad)).replace("_", "-")):
+        with pytest.raises(ConfigError, match=next(iter(bad))):
             ask(subject, **bad)
 
 

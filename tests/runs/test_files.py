@@ -97,7 +97,7 @@ class TestRunFolder:
         (folder / content).mkdir() if content == "folder" else (folder / content).write_text("x")
         with pytest.raises(RunFolderError, match="not empty") as caught:
             create_run_folder(folder)
-        assert "--run-dir" in str(caught.value)
+        assert "run_dir" in str(caught.value)
         assert names(folder) == [content]
 
     def test_a_file_in_its_place_is_refused(self, tmp_path: Path):
