@@ -67,7 +67,7 @@ def test_where_more_are_needed_it_is_refused_in_a_sentence(tmp_path: Path):
     text = str(caught.value)
     assert "the port is in use" in text
     assert "14 are open at a time" in text
-    assert "--workers 1 --envs-per-worker 1" in text
+    assert "workers=1, envs_per_worker=1" in text
     assert caught.value.exit_code == 2
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "taken").exists()
