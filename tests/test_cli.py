@@ -703,13 +703,13 @@ class TestTerminal:
         return said.code, written.decode()
 
     def test_train_shows_how_far_it_is_and_what_is_left_fits(self):
-        seconds = ["--max-seconds=2", "--no-stop-when-solved", *SMALL[1:]]
-        code, written = self.show("train", "--run-dir=run", *seconds)
+        budget = ["--max-steps=30000", "--no-stop-when-solved", *SMALL[1:]]
+        code, written = self.show("train", "--run-dir=run", *budget)
         assert code == 0
         lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", one) for one in re.split("[\r\n]+", written)]
         assert max(map(len, lines)) <= 80
         heads = [one for one in lines if "━" in one and "%" in one]
-        assert any(re.search(r" +\d+%  0:00:0\d  0:00:0\d left", one) for one in heads), heads
+        assert any(re.search(r" +\d+%  0:\d\d:\d\d  0:\d\d:\d\d left", one) for one in heads), heads
         for word in ("steps", "/s", "avg", "/475", "entropy", "episodes"):
             assert any(word in one for one in lines), word
         # A line for each new best one, and one that says the last beside the best.

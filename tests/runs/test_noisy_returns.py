@@ -63,7 +63,9 @@ def run(draw: Draw, seed: int, arrives: int, end: int) -> Bench:
     while not bench.owner.stopped:
         if bench.owner.steps >= arrives:
             player._draw = draw
-        bench.give(steps=800, returns=player._draw(generator, 26))
+        # The further a run is, the more comes at once, only to be quick.
+        steps = max(800, bench.owner.steps // 32)
+        bench.give(steps=steps, returns=player._draw(generator, 26))
     return bench
 
 
