@@ -5,6 +5,7 @@ import typing
 
 import pytest
 
+from poise.aliases import ALIASES
 from poise.cli import main
 from poise.config import TrainConfig
 from poise.errors import ConfigError, WorkerError
@@ -88,8 +89,8 @@ def test_the_nearest_name(name: str, meant: str | None) -> None:
 
 
 def test_what_others_call_our_settings_is_found() -> None:
-    from poise.spelling import _FOREIGN
-
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    assert set(_FOREIGN.values()) <= names | {"subscriber"}
-    assert names.isdisjoint(_FOREIGN)
+    ours = {one.partition(" ")[0].removeprefix("no-").replace("-", "_") for one in ALIASES.values()}
+    of_commands = {"episodes", "output", "policy", "render", "run_dir", "tensorboard"}
+    assert ours <= names | of_commands
+    assert names.isdisjoint(one.replace("-", "_") for one in ALIASES)

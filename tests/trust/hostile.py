@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from poise.errors import PoiseError
-from poise.world import source
+from poise.world import modules, source
 
 ALLOWANCE = 128 << 20
 """Bytes that a small file may make a loader allocate at most."""
@@ -83,7 +83,8 @@ def refuse_execution(monkeypatch: Any) -> None:
         (os, "system"),
         (builtins, "eval"),
         (source, "_import"),
-        (source, "_import_module"),
+        (source, "import_module"),
+        (modules, "import_module"),
     ):
         monkeypatch.setattr(module, name, forbidden(name))
 

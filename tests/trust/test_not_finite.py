@@ -151,7 +151,7 @@ def test_more_than_the_limit_end_the_run(
     ):
         train(folder, **settings)
     assert caught.value.exit_code == 1
-    assert "--max-bad-gradients" in str(caught.value)
+    assert "max_bad_gradients" in str(caught.value)
     records = read_journal(folder / "journal").records
     assert [one.detail for one in contributions(folder)] == [0] * (allowed + 1)
     assert records[-1].kind == Kind.STOP

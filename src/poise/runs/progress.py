@@ -64,12 +64,19 @@ class Progress:
                 self._log()
             case Evaluated():
                 self._evaluated = event
-                if event.is_best or event.verdict.solved:
+                if event.verdict.solved or self._is_better(event):
                     self._best = event
                     self._say(self._describe_best(event))
             case Stopped():
                 self._ended = time.monotonic()
                 self._log(now=True)
+
+    def _is_better(self, event: Evaluated) -> bool:
+        """Whether it is the best so far, and not only as good as the one before."""
+        if self._best is None:
+            return event.is_best
+        selection, before = event.verdict.selection, self._best.verdict.selection
+        return event.is_best and selection.mean > before.mean
 
     def tell(self, activity: str) -> None:
         """Say what training waits for; empty where it waits for nothing."""
