@@ -4,20 +4,25 @@ Shapes and dtypes are checked where arrays are, ranks are never promoted silentl
 nothing is left behind in the user's caches.
 """
 
+import math
 import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 # Before anything is imported that looks for a cache; processes that tests start inherit it.
 _CACHE = tempfile.TemporaryDirectory(prefix="poise-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.path.join(_CACHE.name, "hypothesis")
 
+import beartype  # noqa: E402
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+from beartype.claw import beartype_packages  # noqa: E402
 
 from .shared_memory import allocations, holders  # noqa: E402
 
@@ -26,15 +31,65 @@ jax.config.update("jax_debug_nans", True)
 
 # `config` is left out: it checks what users type itself, and tests want its own errors.
 CHECKED = ("trajectory", "maths", "agent", "world", "learning", "launchers", "runs")
-# The numeric tower of PEP 484: an int will do for a float.
-BEARTYPE = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-jaxtyping.install_import_hook([f"poise.{room}" for room in CHECKED], BEARTYPE)
+PATIENCE = 120.0
+"""Seconds that only what hangs takes."""
+
+
+def check_types() -> None:
+    """Let modules check what their functions take and return, as soon as they are imported.
+
+    Where shapes are given, jaxtyping holds them against each other. That binds all arguments at
+    every call, which takes longer than most functions: where no shapes are given, beartype alone
+    checks the same.
+    """
+    (package,) = find_spec("poise").submodule_search_locations
+    names = {
+        ".".join(path.relative_to(Path(package).parent).with_suffix("").parts)
+        for path in Path(package).rglob("*.py")
+        if "jaxtyping" in path.read_text()
+    }
+    # The numeric tower of PEP 484: an int will do for a float.
+    tower = beartype.BeartypeConf(is_pep484_tower=True, claw_is_pep526=False)
+    beartype_packages(tuple(f"poise.{room}" for room in CHECKED), conf=tower)
+    decorator = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+    jaxtyping.install_import_hook(sorted(names), decorator)
+
+
+check_types()
 
 # No dependence on the clock or on what earlier runs found.
 hypothesis.settings.register_profile(
-    "poise", deadline=None, database=None, derandomize=True, max_examples=50
+    "poise",
+    deadline=None,
+    database=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("poise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[None]:
+    """No outcome depends on how slow the machine is: what decides by the clock has all the time.
+
+    Tests of a deadline set their own.
+    """
+    from poise.launchers import processes, serial, threads
+    from poise.runs import doctor_play, doctor_seeding, evaluation, referee, session, training
+
+    with pytest.MonkeyPatch.context() as patch:
+        for launcher in (processes, serial, threads):
+            patch.setattr(launcher, "LEAVE_SECONDS", PATIENCE)
+        patch.setattr(session, "CLOSE_SECONDS", PATIENCE)
+        patch.setattr(doctor_play, "SECONDS", PATIENCE)
+        patch.setattr(doctor_seeding, "TRACE_SECONDS", PATIENCE)
+        # Whatever a step or a copy takes is quick.
+        patch.setattr(training, "SLOW_STEP_SECONDS", math.inf)
+        patch.setattr(evaluation, "MAKING_SECONDS", math.inf)
+        # Random play is the same whatever a run has learned: a few episodes of it will do.
+        patch.setattr(referee, "BASELINE_STEPS", 500)
+        yield
 
 
 @pytest.fixture(autouse=True)

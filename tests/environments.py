@@ -236,13 +236,15 @@ class Faulty(gymnasium.Env[Any, Any]):
         fault: how; "" never.
         at: in which step of its life (or reset, for faults of ``reset``), from 1.
         episode: steps until an episode is truncated.
+        mark: a file that gets a character when it hangs; none where it is empty.
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,))
     action_space = spaces.Discrete(2)
 
-    def __init__(self, fault: str = "", at: int = 1, episode: int = 5) -> None:
+    def __init__(self, fault: str = "", at: int = 1, episode: int = 5, mark: str = "") -> None:
         self.fault = fault
+        self.mark = mark
         self.at = at
         self.episode = episode
         self.steps = self.resets = self.elapsed = 0
@@ -260,7 +262,7 @@ class Faulty(gymnasium.Env[Any, Any]):
             if self.fault == "reset raises":
                 raise RuntimeError("the pole is missing")
             if self.fault == "reset hangs":
-                RELEASE.wait(HANG_SECONDS)
+                self._hang()
             if self.fault == "reset nan":
                 observation[1] = np.nan
             if self.fault == "reset alone":
@@ -280,7 +282,7 @@ class Faulty(gymnasium.Env[Any, Any]):
                 case "raises two lines":
                     raise RuntimeError("the pole broke\nin two")
                 case "hangs":
-                    RELEASE.wait(HANG_SECONDS)
+                    self._hang()
                 case "shape":
                     observation = np.zeros(3, np.float32)
                 case "dtype":
@@ -298,6 +300,12 @@ class Faulty(gymnasium.Env[Any, Any]):
                 case "info":
                     return observation, reward, truncated
         return observation, reward, False, truncated, {}
+
+    def _hang(self) -> None:
+        if self.mark:
+            with open(self.mark, "a") as file:
+                file.write("x")
+        RELEASE.wait(HANG_SECONDS)
 
 
 class OnlyOne(Faulty):

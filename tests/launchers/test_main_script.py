@@ -25,7 +25,7 @@ def test_an_unguarded_script_is_known(lines: list[str], expected: str, tmp_path:
     script = tmp_path / "script.py"
     script.write_text("\n".join([IMPORT, *lines]))
     said = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True
     )
     assert said.stdout.strip() == expected
 
@@ -35,7 +35,7 @@ def test_what_has_no_file_is_not_imported_by_workers() -> None:
         [sys.executable, "-c", f"{IMPORT}\n{CALL}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     assert said.stdout.strip() == "False"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,7 @@ class Stage:
             assert time.monotonic() < deadline, "the test waits for something that never came"
             return direct()
 
+        settings = {"close_timeout": PATIENCE, **supervised}
         supervision = Supervision(
             pump=pump,
             interval=0.01,
@@ -230,7 +232,7 @@ class Stage:
             environment="Fake-v0",
             max_restarts=max_restarts,
             on_restart=self.restarts.append,
-            **supervised,
+            **settings,
         )
         seats = [(index, 0) for index in range(workers)]
         processes.run_processes(self.owner, factory, seats, SHAPE, supervision, self.heartbeats)
@@ -287,8 +289,13 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(processes, "LEAVE_SECONDS", 20.0)
+def no_main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes do not begin with importing pytest, of which no worker here needs anything."""
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
     threads = set(threading.enumerate())
     yield
     assert not multiprocessing.active_children()

@@ -8,6 +8,7 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import poise
 from poise.agent.policy_file import policy_to_bytes
 from poise.cli import main
 from poise.errors import FileFormatError, PoiseError, ReplayMismatchError, RunFolderError
+from poise.learning.events import Evaluated, Event
 from poise.learning.journal import (
     RECORD_SIZE,
     Journal,
@@ -26,6 +28,7 @@ from poise.learning.journal import (
     header_bytes,
     read_journal,
 )
+from poise.runs import housekeeping
 from poise.runs.seal import sealed
 
 from .small import copy, summary, train
@@ -38,8 +41,17 @@ MOST = {"detail": 2**8 - 1, "worker": 2**16 - 1, "incarnation": 2**32 - 1}
 def timed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that ended for a reason from outside, after an evaluation and many contributions."""
     folder = tmp_path_factory.mktemp("runs") / "timed"
-    budget = {"max_steps": None, "max_seconds": 0.2, "target_return": 1e9}
-    return train(folder, **budget, evaluation_interval=1500).folder
+    budget = {"max_steps": None, "max_seconds": 1000.0, "target_return": 1e9}
+    evaluations: list[Event] = []
+
+    def note(when: float, event: Event) -> None:
+        if isinstance(event, Evaluated):
+            evaluations.append(event)
+
+    with pytest.MonkeyPatch.context() as patch:
+        clock = SimpleNamespace(monotonic=lambda: 1.0 + 1e6 * (len(evaluations) > 1))
+        patch.setattr(housekeeping, "time", clock)
+        return train(folder, **budget, evaluation_interval=1500, subscriber=note).folder
 
 
 @pytest.fixture

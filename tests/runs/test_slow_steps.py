@@ -1,7 +1,9 @@
 """Where stepping is slow: evaluations take a bounded share, as was decided once."""
 
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,12 @@ from poise.learning.owner_settings import OwnerSettings
 from poise.learning.verdict import Candidate, Score, Verdict
 from poise.runs import training
 from poise.trajectory import Snapshot
+from poise.world import checking
 
 from .small import rows
+
+SLOW = training.SLOW_STEP_SECONDS
+"""As it is where no test has changed it."""
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 SMALL: dict[str, Any] = {
@@ -64,10 +70,18 @@ def test_no_fewer_episodes_than_a_flag_asks_for(tmp_path: Path):
     assert {row["selection"]["episodes"] for row in rows(run.folder, "evaluation")} == {7}
 
 
-def test_where_steps_are_quick_nothing_is_spared(tmp_path: Path):
+@pytest.mark.parametrize("seconds", [1e-3, 3e-3])
+def test_where_steps_are_quick_nothing_is_spared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+):
+    monkeypatch.setattr(training, "SLOW_STEP_SECONDS", SLOW)
+    looks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: seconds * next(looks))
+    monkeypatch.setattr(checking, "time", clock)
     run = train(tmp_path / "run", max_steps=300)
-    assert json.loads((run.folder / "config.json").read_text())["resolved"]["slow_steps"] is False
-    assert run.summary["evaluation"]["episodes"] == 100
+    slow = json.loads((run.folder / "config.json").read_text())["resolved"]["slow_steps"]
+    assert slow is (seconds > SLOW)
+    assert (run.summary["evaluation"]["episodes"] == 100) is not slow
 
 
 def test_an_evaluation_waits_until_training_has_taken_ten_times_as_long():

@@ -26,6 +26,7 @@ from poise.runs.assembly import assemble
 from poise.world import finding
 
 from ..environments import ACTION_SPACES, OBSERVATION_SPACES, RELEASE, Ends, Faulty, Toy
+from ..hanging import leap_at
 
 ROOT = Path(__file__).parents[2]
 NAME = "tests.environments:"
@@ -52,7 +53,6 @@ def importable() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(threads, "LEAVE_SECONDS", 0.5)
-    monkeypatch.setattr(processes, "LEAVE_SECONDS", 20.0)
     before = set(threading.enumerate())
     yield
     RELEASE.set()
@@ -227,6 +227,14 @@ def train(folder: Path, *arguments: str, launcher: str = "threads") -> int:
 
 
 Said = Callable[[], str]
+DEADLINE = ("--worker-timeout", str(PATIENCE))
+
+
+@pytest.fixture
+def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is told to `Faulty`: from when it hangs, every deadline has passed, and no earlier."""
+    leap_at(tmp_path / "mark", monkeypatch)
+    return f"mark={tmp_path / 'mark'}"
 
 
 @pytest.fixture
@@ -271,10 +279,12 @@ def test_what_is_broken_from_the_start_is_bad_input(
 
 
 @pytest.mark.parametrize("fault", ["reset hangs", "hangs"])
-def test_what_hangs_from_the_start_is_bad_input(tmp_path: Path, said: Said, fault: str) -> None:
-    timeout = ("--worker-timeout", "0.2")
-    assert train(tmp_path / "run", "--env-kwargs", f"fault={fault}", *timeout) == 2
-    assert "has not answered for 0.2 s (--worker-timeout)" in said()
+def test_what_hangs_from_the_start_is_bad_input(
+    tmp_path: Path, said: Said, fault: str, mark: str
+) -> None:
+    arguments = ("--env-kwargs", f"fault={fault}", mark, *DEADLINE)
+    assert train(tmp_path / "run", *arguments) == 2
+    assert f"has not answered for {PATIENCE:g} s (--worker-timeout)" in said()
 
 
 # The check takes 20 steps and 5 resets of a copy.
@@ -358,17 +368,21 @@ def test_an_array_of_one_number_will_do_in_the_check_too(tmp_path: Path) -> None
     ],
 )
 def test_what_hangs_later_ends_at_its_deadline(
-    tmp_path: Path, said: Said, launcher: str, fault: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    said: Said,
+    launcher: str,
+    fault: str,
+    mark: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The eighth reset comes in the 42nd step of a worker: in its ninth rollout of 5.
     at, updates = ("at=33", 7) if fault == "hangs" else ("at=8", 8)
     monkeypatch.setattr(processes, "LEAVE_SECONDS", 0.5)
-    deadline = ("--worker-timeout", "3", "--max-restarts", "0")
-    arguments = ("--env-kwargs", f"fault={fault}", at, *deadline)
+    arguments = ("--env-kwargs", f"fault={fault}", at, mark, *DEADLINE, "--max-restarts", "0")
     assert train(tmp_path / "run", *arguments, launcher=launcher) == 1
     text = said()
     assert "worker 0" in text
-    assert "has not answered for 3 s (--worker-timeout); what was learned so far is saved" in text
+    assert f"has not answered for {PATIENCE:g} s (--worker-timeout); what was learned" in text
     check_saved(tmp_path / "run", updates=updates)
 
 
@@ -386,15 +400,13 @@ def test_what_breaks_in_an_evaluation_is_a_failure_and_saved(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("launcher", ["threads", "processes"])
 def test_what_hangs_in_an_evaluation_ends_at_its_deadline(
-    tmp_path: Path, said: Said, launcher: str
+    tmp_path: Path, said: Said, launcher: str, mark: str
 ) -> None:
-    arguments = ("--max-steps", "40", "--env-kwargs", "fault=hangs", "at=45", "episode=100")
-    timeout = ("--worker-timeout", "3")
-    assert train(tmp_path / "run", *arguments, *timeout, launcher=launcher) == 1
-    assert "has not answered for 3 s" in said()
+    arguments = ("--max-steps", "40", "--env-kwargs", "fault=hangs", "at=45", "episode=100", mark)
+    assert train(tmp_path / "run", *arguments, *DEADLINE, launcher=launcher) == 1
+    assert f"has not answered for {PATIENCE:g} s" in said()
     check_saved(tmp_path / "run", updates=4)
 
 

@@ -3,6 +3,7 @@
 import secrets
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
@@ -28,6 +29,7 @@ from ..environments import (
     Toy,
     make_ends,
 )
+from ..hanging import leap_at
 
 PATIENCE = 60.0
 
@@ -130,11 +132,14 @@ def test_rewards_must_be_numbers() -> None:
 
 
 @pytest.mark.parametrize("fault", ["reset hangs", "hangs"])
-def test_an_environment_that_hangs_is_found(fault: str) -> None:
+def test_an_environment_that_hangs_is_found(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leap_at(tmp_path / "mark", monkeypatch)
     with pytest.raises(
-        EnvironmentCheckError, match=r"not answered for 0.05 s \(worker_timeout"
+        EnvironmentCheckError, match=r"not answered for 60 s \(worker_timeout"
     ) as caught:
-        check(timeout=0.05, fault=fault, at=1)
+        check(fault=fault, at=1, mark=str(tmp_path / "mark"))
     action = "no action yet" if fault == "reset hangs" else "last action"
     assert f"seed 0, {action}" in str(caught.value)
 

@@ -1,0 +1,53 @@
+"""Deadlines that are reached by what hangs, and by nothing that is only slow.
+
+What is about to hang adds a character to a file, which worker processes can do, too. At each the
+clock leaps: whoever waits has lost patience, however long its deadline is.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poise.launchers.supervision import Heartbeats
+from poise.runs import referee, session
+from poise.world import checking, deadlines
+from poise.world.deadlines import Errand
+
+LEAP = 1e6
+"""Seconds: far beyond every deadline."""
+
+
+def leap_at(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the clock leap whenever something hangs."""
+    real = time.monotonic
+
+    def hung() -> int:
+        return mark.stat().st_size if mark.exists() else 0
+
+    def clock() -> float:
+        return real() + LEAP * hung()
+
+    class LeapingErrand(Errand):
+        """What begins when something hangs already, as closing does, has the time it is given."""
+
+        def __init__(self, work: Callable[[], Any]) -> None:
+            self._before = hung()
+            super().__init__(work)
+
+        def is_done(self, patience: float) -> bool:
+            end = real() + patience
+            while self._thread.is_alive() and real() < end and self._before == hung():
+                self._thread.join(min(0.01, patience))
+            return not self._thread.is_alive()
+
+    monkeypatch.setattr(time, "monotonic", clock)
+    monkeypatch.setattr(session, "Heartbeats", _heartbeats_by(clock))
+    for module in (checking, deadlines, referee):
+        monkeypatch.setattr(module, "Errand", LeapingErrand)
+
+
+def _heartbeats_by(clock: Callable[[], float]) -> Callable[[], Heartbeats]:
+    return lambda: Heartbeats(clock)

@@ -1,0 +1,27 @@
+"""Types and shapes are checked while tests run, in rooms with shapes and without."""
+
+import jax.numpy as jnp
+import jaxtyping
+import pytest
+from beartype.roar import BeartypeCallHintViolation
+
+from poise.launchers.supervision import Heartbeats
+from poise.maths.returns import corrected_errors
+from poise.world.watchdog import Watchdog
+
+
+def test_a_wrong_type_is_found_where_no_shapes_are_given() -> None:
+    heartbeats = Heartbeats()
+    with pytest.raises(BeartypeCallHintViolation, match="who"):
+        heartbeats.beat("worker 0")  # type: ignore[arg-type]
+    # PEP 484: an int will do for a float.
+    heartbeats.beat(0, 1)
+    with pytest.raises(BeartypeCallHintViolation, match="interval"):
+        Watchdog(lambda: None, "soon")  # type: ignore[arg-type]
+
+
+def test_shapes_are_held_against_each_other() -> None:
+    values, steps = jnp.zeros(4), jnp.zeros(3)
+    assert corrected_errors(values, steps, steps, steps, steps).shape == (3,)
+    with pytest.raises(jaxtyping.TypeCheckError, match="rewards"):
+        corrected_errors(values, jnp.zeros(4), steps, steps, steps)
