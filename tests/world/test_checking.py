@@ -237,6 +237,15 @@ def test_shared_chance_is_told_from_shared_state(
     assert traits.shared == ("SharedState.total" if shares_state else "")
 
 
+@pytest.mark.parametrize(("factory", "remembers"), [(Ends, True), (Toy, False), (Reseeds, False)])
+def test_what_an_episode_takes_over_from_those_before_it_is_seen(
+    factory: Any, remembers: bool
+) -> None:
+    """`Ends` counts its episodes; what has fresh chance differs anyway."""
+    traits = check_environment(EnvironmentSource("toy", factory), PATIENCE)
+    assert traits.remembers is remembers
+
+
 def test_what_the_caller_draws_does_not_depend_on_the_look() -> None:
     np.random.seed(7)
     expected = np.random.random()

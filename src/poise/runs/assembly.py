@@ -93,6 +93,9 @@ class Assembly:
     slow_steps: bool = False
     """Whether a step of the environment takes so long that evaluations are to be sparing: measured
     before training, once."""
+    remembers: bool = False
+    """Whether an episode depends on those before it in its copy: then which copy plays which one of
+    an evaluation must not depend on how fast the workers are."""
     has_time_limit: bool = True
     """Whether episodes are truncated after so many steps, or so it is supposed."""
     _update: Any = None
@@ -214,6 +217,7 @@ class Assembly:
             self.launcher == "processes"
             and not self.has_one_copy_at_a_time
             and self.config.evaluation_copies > 1
+            and not self.remembers
         )
 
     @property
@@ -290,6 +294,7 @@ class Assembly:
         """Take over what was measured before a run began, for its replay or its resumption."""
         self.slow_steps = resolved.get("slow_steps") is True
         self.has_time_limit = resolved.get("has_time_limit") is not False
+        self.remembers = resolved.get("remembers") is True
 
     def resolved(self) -> dict[str, Any]:
         """What was decided for this run beyond its settings, and holds for its replay too."""
@@ -304,6 +309,7 @@ class Assembly:
             "target_return": self.target_return,
             "slow_steps": self.slow_steps,
             "has_time_limit": self.has_time_limit,
+            "remembers": self.remembers,
             "reward_clip": self.world.shaping.clip,
             "learning_rate": self.learning_rate,
             "normalize_observations": self.normalization,

@@ -161,7 +161,10 @@ def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
         number = json_number(rate)
         if number is None or not 0 < number <= MAX_FACTOR:
             raise FileFormatError(f"{path} is damaged: its learning_rate is {shown(rate)}")
-    flags = {name: resolved.get(name) for name in ("replayable", "slow_steps", "has_time_limit")}
+    flags = {
+        name: resolved.get(name)
+        for name in ("replayable", "slow_steps", "has_time_limit", "remembers")
+    }
     for name, flag in flags.items():
         if flag is not None and not isinstance(flag, bool):
             raise FileFormatError(f"{path} is damaged: {name} is {shown(flag)}")

@@ -181,6 +181,7 @@ def train_config(
         assembly.config = config = dataclasses.replace(config, launcher="threads")
     # The median: one step that takes long does not make an environment slow.
     assembly.slow_steps = bool(times) and statistics.median(times) > SLOW_STEP_SECONDS
+    assembly.remembers = traits.remembers
     assembly.has_time_limit = source.is_atari or source.time_limit() is not None
     if assembly.launcher == "processes":
         pickle_factory(assembly.worker_factory(), source.name)

@@ -50,11 +50,14 @@ class EnvironmentTraits(NamedTuple):
             where nothing repeats, what another reaches. No two copies may be stepped in one
             process.
         shared: what they share, as far as it was found, for messages: ``Simulator.aircraft``.
+        remembers: the same copy did otherwise in a second episode from the same seed, although the
+            environment is repeatable: an episode depends on those before it in its copy.
     """
 
     repeatable: bool
     shares_state: bool
     shared: str = ""
+    remembers: bool = False
 
 
 class _Trace(NamedTuple):
@@ -115,7 +118,13 @@ def check_environment(
                 in_time(look.reach, timeout, source.name, look.whereabouts, in_threads)
                 # What is seen to change is only a name, where what is shown was enough to tell.
                 shares = shares or bool(look.shared)
-    return EnvironmentTraits(first == second, shares, _listed(look.shared) if shares else "")
+    repeatable = first == second
+    return EnvironmentTraits(
+        repeatable,
+        shares,
+        _listed(look.shared) if shares else "",
+        remembers=repeatable and look.remembers,
+    )
 
 
 class _Look:
@@ -139,6 +148,8 @@ class _Look:
         self._made: list[Any] = []
         self.shared: list[str] = []
         """What two copies share and one of them changes, once `reach` has looked."""
+        self.remembers = False
+        """Whether the first copy did otherwise when it began once more."""
 
     def __enter__(self) -> "_Look":
         return self
@@ -202,6 +213,8 @@ class _Look:
             # One that is not drawn from may be seeded as it likes.
             drawn = dict(positions(first).items() - before.items())
             trace.unseeded.append(repr(sorted(drawn.items())).encode())
+            if len(self._made) == 1:
+                self._begin_again(copies[0], trace.seeded)
             if self._keeps:
                 self._keeps, self._kept = False, copies.pop()
         except EnvironmentFailureError as error:
@@ -210,6 +223,16 @@ class _Look:
             for copy in copies:
                 copy.close()
         return trace
+
+    def _begin_again(self, copy: Copy, seeded: list[bytes]) -> None:
+        """Whether the first copy does from its seed what it did when it was new."""
+        space = deepcopy(copy.environment.action_space)
+        space.seed(0)
+        shown: list[bytes] = []
+        self._reset(copy, 0, shown)
+        for _ in range(STEPS_AFTER_RESET):
+            self._step(copy, space.sample(), 0, shown)
+        self.remembers = shown != seeded[: len(shown)]
 
     def _make(self) -> Copy:
         """A copy that is none of those made before.
