@@ -172,7 +172,8 @@ class TestStopTraining:
         assert not any(late(event) for event in listener.told[:-1])
         found = require_saved(result.folder, None)
         assert found["stopped"] == "callback"
-        assert found["evaluation"]["episodes"] == 7
+        # How far it came depends on the machine; where it was close, there was a second look.
+        assert found["evaluation"]["episodes"] in (7, 14)
         assert found["random_baseline"] is not None
         # Of what was learned, which nothing else would have evaluated.
         [evaluation] = rows(result.folder, "evaluation")

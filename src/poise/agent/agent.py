@@ -76,7 +76,7 @@ class NetworkSpec:
         return {**dataclasses.asdict(self), "hidden_sizes": list(self.hidden_sizes)}
 
     @classmethod
-    def from_json(cls, description: dict[str, Any]) -> "NetworkSpec":
+    def from_json(cls, description: Any) -> "NetworkSpec":
         """From `to_json`.
 
         Raises:

@@ -129,7 +129,7 @@ def _content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> s
     return digest.hexdigest()
 
 
-def _environment(description: dict[str, Any]) -> EnvironmentChoice:
+def _environment(description: Any) -> EnvironmentChoice:
     return EnvironmentChoice(
         name=str(description["name"]),
         env_kwargs=tuple(map(str, description["env_kwargs"])),
