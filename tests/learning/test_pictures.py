@@ -25,7 +25,7 @@ from .probes import FAST, Probe
 
 SIDE, SQUARE, STRIDE = 20, 6, 3
 LIMIT = 20
-UPDATES = 200
+UPDATES = 130
 
 
 class Drift(Probe):
