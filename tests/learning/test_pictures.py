@@ -25,7 +25,7 @@ from .probes import FAST, Probe
 
 SIDE, SQUARE, STRIDE = 20, 6, 3
 LIMIT = 20
-UPDATES = 200
+UPDATES = 130
 
 
 class Drift(Probe):
@@ -44,7 +44,8 @@ class Drift(Probe):
         self.observation_space = spaces.Box(0, 255, shape, np.uint8)
 
     def initial(self, rng: Any, params: Any = None) -> Any:
-        place = jax.random.randint(rng, (), STRIDE, SIDE - SQUARE - STRIDE)
+        choices = SIDE - SQUARE - 2 * STRIDE
+        place = STRIDE + (jax.random.bits(rng) % choices).astype(jnp.int32)
         return jnp.stack([place - STRIDE, place, jnp.int32(1)])
 
     def transition(self, state: Any, action: Any, rng: Any, params: Any = None) -> Any:

@@ -8,31 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium import spaces
-from tests.environments import Toy
 
 import poise
 from poise.agent import agent as agents
+from poise.config import TrainConfig
 from poise.errors import FileFormatError
-from poise.runs.training import TrainResult
+from poise.runs.assembly import assemble
+from poise.world.source import find_source
 
-from .small import rows
+from ..environments import Toy
+from .small import copy, rows
 
 PICTURE = spaces.Box(0, 255, (12, 12, 3), np.uint8)
 VECTOR = spaces.Box(-1.0, 1.0, (2,))
-
-
-def train(folder: Path, space: spaces.Space[Any], **settings: Any) -> TrainResult:
-    return poise.train(
-        functools.partial(Toy, space),
-        run_dir=folder,
-        workers=1,
-        launcher="serial",
-        max_steps=200,
-        selection_episodes=1,
-        verification_episodes=1,
-        record_every=1,
-        **settings,
-    )
+make_toy = functools.partial(Toy, VECTOR)
 
 
 @pytest.mark.parametrize(
@@ -47,33 +36,51 @@ def train(folder: Path, space: spaces.Space[Any], **settings: Any) -> TrainResul
     ],
 )
 def test_it_depends_on_the_network_unless_it_is_set(
-    tmp_path: Path, space: spaces.Space[Any], settings: dict[str, Any], rate: float
+    space: spaces.Space[Any], settings: dict[str, Any], rate: float
 ) -> None:
-    result = train(tmp_path / "run", space, **settings)
-    config = json.loads((result.folder / "config.json").read_text())
-    assert config["resolved"]["learning_rate"] == rate
-    assert config["settings"]["learning_rate"] == settings.get("learning_rate")
-    assert {row["learning_rate"] for row in rows(result.folder, "update")} == {rate}
+    config = TrainConfig(environment="toy", workers=1, **settings)
+    source = find_source(config.environment_choice, functools.partial(Toy, space))
+    assembly = assemble(config, source)
+    assert assembly.resolved()["learning_rate"] == rate
+    assert assembly.owner_settings(config).learning_rate == rate
+    assert config.learning_rate == settings.get("learning_rate")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of an environment that decides nothing, without a learning rate."""
+    folder = tmp_path_factory.mktemp("rate") / "run"
+    poise.train(
+        make_toy,
+        run_dir=folder,
+        workers=1,
+        launcher="serial",
+        max_steps=200,
+        selection_episodes=1,
+        verification_episodes=1,
+        record_every=1,
+    )
+    return folder
 
 
 def test_a_run_goes_on_and_is_repeated_with_what_was_decided(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = train(tmp_path / "run", VECTOR)
+    config = json.loads((run / "config.json").read_text())
+    assert config["settings"]["learning_rate"] is None
+    assert config["resolved"]["learning_rate"] == 3e-3
+    folder = copy(run, tmp_path)
     monkeypatch.setattr(agents, "LEARNING_RATE", 0.5)
-    environment = functools.partial(Toy, VECTOR)
-    poise.resume(result.folder, environment=environment, max_steps=400)
-    assert {row["learning_rate"] for row in rows(result.folder, "update")} == {3e-3}
-    report = poise.replay(result.folder, environment=environment)
-    assert report.steps >= 400
+    poise.resume(folder, environment=make_toy, max_steps=400)
+    assert {row["learning_rate"] for row in rows(folder, "update")} == {3e-3}
+    assert poise.replay(folder, environment=make_toy).steps >= 400
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, "0.003", True, 1e300])
-def test_an_impossible_one_is_refused(tmp_path: Path, rate: Any) -> None:
-    result = train(tmp_path / "run", VECTOR)
-    path = result.folder / "config.json"
-    config = json.loads(path.read_text())
+def test_an_impossible_one_is_refused(run: Path, tmp_path: Path, rate: Any) -> None:
+    folder = copy(run, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
     config["resolved"]["learning_rate"] = rate
-    path.write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(FileFormatError, match="damaged: its learning_rate"):
-        poise.replay(result.folder, environment=functools.partial(Toy, VECTOR))
+        poise.replay(folder, environment=make_toy)
