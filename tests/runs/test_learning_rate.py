@@ -14,6 +14,7 @@ from poise.agent import agent as agents
 from poise.config import TrainConfig
 from poise.errors import FileFormatError
 from poise.runs.assembly import assemble
+from poise.runs.seal import sealed
 from poise.world.source import find_source
 
 from ..environments import Toy
@@ -81,6 +82,6 @@ def test_an_impossible_one_is_refused(run: Path, tmp_path: Path, rate: Any) -> N
     folder = copy(run, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     config["resolved"]["learning_rate"] = rate
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(sealed(config)))
     with pytest.raises(FileFormatError, match="damaged: its learning_rate"):
         poise.replay(folder, environment=make_toy)

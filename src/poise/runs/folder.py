@@ -31,10 +31,10 @@ __all__ = [
     "load_summary",
     "policy_of",
     "remove_run",
-    "resolved_settings",
     "resolved_world",
     "run_path",
     "target_return",
+    "with_decisions",
 ]
 
 CONFIG_FORMAT = 1
@@ -170,18 +170,20 @@ def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
             raise FileFormatError(f"{path} is damaged: {name} is {shown(flag)}")
 
 
-def resolved_settings(resolved: dict[str, Any]) -> dict[str, Any]:
-    """The settings whose ``auto`` was decided when the run began; a replay must take the same."""
+def with_decisions(config: TrainConfig, resolved: dict[str, Any]) -> TrainConfig:
+    """A run's settings with what was decided where it began: a replay must take the same."""
     normalize = resolved.get("normalize_observations")
     if normalize not in ("on", "off"):
         raise FileFormatError(
             f"config.json is damaged: normalize_observations was decided as {shown(normalize)}"
         )
-    settings = {"world": resolved_world(resolved), "normalize_observations": normalize}
-    # Runs from before it was decided have it among their settings.
-    if (rate := resolved.get("learning_rate")) is not None:
-        settings["learning_rate"] = rate
-    return settings
+    rate = config.learning_rate
+    return dataclasses.replace(
+        config,
+        world=resolved_world(resolved),
+        normalize_observations=normalize,
+        learning_rate=resolved.get("learning_rate") if rate is None else rate,
+    )
 
 
 def resolved_world(resolved: dict[str, Any]) -> Any:

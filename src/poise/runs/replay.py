@@ -16,7 +16,7 @@ from poise.learning.verdict import Candidate, Verdict
 from poise.learning.worker import Worker
 from poise.runs.assembly import Assembly, assemble
 from poise.runs.comparison import compare_parameters, has_final
-from poise.runs.folder import load_config, load_resumptions, resolved_settings, run_path
+from poise.runs.folder import load_config, load_resumptions, run_path, with_decisions
 from poise.runs.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.runs.judge import Judge
 from poise.runs.runtime import prepare_jax
@@ -84,7 +84,7 @@ def replay(
     prepare_jax()
     adopt_settings(recorded_settings(resolved))
     source = source_from_file(config.environment_choice, environment, trust)
-    assembly = assemble(dataclasses.replace(config, **resolved_settings(resolved)), source)
+    assembly = assemble(with_decisions(config, resolved), source)
     assembly.adopt(resolved)
     warnings = differences(journal.header, resolved, assembly)
     assembly.compile()

@@ -39,8 +39,8 @@ from poise.runs.folder import (
     load_config,
     load_resumptions,
     load_summary,
-    resolved_settings,
     run_path,
+    with_decisions,
 )
 from poise.runs.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.runs.one_copy import one_copy_a_process
@@ -279,7 +279,7 @@ def resume(
     prepare_jax()
     adopt_settings(recorded_settings(resolved))
     source = source_from_file(old.environment_choice, environment, trust)
-    assembly = assemble(dataclasses.replace(config, **resolved_settings(resolved)), source)
+    assembly = assemble(with_decisions(config, resolved), source)
     assembly.config = config
     assembly.adopt(resolved)
     with lock_folder(folder), StopSignals() as signals:
