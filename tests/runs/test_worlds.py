@@ -376,8 +376,7 @@ def test_what_hangs_later_ends_at_its_deadline(
     mark: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The eighth reset comes in the 42nd step of a worker: in its ninth rollout of 5.
-    at, updates = ("at=103", 7) if fault == "hangs" else ("at=8", 8)
+    at, updates = ("at=103", 24) if fault == "hangs" else ("at=28", 32)
     monkeypatch.setattr(processes, "LEAVE_SECONDS", 0.5)
     arguments = ("--env-kwargs", f"fault={fault}", at, mark, *DEADLINE, "--max-restarts", "0")
     assert train(tmp_path / "run", *arguments, launcher=launcher) == 1
@@ -392,7 +391,7 @@ def test_what_breaks_in_an_evaluation_is_a_failure_and_saved(
     tmp_path: Path, said: Said, launcher: str
 ) -> None:
     """Training ends after 20 steps of a copy's life; evaluation's copies live longer."""
-    arguments = ("--max-steps", "40", "--env-kwargs", "fault=raises", "at=45", "episode=100")
+    arguments = ("--max-steps", "40", "--env-kwargs", "fault=raises", "at=85", "episode=100")
     assert train(tmp_path / "run", *arguments, launcher=launcher) == 1
     text = said()
     assert "RuntimeError: the pole broke (in evaluation, seed " in text
