@@ -49,7 +49,10 @@ def check_types() -> None:
         if "jaxtyping" in path.read_text()
     }
     # The numeric tower of PEP 484: an int will do for a float.
-    tower = beartype.BeartypeConf(is_pep484_tower=True, claw_is_pep526=False)
+    # What is wrong is a TypeError, which readers of files catch, as they do what Python raises.
+    tower = beartype.BeartypeConf(
+        is_pep484_tower=True, claw_is_pep526=False, violation_type=TypeError
+    )
     beartype_packages(tuple(f"poise.{room}" for room in CHECKED), conf=tower)
     decorator = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
     jaxtyping.install_import_hook(sorted(names), decorator)
