@@ -143,8 +143,11 @@ def _fits(hint: Any, text: str) -> bool:
     if hint is NoneType:
         return text == "None"
     try:
-        {int: read_whole, float: float}.get(hint, str)(text)
-    except ValueError:
+        if hint is int:
+            read_whole(text)
+        elif hint is float:
+            float(text)
+    except (ValueError, OverflowError):
         return False
     return True
 
