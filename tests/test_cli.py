@@ -30,6 +30,7 @@ from poise.agent.policy_file import policy_to_bytes
 from poise.aliases import ALIASES
 from poise.cli import COMMANDS, main
 from poise.commands import flags
+from poise.commands.arguments import require_readable
 from poise.config import EnvironmentChoice, TrainConfig
 
 SMALL = [
@@ -197,27 +198,52 @@ class TestRefusals:
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
-        ("arguments", "word"),
+        ("arguments", "words"),
         [
-            ([], "train"),
-            (["trian"], "trian"),
-            (["train", "--workers=two"], "two"),
-            (["train", "--workers"], "--workers"),
-            (["train", "--workers=1.5"], "1.5"),
-            (["train", "--optimizer=sgd"], "rmsprop"),
-            (["train", "CartPole-v1", "Pendulum-v1"], "Pendulum-v1"),
-            (["evaluate"], "run"),
-            (["play", "x", "--render=sideways"], "human"),
+            ("", ["name a command: train, resume,", "bench"]),
+            ("trian", ["'trian'", "poise train"]),
+            ("eval run", ["'eval'", "poise evaluate"]),
+            ("list", ["poise runs"]),
+            ("help", ["perhaps you meant poise --help"]),
+            ("--verison", ["poise --version"]),
+            ("xyzzy", ["there are train, resume,"]),
+            ("Pendulum-v1 --seed 1", ["poise train Pendulum-v1"]),
+            ("train --workers=two", ["--workers is 'two'", "whole number"]),
+            ("train --workers", ["--workers needs a value, a whole number"]),
+            ("train --workers --quiet", ["--workers needs a value"]),
+            ("train --workers=1.5", ["--workers is '1.5'", "whole number"]),
+            ("train --max-steps 1.5", ["--max-steps is '1.5'", "whole number"]),
+            ("train --max-seconds soon --seed x", ["a number", "--seed is 'x'"]),
+            ("train --hidden_sizes 8 x 1.5", ["--hidden-sizes is 'x'"]),
+            ("train --optimizer=sgd", ["--optimizer is 'sgd'", "adam or rmsprop"]),
+            ("train --quiet=yes", ["--quiet takes no value"]),
+            ("train --no-seed", ["there is no --no-seed"]),
+            ("train -n 5", ["there is no -n", "two dashes"]),
+            ("train CartPole-v1 Pendulum-v1", ["one environment", "'Pendulum-v1'"]),
+            ("evaluate", ["needs a run: poise evaluate runs/first"]),
+            ("evaluate x --policy best", ["greedy or sampled"]),
+            ("play x --render=sideways", ["none or human"]),
+            ("bench --workers 1 x", ["--workers is 'x'"]),
         ],
     )
-    def test_wrong_words(self, say: Say, tmp_path: Path, arguments: list[str], word: str):
-        said = say(*arguments)
-        assert said.code == 2
-        assert said.out == ""
-        assert word in said.err
-        assert "--help" in said.err
-        assert "Traceback" not in said.err
+    def test_wrong_words(self, say: Say, tmp_path: Path, arguments: str, words: list[str]):
+        is_one_sentence(say(*arguments.split()), "--help", *words)
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            "train --target-return -110 --seed=0 --max-steps None --hidden_sizes 8 8 --no-quiet X",
+            "train --env-kwargs g=-1.0 --wrappers a:b --learning-rate 1e-3 --run-dir=-odd-",
+            "bench --workers 1 2 --envs-per-worker=8 --seconds .5",
+            "runs",
+            "evaluate run --policy None",
+        ],
+    )
+    def test_what_can_be_read_is_not_refused(self, arguments: str):
+        """Neither of these raises: the parser behind it reads them all."""
+        command, *others = arguments.split()
+        require_readable(command, COMMANDS[command], others)
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
@@ -448,6 +474,27 @@ class TestCommands:
         assert (said.code, said.err) == (0, "")
         assert f"./{name}" in said.out
 
+    @pytest.mark.parametrize("launcher", ["serial", "processes"])
+    def test_an_environment_that_raises_after_training(
+        self, say: Say, tmp_path: Path, launcher: str
+    ):
+        """In the random baseline: its own line of code, and where the run is, are said."""
+        (tmp_path / f"breaks_{launcher}.py").write_text(SMALL_REWARDS + BREAKS)
+        said = say(
+            "train",
+            f"breaks_{launcher}:Breaks",
+            f"--launcher={launcher}",
+            "--run-dir=run",
+            *SMALL,
+        )
+        assert said.code == 1
+        assert "RuntimeError: the motor is gone" in said.err
+        assert f"breaks_{launcher}.py" in said.err
+        last = said.err.splitlines()[-1]
+        assert last.startswith("poise: ")
+        assert last.endswith("(run folder: run)")
+        assert (tmp_path / "run" / "summary.json").is_file()
+
     @pytest.mark.parametrize("number", ["15e2", "1_500", "1.5e3", "1500"])
     def test_whole_numbers_as_people_write_them(self, say: Say, tmp_path: Path, number: str):
         assert (
@@ -569,6 +616,18 @@ class Small(CartPoleEnv):
     def step(self, action):
         observation, _, terminated, truncated, info = super().step(action)
         return observation, 0.001, terminated, truncated, info
+"""
+BREAKS = """
+
+class Breaks(Small):
+    steps = 0
+
+    def step(self, action):
+        # Training goes no further than to this in one copy.
+        self.steps += 1
+        if self.steps > 400:
+            raise RuntimeError("the motor is gone")
+        return super().step(action)
 """
 
 BROKEN = """
@@ -718,6 +777,19 @@ class TestTerminal:
         assert scores
         assert scores == sorted(set(scores))
         assert any(one.startswith("  greedy policy ") for one in lines)
+
+    def test_no_word_of_an_error_is_broken_at_the_edge(self):
+        own, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+        environment = {**os.environ, "COLUMNS": "60"}
+        process = Process("train", "--lr", "3e-4", stderr=theirs, env=environment)
+        os.close(theirs)
+        assert process.end().code == 2
+        lines = os.read(own, 65536).decode().splitlines()
+        os.close(own)
+        assert len(lines) > 1
+        assert max(map(len, lines)) <= 60
+        assert " ".join(lines).endswith("(poise train --help lists its flags)")
 
     def test_runs_fit_into_it(self, say: Say, run: Path, tmp_path: Path):
         for name in ("first", f"second-{'x' * 90}"):

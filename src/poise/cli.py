@@ -11,12 +11,14 @@ import io
 import os
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import tyro
 
+from poise.commands.arguments import require_command, require_readable
 from poise.commands.flags import require_known_flags, whole_numbers
 from poise.commands.listing import Runs
 from poise.commands.measuring import Bench, Doctor
@@ -24,6 +26,7 @@ from poise.commands.proving import Replay
 from poise.commands.scores import Evaluate, Random
 from poise.commands.showing import Inspect, Play, Plot
 from poise.commands.training import INTERRUPTED, Resume, Train
+from poise.commands.values import terminal_width, wrapped
 from poise.errors import EnvironmentFailureError, PoiseError, WorkerError
 from poise.runs.signals import interruptible
 from poise.spelling import as_flags
@@ -86,9 +89,10 @@ def main(arguments: list[str] | None = None) -> int:
         with interruptible():
             return _command(arguments)
     except PoiseError as error:
-        if isinstance(error, EnvironmentFailureError | WorkerError) and error.worker_traceback:
-            print(error.worker_traceback, file=sys.stderr)
-        print(f"poise: {error}", file=sys.stderr)
+        if isinstance(error, EnvironmentFailureError | WorkerError):
+            _show_traceback(error)
+        notes = (f"({_from_here(one)})" for one in getattr(error, "__notes__", ()))
+        _complain(" ".join([f"poise: {error}", *notes]))
         return error.exit_code
     except KeyboardInterrupt:
         print("poise: interrupted", file=sys.stderr)
@@ -98,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        print(f"poise: {error}", file=sys.stderr)
+        _complain(f"poise: {error}")
         return 2 if error.errno in _BAD_PATHS else 1
 
 
@@ -107,8 +111,10 @@ def _command(arguments: list[str] | None) -> int:
     if arguments[:1] in (["--version"], ["-V"]):
         print(f"poise {_version()}")
         return 0
-    if arguments and arguments[0] in COMMANDS:
+    require_command(arguments, list(COMMANDS))
+    if arguments[0] in COMMANDS:
         require_known_flags(arguments[0], COMMANDS[arguments[0]], arguments[1:])
+        require_readable(arguments[0], COMMANDS[arguments[0]], arguments[1:])
     with whole_numbers:
         command = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -142,7 +148,29 @@ def _show_warning(
     if issubclass(category, RuntimeWarning):
         # Where nobody reads it any more, that must not end a run.
         with contextlib.suppress(OSError):
-            print(f"poise: warning: {message}", file=sys.stderr)
+            _complain(f"poise: warning: {message}")
+
+
+def _show_traceback(error: EnvironmentFailureError | WorkerError) -> None:
+    """Where somebody else's code raised, in a worker or here."""
+    cause = error.__cause__
+    if error.worker_traceback:
+        print(error.worker_traceback, file=sys.stderr)
+    elif cause is not None and not isinstance(cause, PoiseError):
+        traceback.print_exception(cause)
+
+
+def _from_here(text: str) -> str:
+    """With paths below the current folder as they are typed."""
+    with contextlib.suppress(OSError):
+        return text.replace(f"{os.path.realpath(os.curdir)}/", "")
+    return text
+
+
+def _complain(text: str) -> None:
+    """What went wrong; in a terminal no word is broken at its edge."""
+    width = terminal_width(sys.stderr)
+    print(*(wrapped(line, width) for line in text.splitlines()), sep="\n", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ LEARNED = [10.0, 40.0, 60.0, 70.0, 75.0, 78.0, 79.0, 79.0]
 
 
 def facts(course: History, evaluation_seconds: float = 1.0) -> Facts:
-    return Facts(course, STEPS, 10.0, 100.0, True, evaluation_seconds, 10.0)
+    return Facts(course, STEPS, 10.0, 100.0, True, evaluation_seconds, 10.0, deviation=8.0)
 
 
 def test_an_ordinary_run_says_nothing() -> None:
@@ -57,6 +57,10 @@ def test_an_ordinary_run_says_nothing() -> None:
     ("seen", "begins"),
     [
         (history([10.0, 12.0, 12.0, 10.0] * 2), "Training stayed at the level of random actions"),
+        (
+            history([-39.0, -40.0] * 4),
+            "Training never came up to random actions: its average reach",
+        ),
         (
             history([10.0] * 8, returns=(10.0, 10.0)),
             "Never above random: all 8 training episodes returned 10, as random play does, so no "
@@ -81,6 +85,31 @@ def test_each_thing_is_seen_alone(seen: History, begins: str) -> None:
     found = find(facts(seen))
     assert len(found) == 1
     assert found[0].startswith(begins)
+
+
+@pytest.mark.parametrize("target", [None, 100.0, 1e6])
+def test_what_is_far_above_random_is_not_called_random(target: float | None) -> None:
+    """However far the target is, or how much a lucky episode returned."""
+    seen = history([70.0, 72.0, 74.0, 74.0] * 2, returns=(0.0, 5000.0))
+    assert find(facts(seen)._replace(baseline=5.3, deviation=8.0, target=target)) == []
+
+
+def test_a_policy_that_scores_above_random_is_not_called_random() -> None:
+    """Training explores: its returns may be random's while the greedy policy has learned."""
+    seen = facts(history([11.0, 10.0] * 4, greedy=[11.0]))
+    (found,) = find(seen._replace(final=final(14.0, None)))
+    assert "level of random" in found
+    assert find(seen._replace(final=final(20.0, None))) == []
+
+
+def test_a_lucky_first_episode_is_no_learning() -> None:
+    """The moving average begins at the first return, and is settled after hundreds."""
+    seen = History()
+    for number in range(2000):
+        average = 10.0 + 30.0 * 0.99**number
+        seen(0.0, EpisodeFinished(0, number, number, float(number % 20), 20, average, 0.0))
+    (found,) = find(facts(seen))
+    assert found.startswith("Training stayed at the level of random actions")
 
 
 def final(greedy: float, sampled: float | None, interval: float = 1.0) -> FinalScore:
@@ -205,6 +234,15 @@ def test_a_long_course_keeps_few_points_over_all_of_it() -> None:
     assert course.points[0].steps == 0
     assert course.points[-1].steps > 99_000
     assert course.mean(0.75, 1.0) == pytest.approx(87_500, rel=0.01)
+
+
+def test_a_course_is_known_from_a_value_on() -> None:
+    course = Course()
+    for number in range(1000):
+        course.add(number, float(number))
+    assert course.from_value(300)[0].value == pytest.approx(300, abs=8)
+    assert course.from_value(300)[0].value >= 300
+    assert course.from_value(2000) == course.points[-1:]
 
 
 def test_the_summary_holds_what_was_found(tmp_path: Path) -> None:

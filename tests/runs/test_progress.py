@@ -129,6 +129,20 @@ def test_a_terminal_of_80_columns_shows_all(
     assert "4.32k" in status
 
 
+def test_as_good_as_the_best_is_no_news(now: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """A policy that is optimal early is the best one anew at each evaluation."""
+    shown = Progress(TrainConfig(), None)
+    shown(0.0, Joined(0, 0, 0))
+    for steps, mean in ((4096, 0.7199999), (8192, 0.72), (12_288, 0.73)):
+        shown(0.0, evaluated(steps, mean, is_best=True))
+    assert capsys.readouterr().out.splitlines() == [
+        "  at 4,096 steps the greedy policy reaches 0.7200",
+        "  at 12,288 steps the greedy policy reaches 0.7300",
+    ]
+    shown(0.0, evaluated(16_384, 0.73, is_best=False))
+    assert lines_of(shown)[2] == "  greedy policy 0.7300 at 16.4k steps"
+
+
 def test_evaluations_have_one_line_that_changes(
     now: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from poise.aliases import ALIASES
 from poise.config import TrainConfig
 from poise.errors import ConfigError
 
-__all__ = ["require_known_flags", "whole_numbers"]
+__all__ = ["read_whole", "require_known_flags", "whole_numbers"]
 
 _OTHERWISE: dict[str, str] = {
     "algo": "A3C is the only algorithm",
@@ -62,13 +62,13 @@ def _whole_number(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int]
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="INT",
-        instance_from_str=lambda texts: _read_whole(texts[0]),
+        instance_from_str=lambda texts: read_whole(texts[0]),
         is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
         str_from_instance=lambda value: [str(value)],
     )
 
 
-def _read_whole(text: str) -> int:
+def read_whole(text: str) -> int:
     """A whole number; of those with a power of ten, only what a float holds exactly."""
     try:
         return int(text)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from poise.commands.values import terminal_width, wrapped
+
 __all__ = ["Replay"]
 
 
@@ -29,9 +31,12 @@ class Replay:
         compared = " and ".join(report.compared) or "no parameters"
         if "final.safetensors" not in report.compared:
             compared += " (the run left no final.safetensors to compare with)"
-        print(
+        text = (
             f"replayed {report.records:,} records, {report.updates:,} updates and "
-            f"{report.steps:,} steps; compared {compared}: identical\n"
+            f"{report.steps:,} steps; compared {compared}: identical"
+        )
+        print(
+            f"{wrapped(text, terminal_width())}\n"
             f"SHA-256 of the final parameters: {report.final_hash}"
         )
         if report.announced:

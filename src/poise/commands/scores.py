@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
+from poise.commands.values import terminal_width, wrapped
 from poise.config import STEP_LIMIT, EnvironmentChoice, TrainConfig
 from poise.digits import as_given, number, with_interval
 
@@ -141,11 +142,12 @@ def _print_score(
         mean, low, high = with_interval(
             score.mean, score.standard_error, score.low, score.high, *against
         )
-        print(f"mean {mean} (standard error)  95% interval {low} to {high}  ", end="")
+        text = f"mean {mean} (standard error)  95% interval {low} to {high}"
     else:
         # A single episode has none.
-        print(f"mean {number(score.mean, *against)}  ", end="")
-    print(f"min {number(score.minimum)}  max {number(score.maximum)}")
+        text = f"mean {number(score.mean, *against)}"
+    text += f"  min {number(score.minimum)}  max {number(score.maximum)}"
+    print(wrapped(text, terminal_width()))
     if score.cut:
         print(f"{score.cut} episodes were cut at the step limit")
     if target is not None:

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import textwrap
+from typing import TextIO
 
 from poise.errors import ConfigError
 
@@ -15,9 +16,14 @@ def require_positive(flag: str, value: int) -> None:
         raise ConfigError(f"{flag} is {value}, but must be 1 or more")
 
 
-def terminal_width() -> int | None:
-    """Letters in a line of the terminal; None where standard output is none, or is closed."""
-    if sys.stdout is None or sys.stdout.closed or not sys.stdout.isatty():
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """Letters in a line of the terminal; None where a stream is none, or is closed.
+
+    Args:
+        stream: standard output, if it is not given.
+    """
+    stream = sys.stdout if stream is None else stream
+    if stream is None or stream.closed or not stream.isatty():
         return None
     return shutil.get_terminal_size((80, 24)).columns
 
@@ -29,7 +35,7 @@ def wrapped(line: str, width: int | None) -> str:
         line: what is said; where it begins with a dash, its other lines are indented.
         width: letters in a line, None for any number.
     """
-    if width is None:
+    if width is None or len(line) <= width:
         return line
     indent = "  " if line.startswith("- ") else ""
     return textwrap.fill(

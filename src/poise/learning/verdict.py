@@ -1,5 +1,6 @@
 """What is asked of an evaluation, and what it says."""
 
+import math
 from typing import NamedTuple
 
 from poise.config import STEP_LIMIT
@@ -70,6 +71,12 @@ class Score(NamedTuple):
     greedy: bool
     cut: int
     steps: int
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the returns; 0 of a single one."""
+        deviation = self.standard_error * math.sqrt(self.episodes)
+        return deviation if math.isfinite(deviation) else 0.0
 
 
 class Verdict(NamedTuple):

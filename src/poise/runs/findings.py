@@ -13,7 +13,12 @@ from poise.runs.judge import FinalScore
 __all__ = ["Facts", "find"]
 
 RANDOM_SHARE = 0.1
-"""Of the way from random play to the target: what stays below counts as random play."""
+"""Of the way from random play to the target: what stays below may count as random play."""
+NEAR = 0.5
+"""Standard deviations of random play's returns: what is nearer to their mean counts as random play.
+A moving average of random play's returns strays from their mean by 0.07 of them."""
+SETTLED = 300
+"""Training episodes after which the first one weighs 5% in their moving average."""
 GONE = 0.05
 """An entropy below this share of the first one is gone."""
 SELDOM = 0.01
@@ -40,6 +45,7 @@ class Facts(NamedTuple):
         evaluation_seconds: of selection, verification and baseline.
         wall_seconds: of the run.
         final: the score of the best policy, None if there was no time for it.
+        deviation: the standard deviation of the returns of random actions, 0 where it is not known.
     """
 
     history: History
@@ -50,6 +56,7 @@ class Facts(NamedTuple):
     evaluation_seconds: float
     wall_seconds: float
     final: FinalScore | None = None
+    deviation: float = 0.0
 
 
 def find(facts: Facts) -> list[str]:
@@ -86,11 +93,12 @@ def _level(facts: Facts) -> Iterator[str]:
     if low == high:
         yield f"{_constant(history.episodes, low, baseline)} {advice}"
         return
-    best = max(point.value for point in history.average.points)
     if baseline is None:
         return
     way = high - baseline if facts.target is None else facts.target - baseline
-    if best - baseline > max(0.0, RANDOM_SHARE * way):
+    share = max(0.0, RANDOM_SHARE * way)
+    best = max(point.value for point in history.average.from_value(SETTLED))
+    if best - baseline > share:
         return
     if history.above_lowest < SELDOM * history.episodes and low <= baseline:
         lowest, highest = numbers(low, high)
@@ -100,9 +108,16 @@ def _level(facts: Facts) -> Iterator[str]:
             f"than {lowest} ({highest} at best), so there was little reward to learn from. {advice}"
         )
         return
+    near = min(share, NEAR * facts.deviation)
+    if best - baseline > near:
+        return
+    if facts.final is not None and facts.final.verified.low > baseline + near:
+        # What it learned shows in the policy that is scored, if not in training, which explores.
+        return
     reached, random = numbers(best, baseline)
+    level = "stayed at the level of" if baseline - best <= near else "never came up to"
     yield (
-        f"Training stayed at the level of random actions: its average reached {reached}, random "
+        f"Training {level} random actions: its average reached {reached}, random "
         f"play {random}. poise doctor looks for what hinders learning; try another "
         "--learning-rate, and --normalize-observations on."
     )

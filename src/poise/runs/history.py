@@ -34,6 +34,10 @@ class Course:
                 self._stride *= 2
         self._count += 1
 
+    def from_value(self, number: int) -> list[Point]:
+        """The points from the value of this number on (from 0); the last one if there are fewer."""
+        return self.points[-(-number // self._stride) :] or self.points[-1:]
+
     def mean(self, begin: float, end: float) -> float | None:
         """The mean of the values from one share of the course to another, None if there is none."""
         count = len(self.points)

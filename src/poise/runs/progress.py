@@ -75,8 +75,12 @@ class Progress:
         """Whether it is the best so far, and not only as good as the one before."""
         if self._best is None:
             return event.is_best
-        selection, before = event.verdict.selection, self._best.verdict.selection
-        return event.is_best and selection.mean > before.mean
+        now, before = event.verdict.selection.mean, self._best.verdict.selection.mean
+        return event.is_best and now > before and self._reads_otherwise(now, before)
+
+    def _reads_otherwise(self, score: float, other: float) -> bool:
+        """Whether two scores differ in the digits that are shown, by more than rounding."""
+        return number(score, *self._against) != number(other, *self._against)
 
     def tell(self, activity: str) -> None:
         """Say what training waits for; empty where it waits for nothing."""
@@ -170,7 +174,8 @@ class Progress:
         )
         if best is not None and best is not self._evaluated:
             mean = best.verdict.selection.mean
-            text += f", best {number(mean, selection.mean)} at {short(best.steps)}"
+            if self._reads_otherwise(mean, selection.mean):
+                text += f", best {number(mean, selection.mean)} at {short(best.steps)}"
         return text
 
     def _describe_best(self, event: Evaluated) -> str:

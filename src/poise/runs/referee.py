@@ -102,8 +102,8 @@ class Referee:
 
     def random_baseline(
         self, source: EnvironmentSource, config: TrainConfig, step_budget: int = BASELINE_STEPS
-    ) -> float | None:
-        """The mean return of random actions, None if a signal came before it was there."""
+    ) -> Score | None:
+        """What random actions reach, None if a signal came before it was there."""
         limit = config.evaluation_step_limit or STEP_LIMIT
 
         def play() -> Score:
@@ -119,7 +119,7 @@ class Referee:
             )
 
         try:
-            return self._in_time(play).mean
+            return self._in_time(play)
         except EvaluationAborted:
             return None
 

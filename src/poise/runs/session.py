@@ -25,6 +25,7 @@ from poise.launchers.supervision import CLOSE_SECONDS, Heartbeats, Supervision
 from poise.launchers.threads import run_threads
 from poise.learning.journal import Journal, StopReason
 from poise.learning.owner import EvaluationAborted, Owner
+from poise.learning.verdict import Score
 from poise.runs.assembly import Assembly
 from poise.runs.callback import Callback, Subscriber
 from poise.runs.checkpoint import Checkpoint
@@ -165,7 +166,7 @@ class Session:
         self._finishing = False
         self._concluded = False
         self._score: FinalScore | None = None
-        self._baseline: float | None = None
+        self._baseline: Score | None = None
         """The mean return of random actions."""
         self._ended_by: StopReason | None = None
 
@@ -195,6 +196,8 @@ class Session:
                         self._finish(None, type(error).__name__)
                 if theirs:
                     raise
+                if self._keep and isinstance(error, PoiseError):
+                    error.add_note(f"run folder: {self._folder}")
                 if isinstance(error, EnvironmentNotFoundError | MissingExtraError):
                     # It could be made when the run began.
                     raise EnvironmentFailureError(str(error)) from error
@@ -339,7 +342,7 @@ class Session:
         remove_run(self._folder)
         return True
 
-    def _finish(self, baseline: float | None, failure: str | None) -> TrainResult:
+    def _finish(self, baseline: Score | None, failure: str | None) -> TrainResult:
         """Write everything that a run leaves behind."""
         self._finishing = True
         owner = self._house.owner
@@ -361,20 +364,20 @@ class Session:
             self._spending,
             self._score,
             reason,
-            random_baseline=baseline,
+            random_baseline=None if baseline is None else baseline.mean,
             restarts=self._house.restarts,
             failure=failure or self._callback.failure,
         )
         plot_folder(self._folder, summary=summary, draw=self._draw or draw_curve)
         summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
-        summary["findings"] = [] if summary["solved"] else self._find(owner, summary)
+        summary["findings"] = [] if summary["solved"] else self._find(owner, summary, baseline)
         write_json(self._folder / "summary.json", summary)
         if failure is None:
             # It may have raised at the last events, when all was over.
             self._callback.raise_failure()
         return TrainResult(self._folder, summary, self._judge.policy(best), reason)
 
-    def _find(self, owner: Owner, summary: dict[str, Any]) -> list[str]:
+    def _find(self, owner: Owner, summary: dict[str, Any], baseline: Score | None) -> list[str]:
         """What this process has seen of a run that did not solve."""
         seconds = summary["seconds"]
         return find(
@@ -387,6 +390,7 @@ class Session:
                 seconds["selection"] + seconds["verification"] + seconds["baseline"],
                 summary["wall_seconds"],
                 self._score,
+                0.0 if baseline is None else baseline.deviation,
             )
         )
 
