@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import jaxtyping
 import pytest
-from beartype.roar import BeartypeCallHintViolation
 
 from poise.launchers.supervision import Heartbeats
 from poise.maths.returns import corrected_errors
@@ -12,11 +11,11 @@ from poise.world.watchdog import Watchdog
 
 def test_a_wrong_type_is_found_where_no_shapes_are_given() -> None:
     heartbeats = Heartbeats()
-    with pytest.raises(BeartypeCallHintViolation, match="who"):
+    with pytest.raises(TypeError, match="who"):
         heartbeats.beat("worker 0")  # type: ignore[arg-type]
     # PEP 484: an int will do for a float.
     heartbeats.beat(0, 1)
-    with pytest.raises(BeartypeCallHintViolation, match="interval"):
+    with pytest.raises(TypeError, match="interval"):
         Watchdog(lambda: None, "soon")  # type: ignore[arg-type]
 
 
