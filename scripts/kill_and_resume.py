@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from poise.agent.policy_file import read_metadata
 from poise.errors import FileFormatError
@@ -33,7 +34,7 @@ from poise.runs.checkpoint import Offsets
 
 KILLS_PER_RUN = 5
 LIFE_SECONDS = 300.0
-"""A life that neither ends nor reaches its moment in this time counts as hung."""
+"""A life that neither ends nor reaches its moment in this time counts as hung, by default."""
 GIVE_UP_AFTER = 3
 """More runs than so many that cannot be resumed: something is wrong altogether."""
 WRITES_BEFORE_KILL = 4
@@ -64,8 +65,9 @@ def poise(*arguments: str) -> list[str]:
 class Life:
     """One process group of a run, from its start to its end or its kill."""
 
-    def __init__(self, command: list[str], folder: Path, log: Path) -> None:
+    def __init__(self, command: list[str], folder: Path, log: Path, patience: float) -> None:
         self.folder = folder
+        self.patience = patience
         self.log = log
         with log.open("ab") as file:
             self.process = subprocess.Popen(
@@ -80,11 +82,22 @@ class Life:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 # It may have ended by itself in the meantime.
                 return self.process.wait() == -signal.SIGKILL
-            if time.monotonic() - self.began > LIFE_SECONDS:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
-                raise TimeoutError(f"the run in {self.folder} hung, see {self.log}")
+            if time.monotonic() - self.began > self.patience:
+                self.give_up()
         return False
+
+    def end(self) -> int:
+        """Wait for its end; returns the exit code."""
+        try:
+            return self.process.wait(self.patience)
+        except subprocess.TimeoutExpired:
+            self.give_up()
+
+    def give_up(self) -> NoReturn:
+        """Kill what hangs, and say so."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        raise TimeoutError(f"the run in {self.folder} hung, see {self.log}")
 
     def survivors(self) -> list[int]:
         """Processes of the session that are still there (zombies, too) a while after its end."""
@@ -245,7 +258,12 @@ def check_episodes(folder: Path) -> int:
 
 
 def run_once(
-    number: int, kills: int, scratch: Path, max_steps: int, dice: random.Random
+    number: int,
+    kills: int,
+    scratch: Path,
+    max_steps: int,
+    patience: float,
+    dice: random.Random,
 ) -> collections.Counter[str]:
     """One run, killed so many times at most."""
     launcher = LAUNCHERS[number % len(LAUNCHERS)]
@@ -258,7 +276,7 @@ def run_once(
     while True:
         # A run that was killed before it had written its settings is simply begun again.
         can_resume = (folder / "config.json").exists()
-        life = Life(go_on if can_resume else begin, folder, log)
+        life = Life(go_on if can_resume else begin, folder, log, patience)
         count["lives"] += 1
         aim = (number * KILLS_PER_RUN + count["kills"]) % 2 == 1
         moment = Moment(dice, in_a_write=aim)
@@ -279,7 +297,7 @@ def run_once(
             count["damaged checkpoints"] += kept.damaged
             count["kills before the first checkpoint"] += kept.length == 0
             continue
-        code = life.process.wait(LIFE_SECONDS)
+        code = life.end()
         count["zombies"] += len(life.survivors())
         count["leaked shared memory"] += len(memory_holders(life.process.pid))
         if code != 0:
@@ -336,6 +354,12 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=100, help="kills in all")
     parser.add_argument("--max-steps", type=int, default=60_000, help="of each run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=LIFE_SECONDS,
+        help="seconds after which a life counts as hung; more on a machine that does other work",
+    )
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     dice = random.Random(arguments.seed)
@@ -346,7 +370,14 @@ def main() -> int:
         while total["kills"] < arguments.times:
             kills = min(KILLS_PER_RUN, arguments.times - total["kills"])
             try:
-                total += run_once(number, kills, Path(scratch), arguments.max_steps, dice)
+                total += run_once(
+                    number,
+                    kills,
+                    Path(scratch),
+                    arguments.max_steps,
+                    arguments.patience,
+                    dice,
+                )
             except TimeoutError as error:
                 print(error, file=sys.stderr)
                 total["hung"] += 1

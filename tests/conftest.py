@@ -48,12 +48,12 @@ def check_types() -> None:
         for path in Path(package).rglob("*.py")
         if "jaxtyping" in path.read_text()
     }
-    # The numeric tower of PEP 484: an int will do for a float.
-    # What is wrong is a TypeError, which readers of files catch, as they do what Python raises.
-    tower = beartype.BeartypeConf(
+    # The numeric tower of PEP 484: an int will do for a float. As with jaxtyping, what is wrong is
+    # a TypeError, which poise expects where it reads strangers' files.
+    strict = beartype.BeartypeConf(
         is_pep484_tower=True, claw_is_pep526=False, violation_type=TypeError
     )
-    beartype_packages(tuple(f"poise.{room}" for room in CHECKED), conf=tower)
+    beartype_packages(tuple(f"poise.{room}" for room in CHECKED), conf=strict)
     decorator = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
     jaxtyping.install_import_hook(sorted(names), decorator)
 

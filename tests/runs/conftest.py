@@ -8,7 +8,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from ..sharing import share_programs
+from ..sharing import draw_nothing, share_programs
 from .small import train
 
 
@@ -31,6 +31,12 @@ def shared_programs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         share_programs(patch)
         yield
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is drawn for runs whose curve nobody looks at; it takes as long as such a run."""
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

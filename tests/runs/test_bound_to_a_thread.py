@@ -22,6 +22,8 @@ from .small import train
 
 PATIENCE = 60.0
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 
 class Database(Ends):
     """Holds a connection, which SQLite lets no other thread use."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import pytest
 from gymnasium import spaces
 
 import poise
@@ -34,6 +35,7 @@ class Guess(gymnasium.Env[Any, Any]):
         return self._look(), reward, False, self.steps >= 20, {}
 
 
+@pytest.mark.usefixtures("no_curves")
 def test_one_of_very_many_states_is_learned_and_replayed(tmp_path: Path) -> None:
     result = poise.train(
         Guess,

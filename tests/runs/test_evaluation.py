@@ -411,8 +411,9 @@ class TestRandom:
     def test_the_known_baseline(self):
         found = poise.random_baseline("CartPole-v1", episodes=1000)
         assert found.low < 22.3 < found.high or found.mean == pytest.approx(22.3, abs=1.0)
-        assert found == poise.random_baseline("CartPole-v1", episodes=1000)
-        assert found != poise.random_baseline("CartPole-v1", episodes=1000, seed=1)
+        few = poise.random_baseline("CartPole-v1", episodes=50)
+        assert few == poise.random_baseline("CartPole-v1", episodes=50)
+        assert few != poise.random_baseline("CartPole-v1", episodes=50, seed=1)
 
 
 class TestEvaluate:

@@ -14,7 +14,7 @@ from poise.learning.worker import Releases
 from poise.runs.assembly import assemble
 
 NAME = "tests.environments:OnlyOne"
-pytestmark = pytest.mark.usefixtures("shared_programs")
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 SMALL: dict[str, Any] = {
     "workers": 1,
     "hidden_sizes": (4,),

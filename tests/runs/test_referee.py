@@ -32,6 +32,8 @@ from .small import train
 
 PATIENCE = 60.0
 
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
+
 
 CANDIDATE = Candidate(Snapshot(np.int32(0), np.zeros(1, np.float32)), 0)
 VERDICT = Verdict(Score(*(0.0,) * 6, episodes=1, greedy=True, cut=0, steps=1), None, False)

@@ -22,7 +22,7 @@ from .small import rows
 SLOW = training.SLOW_STEP_SECONDS
 """As it is where no test has changed it."""
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 SMALL: dict[str, Any] = {
     "world": "copies",
     "launcher": "serial",

@@ -10,6 +10,8 @@ from poise.runs.training import resume, train_config
 
 from .small import SMALL
 
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
+
 
 class Written:
     """In place of tensorboardX's writer."""

@@ -41,6 +41,8 @@ TINY = {
 }
 PATIENCE = 60.0
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def importable() -> Iterator[None]:
