@@ -164,6 +164,8 @@ class TestStopTraining:
             tmp_path / "run",
             max_steps=10**9,
             evaluation_interval=10**8,
+            # How far it comes depends on the machine: the evaluation at the end may solve.
+            stop_when_solved=False,
             launcher=launcher,
             subscriber=listener,
         )
