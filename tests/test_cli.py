@@ -474,22 +474,13 @@ class TestCommands:
         assert (said.code, said.err) == (0, "")
         assert f"./{name}" in said.out
 
-    @pytest.mark.parametrize("launcher", ["serial", "processes"])
-    def test_an_environment_that_raises_after_training(
-        self, say: Say, tmp_path: Path, launcher: str
-    ):
-        """In the random baseline: its own line of code, and where the run is, are said."""
-        (tmp_path / f"breaks_{launcher}.py").write_text(SMALL_REWARDS + BREAKS)
-        said = say(
-            "train",
-            f"breaks_{launcher}:Breaks",
-            f"--launcher={launcher}",
-            "--run-dir=run",
-            *SMALL,
-        )
+    def test_an_environment_that_raises_in_an_evaluation(self, say: Say, tmp_path: Path):
+        """Here, and in no worker: its own line of code, and where the run is, are said."""
+        (tmp_path / "breaks.py").write_text(SMALL_REWARDS + BREAKS)
+        said = say("train", "breaks:Breaks", "--launcher=serial", "--run-dir=run", *SMALL)
         assert said.code == 1
         assert "RuntimeError: the motor is gone" in said.err
-        assert f"breaks_{launcher}.py" in said.err
+        assert "breaks.py" in said.err
         last = said.err.splitlines()[-1]
         assert last.startswith("poise: ")
         assert last.endswith("(run folder: run)")
@@ -582,6 +573,20 @@ class TestCommands:
         assert (altered / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
         assert say("plot", altered, "--output=é.png").code == 0
         assert (tmp_path / "é.png").is_file()
+
+    @pytest.mark.parametrize(
+        ("target", "words"), [(475.0, "not solved after"), (None, "trained, ended after")]
+    )
+    def test_doctor_of_a_run(self, say: Say, altered: Path, target: float | None, words: str):
+        """A run without a target return has not failed."""
+        path = altered / "summary.json"
+        summary = json.loads(path.read_text()) | {"target_return": target, "findings": ["Seen."]}
+        path.write_text(json.dumps(summary))
+        said = say("doctor", altered)
+        assert (said.code, said.err) == (0, "")
+        first, *others = said.out.splitlines()
+        assert first == f"{altered}: CartPole-v1, {words} {summary['steps']:,} steps"
+        assert others == ["- Seen."]
 
     def test_replay(self, say: Say, run: Path):
         said = say("replay", run)

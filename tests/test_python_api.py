@@ -88,6 +88,16 @@ def test_a_result_shows_what_the_run_came_to(said: dict[str, Any]) -> None:
     assert said["copy"].endswith("no files kept)")
 
 
+def test_a_result_without_a_target_is_no_failure() -> None:
+    policy: Any = None
+    summary = {"solved": False, "target_return": None, "steps": 1000, "stopped": "max_steps"}
+    summary |= {"environment": "Pendulum-v1", "seed": 0, "evaluation": None}
+    result = poise.TrainResult(None, summary, policy, poise.StopReason.MAX_STEPS)
+    assert repr(result).startswith(
+        "TrainResult(Pendulum-v1, seed 0: trained for 1,000 steps (max_steps);"
+    )
+
+
 def test_tensorboard_from_python(said: dict[str, Any]) -> None:
     assert said["tensorboard"] == ["events"]
 

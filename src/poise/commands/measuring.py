@@ -157,7 +157,9 @@ def _describe_run(folder: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"solved": summary["solved"], "findings": findings}, indent=2))
         return 0
-    said = "solved" if summary["solved"] else "not solved"
+    # Without a target return there is nothing to be solved.
+    failed = "trained, ended" if summary["target_return"] is None else "not solved"
+    said = "solved" if summary["solved"] else failed
     print(f"{folder}: {summary['environment']}, {said} after {summary['steps']:,} steps")
     width = terminal_width()
     for finding in findings or ["Nothing that hindered it was seen."]:

@@ -33,6 +33,8 @@ class TrainResult(NamedTuple):
         found = self.summary
         if self.solved:
             said = f"solved after {found['solved_at_steps']:,} steps"
+        elif found["target_return"] is None:
+            said = f"trained for {found['steps']:,} steps ({found['stopped']})"
         else:
             said = f"not solved after {found['steps']:,} steps ({found['stopped']})"
         score = found["evaluation"]
