@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import poise
+
 SCRIPT = """
 import json, os, pickle, sys, warnings
 from pathlib import Path
@@ -89,8 +91,13 @@ def test_a_result_shows_what_the_run_came_to(said: dict[str, Any]) -> None:
 
 
 def test_a_result_without_a_target_is_no_failure() -> None:
-    policy: Any = None
-    summary = {"solved": False, "target_return": None, "steps": 1000, "stopped": "max_steps"}
+    policy = poise.Policy.__new__(poise.Policy)
+    summary: dict[str, Any] = {
+        "solved": False,
+        "target_return": None,
+        "steps": 1000,
+        "stopped": "max_steps",
+    }
     summary |= {"environment": "Pendulum-v1", "seed": 0, "evaluation": None}
     result = poise.TrainResult(None, summary, policy, poise.StopReason.MAX_STEPS)
     assert repr(result).startswith(
