@@ -179,11 +179,17 @@ class Part:
         self._leave = leave
         self._player: Player | None = None
         self._prepared: Any = ()
+        self._orders: deque[bytes] = deque()
         self._waiting: deque[tuple[int, int]] = deque()
         self._looked = self._signed = 0.0
 
     def take(self, message: bytes) -> None:
         """Play what an order says, and what others say that come meanwhile."""
+        self._orders.append(message)
+        while self._orders:
+            self._take(self._orders.popleft())
+
+    def _take(self, message: bytes) -> None:
         trains = self._watch.whereabouts
         try:
             self._play(message)
@@ -222,11 +228,17 @@ class Part:
         player.play(self._following, self._over, self._alive)
 
     def _following(self) -> tuple[int, int] | None:
-        if not self._waiting:
+        if not self._waiting and not self._orders:
             with contextlib.suppress(EOFError):
                 # At the end of the pipe, `_alive` gives up.
-                for order in self._wire.waiting(PLAY):
-                    self._waiting += [(one, seed) for one, seed in json.loads(order[1:])[4]]
+                self._orders.extend(self._wire.waiting(PLAY))
+        while self._orders:
+            *prepared, _, episodes = json.loads(self._orders[0][1:])
+            if tuple(prepared) != self._prepared:
+                # The parent is at the next evaluation already, which is prepared first.
+                break
+            self._orders.popleft()
+            self._waiting += [(one, seed) for one, seed in episodes]
         return self._waiting.popleft() if self._waiting else None
 
     def _over(self, number: int, episode: Episode) -> None:
