@@ -80,6 +80,7 @@ def patience() -> Iterator[None]:
     """
     from poise.launchers import processes, serial, threads
     from poise.runs import doctor_play, doctor_seeding, evaluation, referee, session, training
+    from poise.world import reach, walk
 
     with pytest.MonkeyPatch.context() as patch:
         for launcher in (processes, serial, threads):
@@ -87,6 +88,8 @@ def patience() -> Iterator[None]:
         patch.setattr(session, "CLOSE_SECONDS", PATIENCE)
         patch.setattr(doctor_play, "SECONDS", PATIENCE)
         patch.setattr(doctor_seeding, "TRACE_SECONDS", PATIENCE)
+        for world in (reach, walk):
+            patch.setattr(world, "MOST_SECONDS", PATIENCE)
         # Whatever a step or a copy takes is quick.
         patch.setattr(training, "SLOW_STEP_SECONDS", math.inf)
         patch.setattr(evaluation, "MAKING_SECONDS", math.inf)
