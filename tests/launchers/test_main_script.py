@@ -1,5 +1,6 @@
 """Whether a script is guarded against worker processes that import it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 CALL = "print(unguarded_script() is not None)"
+NOBODY = 65534
 GUARD = 'if __name__ == "__main__":'
 IMPORT = "from poise.launchers.main_script import unguarded_script"
 
@@ -37,5 +39,17 @@ def test_what_has_no_file_is_not_imported_by_workers() -> None:
         text=True,
         timeout=120,
         check=True,
+    )
+    assert said.stdout.strip() == "False"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_script_that_may_not_be_read(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    script = closed / "script.py"
+    script.write_text(f"import os\n{IMPORT}\nos.seteuid({NOBODY})\n{CALL}")
+    said = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True
     )
     assert said.stdout.strip() == "False"

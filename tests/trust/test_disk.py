@@ -17,6 +17,7 @@ from poise.cli import main
 from poise.errors import RunFolderError, RunWriteError
 from poise.learning.events import Updated
 from poise.runs.files import lock_folder
+from poise.runs.listing import list_runs
 
 from .runs import TINY, Interruption, checkpoints, listing, remains, require_equal, train
 
@@ -178,6 +179,25 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
     finally:
         os.seteuid(0)
     assert list(forbidden.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_folders_of_others_are_passed_over_where_runs_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "mine")
+    train(tmp_path / "theirs" / "run")
+    (tmp_path / "theirs").chmod(0o700)
+    # The folders above it are closed to others as well.
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    os.seteuid(NOBODY)
+    try:
+        found, problems = list_runs(Path())
+    finally:
+        os.seteuid(0)
+    assert [str(one.folder) for one in found] == ["mine"]
+    assert problems == []
 
 
 def test_two_trainings_on_one_folder(tmp_path: Path, interruption: Interruption) -> None:

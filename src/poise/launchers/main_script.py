@@ -18,10 +18,8 @@ def unguarded_script() -> FrameType | None:
     while frame is not None:
         code = frame.f_code
         if code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__":
-            # With -m, and without a file, it is not imported by its path.
-            path = Path(code.co_filename)
-            is_unguarded = path.is_file() and not _is_guarded(path, frame.f_lineno)
-            return frame if is_unguarded else None
+            is_guarded = _is_guarded(Path(code.co_filename), frame.f_lineno)
+            return None if is_guarded else frame
         frame = frame.f_back
     return None
 
@@ -30,7 +28,8 @@ def _is_guarded(path: Path, line: int) -> bool:
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        # Not a script that can be read: the processes will tell.
+        # Typed at a prompt, piped in, in a folder that may not be entered: not a script that could
+        # be imported by its path.
         return True
     return any(
         isinstance(node, ast.If)

@@ -135,7 +135,8 @@ def table(runs: list[Listed], base: Path, width: int | None) -> list[str]:
 
 def _places(folder: Path, depth: int) -> Iterator[Path]:
     """The folders that may hold a run."""
-    if (folder / "config.json").is_file():
+    # What may not be looked into is no run to this user (Path.is_file would raise).
+    if os.path.isfile(folder / "config.json"):
         yield folder
         return
     if not depth:
