@@ -169,21 +169,27 @@ work()  # here
 """
 
 
-def test_warnings_name_the_line_of_the_script(tmp_path: Path) -> None:
-    (tmp_path / "my script.py").write_text(UNGUARDED)
+def what_is_said_by(path: Path, script: str) -> str:
+    """What a script of these lines writes to its standard error."""
+    path.write_text(script)
     done = subprocess.run(
-        [sys.executable, "my script.py"],
-        cwd=tmp_path,
+        [sys.executable, path.name],
+        cwd=path.parent,
         capture_output=True,
         text=True,
         timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_warnings_name_the_line_of_the_script(tmp_path: Path) -> None:
+    said = what_is_said_by(tmp_path / "my script.py", UNGUARDED)
     line = UNGUARDED.splitlines().index("work()  # here") + 1
-    [warning] = [one for one in done.stderr.splitlines() if "Warning: " in one]
+    [warning] = [one for one in said.splitlines() if "Warning: " in one]
     assert warning.startswith(f"{tmp_path / 'my script.py'}:{line}: RuntimeWarning: the workers")
-    assert "work()  # here" in done.stderr
+    assert "work()  # here" in said
 
 
 def test_other_warnings_name_the_caller(tmp_path: Path) -> None:
@@ -192,17 +198,8 @@ def test_other_warnings_name_the_caller(tmp_path: Path) -> None:
         .replace("work()  # here", "if __name__ == '__main__':\n    work()")
         .replace("sample() * 0", "sample()")
     )
-    (tmp_path / "script.py").write_text(script)
-    done = subprocess.run(
-        [sys.executable, "script.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    said = what_is_said_by(tmp_path / "script.py", script)
     lines = script.splitlines()
     call = next(number for number, one in enumerate(lines, 1) if "return poise.train(" in one)
-    [warning] = [one for one in done.stderr.splitlines() if "cannot be replayed" in one]
+    [warning] = [one for one in said.splitlines() if "cannot be replayed" in one]
     assert f"script.py:{call}: RuntimeWarning: this run cannot be replayed exactly" in warning

@@ -283,5 +283,10 @@ class TrainConfig:
             self.ignore_observations,
         )
 
+    @property
+    def longest_evaluation_episode(self) -> int:
+        """Steps after which an episode of an evaluation is cut, whatever it is."""
+        return self.evaluation_step_limit or STEP_LIMIT
+
 
 know(typing.get_type_hints(TrainConfig))

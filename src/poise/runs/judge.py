@@ -16,8 +16,8 @@ import numpy as np
 
 from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import Agent
-from poise.agent.policy import ROWS, Policy
-from poise.config import STEP_LIMIT, TrainConfig
+from poise.agent.policy import ROWS, Mode, Policy
+from poise.config import TrainConfig
 from poise.launchers.loan import Players
 from poise.learning.verdict import Candidate, Score, Verdict
 from poise.runs.evaluation import EpisodePlayer
@@ -96,7 +96,7 @@ class Judge:
         self._actor = make_actor(agent, choose_acting(agent, ROWS))
         self._player = EpisodePlayer(
             source.make,
-            config.evaluation_step_limit or STEP_LIMIT,
+            config.longest_evaluation_episode,
             alive,
             config.evaluation_copies if make_room is None else 1,
             players,
@@ -144,9 +144,8 @@ class Judge:
         sampled = None
         seems_better = best.training_mean is not None and best.training_mean > score.high
         if self._config.policy == "greedy" and not verdict.solved and seems_better:
-            seeds = self._seeds(Purpose.VERIFICATION, attempts, score.episodes)
-            sampling = self._sampling(Purpose.VERIFICATION, attempts)
-            sampled = self._play(policy, seeds, "verification", best.step_limit, sampling)
+            numbers = range(score.episodes)
+            sampled = self._fresh(policy, attempts, numbers, best.step_limit, "sampled")
         return FinalScore(score, verdict.solved, attempts, sampled, best.step_limit)
 
     def _is_plausible(self, selection: Score, candidate: Candidate) -> bool:
@@ -171,19 +170,23 @@ class Judge:
         second = self._fresh(policy, attempt, further, candidate.step_limit)
         return Verdict(selection, first, second.mean >= self._target, second)
 
-    def _fresh(self, policy: Policy, attempt: int, numbers: range, limit: int) -> Score:
+    def _fresh(
+        self,
+        policy: Policy,
+        attempt: int,
+        numbers: range,
+        limit: int,
+        mode: Mode | None = None,
+    ) -> Score:
+        """Play the episodes of these numbers of an attempt; by default in the run's mode."""
         seeds = self._seeds(Purpose.VERIFICATION, attempt, numbers.stop)[numbers.start :]
-        sampling = None
-        if self._config.policy == "sampled":
-            sampling = self._sampling(Purpose.VERIFICATION, attempt, numbers.start)
+        sampling = self._sampling(mode, Purpose.VERIFICATION, attempt, numbers.start)
         return self._play(policy, seeds, "verification", limit, sampling)
 
     def _select(self, policy: Policy, candidate: Candidate) -> Score:
         count, number = self._config.selection_episodes, candidate.number
         seeds = self._seeds(Purpose.SELECTION, number, count or SELECTION_EPISODES)
-        sampling = None
-        if self._config.policy == "sampled":
-            sampling = self._sampling(Purpose.SELECTION, number)
+        sampling = self._sampling(None, Purpose.SELECTION, number)
 
         def play(count: int) -> Score:
             return self._play(policy, seeds[:count], "selection", candidate.step_limit, sampling)
@@ -238,7 +241,12 @@ class Judge:
         mode = self._config.policy
         return Policy(self._agent, parameters, choice, statistics, self._actor, mode)
 
-    def _sampling(self, purpose: Purpose, *numbers: int) -> np.random.SeedSequence:
+    def _sampling(
+        self, mode: Mode | None, purpose: Purpose, *numbers: int
+    ) -> np.random.SeedSequence | None:
+        """What actions are sampled with; None where they are greedy."""
+        if (mode or self._config.policy) == "greedy":
+            return None
         root = self._config.seed
         return seed_sequence(root, Purpose.EVALUATION_ACTIONS, int(purpose), *numbers)
 

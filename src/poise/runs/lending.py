@@ -10,7 +10,7 @@ from poise.agent.agent import Agent
 from poise.agent.noise import draw_with_generator
 from poise.agent.policy import ROWS, Policy
 from poise.batches import blank
-from poise.config import STEP_LIMIT, TrainConfig
+from poise.config import TrainConfig
 from poise.learning.verdict import Episode
 from poise.runs.evaluation import EpisodePlayer
 from poise.trajectory import Snapshot
@@ -47,7 +47,7 @@ class LentPlayer:
         self._actor = make_actor(agent, choose_acting(agent, ROWS))
         self._live: Callable[[], None] = lambda: None
         self._player = EpisodePlayer(
-            source.make, config.evaluation_step_limit or STEP_LIMIT, lambda: self._live(), copies
+            source.make, config.longest_evaluation_episode, lambda: self._live(), copies
         )
         self._policy: Policy | None = None
         self._sampling: np.random.SeedSequence | None = None

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from poise.config import STEP_LIMIT, TrainConfig
+from poise.config import TrainConfig
 from poise.errors import PoiseError
 from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.owner import EvaluationAborted, Owner
@@ -104,7 +104,6 @@ class Referee:
         self, source: EnvironmentSource, config: TrainConfig, step_budget: int = BASELINE_STEPS
     ) -> Score | None:
         """What random actions reach, None if a signal came before it was there."""
-        limit = config.evaluation_step_limit or STEP_LIMIT
 
         def play() -> Score:
             self._judge.make_room()
@@ -112,7 +111,7 @@ class Referee:
                 source,
                 episodes=BASELINE_EPISODES,
                 seed=config.seed,
-                step_limit=limit,
+                step_limit=config.longest_evaluation_episode,
                 step_budget=min(step_budget, BASELINE_STEPS),
                 alive=self._pulse.beat,
                 player=self._judge.player,

@@ -167,7 +167,7 @@ class Session:
         self._concluded = False
         self._score: FinalScore | None = None
         self._baseline: Score | None = None
-        """The mean return of random actions."""
+        """What random actions reach."""
         self._ended_by: StopReason | None = None
 
     def run(self) -> TrainResult:
