@@ -9,22 +9,27 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 
-# Before anything is imported that looks for a cache; processes that tests start inherit it.
-_CACHE = tempfile.TemporaryDirectory(prefix="poise-tests-")
-os.environ["XDG_CACHE_HOME"] = _CACHE.name
-os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.path.join(_CACHE.name, "hypothesis")
+# Before anything is imported that looks for a cache; processes that tests start inherit it, those
+# of pytest-xdist too: what one has compiled, another finds.
+_CACHE = None
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="poise-tests-")
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.path.join(_CACHE.name, "hypothesis")
 
-import beartype  # noqa: E402
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
-import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
-from beartype.claw import beartype_packages  # noqa: E402
 
 from .shared_memory import allocations, holders  # noqa: E402
+from .type_checks import check_types  # noqa: E402
+
+# Tests compile thousands of small programs that run once; poise's own have options of their own.
+QUICKLY = ["--xla_backend_optimization_level=1"]
+if jax.__version_info__[:3] < (0, 11, 1):
+    QUICKLY.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICKLY]).strip()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_nans", True)
@@ -35,30 +40,7 @@ PATIENCE = 120.0
 """Seconds that only what hangs takes."""
 
 
-def check_types() -> None:
-    """Let modules check what their functions take and return, as soon as they are imported.
-
-    Where shapes are given, jaxtyping holds them against each other. That binds all arguments at
-    every call, which takes longer than most functions: where no shapes are given, beartype alone
-    checks the same.
-    """
-    (package,) = find_spec("poise").submodule_search_locations
-    names = {
-        ".".join(path.relative_to(Path(package).parent).with_suffix("").parts)
-        for path in Path(package).rglob("*.py")
-        if "jaxtyping" in path.read_text()
-    }
-    # The numeric tower of PEP 484: an int will do for a float. As with jaxtyping, what is wrong is
-    # a TypeError, which poise expects where it reads strangers' files.
-    strict = beartype.BeartypeConf(
-        is_pep484_tower=True, claw_is_pep526=False, violation_type=TypeError
-    )
-    beartype_packages(tuple(f"poise.{room}" for room in CHECKED), conf=strict)
-    decorator = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-    jaxtyping.install_import_hook(sorted(names), decorator)
-
-
-check_types()
+check_types([f"poise.{room}" for room in CHECKED])
 
 # No dependence on the clock or on what earlier runs found.
 hypothesis.settings.register_profile(
@@ -109,4 +91,5 @@ def no_process_and_no_shared_memory_is_left_behind() -> Iterator[None]:
 
 
 def pytest_unconfigure() -> None:
-    _CACHE.cleanup()
+    if _CACHE is not None:
+        _CACHE.cleanup()

@@ -160,13 +160,9 @@ class DecidedActions:
 
     def _keep(self, rows: list[int], state: Any, where: list[int]) -> None:
         """Take what these rows remember from these of a decision's."""
-
-        def replaced(leaf: Any, new: Any) -> np.ndarray:
-            changed = np.array(leaf)
-            changed[rows] = np.asarray(new)[where]
-            return changed
-
-        self._state = jax.tree.map(replaced, self._state, state)
+        self._state = jax.tree.map(
+            lambda leaf, new: _with_rows(leaf, rows, np.asarray(new)[where]), self._state, state
+        )
         self._first[rows] = False
 
     def _batch(self, observations: Sequence[Any]) -> Any:
@@ -176,6 +172,13 @@ class DecidedActions:
                 if lane.episode is not None:
                     lane.copy.check(lane.observation)
         return batch
+
+
+def _with_rows(leaf: Any, rows: list[int], new: np.ndarray) -> np.ndarray:
+    """A copy of an array, with other rows in some places."""
+    changed = np.array(leaf)
+    changed[rows] = new
+    return changed
 
 
 def _samples(space: gymnasium.Space[Any], seed: int) -> Iterator[Any]:
