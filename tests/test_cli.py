@@ -459,7 +459,9 @@ class TestCommands:
         [folder] = (tmp_path / "runs").iterdir()
         assert (folder / "summary.json").is_file()
 
-    @pytest.mark.parametrize("launcher", ["serial", "processes"])
+    @pytest.mark.parametrize(
+        "launcher", ["serial", pytest.param("processes", marks=pytest.mark.slow)]
+    )
     def test_an_environment_in_a_file(self, say: Say, tmp_path: Path, launcher: str):
         """By its file's name, from another folder; its processes find it, too."""
         place = tmp_path / "mine"
@@ -494,6 +496,7 @@ class TestCommands:
         settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
         assert settings["max_steps"] == 1500
 
+    @pytest.mark.slow
     def test_lists_of_whole_numbers(self, say: Say, tmp_path: Path):
         numbers = ["--hidden-sizes", "1e1", "8", "--envs-per-worker", "1e0"]
         assert say("train", "--quiet", "--run-dir=run", *SMALL[:-2], *numbers).code == 0
@@ -711,7 +714,10 @@ def start() -> Iterator[Callable[..., Process]]:
 class TestSignals:
     @pytest.mark.parametrize(
         ("number", "code", "reason"),
-        [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+        [
+            (signal.SIGINT, 130, "interrupted"),
+            pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
+        ],
     )
     def test_they_end_training_saved(
         self,
@@ -814,6 +820,7 @@ class TestOutput:
         summary = json.loads((folder / "summary.json").read_text())
         assert (summary["stopped"], summary["failure"]) == ("max_steps", None)
 
+    @pytest.mark.slow
     def test_a_reader_that_goes_away_does_not_end_training(
         self, start: Callable[..., Process], tmp_path: Path
     ):
@@ -836,6 +843,7 @@ class TestOutput:
         assert "Traceback" not in said.err
         self.check_saved(tmp_path / "run")
 
+    @pytest.mark.slow
     def test_nor_a_standard_output_that_is_closed(self, tmp_path: Path):
         command = [sys.executable, "-m", "poise.cli", "train", "--run-dir=run", *SMALL]
         done = subprocess.run(

@@ -301,7 +301,7 @@ def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert set(threading.enumerate()) <= threads
 
 
-@pytest.mark.parametrize("room", [(2, 2), (1, 0)])
+@pytest.mark.parametrize("room", [(2, 2), pytest.param((1, 0), marks=pytest.mark.slow)])
 def test_all_who_may_play_side_by_side_and_training_goes_on(
     stage: Stage, room: tuple[int, ...]
 ) -> None:
@@ -377,6 +377,7 @@ def test_a_failure_comes_back_with_worker_seed_and_traceback(stage: Stage, does:
     assert stage.owner.stop_reason == StopReason.FAILED
 
 
+@pytest.mark.slow
 def test_a_worker_without_room_is_done_without(stage: Stage) -> None:
     crew = Crew(stage.folder, ("plays", "finds no room"), together=False)
     with pytest.warns(RuntimeWarning, match="without worker 1.*the licence is for three") as said:
@@ -387,6 +388,7 @@ def test_a_worker_without_room_is_done_without(stage: Stage) -> None:
     assert not stage.said
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_killed_and_its_episodes_taken_over(stage: Stage) -> None:
     def alive() -> None:
         if (stage.folder / "began-1").exists():
@@ -403,7 +405,7 @@ def test_a_worker_that_hangs_is_killed_and_its_episodes_taken_over(stage: Stage)
     assert stage.kinds().index(Kind.EVALUATION) < stage.kinds().index(Kind.LEAVE)
 
 
-@pytest.mark.parametrize("when", ["training", "the end"])
+@pytest.mark.parametrize("when", ["training", pytest.param("the end", marks=pytest.mark.slow)])
 def test_giving_up_ends_the_run_and_those_who_play_close(stage: Stage, when: str) -> None:
     """As after Ctrl-C: between two steps they see that the parent has left."""
 
@@ -440,6 +442,7 @@ def test_one_who_is_in_a_cycle_plays_when_it_is_over_and_is_heard_afterwards(sta
     assert set(contributions) == {0, 1}
 
 
+@pytest.mark.slow
 def test_many_evaluations_one_after_the_other(stage: Stage) -> None:
     stage.concluded = lambda: [stage.play(stage.owner.snapshot()) for _ in range(20)]
     stage.run(Crew(stage.folder, room=(3, 1)), until=6)

@@ -125,7 +125,7 @@ POINTS = (
     "most of a signal",
     "after the signal",
 )
-QUICK_POINTS = ("half written", "half a signal", "after the signal")
+QUICK_POINTS = ("half written", "after the signal")
 
 
 def arm(point: str, at: int) -> None:
@@ -492,6 +492,7 @@ def test_a_worker_that_ended_with_the_run_is_not_started_again(stage: Stage) -> 
     assert not stage.restarts
 
 
+@pytest.mark.slow
 def test_nobody_is_overdue_whose_answer_lies_unread(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -566,6 +567,7 @@ def test_the_others_go_on_while_a_worker_is_restarted(stage: Stage) -> None:
     assert stage.count(0, 0) > 3
 
 
+@pytest.mark.slow
 def test_restarts_are_counted(stage: Stage) -> None:
     with pytest.raises(WorkerError, match="killed by SIGKILL") as caught:
         stage.run(Fake("cycle", victim=0, deaths=9), never, workers=1, max_restarts=1)
@@ -732,7 +734,7 @@ def test_environments_that_do_not_close_are_killed_and_reported(
     assert "worker 0 in Fake-v0 has not closed" in unclosed[0]
 
 
-@pytest.mark.parametrize("restarts", [0, 1])
+@pytest.mark.parametrize("restarts", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_environments_are_closed_after_a_failure(
     stage: Stage, simulators: Simulators, restarts: int
 ) -> None:
@@ -743,6 +745,7 @@ def test_environments_are_closed_after_a_failure(
     wait_for(simulators.are_gone)
 
 
+@pytest.mark.slow
 def test_a_death_is_seen_although_a_forked_process_holds_the_pipe(
     stage: Stage, simulators: Simulators
 ) -> None:

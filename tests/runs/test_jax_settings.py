@@ -37,7 +37,9 @@ def test_a_run_is_replayed_under_its_own_settings(serial_run: Path) -> None:
     assert jax.config.jax_enable_x64
 
 
-@pytest.mark.parametrize("environment", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize(
+    "environment", ["CartPole-v1", pytest.param("Pendulum-v1", marks=pytest.mark.slow)]
+)
 def test_a_run_in_64_bits_is_replayed_in_them(tmp_path: Path, environment: str) -> None:
     adopt_settings(X64)
     few = {"max_steps": 200, "selection_episodes": 2, "verification_episodes": 2}
@@ -57,6 +59,7 @@ def test_a_run_goes_on_under_its_own_settings(serial_run: Path, tmp_path: Path) 
     poise.replay(folder)
 
 
+@pytest.mark.slow
 def test_worker_processes_have_the_settings_of_their_parent(tmp_path: Path) -> None:
     adopt_settings(X64)
     few = {"max_steps": 200, "selection_episodes": 2, "verification_episodes": 2, "workers": 1}

@@ -59,6 +59,7 @@ def test_the_score_is_that_of_playing_alone_and_the_run_replays(
     assert sum(one.kind == Kind.EVALUATION for one in records) == len(rows(folder, "evaluation"))
 
 
+@pytest.mark.slow
 def test_a_failure_in_a_worker_s_evaluation_ends_the_run_saved(tmp_path: Path):
     """Each copy breaks in its 90th step: those that train, or are looked at, never take so many."""
     few = {**SMALL, "max_steps": 40, "verification_episodes": 60, "evaluation_copies": 2}

@@ -71,13 +71,16 @@ def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 QUICK = [
-    ("everything", "discrete from 5", "serial"),
     ("image, no channel", "nested", "threads"),
     ("matrix", "narrow float64 box", "threads"),
+]
+LONGER = [
+    ("everything", "discrete from 5", "serial"),
     ("keys of every kind", "keys of every kind", "serial"),
 ]
 PAIRS = [
     *(pytest.param(*case, id=" - ".join(case)) for case in QUICK),
+    *(pytest.param(*case, id=" - ".join(case), marks=pytest.mark.slow) for case in LONGER),
     *(
         pytest.param("vector", name, launcher, marks=pytest.mark.slow)
         for name in ACTION_SPACES
@@ -324,10 +327,7 @@ def check_saved(folder: Path, updates: int) -> None:
             for case in DURING
         ),
         *(pytest.param("serial", *case, marks=pytest.mark.slow) for case in DURING[:3]),
-        *(
-            pytest.param("processes", *case, marks=() if case[0] == "raises" else pytest.mark.slow)
-            for case in DURING
-        ),
+        *(pytest.param("processes", *case, marks=pytest.mark.slow) for case in DURING),
     ],
 )
 def test_what_breaks_later_is_a_failure_and_saved(

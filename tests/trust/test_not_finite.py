@@ -187,7 +187,10 @@ def test_a_run_that_was_ended_by_them_can_be_resumed_and_ends_again(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("environment", "what"),
-    [("NanObservation-v0", "observations"), ("InfiniteReward-v0", "rewards")],
+    [
+        ("NanObservation-v0", "observations"),
+        pytest.param("InfiniteReward-v0", "rewards", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("launcher", ["serial", "threads"])
 def test_a_compiled_environment_that_breaks_ends_the_run_and_is_named(

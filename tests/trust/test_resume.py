@@ -203,6 +203,7 @@ def test_under_threads_the_whole_replays(
     assert episodes == list(range(1, result.summary["episodes"] + 1))
 
 
+@pytest.mark.slow
 def test_under_processes_workers_go_on_with_the_state_that_they_deposited(
     interruption: Interruption, tmp_path: Path
 ) -> None:
