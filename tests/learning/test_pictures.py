@@ -115,7 +115,8 @@ def train(axes: str, seed: int) -> float:
     return float(np.mean(returns[-100:])) / LIMIT
 
 
-@pytest.mark.parametrize("axes", ["SHWC", pytest.param("SCHW", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("axes", ["SHWC", "SCHW"])
 def test_which_way_a_square_drifts_is_learned(axes: str) -> None:
     assert train(axes, 0) > 0.85
 

@@ -70,7 +70,10 @@ def uninterrupted(
     return run
 
 
-@pytest.mark.parametrize(("name", "contributions", "evaluation_steps"), POINTS)
+@pytest.mark.parametrize(
+    ("name", "contributions", "evaluation_steps"),
+    [pytest.param(*one, marks=pytest.mark.slow if at % 2 else ()) for at, one in enumerate(POINTS)],
+)
 def test_a_resumed_serial_run_equals_the_uninterrupted_one(
     name: str,
     contributions: int | None,

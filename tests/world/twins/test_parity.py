@@ -149,11 +149,17 @@ def test_float32_one_copy_or_many(case: Any, steps: Any) -> None:
     assert state.dtype == jnp.float32
     assert twin.observation_space.contains(np.asarray(twin.observation(state, None)))
     state, action = jnp.asarray(steps.states[0]), jnp.asarray(steps.actions[0])
-    following = twin.transition(state, action, None)
-    reward = twin.reward(state, action, following, None)
+
+    @jax.jit
+    def step(state: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        following = twin.transition(state, action, None)
+        reward = twin.reward(state, action, following, None)
+        return following, reward, twin.terminal(following, None)
+
+    following, reward, terminal = step(state, action)
     np.testing.assert_allclose(following, many.following[0], rtol=1e-6, atol=1e-6)
     assert following.dtype == reward.dtype == jnp.float32
-    assert reward.shape == twin.terminal(following, None).shape == ()
+    assert reward.shape == terminal.shape == ()
 
 
 def test_cartpole_v0_is_v1_with_another_time_limit() -> None:
