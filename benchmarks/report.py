@@ -125,7 +125,7 @@ class Bar:
     note: str = ""
 
     @property
-    def verdict(self) -> str:
+    def result(self) -> str:
         """PASS, MISS, or "not measured" where there is no figure."""
         if self.figure is None:
             return "not measured"
@@ -150,7 +150,7 @@ class Bar:
             self.name,
             number(self.figure, digits) + unit,
             self.wanted,
-            self.verdict,
+            self.result,
             self.note,
         )
 
@@ -160,13 +160,13 @@ class Bar:
             "name": self.name,
             "figure": finite(self.figure),
             "wanted": self.wanted,
-            "verdict": self.verdict,
+            "verdict": self.result,
             "note": self.note,
         }
 
 
 def bars_table(bars: Sequence[Bar]) -> str:
-    """Return the bars with their figures and verdicts as a table."""
+    """Return the bars with their figures and results as a table."""
     return table(("bar", "figure", "wanted", "", ""), [bar.cells() for bar in bars])
 
 

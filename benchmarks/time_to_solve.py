@@ -233,12 +233,12 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     summary = summarise(rows)
-    verdicts = bars(summary)
+    results = bars(summary)
     print(
         f"\n{about['machine']['processor']}, {about['machine']['cores']} cores, {about['date']}\n"
     )
     print(summary_table(summary))
-    print("\n" + report.bars_table(verdicts) + "\n")
+    print("\n" + report.bars_table(results) + "\n")
     notes = [*NOTES, report.disturbance([row["other_cores"] for row in rows])]
     print("\n".join(notes))
     report.write_json(
@@ -250,7 +250,7 @@ def main() -> int:
                 name: {key: report.finite(value) for key, value in row.items()}
                 for name, row in summary.items()
             },
-            "bars": [bar.record() for bar in verdicts],
+            "bars": [bar.record() for bar in results],
             "rows": rows,
         },
     )

@@ -1,4 +1,4 @@
-"""Hosted worlds: CartPole in Python beside SB3 A2C, processes beside threads, Pong's emulation.
+"""Hosted environments: CartPole beside SB3 A2C, processes beside threads, Pong's emulation.
 
 1. Gymnasium's Python CartPole in a loop (no twin, no vector implementation), 8 environments a
    worker, against SB3 A2C with 8 environments: at least 5 times its steps/s.
@@ -77,12 +77,13 @@ if what == "ale_alone":
     rate = timed(lambda: env.step(rng.integers(0, 6, total)), total)
 else:
     from poise.config import EnvironmentChoice
-    from poise.world.finding import choose_world
-    from poise.world.rewards import RewardShaping
-    from poise.world.source import find_source
-    world = choose_world(find_source(EnvironmentChoice("ALE/Pong-v5")), "auto", RewardShaping())
+    from poise.envs.registry import choose_envs
+    from poise.envs.reward_shaping import RewardShaping
+    from poise.envs.env_factory import find_env_factory
+    env_factory = find_env_factory(EnvironmentChoice("ALE/Pong-v5"))
+    envs = choose_envs(env_factory, "auto", RewardShaping())
     def make(number):
-        env = world.copies(copies); env.reset(list(range(copies)))
+        env = envs.copies(copies); env.reset(list(range(copies)))
         rng = np.random.default_rng(number)
         return lambda: env.step(rng.integers(0, 6, copies))
     rate = in_threads(make, copies)
@@ -140,10 +141,10 @@ def measurements(
         options = ("--launcher", launcher, "--hidden-sizes", *LARGE_NETWORK)
         return lambda _: train(poise, "CartPole-v1", seconds, cache, *options)
 
-    def pong(world: str) -> Callable[[int], dict[str, Any]]:
+    def pong(envs: str) -> Callable[[int], dict[str, Any]]:
         options = ("--workers", str(PONG_THREADS), "--envs-per-worker", str(PONG_COPIES))
         options += ("--rollout-length", str(PONG_ROLLOUT), "--evaluation-step-limit", "20")
-        return lambda _: train(poise, "ALE/Pong-v5", seconds, cache, "--world", world, *options)
+        return lambda _: train(poise, "ALE/Pong-v5", seconds, cache, "--world", envs, *options)
 
     def probing(what: str) -> Callable[[int], dict[str, Any]]:
         return lambda _: probe(what, seconds, cache)

@@ -30,7 +30,7 @@ SECTIONS = {
     ),
     "throughput": (
         "Training throughput",
-        "Environment steps per second that are acted, differentiated and applied, with owner and "
+        "Environment steps per second that are acted, differentiated and applied, with server and "
         "journal.",
     ),
     "cores": (

@@ -12,7 +12,7 @@ environments and a copy of the network's parameters, and repeats, without waitin
    V(s) of where the rollout stopped, unless the pole fell there; the advantage of an action is how
    much better its return was than V(s);
 3. differentiate  -log pi(a|s) * advantage  +  0.5 * (return - V(s))^2  -  0.01 * entropy;
-4. give the gradient to the owner of the parameters, who takes one step of a shared Adam, and go on
+4. give the gradient to the server of the parameters, who takes one step of a shared Adam, and go on
    with the parameters that come back.
 """
 

@@ -30,7 +30,7 @@ from typing import NoReturn
 from poise.agent.policy_file import read_metadata
 from poise.errors import FileFormatError
 from poise.learning.journal import RECORD_SIZE
-from poise.runs.checkpoint import Offsets
+from poise.storage.checkpoints.store import Offsets
 
 KILLS_PER_RUN = 5
 LIFE_SECONDS = 300.0

@@ -7,6 +7,7 @@ nothing is left behind in the user's caches.
 import math
 import multiprocessing
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -25,6 +26,12 @@ import pytest  # noqa: E402
 from .shared_memory import allocations, holders  # noqa: E402
 from .type_checks import check_types  # noqa: E402
 
+# A shell's jobs in the background ignore what tests send to themselves.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, usual)
+
 # Tests compile thousands of small programs that run once; poise's own have options of their own.
 QUICKLY = ["--xla_backend_optimization_level=1"]
 if jax.__version_info__[:3] < (0, 11, 1):
@@ -35,7 +42,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_nans", True)
 
 # `config` is left out: it checks what users type itself, and tests want its own errors.
-CHECKED = ("trajectory", "maths", "agent", "world", "learning", "launchers", "runs")
+CHECKED = (
+    *("trajectory", "maths", "agent", "envs", "learning", "launchers", "storage", "evaluation"),
+    *("observers", "reports", "training", "replaying", "bench", "doctor"),
+)
 PATIENCE = 120.0
 """Seconds that only what hangs takes."""
 
@@ -60,23 +70,25 @@ def patience() -> Iterator[None]:
 
     Tests of a deadline set their own.
     """
+    from poise.doctor import random_play, seeding
+    from poise.envs import object_walk, shared_state
+    from poise.evaluation import episodes, supervision
     from poise.launchers import processes, serial, threads
-    from poise.runs import doctor_play, doctor_seeding, evaluation, referee, session, training
-    from poise.world import reach, walk
+    from poise.training import train, training_run
 
     with pytest.MonkeyPatch.context() as patch:
         for launcher in (processes, serial, threads):
             patch.setattr(launcher, "LEAVE_SECONDS", PATIENCE)
-        patch.setattr(session, "CLOSE_SECONDS", PATIENCE)
-        patch.setattr(doctor_play, "SECONDS", PATIENCE)
-        patch.setattr(doctor_seeding, "TRACE_SECONDS", PATIENCE)
-        for world in (reach, walk):
-            patch.setattr(world, "MOST_SECONDS", PATIENCE)
+        patch.setattr(training_run, "CLOSE_SECONDS", PATIENCE)
+        patch.setattr(random_play, "SECONDS", PATIENCE)
+        patch.setattr(seeding, "TRACE_SECONDS", PATIENCE)
+        for envs in (shared_state, object_walk):
+            patch.setattr(envs, "MOST_SECONDS", PATIENCE)
         # Whatever a step or a copy takes is quick.
-        patch.setattr(training, "SLOW_STEP_SECONDS", math.inf)
-        patch.setattr(evaluation, "MAKING_SECONDS", math.inf)
+        patch.setattr(train, "SLOW_STEP_SECONDS", math.inf)
+        patch.setattr(episodes, "MAKING_SECONDS", math.inf)
         # Random play is the same whatever a run has learned: a few episodes of it will do.
-        patch.setattr(referee, "BASELINE_STEPS", 500)
+        patch.setattr(supervision, "BASELINE_STEPS", 500)
         yield
 
 

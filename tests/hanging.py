@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from poise.envs import deadlines, preflight
+from poise.envs.deadlines import BackgroundCall
+from poise.evaluation import supervision
 from poise.launchers.supervision import Heartbeats
-from poise.runs import referee, session
-from poise.world import checking, deadlines
-from poise.world.deadlines import Errand
+from poise.training import training_run
 
 LEAP = 1e6
 """Seconds: far beyond every deadline."""
@@ -30,7 +31,7 @@ def leap_at(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def clock() -> float:
         return real() + LEAP * hung()
 
-    class LeapingErrand(Errand):
+    class LeapingErrand(BackgroundCall):
         """What begins when something hangs already, as closing does, has the time it is given."""
 
         def __init__(self, work: Callable[[], Any]) -> None:
@@ -44,9 +45,9 @@ def leap_at(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             return not self._thread.is_alive()
 
     monkeypatch.setattr(time, "monotonic", clock)
-    monkeypatch.setattr(session, "Heartbeats", _heartbeats_by(clock))
-    for module in (checking, deadlines, referee):
-        monkeypatch.setattr(module, "Errand", LeapingErrand)
+    monkeypatch.setattr(training_run, "Heartbeats", _heartbeats_by(clock))
+    for module in (preflight, deadlines, supervision):
+        monkeypatch.setattr(module, "BackgroundCall", LeapingErrand)
 
 
 def _heartbeats_by(clock: Callable[[], float]) -> Callable[[], Heartbeats]:

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from poise.config import TrainConfig
-from poise.runs import referee, replay, session, training
-from poise.runs.assembly import Assembly, assemble
+from poise.evaluation import supervision
+from poise.replaying import replay
+from poise.training import train, training_run
+from poise.training.components import RunComponents, build_components
 
 # What no compiled program depends on.
 _FREE = {
@@ -39,25 +41,25 @@ def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compile each program once for all runs."""
     compiled: dict[Any, tuple[Any, Any]] = {}
 
-    def assembled(config: TrainConfig, *rest: Any) -> Assembly:
-        assembly = assemble(config, *rest)
-        assembly.compile = lambda *alongside, cycle=True: compile_once(assembly)  # type: ignore[method-assign]
-        return assembly
+    def built(config: TrainConfig, *rest: Any) -> RunComponents:
+        components = build_components(config, *rest)
+        components.compile = lambda *alongside, cycle=True: compile_once(components)  # type: ignore[method-assign]
+        return components
 
-    def compile_once(assembly: Assembly) -> None:
-        settings = dataclasses.asdict(assembly.config)
+    def compile_once(components: RunComponents) -> None:
+        settings = dataclasses.asdict(components.config)
         key = repr({name: settings[name] for name in sorted(settings.keys() - _FREE)})
         if key not in compiled:
-            Assembly.compile(assembly)
-            compiled[key] = assembly.program, assembly._update
-        assembly.program, assembly._update = compiled[key]
+            RunComponents.compile(components)
+            compiled[key] = components.program, components._update
+        components.program, components._update = compiled[key]
 
-    monkeypatch.setattr(training, "assemble", assembled)
-    monkeypatch.setattr(replay, "assemble", assembled)
+    monkeypatch.setattr(train, "build_components", built)
+    monkeypatch.setattr(replay, "build_components", built)
 
 
 def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spend no time on plots and on the baseline of random actions."""
-    monkeypatch.setattr(session, "plot_folder", lambda *arguments, **settings: None)
-    monkeypatch.setattr(session, "import_matplotlib", lambda: None)
-    monkeypatch.setattr(referee, "BASELINE_STEPS", 50)
+    monkeypatch.setattr(training_run, "plot_folder", lambda *arguments, **settings: None)
+    monkeypatch.setattr(training_run, "import_matplotlib", lambda: None)
+    monkeypatch.setattr(supervision, "BASELINE_STEPS", 50)

@@ -27,11 +27,11 @@ import pytest
 
 import poise
 from poise.agent.policy_file import policy_to_bytes
-from poise.aliases import ALIASES
 from poise.cli import COMMANDS, main
 from poise.commands import flags
 from poise.commands.arguments import require_readable
 from poise.config import EnvironmentChoice, TrainConfig
+from poise.other_trainers import ALIASES
 
 SMALL = [
     "--max-steps=1500",

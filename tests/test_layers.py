@@ -11,34 +11,33 @@ SOURCE = Path(__file__).parent.parent / "src" / "poise"
 
 LAYERS = (
     (
-        *(
-            "aliases",
-            "spelling",
-            "errors",
-            "literals",
-            "config",
-            "validation",
-            "trajectory",
-            "batches",
-        ),
-        *("batches", "opening", "ignoring", "warning", "settings", "digits"),
+        *("argument_names", "batching", "config", "errors", "ignored_parts", "literals"),
+        *("number_format", "other_trainers", "safe_open", "settings", "trajectory"),
+        *("user_warnings", "validation"),
     ),
     ("maths",),
     ("agent",),
-    ("world",),
+    ("envs",),
     ("learning",),
     ("launchers",),
-    ("runs",),
+    ("storage",),
+    ("evaluation",),
+    ("observers",),
+    ("reports",),
+    ("training",),
+    ("replaying",),
+    ("bench",),
+    ("doctor",),
     ("commands",),
     ("cli",),
     ("__main__",),
 )
 """From bottom to top."""
 FORBIDDEN = {
-    ("world", "agent"): "what happens must not know what decides",
+    ("envs", "agent"): "what happens must not know what decides",
     ("maths", "config"): "maths takes arrays and scalars",
     ("maths", "errors"): "maths takes arrays and scalars",
-    ("maths", "batches"): "maths knows no spaces",
+    ("maths", "batching"): "maths knows no spaces",
 }
 """Arrows that point down, and are not allowed all the same."""
 MAY_IMPORT_LATE = ("commands/", "__init__.py")
@@ -90,7 +89,7 @@ def imported(node: ast.AST, file: str) -> list[str]:
             base = ".".join([*package[: len(package) - node.level + 1], *base.split(".")]).strip(
                 "."
             )
-        # ``from poise.world import hosted`` names a module, ``import World`` something in one.
+        # ``from poise.envs import hosted`` names a module, ``import EnvFactory`` something in one.
         names = []
         for alias in node.names:
             inner = f"{base}.{alias.name}"
@@ -153,10 +152,10 @@ def test_imports_are_found() -> None:
     expected = {
         ("agent", "maths"),
         ("learning", "agent"),
-        ("learning", "world"),
+        ("learning", "envs"),
         ("launchers", "learning"),
-        ("runs", "launchers"),
-        ("commands", "runs"),
+        ("training", "launchers"),
+        ("commands", "training"),
         ("cli", "commands"),
     }
     assert expected <= arrows
@@ -168,22 +167,22 @@ def test_imports_are_found() -> None:
         ("maths/returns.py", "from poise.config import TrainConfig"),
         ("maths/returns.py", "import poise.errors"),
         ("maths/returns.py", "from poise.agent import agent"),
-        ("agent/agent.py", "from poise.world.compiled import CompiledWorld"),
-        ("agent/agent.py", "from poise import world"),
-        ("world/compiled.py", "from poise.agent.agent import Agent"),
-        ("world/twins/cartpole.py", "from ...agent.agent import Agent"),
-        ("world/compiled.py", "from ..learning import owner"),
-        ("learning/owner.py", "if True:\n    import poise.runs.judge"),
+        ("agent/agent.py", "from poise.envs.jax_envs import CompiledWorld"),
+        ("agent/agent.py", "from poise import envs"),
+        ("envs/jax_envs.py", "from poise.agent.agent import Agent"),
+        ("envs/twins/cartpole.py", "from ...agent.agent import Agent"),
+        ("envs/jax_envs.py", "from ..learning import journal"),
+        ("learning/parameter_server.py", "if True:\n    import poise.evaluation.evaluator"),
         (
-            "learning/owner.py",
+            "learning/parameter_server.py",
             "try:\n    import numpy, poise.launchers.threads\nfinally:\n    pass",
         ),
-        ("learning/owner.py", "import poise"),
-        ("learning/owner.py", "from poise import train"),
-        ("launchers/threads.py", "def f():\n    from poise.runs import judge"),
-        ("learning/owner.py", "def f():\n    from poise.maths import returns"),
+        ("learning/parameter_server.py", "import poise"),
+        ("learning/parameter_server.py", "from poise import train"),
+        ("launchers/threads.py", "def f():\n    from poise.training import train"),
+        ("learning/parameter_server.py", "def f():\n    from poise.maths import returns"),
         ("errors.py", "from poise.maths import returns"),
-        ("runs/api.py", "from poise.cli import main"),
+        ("evaluation/api.py", "from poise.cli import main"),
     ],
 )
 def test_wrong_imports_are_refused(file: str, source: str) -> None:
@@ -195,12 +194,12 @@ def test_wrong_imports_are_refused(file: str, source: str) -> None:
     ("file", "source"),
     [
         ("agent/agent.py", "from poise.maths.returns import normalize"),
-        ("world/compiled.py", "from poise.world.rewards import RewardShaping"),
-        ("world/twins/cartpole.py", "from ..rewards import RewardShaping"),
-        ("learning/owner.py", "def f():\n    import matplotlib"),
+        ("envs/jax_envs.py", "from poise.envs.reward_shaping import RewardShaping"),
+        ("envs/twins/cartpole.py", "from ..reward_shaping import RewardShaping"),
+        ("learning/parameter_server.py", "def f():\n    import matplotlib"),
         ("config.py", "from poise.errors import ConfigError"),
-        ("commands/training.py", "def f():\n    from poise.runs.training import train"),
-        ("__init__.py", "def f():\n    from poise.runs.training import train"),
+        ("commands/training.py", "def f():\n    from poise.training.train import train"),
+        ("__init__.py", "def f():\n    from poise.training.train import train"),
     ],
 )
 def test_right_imports_are_allowed(file: str, source: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import poise
 
 PUBLIC = [
-    "CutTaken",
+    "CheckpointReady",
     "EpisodeFinished",
     "Evaluated",
     "Event",
@@ -28,7 +28,7 @@ PUBLIC = [
     "TrainResult",
     "TrainingSolved",
     "Updated",
-    "Verdict",
+    "EvaluationResult",
     "errors",
     "evaluate",
     "load",
@@ -105,7 +105,7 @@ def test_public_names() -> None:
 def test_public_names_are_there() -> None:
     for name in PUBLIC:
         assert getattr(poise, name) is not None
-    assert poise.train.__module__ == "poise.runs.training"
+    assert poise.train.__module__ == "poise.training.train"
 
 
 def test_other_names_are_not_there() -> None:
@@ -122,9 +122,9 @@ def test_importing_poise_and_its_commands_is_quick() -> None:
 
 
 def test_importing_everything_has_no_side_effects() -> None:
-    report = in_a_fresh_process(EVERYTHING.replace("EXTRAS", repr(("poise.world.atari",))))
+    report = in_a_fresh_process(EVERYTHING.replace("EXTRAS", repr(("poise.envs.atari",))))
     assert "poise.cli" in report["found"]["imported"]
-    assert "poise.learning.owner" in report["found"]["imported"]
+    assert "poise.learning.parameter_server" in report["found"]["imported"]
     assert report["changed"] == {}
     assert report["lost"] == []
     assert report["found"]["config"], "JAX's settings were changed"

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import jaxtyping
 import pytest
 
+from poise.envs.watchdog import Watchdog
 from poise.launchers.supervision import Heartbeats
 from poise.maths.returns import corrected_errors
-from poise.world.watchdog import Watchdog
 
 
 def test_a_wrong_type_is_found_where_no_shapes_are_given() -> None:

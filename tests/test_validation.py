@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from poise import validation
+from poise.argument_names import as_flags
 from poise.cli import main
 from poise.config import TrainConfig
 from poise.errors import ConfigError, FileFormatError
-from poise.runs.folder import config_to_json, load_config, load_resumptions
-from poise.spelling import as_flags
+from poise.storage.run_folder import config_to_json, load_config, load_resumptions
 
 ABSURD: list[tuple[str, Any]] = [
     ("workers", 10**7),

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from poise.agent.policy import Player as Player
     from poise.agent.policy import Policy as Policy
     from poise.config import TrainConfig as TrainConfig
-    from poise.learning.events import CutTaken as CutTaken
+    from poise.envs.registry import register as register
+    from poise.evaluation.api import evaluate as evaluate
+    from poise.evaluation.api import random_baseline as random_baseline
+    from poise.evaluation.play import PlayedStep as PlayedStep
+    from poise.evaluation.play import play as play
+    from poise.learning.evaluation_result import EvaluationResult as EvaluationResult
+    from poise.learning.evaluation_result import Score as Score
+    from poise.learning.events import CheckpointReady as CheckpointReady
     from poise.learning.events import EpisodeFinished as EpisodeFinished
     from poise.learning.events import Evaluated as Evaluated
     from poise.learning.events import Event as Event
@@ -24,27 +31,21 @@ if TYPE_CHECKING:
     from poise.learning.events import TrainingSolved as TrainingSolved
     from poise.learning.events import Updated as Updated
     from poise.learning.journal import StopReason as StopReason
-    from poise.learning.verdict import Score as Score
-    from poise.learning.verdict import Verdict as Verdict
-    from poise.runs.api import evaluate as evaluate
-    from poise.runs.api import random_baseline as random_baseline
-    from poise.runs.callback import StopTraining as StopTraining
-    from poise.runs.callback import Subscriber as Subscriber
-    from poise.runs.folder import load as load
-    from poise.runs.folder import remove_run as remove_run
-    from poise.runs.play import PlayedStep as PlayedStep
-    from poise.runs.play import play as play
-    from poise.runs.replay import ReplayReport as ReplayReport
-    from poise.runs.replay import replay as replay
-    from poise.runs.result import TrainResult as TrainResult
-    from poise.runs.training import resume as resume
-    from poise.runs.training import train as train
-    from poise.world.finding import register as register
+    from poise.observers.callback import StopTraining as StopTraining
+    from poise.observers.callback import Subscriber as Subscriber
+    from poise.replaying.replay import ReplayReport as ReplayReport
+    from poise.replaying.replay import replay as replay
+    from poise.storage.run_folder import load as load
+    from poise.storage.run_folder import remove_run as remove_run
+    from poise.training.result import TrainResult as TrainResult
+    from poise.training.train import resume as resume
+    from poise.training.train import train as train
 
 __all__ = [
-    "CutTaken",
+    "CheckpointReady",
     "EpisodeFinished",
     "Evaluated",
+    "EvaluationResult",
     "Event",
     "Joined",
     "PlayedStep",
@@ -61,7 +62,6 @@ __all__ = [
     "TrainResult",
     "TrainingSolved",
     "Updated",
-    "Verdict",
     "errors",
     "evaluate",
     "load",
@@ -76,35 +76,35 @@ __all__ = [
 
 # JAX takes most of a second to import: names are looked up when they are first used.
 _HOMES = {
-    "CutTaken": "poise.learning.events",
+    "CheckpointReady": "poise.learning.events",
     "EpisodeFinished": "poise.learning.events",
     "Evaluated": "poise.learning.events",
     "Event": "poise.learning.events",
     "Joined": "poise.learning.events",
-    "PlayedStep": "poise.runs.play",
+    "PlayedStep": "poise.evaluation.play",
     "Player": "poise.agent.policy",
     "Policy": "poise.agent.policy",
     "Rejected": "poise.learning.events",
-    "ReplayReport": "poise.runs.replay",
-    "Score": "poise.learning.verdict",
+    "ReplayReport": "poise.replaying.replay",
+    "Score": "poise.learning.evaluation_result",
     "StopReason": "poise.learning.journal",
-    "StopTraining": "poise.runs.callback",
+    "StopTraining": "poise.observers.callback",
     "Stopped": "poise.learning.events",
-    "Subscriber": "poise.runs.callback",
+    "Subscriber": "poise.observers.callback",
     "TrainConfig": "poise.config",
-    "TrainResult": "poise.runs.result",
+    "TrainResult": "poise.training.result",
     "TrainingSolved": "poise.learning.events",
     "Updated": "poise.learning.events",
-    "Verdict": "poise.learning.verdict",
-    "evaluate": "poise.runs.api",
-    "load": "poise.runs.folder",
-    "play": "poise.runs.play",
-    "random_baseline": "poise.runs.api",
-    "register": "poise.world.finding",
-    "remove_run": "poise.runs.folder",
-    "replay": "poise.runs.replay",
-    "resume": "poise.runs.training",
-    "train": "poise.runs.training",
+    "EvaluationResult": "poise.learning.evaluation_result",
+    "evaluate": "poise.evaluation.api",
+    "load": "poise.storage.run_folder",
+    "play": "poise.evaluation.play",
+    "random_baseline": "poise.evaluation.api",
+    "register": "poise.envs.registry",
+    "remove_run": "poise.storage.run_folder",
+    "replay": "poise.replaying.replay",
+    "resume": "poise.training.train",
+    "train": "poise.training.train",
 }
 
 

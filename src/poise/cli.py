@@ -18,6 +18,7 @@ from typing import Any
 
 import tyro
 
+from poise.argument_names import as_flags
 from poise.commands.arguments import require_command, require_readable
 from poise.commands.flags import require_known_flags, whole_numbers
 from poise.commands.listing import Runs
@@ -28,8 +29,7 @@ from poise.commands.showing import Inspect, Play, Plot
 from poise.commands.training import INTERRUPTED, Resume, Train
 from poise.commands.values import terminal_width, wrapped
 from poise.errors import EnvironmentFailureError, PoiseError, WorkerError
-from poise.runs.signals import interruptible
-from poise.spelling import as_flags
+from poise.launchers.stop_signals import interruptible
 
 __all__ = ["main", "run"]
 

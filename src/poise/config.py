@@ -10,8 +10,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from poise.argument_names import know
 from poise.errors import ConfigError
-from poise.spelling import know
 from poise.validation import checkpoint_interval, validated
 
 __all__ = [
@@ -94,7 +94,7 @@ class TrainConfig:
     """Atari: probability that an action is repeated (Machado et al. 2018); stated with scores."""
 
     algorithm: Literal["a3c"] = "a3c"
-    """What is learned from a trajectory, and how contributions meet: A3C (Mnih et al. 2016)."""
+    """What is learned from a trajectory, and how updates meet: A3C (Mnih et al. 2016)."""
 
     seed: int = 0
     """Root seed; every random number of the run derives from it."""
@@ -111,7 +111,7 @@ class TrainConfig:
     """Environment copies that each worker steps together."""
 
     rollout_length: int = 10
-    """Steps that each copy takes between two contributions (t_max in the A3C paper)."""
+    """Steps that each copy takes between two updates (t_max in the A3C paper)."""
 
     learning_rate: float | None = None
     """Step size of the optimizer. Default: 3e-3; with the convolutional network, which images get,
@@ -227,7 +227,7 @@ class TrainConfig:
     but 1,000 at least, and 10,000 at most."""
 
     worker_timeout: float = 300.0
-    """Seconds without a contribution after which a worker counts as hung."""
+    """Seconds without an update after which a worker counts as hung."""
 
     max_restarts: int = 3
     """How many workers that died or hung are started again (processes only)."""

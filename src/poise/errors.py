@@ -21,7 +21,7 @@
     └── ReplayMismatchError         a replay that differs from its journal: exit code 1
 """
 
-from poise.spelling import spelled
+from poise.argument_names import spelled
 
 __all__ = [
     "ConfigError",

@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Iterable
 
+from poise.argument_names import nearest
 from poise.config import TrainConfig
 from poise.errors import ConfigError
-from poise.spelling import nearest
 from poise.validation import shown
 
 __all__ = ["BUDGETS", "SETTINGS", "refuse_settings", "require_settings"]

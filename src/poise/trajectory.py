@@ -1,4 +1,4 @@
-"""What passes between the rooms: trajectories, contributions, snapshots.
+"""What passes between the rooms: trajectories, updates, snapshots.
 
 Arrays are NumPy's or JAX's; leading axes are time ``T`` and environment copies ``N``.
 """
@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Contribution", "Decision", "EpisodeReport", "Snapshot", "Trajectory"]
+__all__ = ["ActorOutput", "EpisodeReport", "Snapshot", "Trajectory", "WorkerUpdate"]
 
 
-class Decision(NamedTuple):
+class ActorOutput(NamedTuple):
     """What an agent does about an observation; fields may have leading batch axes."""
 
     action: Any
@@ -74,7 +74,7 @@ class Snapshot(NamedTuple):
     """Parameters of a target network; ``()`` where the loss has none."""
 
 
-class Contribution(NamedTuple):
+class WorkerUpdate(NamedTuple):
     """What a worker brings back from one cycle."""
 
     version: int
@@ -82,7 +82,7 @@ class Contribution(NamedTuple):
     gradient: Any
     """``[P]`` float32, or None where a trajectory is brought instead."""
     trajectory: Any
-    """The rollout itself (a `Trajectory`, or its arrays by name), where the owner computes the
+    """The rollout itself (a `Trajectory`, or its arrays by name), where the server computes the
     loss or the gradient is not finite; else None."""
     statistics: Any
     """What this rollout adds to the shared statistics; ``()`` if there are none."""

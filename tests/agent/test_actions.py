@@ -13,7 +13,7 @@ from gymnasium import spaces
 from poise.agent.actions import action_head
 from poise.agent.heads import ActionHead
 from poise.agent.noise import draw_with_generator
-from poise.batches import as_typed, unbatch
+from poise.batching import as_typed, unbatch
 from poise.errors import UnsupportedSpaceError
 from poise.learning.worker import compile_options
 
@@ -157,7 +157,7 @@ def test_bernoulli_figures() -> None:
 
 # --- Figures of several parts ---------------------------------------------------------------------
 
-Part = tuple[ActionHead, np.ndarray, Any]
+EvaluationWorker = tuple[ActionHead, np.ndarray, Any]
 
 
 def parts_of(space: spaces.Space[Any], outputs: np.ndarray, free: np.ndarray, action: Any) -> Any:

@@ -14,7 +14,7 @@ from poise.agent.categories import MAX_TABLE_WEIGHTS, MIN_UNITS
 from poise.agent.encoders import encode, feature_count
 from poise.agent.networks import parameter_count
 from poise.agent.seeing import see
-from poise.batches import stack
+from poise.batching import stack
 from poise.errors import ConfigError, UnsupportedSpaceError
 
 COPIES = 5

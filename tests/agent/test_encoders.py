@@ -8,9 +8,9 @@ import pytest
 from gymnasium import spaces
 
 from poise.agent.encoders import encode, feature_count, require_encodable
-from poise.batches import stack
+from poise.argument_names import as_flags
+from poise.batching import stack
 from poise.errors import UnsupportedSpaceError
-from poise.spelling import as_flags
 
 from .examples import BYTES, OBSERVATION_SPACES, UNSUPPORTED
 

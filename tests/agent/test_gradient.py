@@ -139,7 +139,7 @@ def test_algorithm_s3_by_hand(normalize: bool) -> None:
             total = path.rewards[i, copy] + 0.9 * total
             returns[i, copy] = total
     advantages = returns - values[:-1]
-    weighed = normalized(advantages) if normalize else advantages
+    computed = normalized(advantages) if normalize else advantages
 
     d_weights, d_bias = np.zeros_like(weights), np.zeros_like(bias)
     d_values, d_value_bias = np.zeros_like(values_of), 0.0
@@ -152,7 +152,7 @@ def test_algorithm_s3_by_hand(normalize: bool) -> None:
             chances = np.exp(logits) / np.sum(np.exp(logits))
             entropy = -np.sum(chances * np.log(chances))
             taken = np.eye(3)[path.actions[i, copy]]
-            ascent = (taken - chances) * weighed[i, copy]
+            ascent = (taken - chances) * computed[i, copy]
             ascent += 0.01 * -chances * (np.log(chances) + entropy)
             d_weights -= np.outer(x, ascent)
             d_bias -= ascent

@@ -1,4 +1,4 @@
-"""The contract that every launcher keeps, driven with fake workers and the real owner.
+"""The contract that every launcher keeps, driven with fake workers and the real server.
 
 A launcher is added to `LAUNCHERS` by one line. Nothing here is decided by how long something takes:
 workers hang in a named pipe, which works across threads and processes alike, and the heartbeats'
@@ -24,43 +24,46 @@ import numpy as np
 import pytest
 
 from poise.config import TrainConfig
+from poise.envs.deadlines import BackgroundCall
 from poise.errors import DeadlineError, WorkerError
 from poise.launchers import processes, serial, threads
 from poise.launchers.mailbox import MailboxShape
 from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
+from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.learning.events import Event, Stopped, Updated
-from poise.learning.journal import Journal, Kind, Record, StopReason
-from poise.learning.owner import EvaluationAborted, Owner
-from poise.learning.verdict import Candidate, Score, Verdict
+from poise.learning.journal import Journal, Record, RecordKind, StopReason
+from poise.learning.parameter_server import EvaluationAborted, ParameterServer
 from poise.learning.worker import Worker
-from poise.runs.assembly import owner_settings
-from poise.trajectory import Contribution, EpisodeReport, Snapshot
-from poise.world.deadlines import Errand
+from poise.training.components import server_settings
+from poise.trajectory import EpisodeReport, Snapshot, WorkerUpdate
 
 # Classes of this module travel by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-Launch = Callable[[Owner, Sequence[Worker], Supervision, Heartbeats], None]
+Launch = Callable[[ParameterServer, Sequence[Worker], Supervision, Heartbeats], None]
 
 
 def _in_processes(
-    owner: Owner, workers: Sequence[Worker], supervision: Supervision, heartbeats: Heartbeats
+    server: ParameterServer,
+    workers: Sequence[Worker],
+    supervision: Supervision,
+    heartbeats: Heartbeats,
 ) -> None:
     shape = MailboxShape(PARAMETERS, episodes=1, statistics=None, state=0)
     factory = functools.partial(_pick, {worker.index: worker for worker in workers})
-    everyone = [(worker.index, worker.incarnation) for worker in workers]
-    processes.run_processes(owner, factory, everyone, shape, supervision, heartbeats)
+    everyone = [(worker.index, worker.generation) for worker in workers]
+    processes.run_processes(server, factory, everyone, shape, supervision, heartbeats)
 
 
-def _pick(workers: dict[int, Worker], index: int, incarnation: int) -> Worker:
+def _pick(workers: dict[int, Worker], index: int, generation: int) -> Worker:
     return workers[index]
 
 
 def _serial_elsewhere(*arguments: Any) -> None:
     """As where training is called in another thread than the main one."""
-    errand = Errand(lambda: serial.run_serial(*arguments))
-    assert errand.is_done(2 * PATIENCE)
-    errand.outcome()
+    background_call = BackgroundCall(lambda: serial.run_serial(*arguments))
+    assert background_call.is_done(2 * PATIENCE)
+    background_call.outcome()
 
 
 LAUNCHERS: dict[str, Launch] = {
@@ -74,7 +77,7 @@ IN_TURN = ("serial", "serial elsewhere")
 ALONE = ("processes",)
 """Launchers that go on without a worker that hangs, unless it is the last one."""
 TELLING = ("threads", "serial", "serial elsewhere")
-"""Launchers that ask a worker which hangs for its whereabouts; others must wait for it to tell."""
+"""Launchers that ask a worker which hangs for its activity; others must wait for it to tell."""
 SLOW = ("processes",)
 """Launchers that take seconds to start."""
 
@@ -86,7 +89,7 @@ PATIENCE = 120.0
 """Real seconds after which a test gives up. No outcome depends on it."""
 PARAMETERS = 3
 STEPS = 5
-"""Steps in each contribution."""
+"""Steps in each update."""
 
 
 class AwkwardError(Exception):
@@ -114,14 +117,14 @@ class FakeWorker:
     """Counts its cycles, and fails or hangs where it is told to. Can be pickled."""
 
     index: int
-    incarnation: int = 0
+    generation: int = 0
     raises: str = ""
     """Which of `RAISES`; at ``at``, or on waking up where ``pipe`` is given."""
     pipe: str = ""
     """A named pipe to hang in until it is closed."""
     lies: bool = False
     """Claim to have acted with a version that nobody handed out."""
-    has_whole_state: bool = True
+    is_checkpointable: bool = True
     at: int = 2
     """In which cycle; -1 in `initial_state`."""
 
@@ -133,9 +136,9 @@ class FakeWorker:
         self._misbehave(-1)
         return 0
 
-    def cycle(self, snapshot: Snapshot, state: int) -> tuple[Contribution, int]:
+    def cycle(self, snapshot: Snapshot, state: int) -> tuple[WorkerUpdate, int]:
         self._misbehave(state)
-        contribution = Contribution(
+        worker_update = WorkerUpdate(
             version=int(snapshot.version) + self.lies,
             gradient=np.full(PARAMETERS, self.index + 1, np.float32),
             trajectory=None,
@@ -144,9 +147,9 @@ class FakeWorker:
             steps=STEPS,
             episodes=EpisodeReport(np.zeros(0, np.float32), np.zeros(0, np.int32)),
         )
-        return contribution, state + 1
+        return worker_update, state + 1
 
-    def whereabouts(self) -> str:
+    def describe_activity(self) -> str:
         return f"the stage, in cycle {self.at}"
 
     def close(self) -> None:
@@ -219,11 +222,11 @@ class KeptJournal(Journal):
         super().append(record)
 
 
-class RoundOwner(Owner):
-    """Answers nobody before all three workers have contributed, as a synchronous owner does."""
+class RoundOwner(ParameterServer):
+    """Answers nobody before all three workers have contributed, as a synchronous server does."""
 
-    def receive(self, *contribution: Any) -> dict[int, Snapshot]:
-        self.waiting = {**getattr(self, "waiting", {}), **super().receive(*contribution)}
+    def receive(self, *worker_update: Any) -> dict[int, Snapshot]:
+        self.waiting = {**getattr(self, "waiting", {}), **super().receive(*worker_update)}
         if len(self.waiting) < 3:
             return {}
         answers, self.waiting = self.waiting, {}
@@ -231,30 +234,30 @@ class RoundOwner(Owner):
 
 
 class Stage:
-    """An owner, what it did, and what a test needs to direct a launcher."""
+    """A server, what it did, and what a test needs to direct a launcher."""
 
     def __init__(
         self,
         launch: Launch,
         evaluation_interval: int = 10**9,
         max_steps: int = 10**9,
-        owner: type[Owner] = Owner,
+        server: type[ParameterServer] = ParameterServer,
     ) -> None:
         self._launch = launch
         self.clock = Clock()
         self.events: list[Event] = []
-        self.judged = 0
-        self.judge: Callable[[], None] = lambda: None
+        self.evaluated_by = 0
+        self.evaluator: Callable[[], None] = lambda: None
         self.pumped = 0
         config = TrainConfig(
             learning_rate=1.0, max_steps=max_steps, evaluation_interval=evaluation_interval
         )
-        settings = owner_settings(config, target_return=None)
+        settings = server_settings(config, target_return=None)
         self.journal = KeptJournal()
         self.heartbeats = Heartbeats(self.clock)
         parameters = np.zeros(PARAMETERS, np.float32)
-        self.owner = owner(
-            parameters, (), _subtract, settings, self._judge, self.events.append, self.journal
+        self.server = server(
+            parameters, (), _subtract, settings, self._evaluator, self.events.append, self.journal
         )
 
     def run(
@@ -271,7 +274,7 @@ class Stage:
         supervision = Supervision(
             pump=pump, interval=INTERVAL, worker_timeout=TIMEOUT, environment=ENVIRONMENT
         )
-        self._launch(self.owner, workers, supervision, self.heartbeats)
+        self._launch(self.server, workers, supervision, self.heartbeats)
 
     @property
     def counts(self) -> dict[int, int]:
@@ -287,24 +290,24 @@ class Stage:
 
     def check_books(self, reason: StopReason) -> None:
         """Whatever happened: the end is the last event, and the sums are right."""
-        owner = self.owner
-        assert owner.stop_reason == reason
+        server = self.server
+        assert server.stop_reason == reason
         assert isinstance(self.events[-1], Stopped)
         assert sum(isinstance(event, Stopped) for event in self.events) == 1
-        assert self.journal.records[-1].kind == Kind.STOP
-        assert sum(record.kind == Kind.CONTRIBUTION for record in self.journal.records) == (
-            owner.version
+        assert self.journal.records[-1].kind == RecordKind.STOP
+        assert sum(record.kind == RecordKind.UPDATE for record in self.journal.records) == (
+            server.version
         )
-        assert owner.version == sum(self.counts.values())
-        assert owner.steps == STEPS * owner.version
+        assert server.version == sum(self.counts.values())
+        assert server.steps == STEPS * server.version
         expected = -sum((worker + 1) * count for worker, count in self.counts.items())
-        assert np.asarray(owner.snapshot().parameters).tolist() == [expected] * PARAMETERS
+        assert np.asarray(server.snapshot().parameters).tolist() == [expected] * PARAMETERS
 
-    def _judge(self, candidate: Candidate) -> Verdict:
-        self.judged += 1
-        self.judge()
+    def _evaluator(self, candidate: Candidate) -> EvaluationResult:
+        self.evaluated_by += 1
+        self.evaluator()
         score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes=2, greedy=True, cut=0, steps=2)
-        return Verdict(score, None, False)
+        return EvaluationResult(score, None, False)
 
 
 def _subtract(
@@ -336,7 +339,7 @@ def launcher(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def set_stage(launcher: str) -> Iterator[Callable[..., Stage]]:
-    """Makes the stage; whatever happened, the owner is stopped behind the test."""
+    """Makes the stage; whatever happened, the server is stopped behind the test."""
     stages: list[Stage] = []
 
     def make(**settings: Any) -> Stage:
@@ -345,7 +348,7 @@ def set_stage(launcher: str) -> Iterator[Callable[..., Stage]]:
 
     yield make
     for stage in stages:
-        stage.owner.stop(StopReason.FAILED)
+        stage.server.stop(StopReason.FAILED)
 
 
 @pytest.fixture
@@ -403,7 +406,7 @@ def _team(count: int = 3, **special: Any) -> list[FakeWorker]:
     return [FakeWorker(index, **(special if index == 1 else {})) for index in range(count)]
 
 
-def test_contributions_of_all_workers_arrive(stage: Stage, crew: Crew):
+def test_updates_of_all_workers_arrive(stage: Stage, crew: Crew):
     everyone = range(3)
     stage.run(_team(), lambda stage: _interrupt(stage.all_have(5, everyone)))
     stage.check_books(StopReason.INTERRUPTED)
@@ -418,17 +421,17 @@ def test_serial_takes_workers_in_turn():
     assert order == [index % 3 for index in range(len(order))]
 
 
-def test_the_owner_s_own_budget_ends_the_run(set_stage, crew: Crew):
+def test_the_server_s_own_budget_ends_the_run(set_stage, crew: Crew):
     stage = set_stage(max_steps=20 * STEPS)
     stage.run(_team(), _never)
     stage.check_books(StopReason.MAX_STEPS)
-    assert stage.owner.version == 20
-    assert stage.judged == 1
+    assert stage.server.version == 20
+    assert stage.evaluated_by == 1
     assert crew.has_left()
 
 
 def test_answers_may_come_later_and_to_everybody(set_stage, crew: Crew):
-    stage = set_stage(owner=RoundOwner)
+    stage = set_stage(server=RoundOwner)
     stage.run(_team(), lambda stage: _interrupt(stage.all_have(4, range(3))))
     stage.check_books(StopReason.INTERRUPTED)
     counts = stage.counts.values()
@@ -503,12 +506,12 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
     if launcher in TELLING:
         assert "the stage, in cycle" in str(caught.value)
         assert ", in _wait_at)" in str(caught.value)
-    version = stage.owner.version
+    version = stage.server.version
     pipe.wake()
     # Threads that other tests have left behind are none of ours.
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
-    assert stage.owner.version == version
+    assert stage.server.version == version
 
 
 @pytest.mark.parametrize(
@@ -524,7 +527,7 @@ def test_nobody_is_overdue_during_a_long_evaluation(
     """
     stage = set_stage(evaluation_interval=3 * STEPS)
 
-    def judge() -> None:
+    def evaluator() -> None:
         stage.heartbeats.beat(EVALUATION)
         # The clock stands still until nobody is on the way any more: then it leaps.
         deadline = time.monotonic() + PATIENCE
@@ -536,13 +539,13 @@ def test_nobody_is_overdue_during_a_long_evaluation(
             stage.heartbeats.beat(EVALUATION)
         stage.heartbeats.leave(EVALUATION)
 
-    stage.judge = judge
+    stage.evaluator = evaluator
     if raises:
         with pytest.raises(WorkerError, match=raises):
             stage.run(_team(raises=raises, at=3), _never)
         stage.check_books(StopReason.FAILED)
     else:
-        stage.run(_team(), lambda stage: _interrupt(stage.judged >= 3))
+        stage.run(_team(), lambda stage: _interrupt(stage.evaluated_by >= 3))
         stage.check_books(StopReason.INTERRUPTED)
     assert crew.has_left()
 
@@ -554,7 +557,7 @@ def test_a_reason_from_the_pump_ends_the_run(stage: Stage, crew: Crew, reason: S
     # What ends as it was meant to ends with an evaluation; what is broken off does not.
     budgets = {StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS}
     concluding = budgets | {StopReason.CALLBACK}
-    assert stage.judged == (reason in concluding)
+    assert stage.evaluated_by == (reason in concluding)
     assert crew.has_left()
 
 
@@ -569,7 +572,7 @@ def test_a_reason_ends_an_evaluation_that_is_under_way(set_stage, crew: Crew):
     stage = set_stage(evaluation_interval=2 * STEPS)
     evaluating, stopping = threading.Event(), threading.Event()
 
-    def judge() -> None:
+    def evaluator() -> None:
         evaluating.set()
         assert _in_pump_s_thread() or stopping.wait(PATIENCE)
         raise EvaluationAborted(StopReason.INTERRUPTED)
@@ -580,23 +583,23 @@ def test_a_reason_ends_an_evaluation_that_is_under_way(set_stage, crew: Crew):
         stopping.set()
         return StopReason.INTERRUPTED
 
-    stage.judge = judge
+    stage.evaluator = evaluator
     stage.run(_team(), direct)
     stage.check_books(StopReason.INTERRUPTED)
-    assert stage.judged == 1
+    assert stage.evaluated_by == 1
     assert crew.has_left()
 
 
 def test_a_failing_evaluation_ends_the_run(set_stage, crew: Crew):
     stage = set_stage(evaluation_interval=2 * STEPS)
 
-    def judge() -> None:
-        raise ValueError("the judge is unwell")
+    def evaluator() -> None:
+        raise ValueError("the evaluator is unwell")
 
-    stage.judge = judge
-    with pytest.raises(Exception, match="the judge is unwell"):
+    stage.evaluator = evaluator
+    with pytest.raises(Exception, match="the evaluator is unwell"):
         stage.run(_team(), _never)
-    assert stage.owner.stop_reason == StopReason.FAILED
+    assert stage.server.stop_reason == StopReason.FAILED
     assert crew.has_left()
 
 
@@ -621,7 +624,7 @@ def test_a_pump_that_keeps_failing_waits_for_the_evaluation(set_stage, crew: Cre
     stage = set_stage(evaluation_interval=2 * STEPS)
     evaluating, failed = threading.Event(), threading.Event()
 
-    def judge() -> None:
+    def evaluator() -> None:
         evaluating.set()
         assert _in_pump_s_thread() or failed.wait(PATIENCE)
         # Time enough for a launcher that would ask the pump once more.
@@ -633,11 +636,11 @@ def test_a_pump_that_keeps_failing_waits_for_the_evaluation(set_stage, crew: Cre
             raise OSError(errno.ENOSPC, "No space left on device")
         return None
 
-    stage.judge = judge
+    stage.evaluator = evaluator
     with pytest.raises(OSError, match="No space"):
         stage.run(_team(), direct)
     assert crew.has_left()
-    assert stage.owner.stop_reason == StopReason.FAILED
+    assert stage.server.stop_reason == StopReason.FAILED
 
 
 @pytest.mark.parametrize("raises", ["", "ValueError"])
@@ -650,20 +653,20 @@ def test_what_comes_after_the_stop_is_refused(
     stopped_at: list[int] = []
 
     def direct(stage: Stage) -> StopReason | None:
-        if stage.owner.stopped:
-            stopped_at.append(stage.owner.version)
+        if stage.server.stopped:
+            stopped_at.append(stage.server.version)
             pipe.wake()
             return None
         return StopReason.INTERRUPTED if pipe.is_waited_at() else None
 
     stage.run(_team(pipe=str(pipe.path), raises=raises), direct)
     stage.check_books(StopReason.INTERRUPTED)
-    assert all(version == stage.owner.version for version in stopped_at)
+    assert all(version == stage.server.version for version in stopped_at)
     assert stage.counts[1] == 2
     assert crew.has_left()
 
 
-def test_many_workers_share_one_owner(stage: Stage, crew: Crew):
+def test_many_workers_share_one_server(stage: Stage, crew: Crew):
     """Switching threads at every chance loses and doubles nothing."""
     everyone = range(8)
     previous = sys.getswitchinterval()

@@ -8,7 +8,7 @@ import pytest
 
 from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError
 from poise.maths.statistics import Moments
-from poise.trajectory import Contribution, EpisodeReport, Snapshot
+from poise.trajectory import EpisodeReport, Snapshot, WorkerUpdate
 
 ALIGNMENT = 64
 
@@ -36,9 +36,9 @@ def box() -> Mailbox:
 
 
 @pytest.fixture
-def contribution() -> Contribution:
+def worker_update() -> WorkerUpdate:
     moments = (np.float32(3), np.array([1, 2], np.float32), np.array([3, 4], np.float32))
-    return Contribution(
+    return WorkerUpdate(
         version=2**40,
         gradient=np.arange(5, dtype=np.float32),
         trajectory=None,
@@ -55,7 +55,7 @@ def snapshot() -> Snapshot:
     return Snapshot(np.int32(9), np.arange(5, dtype=np.float32), statistics)
 
 
-def same_contribution(one: Contribution, other: Contribution) -> bool:
+def same_contribution(one: WorkerUpdate, other: WorkerUpdate) -> bool:
     return (
         (one.version, one.steps, one.trajectory) == (other.version, other.steps, other.trajectory)
         and np.array_equal(one.gradient, other.gradient)
@@ -65,10 +65,10 @@ def same_contribution(one: Contribution, other: Contribution) -> bool:
     )
 
 
-def test_a_contribution(box: Mailbox, contribution: Contribution) -> None:
-    box.put_contribution(contribution, 7)
-    found, state = box.take_contribution(7)
-    assert same_contribution(found, contribution)
+def test_a_update(box: Mailbox, worker_update: WorkerUpdate) -> None:
+    box.put_update(worker_update, 7)
+    found, state = box.take_update(7)
+    assert same_contribution(found, worker_update)
     assert state is None
 
 
@@ -82,41 +82,41 @@ def test_a_snapshot(box: Mailbox, snapshot: Snapshot) -> None:
 
 
 def test_large_arrays_are_read_where_they_are(
-    box: Mailbox, contribution: Contribution, snapshot: Snapshot
+    box: Mailbox, worker_update: WorkerUpdate, snapshot: Snapshot
 ) -> None:
     """They are views, and begin where XLA need not copy them."""
-    box.put_contribution(contribution, 1)
+    box.put_update(worker_update, 1)
     box.put_snapshot(snapshot, 1)
-    gradient = box.take_contribution(1)[0].gradient
+    gradient = box.take_update(1)[0].gradient
     parameters = box.take_snapshot(1)[0].parameters
     for view in (gradient, parameters):
         assert view.base is not None
         assert view.ctypes.data % ALIGNMENT == 0
-    box.put_contribution(contribution._replace(gradient=np.full(5, 8.0, np.float32)), 2)
+    box.put_update(worker_update._replace(gradient=np.full(5, 8.0, np.float32)), 2)
     assert set(gradient.tolist()) == {8.0}
     box.put_snapshot(snapshot, 2)
     # An actor knows other parameters by their being another object.
     assert box.take_snapshot(2)[0].parameters is not parameters
 
 
-def test_everything_else_that_was_taken_stays(box: Mailbox, contribution: Contribution) -> None:
-    box.put_contribution(contribution, 1)
-    found, _ = box.take_contribution(1)
-    blank = contribution._replace(
+def test_everything_else_that_was_taken_stays(box: Mailbox, worker_update: WorkerUpdate) -> None:
+    box.put_update(worker_update, 1)
+    found, _ = box.take_update(1)
+    blank = worker_update._replace(
         losses=np.zeros(5, np.float32),
         statistics=Moments(np.float32(0), np.zeros(2, np.float32), np.zeros(2, np.float32)),
         episodes=EpisodeReport(np.zeros(2, np.float32), np.zeros(2, np.int32)),
     )
-    box.put_contribution(blank, 2)
-    assert same_contribution(found._replace(gradient=contribution.gradient), contribution)
+    box.put_update(blank, 2)
+    assert same_contribution(found._replace(gradient=worker_update.gradient), worker_update)
 
 
-def test_a_gradient_that_is_not_finite_is_kept(box: Mailbox, contribution: Contribution) -> None:
+def test_a_gradient_that_is_not_finite_is_kept(box: Mailbox, worker_update: WorkerUpdate) -> None:
     """It is reported later, when the worker is on its way again."""
-    broken = contribution._replace(losses=np.full(5, np.nan, np.float32))
-    box.put_contribution(broken, 1)
-    found, _ = box.take_contribution(1)
-    box.put_contribution(contribution._replace(gradient=np.zeros(5, np.float32)), 2)
+    broken = worker_update._replace(losses=np.full(5, np.nan, np.float32))
+    box.put_update(broken, 1)
+    found, _ = box.take_update(1)
+    box.put_update(worker_update._replace(gradient=np.zeros(5, np.float32)), 2)
     assert same_contribution(found, broken)
 
 
@@ -132,13 +132,13 @@ class TestState:
         np.testing.assert_array_equal(found.flags, STATE.flags)
         np.testing.assert_array_equal(found.parts["x"], STATE.parts["x"])
 
-    def test_with_a_contribution(self, contribution: Contribution) -> None:
+    def test_with_a_update(self, worker_update: WorkerUpdate) -> None:
         box = new_box(LIKE)
-        box.put_contribution(contribution, 1, STATE)
-        found, state = box.take_contribution(1, LIKE)
-        box.put_contribution(contribution, 2, LIKE)
+        box.put_update(worker_update, 1, STATE)
+        found, state = box.take_update(1, LIKE)
+        box.put_update(worker_update, 2, LIKE)
         self.check(state)
-        assert same_contribution(found, contribution)
+        assert same_contribution(found, worker_update)
 
     def test_with_a_snapshot(self, snapshot: Snapshot) -> None:
         box = new_box(LIKE)
@@ -161,32 +161,32 @@ class TestState:
 
 @pytest.mark.parametrize("announced", [0, 6, 8])
 def test_another_message_is_refused(
-    box: Mailbox, contribution: Contribution, announced: int
+    box: Mailbox, worker_update: WorkerUpdate, announced: int
 ) -> None:
-    box.put_contribution(contribution, 7)
+    box.put_update(worker_update, 7)
     with pytest.raises(TornMessageError, match=f"message 7 instead of {announced}"):
-        box.take_contribution(announced)
+        box.take_update(announced)
 
 
-def test_every_changed_byte_is_noticed(box: Mailbox, contribution: Contribution) -> None:
-    box.put_contribution(contribution, 7)
-    slot = box._contribution
-    begin, end = slot._offset, slot._offset + 8 * (slot._words + 1)
+def test_every_changed_byte_is_noticed(box: Mailbox, worker_update: WorkerUpdate) -> None:
+    box.put_update(worker_update, 7)
+    shared_message = box._worker_update
+    begin, end = shared_message._offset, shared_message._offset + 8 * (shared_message._words + 1)
     for position in range(begin, end):
-        slot._memory[position] ^= 0x10
+        shared_message._memory[position] ^= 0x10
         with pytest.raises(TornMessageError):
-            box.take_contribution(7)
-        slot._memory[position] ^= 0x10
-    box.take_contribution(7)
+            box.take_update(7)
+        shared_message._memory[position] ^= 0x10
+    box.take_update(7)
 
 
 def test_an_empty_box_holds_nothing(box: Mailbox) -> None:
     for announced in (0, 1):
         with pytest.raises(TornMessageError):
-            box.take_contribution(announced)
+            box.take_update(announced)
 
 
-def test_views_do_not_travel(box: Mailbox, contribution: Contribution) -> None:
+def test_views_do_not_travel(box: Mailbox, worker_update: WorkerUpdate) -> None:
     """Pickled, they would be copies, and the other process would write beside the memory."""
-    box.put_contribution(contribution, 1)
-    assert box._contribution.__getstate__()["_views"] is None
+    box.put_update(worker_update, 1)
+    assert box._worker_update.__getstate__()["_views"] is None

@@ -1,6 +1,6 @@
 """Workers in processes: killed at any instant, hung, unpicklable, in scripts of every kind.
 
-Workers are fakes, the owner is real: its parameters must be what the journal says, to the last bit.
+Workers are fakes, the server is real: its parameters must be what the journal says, bit for bit.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 
 from poise.errors import ConfigError, DeadlineError, InputError, WorkerError
-from poise.launchers import child, processes
+from poise.launchers import processes, worker_main
 from poise.launchers.mailbox import MailboxShape
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.events import Event, Updated
-from poise.learning.journal import Journal, Kind, Record, StopReason
-from poise.learning.owner import Owner, OwnerSettings
-from poise.trajectory import Contribution, EpisodeReport, Snapshot
+from poise.learning.journal import Journal, Record, RecordKind, StopReason
+from poise.learning.parameter_server import ParameterServer, ServerSettings
+from poise.trajectory import EpisodeReport, Snapshot, WorkerUpdate
 
 from ..shared_memory import held_here
 
@@ -45,9 +45,9 @@ TIMEOUT = 1000.0
 SHAPE = MailboxShape(PARAMETERS, episodes=2, statistics=None)
 
 
-def gradient_of(index: int, incarnation: int, cycle: int) -> float:
+def gradient_of(index: int, generation: int, cycle: int) -> float:
     """Small whole numbers, whose float32 sums are exact."""
-    return float(1 + cycle % 8 + 8 * index + 16 * incarnation)
+    return float(1 + cycle % 8 + 8 * index + 16 * generation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,28 +59,28 @@ class Fake:
     at: int = 3
     """In which cycle, from 1."""
     deaths: int = 1
-    """How many of its incarnations do so."""
+    """How many of its generations do so."""
     victim: int = 1
     index: int = 0
-    incarnation: int = 0
+    generation: int = 0
 
     @property
     def seed(self) -> int:
         return 1000 + self.index
 
     @property
-    def has_whole_state(self) -> bool:
+    def is_checkpointable(self) -> bool:
         return False
 
-    def __call__(self, index: int, incarnation: int) -> "Fake":
-        point = self.point if index == self.victim and incarnation < self.deaths else ""
+    def __call__(self, index: int, generation: int) -> "Fake":
+        point = self.point if index == self.victim and generation < self.deaths else ""
         arm(point, self.at)
-        return dataclasses.replace(self, index=index, incarnation=incarnation, point=point)
+        return dataclasses.replace(self, index=index, generation=generation, point=point)
 
     def initial_state(self) -> int:
         return 0
 
-    def cycle(self, snapshot: Snapshot, state: int) -> tuple[Contribution, int]:
+    def cycle(self, snapshot: Snapshot, state: int) -> tuple[WorkerUpdate, int]:
         if state + 1 == self.at:
             match self.point:
                 case "cycle":
@@ -95,8 +95,8 @@ class Fake:
                         "EOFError": EOFError,
                         "BrokenPipeError": BrokenPipeError,
                     }[self.point]("the pole broke")
-        value = gradient_of(self.index, self.incarnation, state)
-        contribution = Contribution(
+        value = gradient_of(self.index, self.generation, state)
+        worker_update = WorkerUpdate(
             version=int(snapshot.version),
             gradient=np.full(PARAMETERS, value, np.float32),
             trajectory=None,
@@ -105,9 +105,9 @@ class Fake:
             steps=STEPS,
             episodes=EpisodeReport(np.array([value], np.float32), np.array([7], np.int32)),
         )
-        return contribution, state + 1
+        return worker_update, state + 1
 
-    def whereabouts(self) -> str:
+    def describe_activity(self) -> str:
         return "the pole, last action 1"
 
     def close(self) -> None:
@@ -130,13 +130,13 @@ QUICK_POINTS = ("half written", "after the signal")
 
 def arm(point: str, at: int) -> None:
     """Make this process kill itself at one point of its exchange number ``at``, from 1."""
-    from poise.launchers import mailbox, slot, wire
+    from poise.launchers import framed_pipe, mailbox, shared_message
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    box, send, checksum = mailbox.Mailbox, wire.Wire.send, slot._checksum
-    put, take = box.put_contribution, box.take_snapshot
+    box, send, checksum = mailbox.Mailbox, framed_pipe.FramedPipe.send, shared_message._checksum
+    put, take = box.put_update, box.take_snapshot
     writing = False
 
     def take_snapshot(self: Any, sequence: int, *rest: Any) -> Any:
@@ -144,18 +144,18 @@ def arm(point: str, at: int) -> None:
             die()
         return take(self, sequence, *rest)
 
-    def put_contribution(self: Any, contribution: Any, sequence: int, *rest: Any) -> None:
+    def put_update(self: Any, worker_update: Any, sequence: int, *rest: Any) -> None:
         nonlocal writing
         if sequence == at:
             if point == "before writing":
                 die()
             if point == "half written":
-                parts = self._contribution.parts
-                parts["version"][...], parts["sequence"][...] = contribution.version, sequence
-                parts["gradient"][: PARAMETERS // 2] = np.asarray(contribution.gradient)[0]
+                parts = self._worker_update.parts
+                parts["version"][...], parts["sequence"][...] = worker_update.version, sequence
+                parts["gradient"][: PARAMETERS // 2] = np.asarray(worker_update.gradient)[0]
                 die()
             writing = point == "before the checksum"
-        put(self, contribution, sequence, *rest)
+        put(self, worker_update, sequence, *rest)
         if point == "before the signal" and sequence == at:
             die()
 
@@ -165,7 +165,7 @@ def arm(point: str, at: int) -> None:
         return checksum(words)
 
     def send_message(self: Any, message: bytes) -> None:
-        is_it = message == child.SIGNAL.pack(b"C", at)
+        is_it = message == worker_main.SIGNAL.pack(b"C", at)
         if is_it and point in ("half a signal", "most of a signal"):
             whole = len(message).to_bytes(8, "little") + message
             os.write(self.fileno(), whole[: 2 if point == "half a signal" else -1])
@@ -174,8 +174,8 @@ def arm(point: str, at: int) -> None:
         if is_it and point == "after the signal":
             die()
 
-    box.take_snapshot, box.put_contribution = take_snapshot, put_contribution
-    slot._checksum, wire.Wire.send = checksum_of, send_message
+    box.take_snapshot, box.put_update = take_snapshot, put_update
+    shared_message._checksum, framed_pipe.FramedPipe.send = checksum_of, send_message
 
 
 class KeptJournal(Journal):
@@ -191,7 +191,7 @@ class KeptJournal(Journal):
 
 
 class Stage:
-    """An owner, what it did, and the clock of the heartbeats."""
+    """A server, what it did, and the clock of the heartbeats."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -199,8 +199,8 @@ class Stage:
         self.restarts: list[str] = []
         self.journal = KeptJournal()
         self.heartbeats = Heartbeats(lambda: self.now)
-        settings = OwnerSettings(1.0, None, None, None, 10**9, None, False)
-        self.owner = Owner(
+        settings = ServerSettings(1.0, None, None, None, 10**9, None, False)
+        self.server = ParameterServer(
             np.zeros(PARAMETERS, np.float32),
             (),
             lambda parameters, state, gradient, norm, rate: (parameters - rate * gradient, state),
@@ -234,19 +234,21 @@ class Stage:
             on_restart=self.restarts.append,
             **settings,
         )
-        seats = [(index, 0) for index in range(workers)]
-        processes.run_processes(self.owner, factory, seats, SHAPE, supervision, self.heartbeats)
+        worker_processes = [(index, 0) for index in range(workers)]
+        processes.run_processes(
+            self.server, factory, worker_processes, SHAPE, supervision, self.heartbeats
+        )
 
-    def count(self, worker: int, incarnation: int = 0) -> int:
+    def count(self, worker: int, generation: int = 0) -> int:
         """Contributions that were applied."""
         return sum(
-            record.kind == Kind.CONTRIBUTION
-            and (record.worker, record.incarnation) == (worker, incarnation)
+            record.kind == RecordKind.UPDATE
+            and (record.worker, record.generation) == (worker, generation)
             for record in self.journal.records
         )
 
     def until(self, count: int, *which: tuple[int, int]) -> Callable[[], StopReason | None]:
-        """A pump that ends the run when these (worker, incarnation) have contributed so often."""
+        """A pump that ends the run when these (worker, generation) have contributed so often."""
 
         def direct() -> StopReason | None:
             there = all(self.count(*one) >= count for one in which)
@@ -256,25 +258,25 @@ class Stage:
 
     def check_books(self, reason: StopReason) -> None:
         """The parameters are what a replay of the journal comes to: no update was halved."""
-        owner = self.owner
-        assert owner.stop_reason == reason
-        assert self.journal.records[-1].kind == Kind.STOP
+        server = self.server
+        assert server.stop_reason == reason
+        assert self.journal.records[-1].kind == RecordKind.STOP
         cycles: dict[int, int] = {}
         total, version = 0.0, 0
         for record in self.journal.records:
-            if record.kind == Kind.JOIN:
+            if record.kind == RecordKind.JOIN:
                 cycles[record.worker] = 0
-            elif record.kind == Kind.LEAVE:
+            elif record.kind == RecordKind.LEAVE:
                 del cycles[record.worker]
-            elif record.kind == Kind.CONTRIBUTION:
-                total -= gradient_of(record.worker, record.incarnation, cycles[record.worker])
+            elif record.kind == RecordKind.UPDATE:
+                total -= gradient_of(record.worker, record.generation, cycles[record.worker])
                 cycles[record.worker] += 1
                 version += 1
-        assert owner.version == version
-        assert owner.version == sum(isinstance(event, Updated) for event in self.events)
-        assert owner.steps == STEPS * version
-        assert owner.tally.episodes == version
-        assert set(np.asarray(owner.snapshot().parameters).tolist()) == {total}
+        assert server.version == version
+        assert server.version == sum(isinstance(event, Updated) for event in self.events)
+        assert server.steps == STEPS * version
+        assert server.episode_statistics.episodes == version
+        assert set(np.asarray(server.snapshot().parameters).tolist()) == {total}
 
 
 def never() -> None:
@@ -285,7 +287,7 @@ def never() -> None:
 def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
-    stage.owner.stop(StopReason.FAILED)
+    stage.server.stop(StopReason.FAILED)
 
 
 @pytest.fixture(autouse=True)
@@ -302,7 +304,7 @@ def nothing_is_left_behind() -> Iterator[None]:
     assert set(threading.enumerate()) <= threads
 
 
-def test_contributions_of_all_workers_arrive(stage: Stage) -> None:
+def test_updates_of_all_workers_arrive(stage: Stage) -> None:
     before = held_here()
     stage.run(Fake(), stage.until(4, (0, 0), (1, 0)))
     stage.check_books(StopReason.INTERRUPTED)
@@ -415,10 +417,10 @@ def test_a_hung_worker_says_where_it_hangs(stage: Stage, monkeypatch: pytest.Mon
     words: list[str] = []
     hear = processes._Team._hear
 
-    def heard(team: Any, seat: Any, message: bytes) -> None:
-        hear(team, seat, message)
-        if message.startswith(child.LAST_WORD):
-            words.append(seat.last_word)
+    def heard(team: Any, worker_process: Any, message: bytes) -> None:
+        hear(team, worker_process, message)
+        if message.startswith(worker_main.LAST_WORD):
+            words.append(worker_process.last_word)
 
     monkeypatch.setattr(processes._Team, "_hear", heard)
     moved = overdue_after(stage, 2, 0)
@@ -466,8 +468,8 @@ def test_what_ends_the_whole_group_is_for_the_parent_to_decide(stage: Stage, num
 
     def direct() -> StopReason | None:
         if not sent and stage.count(0) >= 2:
-            for child in multiprocessing.active_children():
-                os.kill(child.pid or 0, number)
+            for worker_main in multiprocessing.active_children():
+                os.kill(worker_main.pid or 0, number)
             sent.append(stage.count(0))
         return StopReason.TERMINATED if sent and stage.count(0) >= sent[0] + 5 else None
 
@@ -505,22 +507,26 @@ def test_nobody_is_overdue_whose_answer_lies_unread(
         run(team)
 
     monkeypatch.setattr(processes._Team, "run", running)
-    receive = stage.owner.receive
+    receive = stage.server.receive
     waited: list[int] = []
 
     def slow(worker: int, *rest: Any) -> Any:
         answers = receive(worker, *rest)
-        others = [seat for seat in teams[0]._seats.values() if seat.index != worker and seat.ready]
+        others = [
+            worker_process
+            for worker_process in teams[0]._worker_processes.values()
+            if worker_process.index != worker and worker_process.ready
+        ]
         if others and len(waited) < 2:
             deadline = time.monotonic() + PATIENCE
-            while not all(seat.wire.has_mail() for seat in others):
+            while not all(worker_process.pipe.has_mail() for worker_process in others):
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
             stage.now += 2 * TIMEOUT
             waited.append(worker)
         return answers
 
-    monkeypatch.setattr(stage.owner, "receive", slow)
+    monkeypatch.setattr(stage.server, "receive", slow)
     stage.run(Fake(), stage.until(6, (0, 0), (1, 0)))
     stage.check_books(StopReason.INTERRUPTED)
     assert len(waited) == 2
@@ -555,8 +561,8 @@ def test_a_worker_that_is_killed_never_leaves_half_an_update(stage: Stage, point
     assert "killed by SIGKILL" in stage.restarts[0]
     # The third was heard only where it had been announced as a whole.
     assert stage.count(0, 0) == (3 if point == "after the signal" else 2)
-    joins = [record for record in stage.journal.records if record.kind == Kind.JOIN]
-    assert [record.incarnation for record in joins] == [0, 1]
+    joins = [record for record in stage.journal.records if record.kind == RecordKind.JOIN]
+    assert [record.generation for record in joins] == [0, 1]
 
 
 @pytest.mark.slow
@@ -594,11 +600,11 @@ def test_workers_killed_from_outside_at_any_instant(stage: Stage) -> None:
     assert len(stage.restarts) == 6
 
 
-def fails_to_build(index: int, incarnation: int) -> Any:
+def fails_to_build(index: int, generation: int) -> Any:
     raise RuntimeError("cannot be built here")
 
 
-def dies_when_built(index: int, incarnation: int) -> Any:
+def dies_when_built(index: int, generation: int) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -621,7 +627,7 @@ def test_a_worker_that_dies_before_it_is_ready_is_restarted(stage: Stage) -> Non
 def test_what_does_not_pickle_is_found_before_anything_starts(stage: Stage) -> None:
     lock = threading.Lock()
 
-    def factory(index: int, incarnation: int) -> Any:
+    def factory(index: int, generation: int) -> Any:
         with lock:
             raise RuntimeError
 
@@ -649,7 +655,7 @@ class Simulated(Fake):
         self._note("made", program.pid, process.pid)
         return 0
 
-    def cycle(self, snapshot: Snapshot, state: int) -> tuple[Contribution, int]:
+    def cycle(self, snapshot: Snapshot, state: int) -> tuple[WorkerUpdate, int]:
         if state == 2 and self.stuck == "cycle":
             self._note("stuck")
             threading.Event().wait()

@@ -1,4 +1,4 @@
-"""Fakes for the owner: an update that can be done in the head, a judge with a script."""
+"""Fakes for the server: an update that can be done in the head, an evaluator with a script."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.learning.events import Event
 from poise.learning.journal import Journal, JournalFile, header_bytes, read_journal
-from poise.learning.owner import Owner, OwnerSettings
-from poise.learning.verdict import Candidate, Score, Verdict
-from poise.trajectory import Contribution, EpisodeReport, Snapshot
+from poise.learning.parameter_server import ParameterServer, ServerSettings
+from poise.trajectory import EpisodeReport, Snapshot, WorkerUpdate
 
-SETTINGS = OwnerSettings(
+SETTINGS = ServerSettings(
     learning_rate=0.5,
     anneal_steps=None,
     max_steps=None,
@@ -23,15 +23,15 @@ SETTINGS = OwnerSettings(
 )
 
 
-def verdict(mean: float, solved: bool = False, steps: int = 1) -> Verdict:
+def result(mean: float, solved: bool = False, steps: int = 1) -> EvaluationResult:
     score = Score(mean, 0.0, mean, mean, mean, mean, 20, True, 0, steps)
-    return Verdict(score, score if solved else None, solved)
+    return EvaluationResult(score, score if solved else None, solved)
 
 
-def contribution(
+def worker_update(
     version: int, steps: int = 10, returns: Sequence[float] = (), gradient: float = 1.0
-) -> Contribution:
-    return Contribution(
+) -> WorkerUpdate:
+    return WorkerUpdate(
         version=version,
         gradient=np.full(2, gradient, np.float32),
         trajectory=None,
@@ -50,33 +50,33 @@ def plain_update(parameters: Any, state: Any, gradient: Any, norm: Any, learning
 
 
 class Bench:
-    """An owner with its fakes, and what it told them.
+    """A server with its fakes, and what it told them.
 
-    The judge answers with the script's entries in turn: a verdict, or an exception to raise.
+    The evaluator answers with the script's entries in turn: a result, or an exception to raise.
     """
 
     def __init__(self, script: Sequence[Any] = (), moments: Any = None, **settings: Any) -> None:
         self.events: list[Event] = []
-        self.judged: list[Snapshot] = []
+        self.evaluated_by: list[Snapshot] = []
         self.asked: list[Candidate] = []
         self.journal = Journal()
         self._script = list(script)
         self._content = b""
-        self.owner = Owner(
+        self.server = ParameterServer(
             np.zeros(2, np.float32),
             0,
             plain_update,
             SETTINGS._replace(**settings),
-            self._judge,
+            self._evaluator,
             self.events.append,
             self.journal,
             moments,
         )
 
-    def _judge(self, candidate: Candidate) -> Verdict:
-        self.judged.append(candidate.snapshot)
+    def _evaluator(self, candidate: Candidate) -> EvaluationResult:
+        self.evaluated_by.append(candidate.snapshot)
         self.asked.append(candidate)
-        answer = self._script.pop(0) if self._script else verdict(0.0)
+        answer = self._script.pop(0) if self._script else result(0.0)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -86,16 +86,16 @@ class Bench:
         return [event for event in self.events if isinstance(event, kind)]
 
     def give(self, worker: int = 0, **what: Any) -> dict[int, Snapshot]:
-        """A contribution that keeps the protocol."""
+        """An update that keeps the protocol."""
         version = int(self.snapshots[worker].version)
-        answers = self.owner.receive(worker, contribution(version, **what))
+        answers = self.server.receive(worker, worker_update(version, **what))
         self.snapshots.update(answers)
         return answers
 
     def join(self, *workers: int) -> None:
         self.snapshots = getattr(self, "snapshots", {})
         for worker in workers:
-            self.snapshots[worker] = self.owner.join(worker)
+            self.snapshots[worker] = self.server.join(worker)
 
     def written(self, folder: Path) -> JournalFile:
         """The journal, by way of a file."""

@@ -16,16 +16,16 @@ from gymnasium.experimental.functional import FuncEnv
 from poise.agent.agent import NetworkSpec, build_agent
 from poise.agent.policy import Policy
 from poise.config import EnvironmentChoice
-from poise.learning.compiled_worker import CompiledProgram, CompiledWorker
+from poise.envs.jax_envs import JaxEnvs
+from poise.envs.seeding import Purpose, seed_sequence
+from poise.learning.jax_worker import JaxProgram, JaxWorker
 from poise.learning.journal import Journal
 from poise.learning.optimizer import make_optimizer
-from poise.learning.owner import Owner
+from poise.learning.parameter_server import ParameterServer
 from poise.learning.worker import CompileOptions, LossSettings, compile_options
-from poise.trajectory import Contribution, Snapshot
-from poise.world.compiled import CompiledWorld
-from poise.world.seeding import Purpose, seed_sequence
+from poise.trajectory import Snapshot, WorkerUpdate
 
-from .fakes import SETTINGS, verdict
+from .fakes import SETTINGS, result
 
 DISCOUNT = 0.5
 LOSS = LossSettings(
@@ -113,19 +113,19 @@ class MatchingReward(Probe):
         return state[0] * (2.0 * action - 1.0)
 
 
-def program(environment: Any, statistics: Any = ()) -> CompiledProgram:
+def program(environment: Any, statistics: Any = ()) -> JaxProgram:
     """The compiled cycle; parameters and keys are arguments, so it serves every seed."""
-    world = CompiledWorld(type(environment).__name__, environment, None)
-    spaces = world.observation_space, world.action_space
+    envs = JaxEnvs(type(environment).__name__, environment, None)
+    spaces = envs.observation_space, envs.action_space
     spec = NetworkSpec((16,), normalize_observations=bool(statistics))
     agent, parameters = build_agent(*spaces, spec, None)
-    made = CompiledProgram(agent, world, LOSS, COPIES, LENGTH)
+    made = JaxProgram(agent, envs, LOSS, COPIES, LENGTH)
     made.compile(Snapshot(np.int32(0), parameters, statistics), FAST)
     return made
 
 
-def new_owner(program: CompiledProgram, seed: int, **settings: Any) -> Owner:
-    """An owner at version 0, with Adam and an unimpressed judge."""
+def new_server(program: JaxProgram, seed: int, **settings: Any) -> ParameterServer:
+    """A server at version 0, with Adam and an unimpressed evaluator."""
     agent = program.agent
     _, parameters = build_agent(
         agent.observation_space,
@@ -141,31 +141,31 @@ def new_owner(program: CompiledProgram, seed: int, **settings: Any) -> Owner:
         adam_beta2=0.999,
         rmsprop_decay=0.99,
     )
-    return Owner(
+    return ParameterServer(
         parameters,
         initialise(parameters),
         jax.jit(update, compiler_options=dict(FAST)),
         SETTINGS._replace(learning_rate=1e-2, **settings),
-        lambda snapshot: verdict(0.0),
+        lambda snapshot: result(0.0),
         lambda event: None,
         Journal(),
     )
 
 
-def train(program: CompiledProgram, seed: int, updates: int) -> tuple[Policy, list[Contribution]]:
+def train(program: JaxProgram, seed: int, updates: int) -> tuple[Policy, list[WorkerUpdate]]:
     """Train with two workers in turn; the policy, and what came in."""
-    owner = new_owner(program, seed)
-    workers = [CompiledWorker(program, seed, index) for index in range(WORKERS)]
+    server = new_server(program, seed)
+    workers = [JaxWorker(program, seed, index) for index in range(WORKERS)]
     states = [worker.initial_state() for worker in workers]
-    snapshots = {worker.index: owner.join(worker.index) for worker in workers}
-    contributions = []
-    while owner.version < updates:
-        worker = workers[owner.version % WORKERS]
-        contribution, states[worker.index] = worker.cycle(
+    snapshots = {worker.index: server.join(worker.index) for worker in workers}
+    worker_updates = []
+    while server.version < updates:
+        worker = workers[server.version % WORKERS]
+        worker_update, states[worker.index] = worker.cycle(
             snapshots[worker.index], states[worker.index]
         )
-        contributions.append(contribution)
-        snapshots.update(owner.receive(worker.index, contribution))
-    parameters = np.asarray(owner.snapshot().parameters)
-    choice = EnvironmentChoice(program.world.name)
-    return Policy(program.agent, parameters, choice), contributions
+        worker_updates.append(worker_update)
+        snapshots.update(server.receive(worker.index, worker_update))
+    parameters = np.asarray(server.snapshot().parameters)
+    choice = EnvironmentChoice(program.envs.name)
+    return Policy(program.agent, parameters, choice), worker_updates

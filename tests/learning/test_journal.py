@@ -14,8 +14,8 @@ from poise.learning.journal import (
     RECORDS_AT_ONCE,
     Journal,
     JournalFile,
-    Kind,
     Record,
+    RecordKind,
     StopReason,
     header_bytes,
     read_journal,
@@ -23,14 +23,14 @@ from poise.learning.journal import (
 
 HEADER = {"versions": {"jax": "0.8"}, "processor": "é"}
 RECORDS = [
-    Record(Kind.JOIN, 0, 0, 0, 0, 0),
-    Record(Kind.JOIN, 0, 65535, 2**32 - 1, 0, 0),
-    Record(Kind.CONTRIBUTION, 1, 0, 0, 0, 160),
-    Record(Kind.CONTRIBUTION, 1, 1, 0, 0, 320),
-    Record(Kind.EVALUATION, 1, 0, 0, 2, 2**64 - 1),
-    Record(Kind.LEAVE, 0, 1, 0, 2, 0),
-    Record(Kind.RESUME, 0, 0, 0, 2, 0),
-    Record(Kind.STOP, int(StopReason.MAX_STEPS), 0, 0, 2**64 - 1, 320),
+    Record(RecordKind.JOIN, 0, 0, 0, 0, 0),
+    Record(RecordKind.JOIN, 0, 65535, 2**32 - 1, 0, 0),
+    Record(RecordKind.UPDATE, 1, 0, 0, 0, 160),
+    Record(RecordKind.UPDATE, 1, 1, 0, 0, 320),
+    Record(RecordKind.EVALUATION, 1, 0, 0, 2, 2**64 - 1),
+    Record(RecordKind.LEAVE, 0, 1, 0, 2, 0),
+    Record(RecordKind.RESUME, 0, 0, 0, 2, 0),
+    Record(RecordKind.STOP, int(StopReason.MAX_STEPS), 0, 0, 2**64 - 1, 320),
 ]
 PREFIX = header_bytes(HEADER)
 
@@ -57,7 +57,7 @@ def rows() -> list[bytes]:
 def test_a_journal_survives_its_file(tmp_path: Path) -> None:
     found = read(PREFIX + written(RECORDS), tmp_path)
     assert found == JournalFile(HEADER, RECORDS, None)
-    assert all(type(record.kind) is Kind for record in found.records)
+    assert all(type(record.kind) is RecordKind for record in found.records)
 
 
 def test_a_journal_without_records_is_whole(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ MANY = 2 * RECORDS_AT_ONCE + 3
 
 
 def many() -> bytes:
-    return written([Record(Kind.CONTRIBUTION, 1, 0, 0, n, 10 * n) for n in range(MANY)])
+    return written([Record(RecordKind.UPDATE, 1, 0, 0, n, 10 * n) for n in range(MANY)])
 
 
 def test_a_journal_of_many_pieces_is_read_whole(tmp_path: Path) -> None:
@@ -254,10 +254,10 @@ def test_a_record_of_an_unknown_kind_is_noticed(tmp_path: Path) -> None:
 
 def test_the_numbers_in_a_journal_are_never_changed() -> None:
     """What old journals hold: only append."""
-    kinds = {kind.name: int(kind) for kind in Kind}
+    kinds = {kind.name: int(kind) for kind in RecordKind}
     assert kinds == {
         "JOIN": 1,
-        "CONTRIBUTION": 2,
+        "UPDATE": 2,
         "LEAVE": 3,
         "EVALUATION": 4,
         "STOP": 5,

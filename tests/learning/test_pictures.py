@@ -14,12 +14,12 @@ from gymnasium import spaces
 
 from poise.agent.agent import NetworkSpec, build_agent
 from poise.config import TrainConfig
-from poise.learning.compiled_worker import CompiledProgram, CompiledWorker
+from poise.envs.jax_envs import JaxEnvs
+from poise.envs.seeding import Purpose, seed_sequence
+from poise.learning.jax_worker import JaxProgram, JaxWorker
 from poise.learning.optimizer import make_optimizer
 from poise.learning.worker import LossSettings
 from poise.trajectory import Snapshot
-from poise.world.compiled import CompiledWorld
-from poise.world.seeding import Purpose, seed_sequence
 
 from .probes import FAST, Probe
 
@@ -77,10 +77,10 @@ class Drift(Probe):
 def train(axes: str, seed: int) -> float:
     """Train one worker with default settings; the part of all rewards that it earns at the end."""
     config = TrainConfig()
-    world = CompiledWorld("drift", Drift(axes), LIMIT)
+    envs = JaxEnvs("drift", Drift(axes), LIMIT)
     agent, parameters = build_agent(
-        world.observation_space,
-        world.action_space,
+        envs.observation_space,
+        envs.action_space,
         NetworkSpec(),
         seed_sequence(seed, Purpose.PARAMETERS),
     )
@@ -91,7 +91,7 @@ def train(axes: str, seed: int) -> float:
         value_coefficient=config.value_coefficient,
         entropy_coefficient=config.entropy_coefficient,
     )
-    program = CompiledProgram(agent, world, loss, config.envs_per_worker, config.rollout_length)
+    program = JaxProgram(agent, envs, loss, config.envs_per_worker, config.rollout_length)
     program.compile(Snapshot(np.int32(0), parameters, ()), FAST)
     initialise, raw_update = make_optimizer(
         config.optimizer,
@@ -103,15 +103,15 @@ def train(axes: str, seed: int) -> float:
     )
     update = jax.jit(raw_update, compiler_options=dict(FAST))
     rate, moments = np.float32(agent.usual_learning_rate), initialise(parameters)
-    worker = CompiledWorker(program, seed, 0)
+    worker = JaxWorker(program, seed, 0)
     state: Any = worker.initial_state()
     returns: list[float] = []
     for version in range(UPDATES):
         snapshot = Snapshot(np.int32(version), parameters, ())
-        contribution, state = worker.cycle(snapshot, state)
-        returns.extend(contribution.episodes.returns)
-        norm = contribution.losses[4]
-        parameters, moments = update(parameters, moments, contribution.gradient, norm, rate)
+        worker_update, state = worker.cycle(snapshot, state)
+        returns.extend(worker_update.episodes.returns)
+        norm = worker_update.losses[4]
+        parameters, moments = update(parameters, moments, worker_update.gradient, norm, rate)
     return float(np.mean(returns[-100:])) / LIMIT
 
 

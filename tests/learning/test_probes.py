@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from poise.agent.policy import Policy
-from poise.learning.compiled_worker import CompiledProgram
+from poise.learning.jax_worker import JaxProgram
 
 from .probes import (
     DISCOUNT,
@@ -59,7 +59,7 @@ def matching(policy: Policy) -> bool:
 
 
 class Rung(NamedTuple):
-    program: CompiledProgram
+    program: JaxProgram
     learned: Callable[[Policy], bool]
 
 

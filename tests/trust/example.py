@@ -6,29 +6,29 @@ from typing import Any
 
 import numpy as np
 
-from poise.learning.candidates import CandidatesState
-from poise.learning.cut import Cut, Seat
-from poise.learning.journal import RECORD_SIZE, Journal, Kind, Record, header_bytes
-from poise.learning.tally import TallyState
-from poise.learning.verdict import Score, Verdict
+from poise.learning.best_policy import BestPolicyState
+from poise.learning.episode_statistics import EpisodeStatisticsState
+from poise.learning.evaluation_result import EvaluationResult, Score
+from poise.learning.journal import RECORD_SIZE, Journal, Record, RecordKind, header_bytes
+from poise.learning.run_state import RunState, WorkerRecord
 from poise.maths.statistics import Moments
-from poise.runs.checkpoint import Checkpoint, Offsets, Template, write_checkpoint
+from poise.storage.checkpoints.store import Checkpoint, Offsets, Template, write_checkpoint
 from poise.trajectory import Snapshot
 
 SIZE, STATISTICS = 7, 3
 SCORE = Score(9.5, 0.25, 9.0, 10.0, 8.0, 11.0, 20, True, 1, 190)
 HEADER = header_bytes({"versions": {"jax": "0"}, "processor": "x"})
 STEPS = 10
-"""Of one contribution."""
+"""Of one update."""
 ROW = b'{"kind": "update"}\n'
 BEFORE = [
-    Record(Kind.JOIN, 0, 0, 0, 0, 0),
-    Record(Kind.JOIN, 0, 1, 0, 0, 0),
-    Record(Kind.LEAVE, 0, 1, 0, 0, 0),
-    Record(Kind.JOIN, 0, 1, 2, 0, 0),
-    Record(Kind.EVALUATION, 0, 0, 0, 0, 0),
-    Record(Kind.CONTRIBUTION, 0, 0, 0, 0, 0),
-    Record(Kind.CONTRIBUTION, 0, 0, 0, 0, 0),
+    Record(RecordKind.JOIN, 0, 0, 0, 0, 0),
+    Record(RecordKind.JOIN, 0, 1, 0, 0, 0),
+    Record(RecordKind.LEAVE, 0, 1, 0, 0, 0),
+    Record(RecordKind.JOIN, 0, 1, 2, 0, 0),
+    Record(RecordKind.EVALUATION, 0, 0, 0, 0, 0),
+    Record(RecordKind.UPDATE, 0, 0, 0, 0, 0),
+    Record(RecordKind.UPDATE, 0, 0, 0, 0, 0),
 ]
 """What the journal says before the first update: worker 1 was lost, two gradients were refused."""
 
@@ -49,7 +49,7 @@ def optimizer(seed: int) -> Any:
     return (np.int32(seed), {"mu": array(seed, SIZE), "nu": array(seed + 1, SIZE)}, ())
 
 
-def deposit(seed: int) -> Any:
+def worker_state(seed: int) -> Any:
     key = np.random.default_rng(seed).integers(0, 2**32, 2, np.uint32)
     return {"key": key, "cycle": np.int32(seed), "ended": np.array([True, False]), "none": ()}
 
@@ -74,38 +74,40 @@ def journal_after(updates: int, lineage: int = 0) -> tuple[bytes, int]:
         journal.append(record)
     for version in range(updates):
         seen = max(0, version - lineage)
-        journal.append(Record(Kind.CONTRIBUTION, 1, 1, 2, seen, STEPS * (version + 1)))
+        journal.append(Record(RecordKind.UPDATE, 1, 1, 2, seen, STEPS * (version + 1)))
     return HEADER + journal.drain(), journal.checksum
 
 
 def checkpoint_after(updates: int, lineage: int = 0) -> Checkpoint:
     """A checkpoint with something in every field."""
     records, steps = len(BEFORE) + updates, STEPS * updates
-    cut = Cut(
+    run_state = RunState(
         version=updates,
         steps=steps,
         bad_gradients=2,
         last_worker=1 if updates else 0,
-        tally=TallyState(3, 12.5, (9.0, 10.0, 0.1), True, (9, 10, 1)),
+        episode_statistics=EpisodeStatisticsState(3, 12.5, (9.0, 10.0, 0.1), True, (9, 10, 1)),
         parameters=array(updates, SIZE),
         optimizer_state=optimizer(5),
         moments=moments(6),
-        candidates=CandidatesState(
+        best_policy=BestPolicyState(
             evaluated_at=steps * 4 // 5,
             interval=128,
             verifications=3,
             best=snapshot(updates * 4 // 5),
-            verdict=Verdict(SCORE, SCORE._replace(mean=9.25), True, SCORE._replace(mean=9.5)),
+            result=EvaluationResult(
+                SCORE, SCORE._replace(mean=9.25), True, SCORE._replace(mean=9.5)
+            ),
             evaluations=5,
             verify_at=steps + 7,
             improved_at=steps * 3 // 5,
             best_training_mean=8.5,
         ),
-        seats={
-            0: Seat(0, snapshot(max(0, updates - 1)), deposit(7)),
-            1: Seat(2, snapshot(updates), None),
+        worker_records={
+            0: WorkerRecord(0, snapshot(max(0, updates - 1)), worker_state(7)),
+            1: WorkerRecord(2, snapshot(updates), None),
         },
-        incarnations={0: 0, 1: 2},
+        generations={0: 0, 1: 2},
         journal_records=records,
         journal_checksum=journal_after(updates, lineage)[1],
     )
@@ -119,10 +121,10 @@ def checkpoint_after(updates: int, lineage: int = 0) -> Checkpoint:
         training_solved_seconds=0.75,
         training_solved_steps=steps * 3 // 4,
     )
-    return Checkpoint(cut, offsets)
+    return Checkpoint(run_state, offsets)
 
 
-TEMPLATE = Template(snapshot(0), optimizer(0), deposit(0), moments(0), workers=2)
+TEMPLATE = Template(snapshot(0), optimizer(0), worker_state(0), moments(0), workers=2)
 
 
 def write_files(folder: Path, updates: int, lineage: int = 0) -> None:

@@ -11,8 +11,8 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from poise.envs import env_factory, modules
 from poise.errors import PoiseError
-from poise.world import modules, source
 
 ALLOWANCE = 128 << 20
 """Bytes that a small file may make a loader allocate at most."""
@@ -82,8 +82,8 @@ def refuse_execution(monkeypatch: Any) -> None:
         (pickle, "Unpickler"),
         (os, "system"),
         (builtins, "eval"),
-        (source, "_import"),
-        (source, "import_module"),
+        (env_factory, "_import"),
+        (env_factory, "import_module"),
         (modules, "import_module"),
     ):
         monkeypatch.setattr(module, name, forbidden(name))

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import poise
+from poise.evaluation.supervision import Heartbeat
 from poise.learning.journal import StopReason
-from poise.learning.owner import EvaluationAborted, Owner
-from poise.runs.referee import Pulse
-from poise.runs.result import TrainResult
+from poise.learning.parameter_server import EvaluationAborted, ParameterServer
+from poise.training.result import TrainResult
 
 TINY: dict[str, Any] = {
     "environment": "CartPole-v1",
@@ -47,45 +47,45 @@ class Interruption:
     """Stops runs at points that are counted, as Ctrl-C would stop them.
 
     Attributes:
-        contributions: stop once the owner has received so many in this process; None never.
+        updates: stop once the server has received so many in this process; None never.
         evaluation_steps: give up an evaluation after so many steps of evaluations; None never.
         reason: why.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.contributions: int | None = None
+        self.worker_updates: int | None = None
         self.evaluation_steps: int | None = None
         self.reason = StopReason.INTERRUPTED
         self.received = self.evaluated = 0
-        receive, alive, admit = Owner.receive, Pulse.beat, Owner.join
+        receive, alive, admit = ParameterServer.receive, Heartbeat.beat, ParameterServer.join
 
-        def counted(owner: Owner, *arguments: Any, **named: Any) -> Any:
-            answer = receive(owner, *arguments, **named)
+        def counted(server: ParameterServer, *arguments: Any, **named: Any) -> Any:
+            answer = receive(server, *arguments, **named)
             self.received += 1
-            if self.received == self.contributions:
-                owner.stop(self.reason)
+            if self.received == self.worker_updates:
+                server.stop(self.reason)
                 return {}
             return answer
 
-        def joined(owner: Owner, *arguments: Any, **named: Any) -> Any:
-            snapshot = admit(owner, *arguments, **named)
-            if self.contributions == 0:
-                owner.stop(self.reason)
+        def joined(server: ParameterServer, *arguments: Any, **named: Any) -> Any:
+            snapshot = admit(server, *arguments, **named)
+            if self.worker_updates == 0:
+                server.stop(self.reason)
             return snapshot
 
-        def beating(pulse: Pulse) -> None:
+        def beating(heartbeat: Heartbeat) -> None:
             self.evaluated += 1
             if self.evaluated == self.evaluation_steps:
                 raise EvaluationAborted(self.reason)
-            alive(pulse)
+            alive(heartbeat)
 
-        monkeypatch.setattr(Owner, "receive", counted)
-        monkeypatch.setattr(Owner, "join", joined)
-        monkeypatch.setattr(Pulse, "beat", beating)
+        monkeypatch.setattr(ParameterServer, "receive", counted)
+        monkeypatch.setattr(ParameterServer, "join", joined)
+        monkeypatch.setattr(Heartbeat, "beat", beating)
 
-    def after(self, contributions: int | None = None, evaluation_steps: int | None = None) -> None:
+    def after(self, worker_updates: int | None = None, evaluation_steps: int | None = None) -> None:
         """Stop the next run there; without arguments, nowhere."""
-        self.contributions, self.evaluation_steps = contributions, evaluation_steps
+        self.worker_updates, self.evaluation_steps = worker_updates, evaluation_steps
         self.received = self.evaluated = 0
 
 

@@ -15,14 +15,12 @@ import poise
 from poise.agent.policy_file import read_metadata
 from poise.config import TrainConfig
 from poise.errors import FileFormatError, RunFolderError
-from poise.learning.candidates import CandidatesState
-from poise.learning.cut import Cut, Seat
-from poise.learning.tally import TallyState
-from poise.learning.verdict import Score, Verdict
+from poise.learning.best_policy import BestPolicyState
+from poise.learning.episode_statistics import EpisodeStatisticsState
+from poise.learning.evaluation_result import EvaluationResult, Score
+from poise.learning.run_state import RunState, WorkerRecord
 from poise.maths.statistics import Moments
-from poise.runs.assembly import assemble
-from poise.runs.checkpoint import newest_checkpoint, remove_newer
-from poise.runs.checkpoint_codec import (
+from poise.storage.checkpoints.codec import (
     METADATA_KEY,
     Checkpoint,
     Template,
@@ -31,6 +29,8 @@ from poise.runs.checkpoint_codec import (
     content_hash,
     size_limit,
 )
+from poise.storage.checkpoints.store import newest_checkpoint, remove_newer
+from poise.training.components import build_components
 from poise.trajectory import Snapshot
 
 from .example import (
@@ -39,27 +39,27 @@ from .example import (
     TEMPLATE,
     array,
     checkpoint_after,
-    deposit,
     optimizer,
     statistics,
+    worker_state,
     write,
     write_files,
 )
 from .runs import TINY, Interruption, checkpoints, listing, remains, require_equal, train
 
 KEY = METADATA_KEY
-CUT, OFFSETS = checkpoint_after(40)
-EMPTY = CUT._replace(
+RUN_STATE, OFFSETS = checkpoint_after(40)
+EMPTY = RUN_STATE._replace(
     last_worker=None,
-    tally=TallyState(0, None, (), False),
-    candidates=CandidatesState(0, 128),
-    seats={},
-    incarnations={1: 4},
+    episode_statistics=EpisodeStatisticsState(0, None, (), False),
+    best_policy=BestPolicyState(0, 128),
+    worker_records={},
+    generations={1: 4},
 )
 
 
-def with_verdict(verdict: Verdict) -> Cut:
-    return CUT._replace(candidates=CUT.candidates._replace(verdict=verdict))
+def with_verdict(result: EvaluationResult) -> RunState:
+    return RUN_STATE._replace(best_policy=RUN_STATE.best_policy._replace(result=result))
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -71,30 +71,36 @@ def equal(one: Any, other: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize("cut", [CUT, EMPTY, with_verdict(Verdict(SCORE, None, False))])
-def test_every_field_comes_back(cut: Cut) -> None:
-    content = checkpoint_to_bytes(Checkpoint(cut, OFFSETS))
+@pytest.mark.parametrize(
+    "run_state", [RUN_STATE, EMPTY, with_verdict(EvaluationResult(SCORE, None, False))]
+)
+def test_every_field_comes_back(run_state: RunState) -> None:
+    content = checkpoint_to_bytes(Checkpoint(run_state, OFFSETS))
     back = checkpoint_from_bytes(content, "here", TEMPLATE)
     assert back.offsets == OFFSETS
-    for name in Cut._fields:
-        assert equal(getattr(back.cut, name), getattr(cut, name)), name
+    for name in RunState._fields:
+        assert equal(getattr(back.run_state, name), getattr(run_state, name)), name
 
 
 def test_numbers_that_json_lacks_come_back() -> None:
     odd = Score(9.0, float("nan"), -float("inf"), float("inf"), 9.0, 9.0, 1, True, 0, 9)
-    content = checkpoint_to_bytes(Checkpoint(with_verdict(Verdict(odd, None, False)), OFFSETS))
-    found = checkpoint_from_bytes(content, "here", TEMPLATE).cut.candidates.verdict.selection
+    content = checkpoint_to_bytes(
+        Checkpoint(with_verdict(EvaluationResult(odd, None, False)), OFFSETS)
+    )
+    found = checkpoint_from_bytes(content, "here", TEMPLATE).run_state.best_policy.result.selection
     assert repr(found) == repr(odd)
 
 
 def test_without_a_normaliser_and_without_workers_states() -> None:
     bare = Snapshot(np.int32(40), array(40, SIZE))
-    candidates = CUT.candidates._replace(best=bare)
-    cut = CUT._replace(moments=None, candidates=candidates, seats={1: Seat(2, bare, None)})
+    best_policy = RUN_STATE.best_policy._replace(best=bare)
+    run_state = RUN_STATE._replace(
+        moments=None, best_policy=best_policy, worker_records={1: WorkerRecord(2, bare, None)}
+    )
     template = Template(Snapshot(np.int32(0), array(0, SIZE)), optimizer(0), None, None, 2)
-    back = checkpoint_from_bytes(checkpoint_to_bytes(Checkpoint(cut, OFFSETS)), "x", template)
-    for name in Cut._fields:
-        assert equal(getattr(back.cut, name), getattr(cut, name)), name
+    back = checkpoint_from_bytes(checkpoint_to_bytes(Checkpoint(run_state, OFFSETS)), "x", template)
+    for name in RunState._fields:
+        assert equal(getattr(back.run_state, name), getattr(run_state, name)), name
 
 
 def rewritten(
@@ -126,7 +132,7 @@ def test_another_format_version_is_named() -> None:
 
 @pytest.mark.parametrize("position", range(0, 100, 7))
 def test_a_torn_file_is_refused(position: int) -> None:
-    content = checkpoint_to_bytes(Checkpoint(CUT, OFFSETS))
+    content = checkpoint_to_bytes(Checkpoint(RUN_STATE, OFFSETS))
     torn = content[: len(content) * position // 100]
     with pytest.raises(FileFormatError):
         checkpoint_from_bytes(torn, "here", TEMPLATE)
@@ -134,7 +140,7 @@ def test_a_torn_file_is_refused(position: int) -> None:
 
 @pytest.mark.parametrize("position", range(0, 100, 3))
 def test_a_flipped_bit_in_the_arrays_is_refused(position: int) -> None:
-    content = bytearray(checkpoint_to_bytes(Checkpoint(CUT, OFFSETS)))
+    content = bytearray(checkpoint_to_bytes(Checkpoint(RUN_STATE, OFFSETS)))
     begin = 8 + struct.unpack("<Q", content[:8])[0]
     content[begin + (len(content) - begin) * position // 100] ^= 4
     with pytest.raises(FileFormatError, match="not what was saved"):
@@ -149,19 +155,19 @@ def test_a_flipped_bit_in_the_arrays_is_refused(position: int) -> None:
         TEMPLATE._replace(optimizer_state=(*optimizer(0), array(0, 1))),
         TEMPLATE._replace(optimizer_state=(np.int64(0), *optimizer(0)[1:])),
         TEMPLATE._replace(worker_state=None),
-        TEMPLATE._replace(worker_state={**deposit(0), "ended": np.array([True])}),
+        TEMPLATE._replace(worker_state={**worker_state(0), "ended": np.array([True])}),
         TEMPLATE._replace(moments=Moments(np.zeros(()), np.zeros(1), np.zeros(1))),
         TEMPLATE._replace(workers=1),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(template: Template) -> None:
-    content = checkpoint_to_bytes(Checkpoint(CUT, OFFSETS))
+    content = checkpoint_to_bytes(Checkpoint(RUN_STATE, OFFSETS))
     with pytest.raises(FileFormatError, match="damaged"):
         checkpoint_from_bytes(content, "here", template)
 
 
 SEATS = [[0, 0, 39, True], [1, 2, 40, False]]
-TALLY = list(CUT.tally)
+TALLY = list(RUN_STATE.episode_statistics)
 IMPOSSIBLE: list[dict[str, Any]] = [
     {"version": 2**40},
     {"version": True},
@@ -204,7 +210,7 @@ IMPOSSIBLE: list[dict[str, Any]] = [
         for place, value in [
             (0, 0),
             (0, 3),
-            (0, 28 * CUT.journal_records),
+            (0, 28 * RUN_STATE.journal_records),
             (1, 0),
             (2, -1.0),
             (2, float("nan")),
@@ -244,7 +250,7 @@ def test_the_newest_is_taken(tmp_path: Path) -> None:
         write(tmp_path, updates)
     found = newest_checkpoint(tmp_path, TEMPLATE)
     assert found is not None
-    assert found.cut.steps == 300
+    assert found.run_state.steps == 300
 
 
 def test_of_no_checkpoints_there_is_none(tmp_path: Path) -> None:
@@ -273,7 +279,7 @@ def test_a_damaged_newest_is_passed_over_for_the_one_before(damage: str, tmp_pat
     with pytest.warns(RuntimeWarning, match=f"passed over: .*{newest.name}"):
         found = newest_checkpoint(tmp_path, TEMPLATE)
     assert found is not None
-    assert found.cut.steps == 100
+    assert found.run_state.steps == 100
 
 
 def test_one_under_another_name_is_passed_over(tmp_path: Path) -> None:
@@ -317,7 +323,7 @@ def test_a_file_that_is_shorter_than_the_checkpoint_says(
     with pytest.warns(RuntimeWarning, match=f"the {short.partition('.')[0]} (is|are) "):
         found = newest_checkpoint(tmp_path, TEMPLATE)
     assert found is not None
-    assert found.cut.steps == 100
+    assert found.run_state.steps == 100
 
 
 def test_a_checkpoint_of_another_journal_is_passed_over(tmp_path: Path) -> None:
@@ -328,7 +334,7 @@ def test_a_checkpoint_of_another_journal_is_passed_over(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning, match="passed over: the journal is not that of .*checksum"):
         found = newest_checkpoint(tmp_path, TEMPLATE)
     assert found is not None
-    assert found.cut.version == 1
+    assert found.run_state.version == 1
 
 
 def test_a_checkpoint_of_other_metrics_is_passed_over(tmp_path: Path) -> None:
@@ -456,9 +462,9 @@ def test_a_run_whose_newest_checkpoint_is_torn_goes_on_from_the_one_before(
 ) -> None:
     whole, folder = tmp_path / "whole", tmp_path / "run"
     train(whole)
-    interruption.after(contributions=6)
+    interruption.after(worker_updates=6)
     train(folder)
-    interruption.after(contributions=9)
+    interruption.after(worker_updates=9)
     poise.resume(folder)
     interruption.after()
     newest = checkpoints(folder)[0]
@@ -481,7 +487,7 @@ def test_temporary_files_of_a_killed_process_are_cleared_away(
     interruption: Interruption, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    interruption.after(contributions=6)
+    interruption.after(worker_updates=6)
     train(folder)
     interruption.after()
     (folder / ".config.json.12345.tmp").write_bytes(b"half")
@@ -491,7 +497,7 @@ def test_temporary_files_of_a_killed_process_are_cleared_away(
 
 
 def test_the_template_of_a_run_fits_its_checkpoints() -> None:
-    assembly = assemble(TrainConfig(**TINY))
-    state = assembly.worker(0).initial_state()
+    components = build_components(TrainConfig(**TINY))
+    state = components.worker(0).initial_state()
     leaves = jax.tree.leaves(state)
     assert all(isinstance(leaf, np.ndarray | np.generic) for leaf in leaves)

@@ -16,8 +16,8 @@ import poise
 from poise.cli import main
 from poise.errors import RunFolderError, RunWriteError
 from poise.learning.events import Updated
-from poise.runs.files import lock_folder
-from poise.runs.listing import list_runs
+from poise.reports.run_list import list_runs
+from poise.storage.files import lock_folder
 
 from .runs import TINY, Interruption, checkpoints, listing, remains, require_equal, train
 
@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up_during_a_run(
     launcher: str, small_disk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # Nothing is written before the end of training: then all of it fails.
-    monkeypatch.setattr("poise.runs.session.PUMP_INTERVAL", 1000.0)
+    monkeypatch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
     folder = small_disk / "run"
     filler = FillsUp(small_disk, after=100)
     with pytest.raises(RunWriteError, match="No space left on device") as caught:
@@ -103,7 +103,7 @@ def test_a_disk_that_fills_up_after_a_checkpoint(
 ) -> None:
     folder, whole = small_disk / "run", tmp_path / "whole"
     train(whole, **LONG)
-    interruption.after(contributions=50)
+    interruption.after(worker_updates=50)
     train(folder, **LONG)
     interruption.after()
     kept = listing(folder / "checkpoints")
@@ -229,7 +229,7 @@ def test_the_lock_of_a_dead_process_holds_nobody_up(tmp_path: Path) -> None:
     train(folder)
     hold = f"""
 import os, pathlib, signal
-from poise.runs.files import lock_folder
+from poise.storage.files import lock_folder
 with lock_folder(pathlib.Path({str(folder)!r})):
     print("held", flush=True)
     signal.pause()
@@ -265,7 +265,7 @@ def test_a_clock_that_jumps(
     settings = {"checkpoint_every": "1s", "max_seconds": 1000.0}
     train(whole, **settings)
     monkeypatch.setattr(time, "time", Jumping())
-    interruption.after(contributions=9)
+    interruption.after(worker_updates=9)
     train(folder, **settings)
     interruption.after()
     poise.resume(folder)

@@ -21,27 +21,27 @@ from safetensors.numpy import load, save
 from poise.agent.policy_file import _content_hash, policy_from_bytes, policy_to_bytes
 from poise.config import EnvironmentChoice, TrainConfig
 from poise.errors import FileFormatError, PoiseError, UntrustedImportError
-from poise.learning.journal import MAGIC, Journal, Kind, Record, header_bytes, read_journal
-from poise.runs.assembly import assemble
-from poise.runs.bad_batch import inspect_batch
-from poise.runs.checkpoint import Checkpoint, Offsets
-from poise.runs.checkpoint_codec import (
+from poise.learning.journal import MAGIC, Journal, Record, RecordKind, header_bytes, read_journal
+from poise.replaying.replay import replay
+from poise.reports.curve import read_episodes
+from poise.storage.bad_batch import inspect_batch
+from poise.storage.checkpoints.codec import (
     checkpoint_from_bytes,
     checkpoint_to_bytes,
     content_hash,
 )
-from poise.runs.curve import read_episodes
-from poise.runs.folder import (
+from poise.storage.checkpoints.store import Checkpoint, Offsets
+from poise.storage.config_digest import sealed
+from poise.storage.run_folder import (
     config_to_json,
     default_run_folder,
     load_config,
     load_resumptions,
     load_summary,
 )
-from poise.runs.replay import replay
-from poise.runs.seal import sealed
-from poise.runs.training import resume
-from poise.runs.trust import source_from_file
+from poise.storage.trust import env_factory_from_file
+from poise.training.components import build_components
+from poise.training.train import resume
 
 from .example import TEMPLATE
 from .hostile import (
@@ -55,7 +55,7 @@ from .hostile import (
     removed,
     split,
 )
-from .test_checkpoint import CUT, KEY, OFFSETS
+from .test_checkpoint import KEY, OFFSETS, RUN_STATE
 
 RELEASED = Path(__file__).parent.parent / "data" / "0.1.0"
 EXAMPLES = 40
@@ -65,20 +65,22 @@ CONFIG = TrainConfig(hidden_sizes=(4,), workers=2, env_kwargs=("a=1",), max_step
 
 
 def a_policy() -> bytes:
-    assembly = assemble(dataclasses.replace(CONFIG, env_kwargs=(), normalize_observations="on"))
-    judge = assembly.judge()
+    components = build_components(
+        dataclasses.replace(CONFIG, env_kwargs=(), normalize_observations="on")
+    )
+    evaluator = components.evaluator()
     try:
-        return policy_to_bytes(judge.policy(assembly.first_snapshot()), {"seed": 0})
+        return policy_to_bytes(evaluator.policy(components.first_snapshot()), {"seed": 0})
     finally:
-        judge.close()
+        evaluator.close()
 
 
 def a_journal() -> bytes:
     journal = Journal()
-    journal.append(Record(Kind.JOIN, 0, 0, 0, 0, 0))
+    journal.append(Record(RecordKind.JOIN, 0, 0, 0, 0, 0))
     for version in range(5):
-        journal.append(Record(Kind.CONTRIBUTION, 1, 0, 0, version, 10 * version))
-    journal.append(Record(Kind.STOP, 2, 0, 0, 5, 50))
+        journal.append(Record(RecordKind.UPDATE, 1, 0, 0, version, 10 * version))
+    journal.append(Record(RecordKind.STOP, 2, 0, 0, 5, 50))
     return header_bytes({"versions": {"jax": "0"}, "processor": "x"}) + journal.drain()
 
 
@@ -89,7 +91,7 @@ def a_batch() -> bytes:
 RESOLVED = {"world": "compiled", "launcher": "serial", "target_return": 475.0}
 FILES: dict[str, bytes] = {
     "policy": a_policy(),
-    "checkpoint": checkpoint_to_bytes(Checkpoint(CUT, OFFSETS)),
+    "checkpoint": checkpoint_to_bytes(Checkpoint(RUN_STATE, OFFSETS)),
     "journal": a_journal(),
     "config": json.dumps(
         config_to_json(CONFIG, RESOLVED, [{"record": 3, "max_steps": 5}])
@@ -391,7 +393,7 @@ def test_import_paths_in_a_policy_are_not_followed(path: str, where: str) -> Non
     )
     policy = policy_from_bytes(content, "here")
     with pytest.raises(UntrustedImportError, match="pass trust=True"):
-        source_from_file(policy.environment, None, trust=False)
+        env_factory_from_file(policy.environment, None, trust=False)
 
 
 @pytest.mark.parametrize("path", NAMED)
@@ -413,10 +415,10 @@ def test_import_paths_in_a_run_are_not_followed(path: str, where: str, tmp_path:
 def test_arguments_in_a_file_are_literals_or_text(value: str) -> None:
     choice = EnvironmentChoice("CartPole-v1", (f"a={value}",))
     try:
-        source = source_from_file(choice, None, trust=False)
+        env_factory = env_factory_from_file(choice, None, trust=False)
     except PoiseError:
         return
-    ((_, found),) = source.keyword_arguments
+    ((_, found),) = env_factory.keyword_arguments
     assert found == value or isinstance(found, int | list)
 
 

@@ -1,4 +1,4 @@
-"""Gradients that are not finite are never applied; worlds that break are named."""
+"""Gradients that are not finite are never applied; environments that break are named."""
 
 import json
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from safetensors.numpy import load
 
 import poise
 from poise.cli import main
+from poise.envs import registry
 from poise.errors import EnvironmentFailureError, NotFiniteError, WorkerError
 from poise.learning.events import Rejected, Updated
-from poise.learning.journal import Kind, StopReason, read_journal
-from poise.runs.bad_batch import inspect_batch
-from poise.world import finding
+from poise.learning.journal import RecordKind, StopReason, read_journal
+from poise.storage.bad_batch import inspect_batch
 
 from .overflowing import TWINS, Plain, PlainOverflowing
 from .runs import checkpoints, remains, train
@@ -29,7 +29,7 @@ UNLIMITED = SETTINGS | {"environment": "Overflowing-v0"}
 
 pytestmark = [
     pytest.mark.usefixtures("shared_programs", "environments", "numbers_may_be_none"),
-    # Hosted worlds shape and sum rewards in NumPy.
+    # Hosted environments shape and sum rewards in NumPy.
     pytest.mark.filterwarnings("default:.*not finite:RuntimeWarning"),
 ]
 
@@ -37,7 +37,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def environments() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finding, "_TWINS", dict(finding._TWINS))
+        patch.setattr(registry, "_TWINS", dict(registry._TWINS))
         for name, twin in TWINS.items():
             gymnasium.register(name, entry_point=Plain, max_episode_steps=None)
             poise.register(name, twin)
@@ -54,26 +54,26 @@ def numbers_may_be_none() -> Iterator[None]:
     jax.config.update("jax_debug_nans", True)
 
 
-def contributions(folder: Path) -> list[Any]:
+def worker_updates(folder: Path) -> list[Any]:
     records = read_journal(folder / "journal").records
-    return [one for one in records if one.kind == Kind.CONTRIBUTION]
+    return [one for one in records if one.kind == RecordKind.UPDATE]
 
 
 @pytest.mark.parametrize(
-    ("launcher", "world"), [("serial", "compiled"), ("threads", "compiled"), ("serial", "copies")]
+    ("launcher", "envs"), [("serial", "compiled"), ("threads", "compiled"), ("serial", "copies")]
 )
 def test_a_gradient_that_is_not_finite_is_never_applied(
-    launcher: str, world: str, tmp_path: Path
+    launcher: str, envs: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     seen: list[Any] = []
-    settings = UNLIMITED | {"launcher": launcher, "world": world}
-    if world == "copies":
+    settings = UNLIMITED | {"launcher": launcher, "world": envs}
+    if envs == "copies":
         settings["environment"] = PlainOverflowing
     with pytest.warns(RuntimeWarning, match="not finite"):
         result = train(folder, **settings, subscriber=lambda when, event: seen.append(event))
-    rejected = [one for one in contributions(folder) if not one.detail]
-    accepted = [one for one in contributions(folder) if one.detail]
+    rejected = [one for one in worker_updates(folder) if not one.detail]
+    accepted = [one for one in worker_updates(folder) if one.detail]
     assert rejected
     assert accepted
     assert result.summary["bad_gradients"] == len(rejected)
@@ -83,14 +83,14 @@ def test_a_gradient_that_is_not_finite_is_never_applied(
         range(1, len(accepted) + 1)
     )
     events = [event for event in seen if isinstance(event, Rejected)]
-    assert [(one.worker, one.contribution.version) for one in events] == [
+    assert [(one.worker, one.worker_update.version) for one in events] == [
         (one.worker, one.version) for one in rejected
     ]
     for name in ("final", "best"):
         assert np.isfinite(poise.load(folder, name).parameters).all()
     rows = [row for row in remains(folder).metrics if row["kind"] == "rejected"]
     assert [row["bad_gradients"] for row in rows] == list(range(1, len(rejected) + 1))
-    trusted = {} if world == "compiled" else {"environment": PlainOverflowing}
+    trusted = {} if envs == "compiled" else {"environment": PlainOverflowing}
     assert poise.replay(folder, **trusted).updates == len(accepted)
 
 
@@ -98,7 +98,7 @@ def test_the_report_names_worker_version_and_tensor(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.warns(RuntimeWarning, match="not finite") as caught:
         train(folder, **UNLIMITED)
-    first = next(one for one in contributions(folder) if not one.detail)
+    first = next(one for one in worker_updates(folder) if not one.detail)
     said = str(caught[0].message)
     assert f"worker {first.worker} " in said
     assert f"version {first.version}" in said
@@ -133,7 +133,7 @@ def test_the_saved_batch_is_the_one_of_the_version_that_was_named(tmp_path: Path
     folder = tmp_path / "run"
     with pytest.warns(RuntimeWarning, match="not finite"):
         train(folder, **UNLIMITED)
-    last = [one for one in contributions(folder) if not one.detail][-1]
+    last = [one for one in worker_updates(folder) if not one.detail][-1]
     tensors = load((folder / "bad_batch.safetensors").read_bytes())
     assert int(tensors["trajectory.version"]) == last.version
     assert tensors["trajectory.rewards"].shape == (5, 2)
@@ -153,8 +153,8 @@ def test_more_than_the_limit_end_the_run(
     assert caught.value.exit_code == 1
     assert "max_bad_gradients" in str(caught.value)
     records = read_journal(folder / "journal").records
-    assert [one.detail for one in contributions(folder)] == [0] * (allowed + 1)
-    assert records[-1].kind == Kind.STOP
+    assert [one.detail for one in worker_updates(folder)] == [0] * (allowed + 1)
+    assert records[-1].kind == RecordKind.STOP
     assert records[-1].detail == StopReason.NOT_FINITE
     assert json.loads((folder / "summary.json").read_text())["stopped"] == "not_finite"
     # Nothing was applied, and the checkpoint is of before the end.
@@ -178,10 +178,10 @@ def test_a_run_that_was_ended_by_them_can_be_resumed_and_ends_again(tmp_path: Pa
     settings = UNLIMITED | {"max_bad_gradients": 1}
     with pytest.warns(RuntimeWarning, match="not finite"), pytest.raises(NotFiniteError):
         train(folder, **settings)
-    before = contributions(folder)
+    before = worker_updates(folder)
     with pytest.warns(RuntimeWarning, match="not finite"), pytest.raises(NotFiniteError):
         poise.resume(folder)
-    assert contributions(folder)[: len(before)] == before
+    assert worker_updates(folder)[: len(before)] == before
     poise.replay(folder)
 
 
@@ -205,7 +205,7 @@ def test_a_compiled_environment_that_breaks_ends_the_run_and_is_named(
     assert what in str(caught.value)
     assert "worker" in str(caught.value)
     assert json.loads((folder / "summary.json").read_text())["stopped"] == "failed"
-    assert contributions(folder) == []
+    assert worker_updates(folder) == []
     assert not (folder / "bad_batch.safetensors").exists()
     assert checkpoints(folder)
     poise.replay(folder)

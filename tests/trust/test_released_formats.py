@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import poise
-from poise.learning.journal import Kind, StopReason, read_journal
-from poise.runs.assembly import assemble
-from poise.runs.checkpoint import Template, newest_checkpoint
-from poise.runs.curve import read_episodes
-from poise.runs.folder import load_config, load_resumptions, load_summary
+from poise.learning.journal import RecordKind, StopReason, read_journal
+from poise.reports.curve import read_episodes
+from poise.storage.checkpoints.store import Template, newest_checkpoint
+from poise.storage.run_folder import load_config, load_resumptions, load_summary
+from poise.training.components import build_components
 
 from .runs import remains
 
@@ -51,26 +51,26 @@ def test_journal_and_metrics(version: str) -> None:
     assert journal.header["versions"]["poise"] == version
     kinds = [record.kind for record in journal.records]
     summary = load_summary(DATA / version)
-    assert kinds[0] == Kind.JOIN
-    assert kinds.count(Kind.CONTRIBUTION) == summary["updates"]
+    assert kinds[0] == RecordKind.JOIN
+    assert kinds.count(RecordKind.UPDATE) == summary["updates"]
     assert journal.records[-1].detail == StopReason.MAX_STEPS
     assert len(read_episodes(DATA / version / "metrics.jsonl").steps) == summary["episodes"]
 
 
 def test_checkpoint(version: str) -> None:
     config, _ = load_config(DATA / version)
-    assembly = assemble(config)
+    components = build_components(config)
     template = Template(
-        snapshot=assembly.first_snapshot(),
-        optimizer_state=assembly.initial_optimizer_state(),
-        worker_state=assembly.worker(0).initial_state(),
-        moments=assembly.initial_moments(),
+        snapshot=components.first_snapshot(),
+        optimizer_state=components.initial_optimizer_state(),
+        worker_state=components.worker(0).initial_state(),
+        moments=components.initial_moments(),
         workers=1,
     )
     found = newest_checkpoint(DATA / version, template)
     assert found is not None
     final = poise.load(DATA / version, "final")
-    np.testing.assert_array_equal(found.cut.parameters, final.parameters)
+    np.testing.assert_array_equal(found.run_state.parameters, final.parameters)
 
 
 @pytest.mark.filterwarnings("ignore:this run was recorded elsewhere:RuntimeWarning")

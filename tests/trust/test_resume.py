@@ -14,11 +14,11 @@ import pytest
 import poise
 from poise.cli import main
 from poise.errors import ConfigError, RunFolderError
-from poise.learning.journal import Kind, StopReason, read_journal
-from poise.learning.owner import EvaluationAborted
-from poise.runs.files import lock_folder
-from poise.runs.judge import Judge
-from poise.runs.session import Session
+from poise.evaluation.evaluator import Evaluator
+from poise.learning.journal import RecordKind, StopReason, read_journal
+from poise.learning.parameter_server import EvaluationAborted
+from poise.storage.files import lock_folder
+from poise.training.training_run import TrainingRun
 
 from .runs import (
     TINY,
@@ -42,7 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 DICE = random.Random(0)
 POINTS = [
-    # Contributions are of 10 steps at most: some 32 of them make a run.
+    # Updates are of 10 steps at most: some 32 of them make a run.
     *((name, DICE.randint(1, 30), None) for name in VARIANTS for _ in range(4)),
     # An episode of CartPole takes 8 steps at least: there are some 30 in the evaluations.
     *((name, None, DICE.randint(1, 24)) for name in VARIANTS for _ in range(2)),
@@ -71,12 +71,12 @@ def uninterrupted(
 
 
 @pytest.mark.parametrize(
-    ("name", "contributions", "evaluation_steps"),
+    ("name", "worker_updates", "evaluation_steps"),
     [pytest.param(*one, marks=pytest.mark.slow if at % 2 else ()) for at, one in enumerate(POINTS)],
 )
 def test_a_resumed_serial_run_equals_the_uninterrupted_one(
     name: str,
-    contributions: int | None,
+    worker_updates: int | None,
     evaluation_steps: int | None,
     uninterrupted: Callable[[str], Remains],
     interruption: Interruption,
@@ -84,7 +84,7 @@ def test_a_resumed_serial_run_equals_the_uninterrupted_one(
 ) -> None:
     whole = uninterrupted(name)
     folder = tmp_path / "run"
-    interruption.after(contributions, evaluation_steps)
+    interruption.after(worker_updates, evaluation_steps)
     stopped = train(folder, **VARIANTS[name])
     assert stopped.summary["stopped"] == "interrupted"
     assert poise.replay(folder).records == len(read_journal(folder / "journal").records)
@@ -101,11 +101,11 @@ def test_a_signal_in_the_final_verification_interrupts_the_run(
     """Without its score it has not ended; resumed, it gets the score that it would have had."""
     folder = tmp_path / "run"
 
-    def abort(judge: Judge, *about: Any) -> None:
+    def abort(evaluator: Evaluator, *about: Any) -> None:
         raise EvaluationAborted(StopReason.INTERRUPTED)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Judge, "conclude", abort)
+        patch.setattr(Evaluator, "conclude", abort)
         stopped = train(folder)
     assert stopped.reason == StopReason.INTERRUPTED
     assert stopped.summary["stopped"] == "interrupted"
@@ -123,11 +123,11 @@ def test_a_run_that_is_interrupted_twice(
 ) -> None:
     whole = uninterrupted(name)
     folder = tmp_path / "run"
-    interruption.after(contributions=7)
+    interruption.after(worker_updates=7)
     train(folder, **VARIANTS[name])
     interruption.after(evaluation_steps=5)
     poise.resume(folder)
-    interruption.after(contributions=6)
+    interruption.after(worker_updates=6)
     poise.resume(folder)
     interruption.after()
     poise.resume(folder)
@@ -139,10 +139,10 @@ def test_from_an_older_checkpoint_what_came_after_is_done_again(
 ) -> None:
     # As after a kill: the files are longer than the checkpoint knows.
     folder = tmp_path / "run"
-    interruption.after(contributions=9)
+    interruption.after(worker_updates=9)
     train(folder, **VARIANTS["plain"])
     oldest = checkpoints(folder)[0]
-    interruption.after(contributions=14)
+    interruption.after(worker_updates=14)
     poise.resume(folder)
     for path in checkpoints(folder):
         if path != oldest:
@@ -160,7 +160,7 @@ def test_before_the_first_checkpoint_a_run_starts_over(
     uninterrupted: Callable[[str], Remains], interruption: Interruption, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    interruption.after(contributions=5)
+    interruption.after(worker_updates=5)
     train(folder, **VARIANTS["plain"])
     for path in checkpoints(folder):
         path.unlink()
@@ -177,7 +177,7 @@ def test_a_run_that_was_killed_while_it_began(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "run"
-    interruption.after(contributions=1)
+    interruption.after(worker_updates=1)
     train(folder, **VARIANTS["plain"])
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in ("config.json", *left):
@@ -188,15 +188,15 @@ def test_a_run_that_was_killed_while_it_began(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("contributions", [3, 17])
+@pytest.mark.parametrize("worker_updates", [3, 17])
 def test_under_threads_the_whole_replays(
-    workers: int, contributions: int, interruption: Interruption, tmp_path: Path
+    workers: int, worker_updates: int, interruption: Interruption, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     settings = {"launcher": "threads", "workers": workers, **VARIANTS["verifying"]}
-    interruption.after(contributions)
+    interruption.after(worker_updates)
     train(folder, **settings)
-    interruption.after(contributions)
+    interruption.after(worker_updates)
     poise.resume(folder)
     interruption.after()
     result = poise.resume(folder)
@@ -207,14 +207,14 @@ def test_under_threads_the_whole_replays(
 
 
 @pytest.mark.slow
-def test_under_processes_workers_go_on_with_the_state_that_they_deposited(
+def test_under_processes_workers_go_on_with_the_state_that_they_left(
     interruption: Interruption, tmp_path: Path
 ) -> None:
     """One worker leaves nothing to chance: what it did in its own process is what serial does."""
     alone = {"workers": 1, "max_steps": 200}
     train(tmp_path / "serial", **alone)
     folder = tmp_path / "run"
-    interruption.after(contributions=7)
+    interruption.after(worker_updates=7)
     stopped = train(folder, **alone, launcher="processes")
     assert stopped.summary["stopped"] == "interrupted"
     interruption.after()
@@ -226,31 +226,31 @@ def test_under_processes_workers_go_on_with_the_state_that_they_deposited(
 
 
 @pytest.mark.parametrize("launcher", ["serial", "threads"])
-def test_hosted_worlds_go_on_with_the_next_incarnation(
+def test_hosted_environments_go_on_with_the_next_generation(
     launcher: str, interruption: Interruption, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    interruption.after(contributions=8)
+    interruption.after(worker_updates=8)
     train(folder, launcher=launcher, world="copies")
-    interruption.after(contributions=8)
+    interruption.after(worker_updates=8)
     poise.resume(folder)
     interruption.after()
     result = poise.resume(folder)
     assert result.summary["steps"] >= TINY["max_steps"]
     poise.replay(folder)
     records = read_journal(folder / "journal").records
-    joins = [(one.worker, one.incarnation) for one in records if one.kind == Kind.JOIN]
+    joins = [(one.worker, one.generation) for one in records if one.kind == RecordKind.JOIN]
     assert sorted(joins) == [(worker, n) for worker in range(2) for n in range(3)]
-    leaves = [(one.worker, one.incarnation) for one in records if one.kind == Kind.LEAVE]
+    leaves = [(one.worker, one.generation) for one in records if one.kind == RecordKind.LEAVE]
     assert sorted(leaves) == [(worker, n) for worker in range(2) for n in range(2)]
 
 
-def test_hosted_worlds_have_other_episodes_in_another_incarnation(
+def test_hosted_environments_have_other_episodes_in_another_generation(
     interruption: Interruption, tmp_path: Path
 ) -> None:
     # The journal says so; had the seed been the same, the first rollouts would be, too.
     folder = tmp_path / "run"
-    interruption.after(contributions=6)
+    interruption.after(worker_updates=6)
     train(folder, world="copies", learning_rate=1e-30, record_every=1)
     interruption.after()
     poise.resume(folder)
@@ -274,8 +274,8 @@ def test_a_larger_budget_continues_a_finished_run_and_replays(
     assert episodes[: len(known)] == known
     assert len(episodes) > len(known)
     kinds = [one.kind for one in read_journal(folder / "journal").records]
-    assert kinds.count(Kind.RESUME) == 1
-    assert kinds.count(Kind.STOP) == 1
+    assert kinds.count(RecordKind.RESUME) == 1
+    assert kinds.count(RecordKind.STOP) == 1
     assert poise.replay(folder).compared == ("final.safetensors", "best.safetensors")
 
 
@@ -284,7 +284,7 @@ def test_a_larger_budget_later_is_as_good_as_one_from_the_start(
 ) -> None:
     # The evaluation at the end of the smaller budget, and its verification, are undone. Nothing
     # is written before the end here, so that the checkpoint is written after both.
-    monkeypatch.setattr("poise.runs.session.PUMP_INTERVAL", 1000.0)
+    monkeypatch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
     whole, folder = tmp_path / "whole", tmp_path / "run"
     train(whole, max_steps=500, **VARIANTS["verifying"])
     train(folder, max_steps=350, **VARIANTS["verifying"])
@@ -310,7 +310,7 @@ def test_a_new_budget_holds_for_the_resumptions_after_it(
 ) -> None:
     folder = tmp_path / "run"
     train(folder)
-    interruption.after(contributions=8)
+    interruption.after(worker_updates=8)
     poise.resume(folder, max_steps=500)
     interruption.after()
     result = poise.resume(folder)
@@ -329,7 +329,7 @@ def test_a_new_budget_for_a_run_that_was_stopped_in_an_evaluation_replays(
         poise.resume(folder, max_steps=budget)
     interruption.after()
     poise.resume(folder, max_steps=450)
-    assert Kind.RESUME in [one.kind for one in read_journal(folder / "journal").records]
+    assert RecordKind.RESUME in [one.kind for one in read_journal(folder / "journal").records]
     poise.replay(folder)
 
 
@@ -341,7 +341,7 @@ def test_a_new_budget_interrupted_and_resumed_equals_the_uninterrupted(
     train(whole, learning_rate_schedule=schedule)
     poise.resume(whole, max_steps=500)
     train(folder, learning_rate_schedule=schedule)
-    interruption.after(contributions=8)
+    interruption.after(worker_updates=8)
     poise.resume(folder, max_steps=500)
     interruption.after()
     poise.resume(folder)
@@ -354,9 +354,9 @@ def test_a_run_that_was_killed_after_a_new_budget_is_not_taken_for_finished(
     folder = tmp_path / "run"
     train(folder)
     # Killed: nothing more is written. The files of the end before stay.
-    monkeypatch.setattr("poise.runs.session.PUMP_INTERVAL", 1000.0)
+    monkeypatch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        patch.setattr("poise.runs.session.Session._finish", _die)
+        patch.setattr("poise.training.training_run.TrainingRun._finish", _die)
         poise.resume(folder, max_steps=500)
     poise.replay(folder)
     result = poise.resume(folder)
@@ -364,7 +364,7 @@ def test_a_run_that_was_killed_after_a_new_budget_is_not_taken_for_finished(
     poise.replay(folder)
 
 
-def _die(running: Session, *arguments: Any) -> None:
+def _die(running: TrainingRun, *arguments: Any) -> None:
     running._finishing = True
     running._recorder._metrics_file.close()
     running._recorder._journal_file.close()
@@ -390,7 +390,7 @@ def test_a_smaller_budget_than_what_is_done_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(folder)
     before = listing(folder)
-    with pytest.raises(ConfigError, match="steps are behind the run"):
+    with pytest.raises(ConfigError, match="the run has already taken"):
         poise.resume(folder, max_steps=100)
     assert listing(folder) == before
 
@@ -423,9 +423,9 @@ def test_the_command_line_resumes_and_says_how_it_ended(
     interruption: Interruption, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    interruption.after(contributions=4)
+    interruption.after(worker_updates=4)
     train(folder)
-    interruption.after(contributions=4)
+    interruption.after(worker_updates=4)
     assert main(["resume", str(folder), "--quiet"]) == 130
     interruption.after()
     assert main(["resume", str(folder), "--quiet", "--max-steps=320"]) == 0
@@ -458,7 +458,7 @@ def test_no_environment_is_left_open(
     counting: Callable[[], Any], interruption: Interruption, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    interruption.after(contributions=4)
+    interruption.after(worker_updates=4)
     settings = {**TINY, "environment": counting, "launcher": "threads"}
     poise.train(**settings, run_dir=folder)
     interruption.after()

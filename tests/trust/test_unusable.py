@@ -13,8 +13,8 @@ import poise
 from poise.cli import main
 from poise.errors import FileFormatError, PoiseError, RunFolderError
 from poise.learning.journal import RECORD_SIZE, header_bytes, read_journal
-from poise.runs.folder import remove_run
-from poise.runs.seal import sealed
+from poise.storage.config_digest import sealed
+from poise.storage.run_folder import remove_run
 
 from .runs import Interruption, checkpoints, listing, remains, require_equal, train
 
@@ -29,10 +29,10 @@ def stopped_run(tmp_path_factory: pytest.TempPathFactory, shared_programs: None)
     """A run that was interrupted, with three checkpoints."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("poise.runs.session.PUMP_INTERVAL", 1000.0)
+        patch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
         interruption = Interruption(patch)
-        for contributions in STOPPED_AFTER:
-            interruption.after(contributions)
+        for worker_updates in STOPPED_AFTER:
+            interruption.after(worker_updates)
             poise.resume(folder) if folder.exists() else train(folder)
     assert len(checkpoints(folder)) == 3
     return folder
@@ -102,7 +102,7 @@ def test_nor_one_whose_checkpoints_may_not_be_read(
     def refuse(path: Path, limit: int) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("poise.runs.checkpoint.read_bytes", refuse)
+    monkeypatch.setattr("poise.storage.checkpoints.store.read_bytes", refuse)
     require_refused(folder, "none of the checkpoints .* cannot be read: Permission denied")
 
 
@@ -125,8 +125,8 @@ def test_what_was_passed_over_neither_comes_back_nor_takes_a_place(
 ) -> None:
     newest, before, oldest = checkpoints(folder)
     lose_the_end(folder)
-    monkeypatch.setattr("poise.runs.session.PUMP_INTERVAL", 1000.0)
-    interruption.after(contributions=1)
+    monkeypatch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
+    interruption.after(worker_updates=1)
     with pytest.warns(RuntimeWarning, match=f"passed over: the journal .*{newest.name}"):
         poise.resume(folder)
     latest, *rest = checkpoints(folder)
@@ -215,7 +215,7 @@ def test_a_run_is_removed_without_what_its_links_lead_to(folder: Path, tmp_path:
 
 
 def test_going_on_elsewhere_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poise.runs.surroundings.processor_model", lambda: "an abacus")
+    monkeypatch.setattr("poise.training.provenance.processor_model", lambda: "an abacus")
     with pytest.warns(RuntimeWarning, match=r"elsewhere.* processor was .*, here an abacus"):
         poise.resume(folder)
 
@@ -223,7 +223,7 @@ def test_going_on_elsewhere_is_said(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_another_version_of_a_package_is_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("poise.runs.surroundings.versions", lambda: {"jaxlib": "99"})
+    monkeypatch.setattr("poise.training.provenance.versions", lambda: {"jaxlib": "99"})
     with pytest.warns(RuntimeWarning, match=r"no longer replay.*jaxlib was .*, here it is 99"):
         poise.resume(folder)
 

@@ -13,12 +13,12 @@ import numpy as np
 from poise.agent.agent import Agent
 from poise.agent.categories import lookup_sizes
 from poise.agent.networks import numpy_policy
-from poise.trajectory import Decision
+from poise.trajectory import ActorOutput
 
 __all__ = ["Acting", "Actor", "choose_acting", "make_actor"]
 
 Acting = Literal["numpy", "xla"]
-Actor = Callable[[Any, Any, Any, Any, Any, Any], Decision]
+Actor = Callable[[Any, Any, Any, Any, Any, Any], ActorOutput]
 """(parameters [P], statistics, observations [N, ...], recurrent state, first [N], noise)."""
 
 MAX_NUMPY_PRODUCTS = 1_000_000
@@ -69,7 +69,7 @@ class _NumpyActor:
         state: Any,
         first: Any,
         noise: Any,
-    ) -> Decision:
+    ) -> ActorOutput:
         if parameters is not self._parameters:
             self._parameters = parameters
             self._policy = numpy_policy(self._agent.network(np.asarray(parameters)))
@@ -81,15 +81,15 @@ class _XlaActor:
     """One compiled program for each batch size, of which the next power of two is taken."""
 
     def __init__(self, agent: Agent, options: dict[str, Any]) -> None:
-        def decide(parameters: Any, copies: Any, noise: Any) -> Decision:
+        def decide(parameters: Any, copies: Any, noise: Any) -> ActorOutput:
             network = agent.network(parameters)
 
-            def one(copy: Any, draw: Any) -> Decision:
+            def one(copy: Any, draw: Any) -> ActorOutput:
                 outputs, _, state = network(*copy)
                 return agent.choose(outputs, state, draw)
 
             noise_axis = None if noise is None else 0
-            decision: Decision = jax.vmap(one, in_axes=(0, noise_axis))(copies, noise)
+            decision: ActorOutput = jax.vmap(one, in_axes=(0, noise_axis))(copies, noise)
             return decision
 
         self._agent = agent
@@ -103,7 +103,7 @@ class _XlaActor:
         state: Any,
         first: Any,
         noise: Any,
-    ) -> Decision:
+    ) -> ActorOutput:
         count = len(first)
         size = 1 << (count - 1).bit_length()
 
@@ -116,5 +116,5 @@ class _XlaActor:
         copies = jax.tree.map(pad, (seen, state, first))
         padded = None if noise is None else jax.tree.map(pad, noise)
         decision = self._decide(parameters, copies, padded)
-        answer: Decision = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], decision)
+        answer: ActorOutput = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], decision)
         return answer

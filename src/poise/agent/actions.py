@@ -16,7 +16,7 @@ from poise.agent.heads import (
     JointHead,
     dtype_on,
 )
-from poise.batches import mapping
+from poise.batching import mapping
 from poise.errors import UnsupportedSpaceError
 from poise.maths.namespace import array_namespace
 
@@ -103,9 +103,9 @@ def _head(space: spaces.Space[Any], gaussian_scale: GaussianScale, path: str) ->
 
 
 def _stack(shape: tuple[int, ...], dtype: Any) -> Callable[[list[Any]], Any]:
-    def assemble(components: list[Any]) -> Any:
+    def build_components(components: list[Any]) -> Any:
         xp = array_namespace(*components)
         flat = xp.stack(components, axis=-1)
         return flat.reshape(flat.shape[:-1] + shape).astype(dtype_on(xp, dtype))
 
-    return assemble
+    return build_components

@@ -23,7 +23,7 @@ from poise.agent.normalizer import Scaling
 from poise.agent.parameters import ParameterLayout
 from poise.agent.space_json import space_to_json
 from poise.errors import ConfigError
-from poise.trajectory import Decision
+from poise.trajectory import ActorOutput
 from poise.validation import MAX_PARAMETERS, is_image_axes
 
 __all__ = ["Agent", "NetworkSpec", "build_agent", "require_supported"]
@@ -161,7 +161,7 @@ class Agent:
         state: Any,
         first: Any,
         noise: Any | None,
-    ) -> Decision:
+    ) -> ActorOutput:
         """Act on one observation (on NumPy arrays: or on a batch).
 
         Args:
@@ -176,7 +176,7 @@ class Agent:
         parameters, _, state = network(seen, state, first)
         return self.choose(parameters, state, noise)
 
-    def choose(self, parameters: Any, state: Any, noise: Any | None) -> Decision:
+    def choose(self, parameters: Any, state: Any, noise: Any | None) -> ActorOutput:
         """Draw an action from a distribution.
 
         Args:
@@ -185,7 +185,7 @@ class Agent:
             noise: from the action head; None acts greedily.
         """
         action = self.head.sample(parameters, noise)
-        return Decision(
+        return ActorOutput(
             action=action,
             environment_action=self.head.to_environment(action),
             parameters=parameters,

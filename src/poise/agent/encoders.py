@@ -14,9 +14,9 @@ import numpy as np
 from gymnasium import spaces
 
 from poise.agent.categories import LOOKUP_FROM, Lookup, aligned
+from poise.argument_names import given
 from poise.errors import UnsupportedSpaceError
 from poise.maths.namespace import array_namespace
-from poise.spelling import given
 
 __all__ = ["brief_space", "encode", "feature_count", "pieces", "require_encodable"]
 

@@ -1,6 +1,6 @@
 """Action heads: distributions over the actions of a space.
 
-A head knows how many outputs of the network it needs, how to sample, weigh and score actions, and
+A head knows how many outputs of the network it needs, how to sample, compute and score actions, and
 how to turn a sampled action into one that the environment takes. Actions are stored as sampled;
 only `to_environment` shifts, scales or clips them. All methods work on NumPy and on JAX arrays,
 with any leading axes.
@@ -204,11 +204,11 @@ class BernoulliHead:
 class JointHead:
     """`MultiDiscrete`, `Tuple` and `Dict` spaces, and a Box of integers: independent components.
 
-    ``assemble`` puts the components' environment actions together as the space has them.
+    ``build_components`` puts the components' environment actions together as the space has them.
     """
 
     heads: tuple[ActionHead, ...]
-    assemble: Callable[[list[Any]], Any]
+    build_components: Callable[[list[Any]], Any]
 
     @property
     def outputs(self) -> int:
@@ -236,7 +236,7 @@ class JointHead:
 
     def to_environment(self, action: Any) -> Any:
         pairs = zip(self.heads, action, strict=True)
-        return self.assemble([head.to_environment(one) for head, one in pairs])
+        return self.build_components([head.to_environment(one) for head, one in pairs])
 
     def _split(self, parameters: Any) -> list[Any]:
         xp = array_namespace(parameters)

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from poise.agent.image_axes import is_image
-from poise.batches import mapping
+from poise.batching import mapping
 from poise.maths.namespace import array_namespace
 
 __all__ = ["Scaling", "bounds_describe", "needs_normalization", "scale_by_bounds"]

@@ -1,6 +1,6 @@
 """A network's trainable arrays as one flat float32 vector, and back.
 
-Parameters travel as one vector everywhere: owner, optimizer, shared memory, files. Taking the
+Parameters travel as one vector everywhere: server, optimizer, shared memory, files. Taking the
 vector apart inside a compiled function costs nothing.
 """
 

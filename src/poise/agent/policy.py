@@ -9,10 +9,10 @@ from poise.agent.acting import Actor, choose_acting, make_actor
 from poise.agent.agent import Agent, NetworkSpec, build_agent
 from poise.agent.noise import draw_with_generator
 from poise.agent.observed import observed
-from poise.batches import as_typed, stack, unbatch
+from poise.batching import as_typed, stack, unbatch
 from poise.config import EnvironmentChoice
-from poise.ignoring import has_form, leave_out
-from poise.trajectory import Decision
+from poise.ignored_parts import has_form, leave_out
+from poise.trajectory import ActorOutput
 
 __all__ = ["ROWS", "Mode", "Player", "Policy"]
 
@@ -169,7 +169,7 @@ class Policy:
             observation = self._without(observation, ignored)
         return observed(self.observation_space, observation)
 
-    def decide(self, observations: Any, state: Any, first: Any, noise: Any | None) -> Decision:
+    def decide(self, observations: Any, state: Any, first: Any, noise: Any | None) -> ActorOutput:
         """Act on a batch of observations ``[N, ...]``; without noise, greedily."""
         return self._actor(self.parameters, self.statistics, observations, state, first, noise)
 

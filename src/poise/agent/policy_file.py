@@ -76,22 +76,22 @@ def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> byte
     return save(tensors, {"poise": json.dumps(metadata, sort_keys=True)})
 
 
-def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -> Policy:
+def policy_from_bytes(content: bytes, env_factory: str, *, check_hash: bool = True) -> Policy:
     """Rebuild a policy.
 
     Args:
         content: of a policy file.
-        source: its name, for error messages.
+        env_factory: its name, for error messages.
         check_hash: refuse parameters that are not those that were saved.
 
     Raises:
         FileFormatError: truncated, damaged, not safetensors, or of another format version.
     """
-    metadata = read_metadata(content, source, "poise", "a policy file of poise")
+    metadata = read_metadata(content, env_factory, "poise", "a policy file of poise")
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise FileFormatError(
-            f"{source} has policy format version {shown(version)}, but this poise reads "
+            f"{env_factory} has policy format version {shown(version)}, but this poise reads "
             f"{FORMAT_VERSION}"
         )
     try:
@@ -114,9 +114,9 @@ def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -
         mode = _mode(metadata["mode"])
         expected = metadata.pop("sha256")
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, InputError) as error:
-        raise FileFormatError(f"{source} is damaged: {error}") from error
+        raise FileFormatError(f"{env_factory} is damaged: {error}") from error
     if check_hash and _content_hash(tensors, metadata) != expected:
-        raise FileFormatError(f"{source} is damaged: its content is not what was saved")
+        raise FileFormatError(f"{env_factory} is damaged: its content is not what was saved")
     return Policy(agent, vector, environment, statistics, mode=mode)
 
 
@@ -155,19 +155,19 @@ def _statistics(tensors: dict[str, np.ndarray], agent: Agent) -> Any:
     return pair
 
 
-def read_metadata(content: bytes, source: str, key: str, kind: str) -> dict[str, Any]:
+def read_metadata(content: bytes, env_factory: str, key: str, kind: str) -> dict[str, Any]:
     """The JSON metadata of a safetensors file, checked before anything is allocated.
 
     Args:
         content: of the file.
-        source: its name, for error messages.
+        env_factory: its name, for error messages.
         key: under which the metadata was saved.
         kind: what the file should be, for error messages.
 
     Raises:
         FileFormatError: it is not such a file.
     """
-    damaged = FileFormatError(f"{source} is damaged, truncated, or not {kind}")
+    damaged = FileFormatError(f"{env_factory} is damaged, truncated, or not {kind}")
     if len(content) < 8:
         raise damaged
     (length,) = struct.unpack("<Q", content[:8])

@@ -8,9 +8,9 @@ from typing import Any
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from poise.aliases import ALIASES
 from poise.config import TrainConfig
 from poise.errors import ConfigError
+from poise.other_trainers import ALIASES
 
 __all__ = ["read_whole", "require_known_flags", "whole_numbers"]
 

@@ -25,7 +25,7 @@ class Runs:
 
     def __call__(self) -> int:
         """Print a table, the latest run last."""
-        from poise.runs.listing import list_runs, table  # noqa: PLC0415
+        from poise.reports.run_list import list_runs, table  # noqa: PLC0415
 
         runs, problems = list_runs(self.folder)
         for problem in problems:

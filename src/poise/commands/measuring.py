@@ -40,7 +40,7 @@ class Bench:
 
     def __call__(self) -> int:
         """Measure and print a table."""
-        from poise.runs.bench import bench  # noqa: PLC0415
+        from poise.bench import bench  # noqa: PLC0415
 
         if not self.workers or not self.envs_per_worker:
             raise ConfigError("--workers and --envs-per-worker take at least one number")
@@ -114,8 +114,8 @@ class Doctor:
 
     def __call__(self) -> int:
         """Examine; exit code 0 if there is no failure, 1 if there is one."""
-        from poise.runs.diagnosis import describe  # noqa: PLC0415
-        from poise.runs.doctor import examine  # noqa: PLC0415
+        from poise.doctor.diagnosis import describe  # noqa: PLC0415
+        from poise.doctor.examine import examine  # noqa: PLC0415
 
         folder = Path(self.environment)
         if (folder / "config.json").is_file():
@@ -150,7 +150,7 @@ class Doctor:
 
 def _describe_run(folder: Path, as_json: bool) -> int:
     """What was seen in a run."""
-    from poise.runs.folder import load_summary  # noqa: PLC0415
+    from poise.storage.run_folder import load_summary  # noqa: PLC0415
 
     summary = load_summary(folder)
     findings = [str(one) for one in summary.get("findings", [])]

@@ -23,7 +23,7 @@ class Replay:
 
     def __call__(self) -> int:
         """Replay; exit code 0 if it agrees, 1 if it differs."""
-        from poise.runs.replay import replay  # noqa: PLC0415
+        from poise.replaying.replay import replay  # noqa: PLC0415
 
         report = replay(self.run, trust=self.trust)
         for warning in report.warnings:

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from poise.commands.values import terminal_width, wrapped
 from poise.config import STEP_LIMIT, EnvironmentChoice, TrainConfig
-from poise.digits import as_given, number, with_interval
+from poise.number_format import as_given, number, with_interval
 
 __all__ = ["Evaluate", "Random"]
 
@@ -48,7 +48,7 @@ class Random:
 
     def __call__(self) -> int:
         """Play and print the score."""
-        from poise.runs.api import random_baseline  # noqa: PLC0415
+        from poise.evaluation.api import random_baseline  # noqa: PLC0415
 
         choice = EnvironmentChoice(
             self.environment,
@@ -101,8 +101,8 @@ class Evaluate:
 
     def __call__(self) -> int:
         """Evaluate and print the score."""
-        from poise.runs.api import evaluate  # noqa: PLC0415
-        from poise.runs.folder import load, target_return  # noqa: PLC0415
+        from poise.evaluation.api import evaluate  # noqa: PLC0415
+        from poise.storage.run_folder import load, target_return  # noqa: PLC0415
 
         run = self.run.absolute()
         policy = load(run, self.which)
@@ -129,7 +129,7 @@ def _print_score(
 ) -> None:
     solved = None if target is None else bool(score.mean >= target)
     if as_json:
-        from poise.runs.recorder import score_to_json  # noqa: PLC0415
+        from poise.observers.recorder import score_to_json  # noqa: PLC0415
 
         content = {"environment": name, **score_to_json(score)}
         if target is not None:

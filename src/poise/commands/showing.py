@@ -8,8 +8,8 @@ from tyro.conf import Positional
 
 from poise.commands.values import require_positive
 from poise.config import STEP_LIMIT
-from poise.digits import number
 from poise.errors import ConfigError
+from poise.number_format import number
 
 __all__ = ["Inspect", "Play", "Plot"]
 
@@ -47,8 +47,8 @@ class Play:
 
     def __call__(self) -> int:
         """Play; Ctrl-C ends it, and the environment is closed."""
-        from poise.runs.folder import load  # noqa: PLC0415
-        from poise.runs.play import play  # noqa: PLC0415
+        from poise.evaluation.play import play  # noqa: PLC0415
+        from poise.storage.run_folder import load  # noqa: PLC0415
 
         require_positive("--episodes", self.episodes)
         require_positive("--step-limit", self.step_limit)
@@ -92,7 +92,7 @@ class Plot:
 
     def __call__(self) -> int:
         """Draw and say where."""
-        from poise.runs.plotting import plot_run  # noqa: PLC0415
+        from poise.reports.plot_run import plot_run  # noqa: PLC0415
 
         print(plot_run(self.run, self.output))
         return 0
@@ -107,7 +107,7 @@ class Inspect:
 
     def __call__(self) -> int:
         """Print a row an array, the broken ones first."""
-        from poise.runs.bad_batch import inspect_batch  # noqa: PLC0415
+        from poise.storage.bad_batch import inspect_batch  # noqa: PLC0415
 
         reports = inspect_batch(self.run)
         print("not finite       minimum       maximum  array")

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from poise.commands.values import terminal_width, wrapped
 from poise.config import TrainConfig
-from poise.digits import as_given, with_error
+from poise.number_format import as_given, with_error
 
 __all__ = ["INTERRUPTED", "Resume", "Train"]
 
@@ -36,12 +36,12 @@ class Train:
 
     def __call__(self) -> int:
         """Train; exit code 0, or 130 and 143 where a signal ended the run."""
-        from poise.runs.plotter import Plotter  # noqa: PLC0415
+        from poise.reports.plot_process import Plotter  # noqa: PLC0415
 
         here = Path.cwd()
         with Plotter() as draw:
-            from poise.runs.runtime import process_age  # noqa: PLC0415
-            from poise.runs.training import train_config  # noqa: PLC0415
+            from poise.training.runtime import process_age  # noqa: PLC0415
+            from poise.training.train import train_config  # noqa: PLC0415
 
             result = train_config(
                 self.config,
@@ -81,8 +81,8 @@ class Resume:
 
     def __call__(self) -> int:
         """Go on; exit codes as of train."""
-        from poise.runs.runtime import process_age  # noqa: PLC0415
-        from poise.runs.training import resume  # noqa: PLC0415
+        from poise.training.runtime import process_age  # noqa: PLC0415
+        from poise.training.train import resume  # noqa: PLC0415
 
         here = Path.cwd()
         result = resume(
@@ -120,13 +120,13 @@ def _describe_run(summary: dict[str, Any]) -> list[str]:
     score, target = summary["evaluation"], summary["target_return"]
     stopped = summary["stopped"].replace("_", " ")
     if summary["solved"]:
-        verdict = f"solved after {summary['solved_at_steps']:,} steps"
+        outcome = f"solved after {summary['solved_at_steps']:,} steps"
     elif target is None:
-        verdict = f"trained ({stopped})"
+        outcome = f"trained ({stopped})"
     else:
-        verdict = f"not solved ({stopped})"
+        outcome = f"not solved ({stopped})"
     lines = [
-        f"{summary['environment']}: {verdict}; {summary['steps']:,} steps in "
+        f"{summary['environment']}: {outcome}; {summary['steps']:,} steps in "
         f"{summary['training_seconds']:.2f} s of training, {summary['wall_seconds']:.2f} s in all"
     ]
     if score:

@@ -1,4 +1,4 @@
-"""Mailboxes: one slot for a worker's contribution and one for its snapshot, in shared memory.
+"""Mailboxes: one slot for a worker's update and one for its snapshot, in shared memory.
 
 Arrays are handed out as views: what was taken holds until the other side writes again, which it
 does only when it has been answered. So the parameters of a snapshot are read by XLA where they are,
@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from safetensors.numpy import load, save
 
-from poise.launchers.slot import Slot, TornMessageError
+from poise.launchers.shared_message import SharedMessage, TornMessageError
 from poise.maths.statistics import Moments
-from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
+from poise.trajectory import EpisodeReport, Snapshot, Trajectory, WorkerUpdate
 
 __all__ = ["Mailbox", "MailboxShape", "TornMessageError", "pack_batch", "unpack_batch"]
 
@@ -52,7 +52,7 @@ class Mailbox:
         self._episodes = shape.episodes
         self._has_statistics = shape.statistics is not None
         count, state = (shape.statistics or 0,), (shape.state_bytes,)
-        self._contribution = Slot(
+        self._worker_update = SharedMessage(
             context,
             [
                 ("gradient", "f4", (shape.parameters,)),
@@ -69,7 +69,7 @@ class Mailbox:
             ],
             checked=True,
         )
-        self._snapshot = Slot(
+        self._snapshot = SharedMessage(
             context,
             [
                 ("parameters", "f4", (shape.parameters,)),
@@ -85,8 +85,8 @@ class Mailbox:
 
     def put_initial_state(self, state: Any) -> None:
         """Write a worker's state before its first cycle; message 0."""
-        _write_state(self._contribution.parts["state"], state)
-        self._contribution.seal(0)
+        _write_state(self._worker_update.parts["state"], state)
+        self._worker_update.seal(0)
 
     def take_initial_state(self, like: Any) -> Any:
         """Copy out the state before the first cycle; None where there is none.
@@ -94,44 +94,44 @@ class Mailbox:
         Raises:
             TornMessageError: it is not whole.
         """
-        return _read_state(self._contribution.take(0)["state"], like)
+        return _read_state(self._worker_update.take(0)["state"], like)
 
-    def put_contribution(self, contribution: Contribution, sequence: int, state: Any = ()) -> None:
-        """Write a contribution, and the worker's state after it where that can be had."""
-        parts = self._contribution.parts
-        parts["version"][...] = contribution.version
-        parts["steps"][...] = contribution.steps
-        returns, lengths = contribution.episodes
+    def put_update(self, worker_update: WorkerUpdate, sequence: int, state: Any = ()) -> None:
+        """Write an update, and the worker's state after it where that can be had."""
+        parts = self._worker_update.parts
+        parts["version"][...] = worker_update.version
+        parts["steps"][...] = worker_update.steps
+        returns, lengths = worker_update.episodes
         count = len(returns)
         parts["episodes"][...] = count
-        parts["losses"][...] = contribution.losses
+        parts["losses"][...] = worker_update.losses
         parts["returns"][:count] = returns
         parts["lengths"][:count] = lengths
         if self._has_statistics:
-            moments: Moments = contribution.statistics
+            moments: Moments = worker_update.statistics
             for name, one in zip(("number", "mean", "squares"), moments, strict=True):
                 parts[name][...] = one
-        parts["gradient"][...] = np.asarray(contribution.gradient)
+        parts["gradient"][...] = np.asarray(worker_update.gradient)
         _write_state(parts["state"], state)
-        self._contribution.seal(sequence)
+        self._worker_update.seal(sequence)
 
-    def take_contribution(self, sequence: int, like: Any = ()) -> tuple[Contribution, Any]:
-        """Read a contribution and the state deposited with it (shaped like ``like``).
+    def take_update(self, sequence: int, like: Any = ()) -> tuple[WorkerUpdate, Any]:
+        """Read an update and the state left with it (shaped like ``like``).
 
-        The gradient is a view, unless the contribution is not finite: then it is kept for longer.
+        The gradient is a view, unless the update is not finite: then it is kept for longer.
 
         Raises:
             TornMessageError: it is not whole, or not the one that was announced.
         """
-        parts = self._contribution.take(sequence)
+        parts = self._worker_update.take(sequence)
         count = int(parts["episodes"])
         if not 0 <= count <= self._episodes:
-            raise TornMessageError(f"a contribution of {count} episodes")
+            raise TornMessageError(f"an update of {count} episodes")
         statistics: Any = ()
         if self._has_statistics:
             statistics = Moments(*(np.array(parts[one]) for one in ("number", "mean", "squares")))
         losses, gradient = parts["losses"].copy(), parts["gradient"].view()
-        contribution = Contribution(
+        worker_update = WorkerUpdate(
             version=int(parts["version"]),
             gradient=gradient if np.isfinite(losses).all() else gradient.copy(),
             trajectory=None,
@@ -142,7 +142,7 @@ class Mailbox:
                 parts["returns"][:count].copy(), parts["lengths"][:count].copy()
             ),
         )
-        return contribution, _read_state(parts["state"], like)
+        return worker_update, _read_state(parts["state"], like)
 
     def put_snapshot(self, snapshot: Snapshot, sequence: int, state: Any = None) -> None:
         """Write a snapshot; with a state, the worker goes on from that instead of its own."""

@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from poise.envs.watchdog import Watchdog, can_interrupt
 from poise.errors import DeadlineError, PoiseError, WorkerError
-from poise.launchers.failure import describe_failure, describe_hang
-from poise.launchers.loan import NO_LOAN, Loan
+from poise.launchers.evaluation_helpers import NO_LOAN, EvaluationHelpers
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_in_one_thread
+from poise.launchers.worker_failure import describe_failure, describe_hang
 from poise.learning.journal import StopReason
-from poise.learning.owner import Owner
+from poise.learning.parameter_server import ParameterServer
 from poise.learning.worker import Releases, Worker
 from poise.trajectory import Snapshot
-from poise.world.watchdog import Watchdog, can_interrupt
 
 __all__ = ["run_serial"]
 
@@ -29,7 +29,10 @@ Result = TypeVar("Result")
 
 
 def run_serial(
-    owner: Owner, workers: Sequence[Worker], supervision: Supervision, heartbeats: Heartbeats
+    server: ParameterServer,
+    workers: Sequence[Worker],
+    supervision: Supervision,
+    heartbeats: Heartbeats,
 ) -> None:
     """Run the workers in turn: deterministic for a seed.
 
@@ -38,14 +41,14 @@ def run_serial(
         DeadlineError: a worker hung.
     """
     if not can_interrupt():
-        run_in_one_thread(owner, workers, supervision, heartbeats)
+        run_in_one_thread(server, workers, supervision, heartbeats)
         return
-    turns = _Turns(owner, workers, supervision, heartbeats)
-    supervision.lend(Loan(turns.release))
+    turns = _Turns(server, workers, supervision, heartbeats)
+    supervision.lend(EvaluationHelpers(turns.release))
     try:
         turns.run()
     finally:
-        owner.stop(StopReason.FAILED)
+        server.stop(StopReason.FAILED)
         supervision.lend(NO_LOAN)
 
 
@@ -58,12 +61,12 @@ class _Turns:
 
     def __init__(
         self,
-        owner: Owner,
+        server: ParameterServer,
         workers: Sequence[Worker],
         supervision: Supervision,
         heartbeats: Heartbeats,
     ) -> None:
-        self._owner = owner
+        self._server = server
         self._workers = workers
         self._supervision = supervision
         self._heartbeats = heartbeats
@@ -81,16 +84,16 @@ class _Turns:
                 self._pump()
                 for worker in self._workers:
                     self._admit(worker, watchdog)
-                while not self._owner.stopped:
+                while not self._server.stopped:
                     for worker in self._workers:
-                        if not self._owner.stopped:
+                        if not self._server.stopped:
                             self._turn(worker, watchdog)
-                    if not self._inbox and not self._owner.stopped:
+                    if not self._inbox and not self._server.stopped:
                         # Nobody has an answer: only the pump can change that.
                         time.sleep(supervision.interval)
                         self._pump()
             except _AbandonedError:
-                self._owner.stop(supervision.pump() or StopReason.FAILED)
+                self._server.stop(supervision.pump() or StopReason.FAILED)
 
     def release(self) -> None:
         """Have all environments closed, which their workers make anew in their next cycle."""
@@ -100,19 +103,19 @@ class _Turns:
 
     def _admit(self, worker: Worker, watchdog: Watchdog) -> None:
         """Let a worker begin, or go on where the run was cut."""
-        if self._owner.stopped:
+        if self._server.stopped:
             return
-        seat = self._owner.rejoin(worker.index)
-        if seat is not None:
-            self._states[worker.index] = seat.deposit
-            self._inbox[worker.index] = seat.snapshot
+        worker_record = self._server.rejoin(worker.index)
+        if worker_record is not None:
+            self._states[worker.index] = worker_record.worker_state
+            self._inbox[worker.index] = worker_record.snapshot
             return
         state = self._watched(worker, worker.initial_state, watchdog)
         self._states[worker.index] = state
         self._pump()
-        if not self._owner.stopped:
-            deposit = state if worker.has_whole_state else None
-            answer = self._owner.join(worker.index, worker.incarnation, deposit)
+        if not self._server.stopped:
+            worker_state = state if worker.is_checkpointable else None
+            answer = self._server.join(worker.index, worker.generation, worker_state)
             self._inbox[worker.index] = answer
 
     def _turn(self, worker: Worker, watchdog: Watchdog) -> None:
@@ -121,12 +124,14 @@ class _Turns:
         if snapshot is None:
             return
         state = self._states[worker.index]
-        contribution, state = self._watched(worker, lambda: worker.cycle(snapshot, state), watchdog)
+        worker_update, state = self._watched(
+            worker, lambda: worker.cycle(snapshot, state), watchdog
+        )
         self._states[worker.index] = state
         self._pump()
-        if not self._owner.stopped:
-            deposit = state if worker.has_whole_state else None
-            self._inbox.update(self._owner.receive(worker.index, contribution, deposit))
+        if not self._server.stopped:
+            worker_state = state if worker.is_checkpointable else None
+            self._inbox.update(self._server.receive(worker.index, worker_update, worker_state))
 
     def _watched(self, worker: Worker, work: Callable[[], Result], watchdog: Watchdog) -> Result:
         """Have a worker do something, of which signs of life are expected."""
@@ -140,7 +145,7 @@ class _Turns:
             reason = self._supervision.pump()
             if reason is not None:
                 # What ends the run may have ended the worker, too.
-                self._owner.stop(reason)
+                self._server.stop(reason)
                 if isinstance(error, KeyboardInterrupt):
                     raise
             raise WorkerError(
@@ -159,7 +164,7 @@ class _Turns:
         self._pumped = now
         reason = self._supervision.pump()
         if reason is not None:
-            self._owner.stop(reason)
+            self._server.stop(reason)
 
     def _look(self) -> PoiseError | None:
         """In the watchdog's thread: what is wrong with the cycle under way."""
@@ -171,5 +176,5 @@ class _Turns:
                 return _AbandonedError("the cycle under way was given up")
         if worker.index not in self._heartbeats.overdue(supervision.worker_timeout):
             return None
-        where = describe_hang(worker.whereabouts(), threading.main_thread().ident)
+        where = describe_hang(worker.describe_activity(), threading.main_thread().ident)
         return supervision.hung(worker.index, where)

@@ -1,6 +1,6 @@
 """What every launcher is given, and what it gives back.
 
-A launcher runs workers against an owner. It holds the locks, the waiting and the deadlines; it
+A launcher runs workers against a server. It holds the locks, the waiting and the deadlines; it
 knows neither the loss nor the files of a run.
 """
 
@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from poise.envs.watchdog import leave
 from poise.errors import DeadlineError, PoiseError
-from poise.launchers.loan import Loan
+from poise.launchers.evaluation_helpers import EvaluationHelpers
 from poise.learning.journal import StopReason
-from poise.world.watchdog import leave
 
 __all__ = ["CLOSE_SECONDS", "EVALUATION", "Heartbeats", "Supervision"]
 
@@ -40,7 +40,7 @@ class Supervision(NamedTuple):
         is_stopping: whether somebody has asked for the end; from any thread.
         give_up: what to do with an error where the main thread hangs for good; ends the process.
         evaluating: says what the evaluation under way does, for the report of a hang.
-        lend: given what can be had of the workers while the owner evaluates.
+        lend: given what can be had of the workers while the server evaluates.
         keep: whether what is saved outlives the run.
     """
 
@@ -57,7 +57,7 @@ class Supervision(NamedTuple):
     is_stopping: Callable[[], bool] = bool
     give_up: Callable[[PoiseError], None] = leave
     evaluating: Callable[[], str] = str
-    lend: Callable[[Loan], None] = lambda loan: None
+    lend: Callable[[EvaluationHelpers], None] = lambda loan: None
     keep: bool = True
 
     def hung(self, who: int, where: str) -> DeadlineError:

@@ -1,6 +1,6 @@
 """Workers as threads: in parallel wherever a cycle leaves the GIL, as one XLA call does.
 
-The owner lives behind one lock.
+The server lives behind one lock.
 """
 
 import threading
@@ -9,39 +9,45 @@ from collections.abc import Sequence
 from typing import Any
 
 from poise.errors import WorkerError
-from poise.launchers.failure import Failure, describe_failure, describe_hang
-from poise.launchers.loan import Loan
+from poise.launchers.evaluation_helpers import EvaluationHelpers
 from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
+from poise.launchers.worker_failure import Failure, describe_failure, describe_hang
 from poise.learning.journal import StopReason
-from poise.learning.owner import Owner
+from poise.learning.parameter_server import ParameterServer
 from poise.learning.worker import Releases, Worker
 from poise.trajectory import Snapshot
 
 __all__ = ["run_in_one_thread", "run_threads"]
 
 LAST_TRY_SECONDS = 1.0
-"""How long the owner's lock is waited for where a worker hangs, perhaps while it holds it."""
+"""How long the server's lock is waited for where a worker hangs, perhaps while it holds it."""
 LEAVE_SECONDS = 10.0
 """How long a thread may take to leave after the end of a run, before it is left behind."""
 
 
 def run_threads(
-    owner: Owner, workers: Sequence[Worker], supervision: Supervision, heartbeats: Heartbeats
+    server: ParameterServer,
+    workers: Sequence[Worker],
+    supervision: Supervision,
+    heartbeats: Heartbeats,
 ) -> None:
-    """Run every worker in a thread of its own until the owner stops.
+    """Run every worker in a thread of its own until the server stops.
 
     Raises:
         WorkerError: a worker raised; the others have been stopped.
         DeadlineError: a worker hung.
     """
-    _Team(owner, [[worker] for worker in workers], supervision, heartbeats).run()
+    _Team(server, [[worker] for worker in workers], supervision, heartbeats).run()
 
 
 def run_in_one_thread(
-    owner: Owner, workers: Sequence[Worker], supervision: Supervision, heartbeats: Heartbeats
+    server: ParameterServer,
+    workers: Sequence[Worker],
+    supervision: Supervision,
+    heartbeats: Heartbeats,
 ) -> None:
     """Run the workers in turn, in one thread; see `run_threads`."""
-    _Team(owner, [list(workers)], supervision, heartbeats).run()
+    _Team(server, [list(workers)], supervision, heartbeats).run()
 
 
 class _Team:
@@ -49,12 +55,12 @@ class _Team:
 
     def __init__(
         self,
-        owner: Owner,
+        server: ParameterServer,
         shares: list[list[Worker]],
         supervision: Supervision,
         heartbeats: Heartbeats,
     ) -> None:
-        self._owner = owner
+        self._server = server
         self._shares = shares
         self._supervision = supervision
         self._heartbeats = heartbeats
@@ -73,7 +79,7 @@ class _Team:
         ]
         for thread in threads:
             thread.start()
-        self._supervision.lend(Loan(self._release))
+        self._supervision.lend(EvaluationHelpers(self._release))
         try:
             self._supervise()
         finally:
@@ -99,20 +105,20 @@ class _Team:
                 self._stop(reason)
             hung = self._heartbeats.overdue(supervision.worker_timeout)
             if hung:
-                raise supervision.hung(hung[0], self._whereabouts(hung[0]))
+                raise supervision.hung(hung[0], self._describe_activity(hung[0]))
 
-    def _whereabouts(self, who: int) -> str:
+    def _describe_activity(self, who: int) -> str:
         """What somebody who hangs does."""
         if who == EVALUATION:
             return self._supervision.evaluating()
         for share, thread in zip(self._shares, self._threads, strict=True):
             for worker in share:
                 if worker.index == who:
-                    return describe_hang(worker.whereabouts(), thread.ident)
+                    return describe_hang(worker.describe_activity(), thread.ident)
         return ""
 
     def _stop(self, reason: StopReason, last: bool = False) -> None:
-        """Stop the owner; an evaluation that holds it is asked, through the pump, to give up.
+        """Stop the server; an evaluation that holds it is asked, through the pump, to give up.
 
         Args:
             reason: why.
@@ -123,7 +129,7 @@ class _Team:
             try:
                 self._supervision.pump()
             except BaseException as error:
-                # Whoever holds the owner is waited for all the same.
+                # Whoever holds the server is waited for all the same.
                 failure = failure or error
             hung = bool(self._heartbeats.overdue(self._supervision.worker_timeout))
             if hung and not self._lock.acquire(timeout=LAST_TRY_SECONDS):
@@ -131,7 +137,7 @@ class _Team:
             if hung:
                 break
         try:
-            self._owner.stop(reason)
+            self._server.stop(reason)
             self._lock.notify_all()
         finally:
             self._lock.release()
@@ -144,7 +150,7 @@ class _Team:
             states: dict[int, Any] = {}
             for current in share:
                 self._admit(current, states)
-            while not self._owner.stopped:
+            while not self._server.stopped:
                 for current in share:
                     if not self._turn(current, states):
                         break
@@ -164,48 +170,50 @@ class _Team:
     def _admit(self, worker: Worker, states: dict[int, Any]) -> None:
         """Let a worker begin, or go on where the run was cut."""
         with self._lock:
-            seat = self._owner.rejoin(worker.index)
-        if seat is not None:
-            states[worker.index] = seat.deposit
-            self._inbox[worker.index] = seat.snapshot
+            worker_record = self._server.rejoin(worker.index)
+        if worker_record is not None:
+            states[worker.index] = worker_record.worker_state
+            self._inbox[worker.index] = worker_record.snapshot
             return
         self._heartbeats.beat(worker.index)
         states[worker.index] = worker.initial_state()
         self._heartbeats.leave(worker.index)
-        deposit = states[worker.index] if worker.has_whole_state else None
+        worker_state = states[worker.index] if worker.is_checkpointable else None
         with self._lock:
-            if self._owner.stopped:
+            if self._server.stopped:
                 return
-            self._inbox[worker.index] = self._owner.join(worker.index, worker.incarnation, deposit)
+            self._inbox[worker.index] = self._server.join(
+                worker.index, worker.generation, worker_state
+            )
 
     def _turn(self, worker: Worker, states: dict[int, Any]) -> bool:
         """One cycle of one worker; False once the run has ended.
 
-        Signs of life are expected of it in its cycle only: while it waits for the owner, somebody
+        Signs of life are expected of it in its cycle only: while it waits for the server, somebody
         else may be evaluating, who is watched instead.
         """
         with self._lock:
             while worker.index not in self._inbox:
-                if self._owner.stopped:
+                if self._server.stopped:
                     return False
                 self._lock.wait(self._supervision.interval)
             snapshot = self._inbox.pop(worker.index)
         self._heartbeats.beat(worker.index)
-        contribution, states[worker.index] = worker.cycle(snapshot, states[worker.index])
+        worker_update, states[worker.index] = worker.cycle(snapshot, states[worker.index])
         self._heartbeats.leave(worker.index)
         with self._lock:
-            deposit = states[worker.index] if worker.has_whole_state else None
-            answers = self._owner.receive(worker.index, contribution, deposit)
+            worker_state = states[worker.index] if worker.is_checkpointable else None
+            answers = self._server.receive(worker.index, worker_update, worker_state)
             self._inbox.update(answers)
-            if len(answers) != 1 or self._owner.stopped:
+            if len(answers) != 1 or self._server.stopped:
                 self._lock.notify_all()
-            return not self._owner.stopped
+            return not self._server.stopped
 
     def _fail(self, worker: Worker, failure: Failure) -> None:
         with self._lock:
-            if self._failure is None and not self._owner.stopped:
+            if self._failure is None and not self._server.stopped:
                 self._failure = WorkerError(
                     worker.index, self._supervision.environment, worker.seed, *failure
                 )
-            self._owner.stop(StopReason.FAILED)
+            self._server.stop(StopReason.FAILED)
             self._lock.notify_all()

@@ -1,17 +1,17 @@
 """The stream of events: what happened in a run, for terminal, metrics and callbacks alike.
 
-The owner emits them; nothing in them was read from a clock.
+The server emits them; nothing in them was read from a clock.
 """
 
 from typing import NamedTuple
 
-from poise.learning.cut import Cut
+from poise.learning.evaluation_result import EvaluationResult
 from poise.learning.journal import StopReason
-from poise.learning.verdict import Verdict
-from poise.trajectory import Contribution, Snapshot
+from poise.learning.run_state import RunState
+from poise.trajectory import Snapshot, WorkerUpdate
 
 __all__ = [
-    "CutTaken",
+    "CheckpointReady",
     "EpisodeFinished",
     "Evaluated",
     "Event",
@@ -28,12 +28,12 @@ class Joined(NamedTuple):
 
     Attributes:
         worker: its number, from 0.
-        incarnation: how often it had been started before.
+        generation: how often it had been started before.
         version: of the parameters that it begins with: the number of updates behind them.
     """
 
     worker: int
-    incarnation: int
+    generation: int
     version: int
 
 
@@ -60,7 +60,7 @@ class EpisodeFinished(NamedTuple):
 
 
 class Updated(NamedTuple):
-    """A contribution was applied.
+    """An update was applied.
 
     Attributes:
         worker: whose it was.
@@ -71,7 +71,7 @@ class Updated(NamedTuple):
         value_loss: half the mean squared error of the critic.
         entropy: mean of the policy's, in nats.
         gradient_norm: global norm of the gradient before it was clipped.
-        staleness: updates between the worker's snapshot and its contribution.
+        staleness: updates between the worker's snapshot and its update.
         learning_rate: that it was applied with.
     """
 
@@ -93,14 +93,14 @@ class Evaluated(NamedTuple):
     Attributes:
         version: number of updates so far.
         steps: environment steps of all workers so far.
-        verdict: the selection's score, the verification's if there was one, and whether it solves.
+        result: the selection's score, the verification's if there was one, and whether it solves.
         is_best: no candidate before was better.
         snapshot: the parameters that were evaluated.
     """
 
     version: int
     steps: int
-    verdict: Verdict
+    result: EvaluationResult
     is_best: bool
     snapshot: Snapshot
 
@@ -130,31 +130,38 @@ class Stopped(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A contribution was not finite, and was not applied.
+    """An update was not finite, and was not applied.
 
     Attributes:
         worker: whose it was.
         version: number of updates so far.
         bad_gradients: how many such there have been.
-        contribution: with the batch behind it, where the worker could tell.
+        worker_update: with the batch behind it, where the worker could tell.
     """
 
     worker: int
     version: int
     bad_gradients: int
-    contribution: Contribution
+    worker_update: WorkerUpdate
 
 
-class CutTaken(NamedTuple):
-    """The run can go on from here, if it is cut off: what a checkpoint is made of.
+class CheckpointReady(NamedTuple):
+    """The run can be resumed from here: what a checkpoint is made of.
 
     Attributes:
-        cut: poise's own; what is in it may change between versions.
+        run_state: poise's own; what is in it may change between versions.
     """
 
-    cut: Cut
+    run_state: RunState
 
 
 Event = (
-    CutTaken | Joined | Rejected | EpisodeFinished | Updated | Evaluated | TrainingSolved | Stopped
+    CheckpointReady
+    | Joined
+    | Rejected
+    | EpisodeFinished
+    | Updated
+    | Evaluated
+    | TrainingSolved
+    | Stopped
 )

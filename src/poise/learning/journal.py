@@ -1,7 +1,7 @@
-"""The journal: what the owner did, in order, one small record an event.
+"""The journal: what the server did, in order, one small record an event.
 
-The owner's decisions are a function of the order of events, so this file determines the run: a
-replay that feeds the same owner in the same order arrives at the same parameters, bit for bit.
+The server's decisions are a function of the order of events, so this file determines the run: a
+replay that feeds the same server in the same order arrives at the same parameters, bit for bit.
 
 A journal is a line of magic, a line of JSON (the header), then records of 28 bytes, each with a
 checksum that continues the one before, so that a record cannot be changed, dropped or moved
@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from poise.errors import FileFormatError
-from poise.opening import open_to_read
+from poise.safe_open import open_to_read
 
 __all__ = [
     "Journal",
     "JournalFile",
     "JournalReader",
-    "Kind",
     "Record",
+    "RecordKind",
     "Records",
     "StopReason",
     "header_bytes",
@@ -47,7 +47,7 @@ _ROW = np.dtype(
         ("kind", "u1"),
         ("detail", "u1"),
         ("worker", "<u2"),
-        ("incarnation", "<u4"),
+        ("generation", "<u4"),
         ("version", "<u8"),
         ("value", "<u8"),
         ("checksum", "<u4"),
@@ -55,18 +55,18 @@ _ROW = np.dtype(
 )
 
 
-class Kind(enum.IntEnum):
+class RecordKind(enum.IntEnum):
     """What happened."""
 
     JOIN = 1
-    CONTRIBUTION = 2
+    UPDATE = 2
     LEAVE = 3
     EVALUATION = 4
     STOP = 5
     RESUME = 6
 
 
-_KINDS = frozenset(int(kind) for kind in Kind)
+_KINDS = frozenset(int(kind) for kind in RecordKind)
 
 
 class StopReason(enum.IntEnum):
@@ -89,23 +89,23 @@ class Record(NamedTuple):
 
     Attributes:
         kind: what happened.
-        detail: contribution: 1 if accepted; evaluation: 1 if solved; stop: the reason.
+        detail: update: 1 if accepted; evaluation: 1 if solved; stop: the reason.
         worker: the worker's number, 0 where there is none.
-        incarnation: how often the worker has been started before.
-        version: contribution: acted with; join and evaluation: the snapshot's; stop: the last.
-        value: contribution, stop: environment steps so far; evaluation: bits of the mean return.
+        generation: how often the worker has been started before.
+        version: update: acted with; join and evaluation: the snapshot's; stop: the last.
+        value: update, stop: environment steps so far; evaluation: bits of the mean return.
     """
 
-    kind: Kind
+    kind: RecordKind
     detail: int
     worker: int
-    incarnation: int
+    generation: int
     version: int
     value: int
 
 
 class Journal:
-    """Collects records in memory; whoever runs the owner writes them to disk.
+    """Collects records in memory; whoever runs the server writes them to disk.
 
     Args:
         length: records that are there already.
@@ -156,7 +156,7 @@ class Records(Sequence[Record]):
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
         kind, *rest = _BODY.unpack_from(self._content, range(len(self))[index] * RECORD_SIZE)
-        return Record(Kind(kind), *rest)
+        return Record(RecordKind(kind), *rest)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

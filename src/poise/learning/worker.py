@@ -1,7 +1,7 @@
-"""The worker: introduces the agent to the world.
+"""The worker: lets the agent act in its environments.
 
 Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3, as a pure step:
-``cycle(snapshot, state) -> (contribution, state)``.
+``cycle(snapshot, state) -> (update, state)``.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from poise.agent.agent import Agent
 from poise.agent.gradient import actor_critic_gradient
 from poise.errors import EnvironmentFailureError
 from poise.maths.statistics import moments_of
-from poise.trajectory import Contribution, EpisodeReport, Snapshot, Trajectory
+from poise.trajectory import EpisodeReport, Snapshot, Trajectory, WorkerUpdate
 
 __all__ = [
     "CompileOptions",
@@ -23,10 +23,10 @@ __all__ = [
     "Releases",
     "Worker",
     "compile_options",
+    "compute_update",
     "episode_report",
     "observed_moments",
     "require_finite",
-    "weigh",
 ]
 
 
@@ -45,7 +45,7 @@ class Worker(Protocol):
         """The worker's number, from 0."""
 
     @property
-    def incarnation(self) -> int:
+    def generation(self) -> int:
         """How often the worker has been started before."""
 
     @property
@@ -53,16 +53,16 @@ class Worker(Protocol):
         """The seed of its environments, for error messages."""
 
     @property
-    def has_whole_state(self) -> bool:
+    def is_checkpointable(self) -> bool:
         """Whether `cycle` is a function of its state, so that a checkpoint can hold the worker."""
 
     def initial_state(self) -> Any:
         """The state before its first cycle."""
 
-    def cycle(self, snapshot: Snapshot, state: Any) -> tuple[Contribution, Any]:
-        """Act for one rollout with the snapshot; bring back the contribution and the new state."""
+    def cycle(self, snapshot: Snapshot, state: Any) -> tuple[WorkerUpdate, Any]:
+        """Act for one rollout with the snapshot; bring back the update and the new state."""
 
-    def whereabouts(self) -> str:
+    def describe_activity(self) -> str:
         """What its environments do, or did last, to be reported if it hangs; empty if unknown."""
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ def compile_options(backend: str) -> CompileOptions:
 
 
 def require_finite(trajectory: Trajectory, environment: str) -> None:
-    """Tell a world that breaks from a network that breaks.
+    """Tell an environment that breaks from a network that breaks.
 
     Raises:
         EnvironmentFailureError: an observation or a reward is not finite.
@@ -141,7 +141,9 @@ def episode_report(
     return report
 
 
-def weigh(agent: Agent, parameters: Any, trajectory: Trajectory, loss: LossSettings) -> Any:
+def compute_update(
+    agent: Agent, parameters: Any, trajectory: Trajectory, loss: LossSettings
+) -> Any:
     """What a trajectory contributes, with observations as the network sees them. Pure.
 
     Returns:

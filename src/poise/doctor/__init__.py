@@ -1,0 +1,1 @@
+"""The doctor: examines an environment before training."""

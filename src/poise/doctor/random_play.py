@@ -1,0 +1,274 @@
+"""The doctor's look at random play: what is observed and rewarded, and how episodes end."""
+
+import time
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from poise.agent.image_axes import is_image
+from poise.agent.normalizer import bounds_describe, scale_by_bounds
+from poise.batching import stack
+from poise.doctor.checks import Subject
+from poise.doctor.diagnosis import Finding, brief
+from poise.envs.checked_env import CheckedEnv, close_environment
+from poise.envs.env_factory import known_time_limit
+from poise.envs.statistics_wrappers import with_true_rewards
+from poise.errors import EnvironmentFailureError
+
+__all__ = ["random_play"]
+
+STEPS = 2_000
+SECONDS = 10.0
+"""No longer than this; of a slow environment, fewer steps are seen."""
+LARGE = 10.0
+"""Numbers above this slow learning down: networks begin with weights for numbers around 1."""
+FAR_APART = 100.0
+"""Observed numbers whose largest values differ by more than this factor."""
+
+
+class _Play(NamedTuple):
+    """What random play came to."""
+
+    steps: int
+    lengths: list[int]
+    returns: list[float]
+    truncated: bool
+    rewards: np.ndarray
+    """``[steps]`` float64."""
+    peaks: np.ndarray
+    """``[S]`` float64: the largest magnitude of each observed number, scaled by its bounds."""
+    outside: int
+    """Observations that are not in their space."""
+    example: str
+    """One of them."""
+    problem: str
+    """Why play ended early, empty if it did not."""
+    limit: int | None
+    """The environment's time limit, as far as it tells."""
+
+
+def random_play(subject: Subject, *, normalized: bool) -> list[Finding]:
+    """Play at random for a while, and look at observations, rewards and ends of episodes.
+
+    Args:
+        patient: whose environment is played.
+        normalized: whether training would normalise the observations.
+    """
+    environment = with_true_rewards(subject.env_factory.make())
+    try:
+        axes = subject.config.image_axes
+        play = _play(environment, axes, min(SECONDS, subject.config.worker_timeout / 2))
+    finally:
+        close_environment(environment)
+    if play.problem:
+        advice = (
+            "mend the environment: a run ends with an error when it meets this, and training "
+            "plays for far longer"
+        )
+        return [Finding("random play", "failure", play.problem, advice)]
+    atari = subject.env_factory.is_atari
+    return [
+        *_observations(play, normalized),
+        *_rewards(play, atari),
+        _time_limit(play, atari, subject.config.evaluation_step_limit),
+    ]
+
+
+def _play(environment: gymnasium.Env[Any, Any], image_axes: str, seconds: float) -> _Play:
+    space, actions = environment.observation_space, environment.action_space
+    copy = CheckedEnv(environment, "random play")
+    actions.seed(0)
+    rewards: list[float] = []
+    lengths: list[int] = []
+    returns: list[float] = []
+    peaks = np.zeros(0)
+    truncations, outside = 0, 0
+    example, problem = "", ""
+    start: int | None = None
+    began = time.monotonic()
+    action: Any = None
+    while not rewards or (len(rewards) < STEPS and time.monotonic() - began < seconds):
+        try:
+            if start is None:
+                observation = copy.reset(None if rewards else 0)
+                start = len(rewards)
+                action = None
+            else:
+                action = actions.sample()
+                observation, reward, terminated, truncated = copy.step(action)
+                rewards.append(reward)
+                truncations += bool(truncated)
+                if terminated or truncated:
+                    lengths.append(len(rewards) - start)
+                    returns.append(sum(rewards[start:]))
+                    start = None
+            copy.check(observation)
+        except EnvironmentFailureError as error:
+            problem = f"after {len(rewards):,} random steps: {error}"
+            break
+        strange = _outside(space, observation)
+        if strange:
+            outside += 1
+            example = example or strange
+        with np.errstate(over="ignore"):
+            seen = np.abs(_numbers(space, image_axes, stack(space, [observation])))
+        peaks = np.maximum(peaks, seen) if len(peaks) else seen
+    return _Play(
+        steps=len(rewards),
+        lengths=lengths,
+        returns=returns,
+        truncated=truncations > 0,
+        rewards=np.asarray(rewards, np.float64),
+        peaks=peaks,
+        outside=outside,
+        example=example,
+        problem=problem,
+        limit=known_time_limit(environment),
+    )
+
+
+def _outside(space: spaces.Space[Any], observation: Any) -> str | None:
+    """How an observation of the right shape is not in its space, None if it is."""
+    match space:
+        case spaces.Dict():
+            pairs = [(f"{key!r}: ", part, observation[key]) for key, part in space.items()]
+        case spaces.Tuple():
+            pairs = [
+                (f"part {index}: ", part, observation[index]) for index, part in enumerate(space)
+            ]
+        case spaces.Box():
+            return _outside_box(space, np.asarray(observation))
+        case _:
+            inside = space.contains(observation)
+            return None if inside else f"{brief(repr(observation))} is not in {brief(space)}"
+    problems = ((where, _outside(part, one)) for where, part, one in pairs)
+    return next((where + problem for where, problem in problems if problem), None)
+
+
+def _outside_box(space: spaces.Box, values: np.ndarray) -> str | None:
+    wrong = (values < space.low) | (values > space.high)
+    if np.any(wrong):
+        index = tuple(map(int, np.argwhere(wrong)[0]))
+        low, high = space.low[index], space.high[index]
+        return f"{values[index]:g} at index {list(index)} is not from {low:g} to {high:g}"
+    if not np.can_cast(values.dtype, space.dtype):
+        return f"dtype {values.dtype}, where the space says {space.dtype}"
+    return None
+
+
+def _numbers(space: spaces.Space[Any], image_axes: str, batch: Any) -> np.ndarray:
+    """The numbers of all Boxes but images in a batch of one, scaled by the bounds there are."""
+    match space:
+        case spaces.Dict():
+            found = [_numbers(part, image_axes, batch[key]) for key, part in space.spaces.items()]
+        case spaces.Tuple():
+            pairs = zip(space, batch, strict=True)
+            found = [_numbers(part, image_axes, one) for part, one in pairs]
+        case spaces.Box() if not is_image(space, image_axes):
+            scaled = scale_by_bounds(space, batch) if bounds_describe(space) else batch
+            found = [np.asarray(scaled, np.float64).reshape(-1)]
+        case _:
+            found = []
+    return np.concatenate([np.zeros(0), *found])
+
+
+def _observations(play: _Play, normalized: bool) -> list[Finding]:
+    name = "observations"
+    found = []
+    if play.outside:
+        found.append(
+            Finding(
+                name,
+                "warning",
+                f"{play.outside:,} of {play.steps:,} random steps observe what is not in the "
+                f"observation space: {play.example}",
+                "make the space true (bounds, dtype), or clip and convert the observations; "
+                "poise can train as it is",
+            )
+        )
+    peaks = play.peaks[play.peaks > 0]
+    high = float(peaks.max()) if len(peaks) else 0.0
+    low = float(peaks.min()) if len(peaks) else 0.0
+    text = ""
+    if high > LARGE:
+        text = f"an observed number reaches {high:.3g}"
+    elif len(peaks) and high > FAR_APART * low:
+        text = f"the observed numbers are of different scales: {low:.2g} and {high:.2g} at most"
+    if text and not normalized:
+        flag = "--normalize-observations"
+        advice = f"{flag} on brings them to mean 0 and variance 1"
+        found.append(Finding(name, "warning", text, advice, (flag, "on")))
+    if not found:
+        text = "finite and in their space"
+        if len(peaks):
+            text += f"; no number beyond {high:.3g}"
+            text += ", before they are normalised" if normalized else ", as the network sees them"
+        found.append(Finding(name, "ok", f"{text}, in {play.steps:,} random steps"))
+    return found
+
+
+def _rewards(play: _Play, clipped: bool) -> list[Finding]:
+    name, found = "rewards", []
+    low, high = float(np.min(play.rewards)), float(np.max(play.rewards))
+    text = f"from {low:.4g} to {high:.4g}" if low < high else f"always {low:.4g}"
+    count = len(play.returns)
+    if count:
+        mean = float(np.mean(play.returns))
+        returns = f"return{'s' if count == 1 else ''} {mean:.4g} on average"
+        text += f"; {count:,} random episode{'' if count == 1 else 's'} {returns}"
+    peak = max(-low, high)
+    if clipped:
+        text += "; clipped to -1 and 1 for the loss (--reward-clip)"
+    elif peak > LARGE:
+        flag, scale = "--reward-scale", f"{1 / peak:.1g}"
+        advice = f"{flag} {scale} (or --reward-clip 1) for the loss only; scores stay as they are"
+        found.append(Finding(name, "warning", text, advice, (flag, scale)))
+    if _sees_no_difference(play):
+        flag, weight = "--entropy-coefficient", "0.01"
+        advice = (
+            f"reward progress, if you can (a wrapper may add to the reward); {flag} {weight} keeps "
+            "the policy exploring, which may or may not be enough to meet another reward"
+        )
+        said = (
+            f"{text}: random play sees no difference in reward, so that training has nothing to "
+            "learn from until it happens to see one"
+        )
+        found.append(Finding(name, "warning", said, advice, (flag, weight)))
+    return found or [Finding(name, "ok", text)]
+
+
+def _sees_no_difference(play: _Play) -> bool:
+    """Whether all rewards were alike, and all returns: not even an episode's length made one."""
+    if np.min(play.rewards) < np.max(play.rewards):
+        return False
+    if len(play.returns) == 1:
+        # Its end is the first difference, unless the time limit was it.
+        return play.truncated or bool(play.rewards[0] == 0)
+    return not play.returns or min(play.returns) == max(play.returns)
+
+
+def _time_limit(play: _Play, atari: bool, cut: int | None) -> Finding:
+    name = "time limit"
+    if play.limit is not None:
+        return Finding(name, "ok", f"an episode is truncated after {play.limit:,} steps")
+    if atari:
+        return Finding(name, "ok", "a game is truncated after half an hour of play")
+    if play.truncated:
+        return Finding(name, "ok", "none is declared, but episodes were truncated in random play")
+    text = f"none, so evaluation episodes are cut after {_cut(cut)} (--evaluation-step-limit)"
+    if play.lengths:
+        shortest, longest = min(play.lengths), max(play.lengths)
+        text += f"; random episodes ended by themselves after {shortest:,} to {longest:,} steps"
+    else:
+        text += f"; no episode ended in {play.steps:,} random steps"
+    advice = (
+        "if an episode can go on without end: gymnasium.register(..., max_episode_steps=...), or "
+        "--wrappers with a function that returns gymnasium.wrappers.TimeLimit(env, steps)"
+    )
+    return Finding(name, "warning", text, advice)
+
+
+def _cut(limit: int | None) -> str:
+    return f"{limit:,} steps" if limit else "four times the steps of a training episode"

@@ -1,0 +1,160 @@
+"""The doctor's checks in a spawned process: can it be made there, does it render without a display.
+
+A process of its own, because a native library that misses a display may end the process, and
+because a spawned interpreter knows only what it imports.
+"""
+
+import multiprocessing
+import os
+import signal
+from multiprocessing import connection
+from typing import Literal, NamedTuple
+
+import cloudpickle
+import gymnasium
+import numpy as np
+
+from poise.doctor.checks import Subject
+from poise.doctor.diagnosis import Finding, brief
+from poise.envs.checked_env import close_environment
+from poise.errors import ConfigError, MissingExtraError
+from poise.launchers.worker_failure import describe_exit
+from poise.launchers.worker_main import MISSING_GUARD_EXIT_CODE, pickle_factory
+from poise.training.components import ComponentsWorkerFactory, build_components
+from poise.training.jax_settings import adopt_settings
+from poise.training.runtime import prepare_jax
+
+__all__ = ["rendering", "spawning"]
+
+Task = Literal["make", "render"]
+LEAVE_SECONDS = 2.0
+"""How long a process that has answered may take to leave, before it is killed."""
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
+
+
+class _Answer(NamedTuple):
+    outcome: Literal["ok", "missing", "failed", "guard"]
+    text: str
+
+
+def spawning(subject: Subject, *, needed: bool) -> Finding:
+    """Whether worker processes can have the environment.
+
+    Args:
+        patient: whose environment is pickled and made.
+        needed: whether the run would use processes, so that it is a failure if not.
+    """
+    name = "processes"
+    try:
+        payload = _payload(subject)
+    except ConfigError as error:
+        text, _, advice = str(error).partition("; ")
+    else:
+        answer = _ask(payload, "make", subject.config.worker_timeout)
+        if answer.outcome == "ok":
+            return Finding(name, "ok", "it pickles, and a spawned process can make and reset it")
+        text = f"a spawned process cannot make it: {answer.text}"
+        advice = (
+            "what the environment needs must be imported or made by its own module, not by the "
+            "script that starts the run"
+        )
+        if answer.outcome == "guard":
+            advice = "put the call under  if __name__ == '__main__':"
+        advice += "; or use --launcher threads"
+    return Finding(name, "failure" if needed else "warning", text, advice)
+
+
+def rendering(subject: Subject) -> Finding:
+    """Whether it renders pictures where there is no display."""
+    name = "rendering"
+    environment = subject.env_factory.make()
+    modes = environment.metadata.get("render_modes") or []
+    close_environment(environment)
+    if "rgb_array" not in modes:
+        return Finding(name, "ok", "it offers no pictures (render mode rgb_array); none is needed")
+    try:
+        answer = _ask(_payload(subject), "render", subject.config.worker_timeout)
+    except ConfigError:
+        return Finding(name, "ok", "not looked at, since it does not pickle")
+    if answer.outcome == "ok":
+        return Finding(name, "ok", f"renders pictures without a display ({answer.text})")
+    if answer.outcome == "guard":
+        return Finding(name, "ok", f"not looked at: {answer.text}")
+    if answer.outcome == "missing":
+        advice = "to watch it: pip install 'poise[render]'"
+        return Finding(name, "ok", f"needs more to render: {answer.text}", advice)
+    advice = "training needs no pictures; to watch it, mend render() for render_mode='rgb_array'"
+    if "render_mode" in answer.text:
+        advice = "its constructor must take render_mode=..., and keep it in self.render_mode"
+    elif "OpenGL" in answer.text:
+        advice = "training needs no pictures; to render without a display, set MUJOCO_GL=egl"
+    return Finding(name, "warning", f"does not render without a display: {answer.text}", advice)
+
+
+def _payload(subject: Subject) -> bytes:
+    factory = ComponentsWorkerFactory(subject.config, subject.env_factory, lends_players=False)
+    return pickle_factory(factory, subject.env_factory.name)
+
+
+def _ask(payload: bytes, task: Task, timeout: float) -> _Answer:
+    """Let a spawned process try something; whatever becomes of it, there is an answer in time."""
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe(duplex=False)
+    # No daemon: it may have children, as a worker may.
+    process = context.Process(target=_child, args=(payload, task, theirs), daemon=False)
+    try:
+        try:
+            process.start()
+        finally:
+            theirs.close()
+        if not pipe.poll(timeout):
+            return _Answer("failed", f"no answer for {timeout:g} s (--worker-timeout)")
+        try:
+            answer: _Answer = pipe.recv()
+        except EOFError:
+            process.join(LEAVE_SECONDS)
+            return _death_report(process.exitcode)
+        return answer
+    finally:
+        pipe.close()
+        if process.pid is not None:
+            process.join(LEAVE_SECONDS)
+            process.kill()
+            process.join()
+        process.close()
+
+
+def _death_report(code: int | None) -> _Answer:
+    if code == MISSING_GUARD_EXIT_CODE:
+        return _Answer("guard", "the process began to run your script again")
+    return _Answer("failed", f"the process {describe_exit(code)}")
+
+
+def _child(payload: bytes, task: Task, pipe: connection.Connection) -> None:
+    """The process: says how it went, and nothing else."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(quiet, stream)
+    try:
+        factory: ComponentsWorkerFactory = cloudpickle.loads(payload)
+        env_factory = factory.env_factory
+        adopt_settings(factory.jax_settings)
+        prepare_jax()
+        if task == "make":
+            build_components(factory.config, env_factory)
+            env_factory.make().reset(seed=0)
+            answer = _Answer("ok", "")
+        else:
+            for variable in DISPLAYS:
+                os.environ.pop(variable, None)
+            environment = env_factory.make(render_mode="rgb_array")
+            environment.reset(seed=0)
+            picture = np.asarray(environment.render())
+            kind = "ok" if picture.ndim == 3 else "failed"
+            answer = _Answer(kind, f"of shape {picture.shape}")  # type: ignore[arg-type]
+    except (ImportError, MissingExtraError, gymnasium.error.DependencyNotInstalled) as error:
+        answer = _Answer("missing", brief(error))
+    except Exception as error:
+        answer = _Answer("failed", brief(f"{type(error).__name__}: {error}"))
+    pipe.send(answer)

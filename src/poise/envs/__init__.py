@@ -1,0 +1,1 @@
+"""Environments: what is acted in."""

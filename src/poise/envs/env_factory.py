@@ -1,0 +1,387 @@
+"""Where environments come from: a Gymnasium id, an import path, or a callable from Python.
+
+Every score is measured on what `EnvFactory.make` returns: the environment itself, with its
+time limit and the user's wrappers.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import difflib
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+
+from poise.config import EnvironmentChoice
+from poise.envs.atari import make_atari
+from poise.envs.checked_env import close_environment
+from poise.envs.ignore_wrapper import IgnoreObservations
+from poise.envs.modules import import_module, is_file_name, split_path
+from poise.envs.mujoco_warnings import remarks_once
+from poise.errors import (
+    ConfigError,
+    EnvironmentNotFoundError,
+    MissingExtraError,
+    UnsupportedSpaceError,
+)
+
+__all__ = [
+    "EnvFactory",
+    "find_env_factory",
+    "import_path",
+    "known_time_limit",
+    "missing_extra",
+    "without_deprecations",
+]
+
+SUGGESTIONS = 3
+ATARI_PREFIX = "ALE/"
+
+_EXTRAS = {
+    "ale_py": "atari",
+    "mujoco": "mujoco",
+    "Box2D": "box2d",
+    "box2d": "box2d",
+    "pygame": "render",
+    "cv2": "atari",
+}
+
+
+_EXAMPLES = {
+    "observation": "Box(low, high, shape, dtype)",
+    "action": "Discrete(n)",
+}
+"""What an environment without a space might have meant."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvFactory:
+    """How to make copies of one environment.
+
+    Attributes:
+        name: as the user wrote it.
+        factory: makes the environment, if it is not registered with Gymnasium.
+        keyword_arguments: for the environment's constructor, or the factory.
+        wrappers: applied in turn to every copy.
+        sticky_actions: Atari only: probability that an action is repeated.
+        ignore_observations: parts of the observations that are left out.
+        registration: Gymnasium's, as it was where the environment was found: a spawned process may
+            not import the script that registered it.
+    """
+
+    name: str
+    factory: Callable[..., gymnasium.Env[Any, Any]] | None = None
+    keyword_arguments: tuple[tuple[str, Any], ...] = ()
+    wrappers: tuple[Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]], ...] = ()
+    sticky_actions: float = 0.0
+    ignore_observations: tuple[str, ...] = ()
+    registration: EnvSpec | None = dataclasses.field(default=None, compare=False)
+    _spaces: list[tuple[gymnasium.Space[Any], gymnasium.Space[Any]]] = dataclasses.field(
+        default_factory=list, init=False, compare=False, repr=False
+    )
+    """Of the first copy that was made: some take seconds to make, only to be asked."""
+    _limits: list[int | None] = dataclasses.field(
+        default_factory=list, init=False, compare=False, repr=False
+    )
+    """The same of its time limit."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without spaces that do not pickle: where it is needed, a copy is made to be asked."""
+        try:
+            pickle.dumps(self._spaces)
+        except Exception:
+            return {**self.__dict__, "_spaces": [], "_limits": []}
+        return self.__dict__
+
+    @property
+    def identity(self) -> str:
+        """The id under which Gymnasium knows it: without the ``module:`` in front."""
+        return self.name if self.factory is not None else self.name.rpartition(":")[2]
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """Gymnasium's registration, None for a factory."""
+        if self.factory is not None:
+            return None
+        if self.identity not in gymnasium.registry:
+            # In a spawned process nobody has looked for it yet.
+            try:
+                find_env_factory(EnvironmentChoice(self.name))
+            except EnvironmentNotFoundError:
+                if self.registration is None:
+                    raise
+                gymnasium.registry[self.identity] = self.registration
+        return gymnasium.registry[self.identity]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a registered environment, with default arguments and no wrappers."""
+        changed = self.keyword_arguments or self.wrappers or self.ignore_observations
+        return self.factory is None and not changed
+
+    @property
+    def is_atari(self) -> bool:
+        """Whether it is one of ale-py's games."""
+        return self.factory is None and self.identity.startswith(ATARI_PREFIX)
+
+    @property
+    def reward_threshold(self) -> float | None:
+        """The mean return at which Gymnasium calls the environment solved."""
+        spec = self.spec
+        return None if spec is None else spec.reward_threshold
+
+    def spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+        """The observation and the action space of one copy; the first is made to be asked.
+
+        Raises:
+            EnvironmentNotFoundError, MissingExtraError: as `make`.
+        """
+        if not self._spaces:
+            close_environment(self.make())
+        return self._spaces[0]
+
+    def time_limit(self) -> int | None:
+        """Steps after which an episode is truncated, as far as the environment tells.
+
+        Raises:
+            EnvironmentNotFoundError, MissingExtraError: as `make`.
+        """
+        self.spaces()
+        return self._limits[0]
+
+    def make(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+        """Make one copy.
+
+        Raises:
+            EnvironmentNotFoundError: it cannot be made.
+            MissingExtraError: it needs a package that is not installed.
+            UnsupportedSpaceError: it does not say what it shows, or takes.
+            ConfigError: a part that is to be ignored is not there.
+        """
+        arguments = dict(self.keyword_arguments)
+        if render_mode is not None:
+            arguments["render_mode"] = render_mode
+        try:
+            environment: gymnasium.Env[Any, Any] = self._make(arguments)
+            for wrapper in self.wrappers:
+                environment = wrapper(environment)
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise missing_extra(self.name, error) from error
+        except ImportError as error:
+            raise missing_extra(self.name, error) from error
+        except gymnasium.error.Error as error:
+            raise EnvironmentNotFoundError(
+                f"the environment {self.name} cannot be made: {error}"
+            ) from error
+        except (Exception, SystemExit) as error:
+            raise EnvironmentNotFoundError(
+                f"the environment {self.name} cannot be made: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(environment, gymnasium.Env):
+            raise EnvironmentNotFoundError(
+                f"{self.name} made {type(environment).__name__}, which is no gymnasium.Env"
+            )
+        for kind in ("observation", "action"):
+            self._require_space(environment, kind)
+        if self.ignore_observations:
+            try:
+                environment = IgnoreObservations(environment, self.ignore_observations, self.name)
+            except ConfigError:
+                with contextlib.suppress(Exception):
+                    environment.close()
+                raise
+        if not self._spaces:
+            self._spaces.append((environment.observation_space, environment.action_space))
+            self._limits.append(known_time_limit(environment))
+        return environment
+
+    def _require_space(self, environment: gymnasium.Env[Any, Any], kind: str) -> None:
+        """Raise `UnsupportedSpaceError` unless an environment says what it shows or takes."""
+        try:
+            space = getattr(environment, f"{kind}_space", None)
+        except Exception as error:
+            problem = f"raises {type(error).__name__}: {error}"
+        else:
+            if isinstance(space, gymnasium.Space):
+                return
+            module, name = type(space).__module__, type(space).__qualname__
+            problem = "is missing or None" if space is None else f"is a {module}.{name}"
+        with contextlib.suppress(Exception):
+            environment.close()
+        raise UnsupportedSpaceError(
+            f"the {kind}_space of {self.name} {problem}: write self.{kind}_space = "
+            f"gymnasium.spaces.{_EXAMPLES[kind]} in its __init__, before any reset"
+        )
+
+    def _make(self, arguments: dict[str, Any]) -> Any:
+        if self.factory is not None:
+            return self.factory(**arguments)
+        if self.is_atari:
+            return make_atari(self.identity, self.sticky_actions, arguments)
+        with without_deprecations(), remarks_once(self.spec):
+            assert self.spec is not None, "there is no factory"
+            return gymnasium.make(self.spec, disable_env_checker=True, **arguments)
+
+
+def known_time_limit(environment: gymnasium.Env[Any, Any]) -> int | None:
+    """Steps after which an episode is truncated, None if nothing says so."""
+    if environment.spec is not None and environment.spec.max_episode_steps is not None:
+        return int(environment.spec.max_episode_steps)
+    while isinstance(environment, gymnasium.Wrapper):
+        if isinstance(environment, gymnasium.wrappers.TimeLimit):
+            return int(environment._max_episode_steps)
+        environment = environment.env
+    return None
+
+
+@contextmanager
+def without_deprecations() -> Iterator[None]:
+    """Silence Gymnasium's advice to use a newer version: the user has chosen this one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*is out of date.*")
+        yield
+
+
+def find_env_factory(
+    choice: EnvironmentChoice,
+    factory: Callable[..., gymnasium.Env[Any, Any]] | None = None,
+) -> EnvFactory:
+    """Find an environment.
+
+    Args:
+        choice: its name, arguments and wrappers.
+        factory: makes it, where it is not to be found by its name.
+
+    Raises:
+        EnvironmentNotFoundError: with the nearest names.
+        MissingExtraError: the environment's package is not installed.
+    """
+    if isinstance(factory, gymnasium.Env):
+        raise ConfigError(
+            f"an environment object was given ({type(factory.unwrapped).__qualname__}), but every "
+            "worker and every evaluation needs copies of its own: give its class, a function that "
+            "makes a new one at each call, or its Gymnasium id"
+        )
+    loaded = tuple(_import(path, "wrapper") for path in choice.wrappers)
+    arguments = _parse_keyword_arguments(choice.env_kwargs)
+    if choice.name.rpartition(":")[2].startswith(ATARI_PREFIX):
+        _register_atari(choice.name)
+    if factory is None and choice.name not in gymnasium.registry:
+        factory = _find_elsewhere(choice.name)
+    registration = None
+    if factory is None:
+        registration = gymnasium.registry[choice.name.rpartition(":")[2]]
+    return EnvFactory(
+        choice.name,
+        factory,
+        arguments,
+        loaded,
+        choice.sticky_actions,
+        choice.ignore_observations,
+        registration,
+    )
+
+
+def _parse_keyword_arguments(texts: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+    """Read ``key=value`` texts; a value is a Python literal, or else text.
+
+    Raises:
+        ConfigError: a text is not of that form.
+    """
+    pairs = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"--env-kwargs takes key=value, but got {text!r}")
+        try:
+            pairs.append((key, ast.literal_eval(value)))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            pairs.append((key, value))
+    return tuple(pairs)
+
+
+def import_path(factory: Callable[..., Any]) -> str:
+    """The import path ``module:attribute`` of a class or function."""
+    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+    return f"{getattr(factory, '__module__', '__main__')}:{name}"
+
+
+def _find_elsewhere(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
+    """A factory for ``module:attribute``; None where the module has registered the id."""
+    module, colon, rest = split_path(name)
+    if not colon:
+        if is_file_name(name):
+            raise EnvironmentNotFoundError(
+                f"{name!r} names a file: name the class or function in it, too, as in {name}:MyEnv"
+            )
+        raise _unknown(name)
+    _module(module, name)
+    if rest in gymnasium.registry:
+        return None
+    factory: Callable[..., gymnasium.Env[Any, Any]] = _import(name, "environment")
+    return factory
+
+
+def _import(path: str, kind: str) -> Any:
+    module, colon, attribute = split_path(path)
+    if not colon:
+        raise EnvironmentNotFoundError(f"the {kind} {path!r} is no import path module:attribute")
+    found: Any = _module(module, path)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise EnvironmentNotFoundError(f"the {kind} {path!r}: {module} has no {attribute}")
+        found = getattr(found, part)
+    if not callable(found):
+        what = "is an object" if isinstance(found, gymnasium.Env) else "cannot be called"
+        raise EnvironmentNotFoundError(
+            f"the {kind} {path!r} {what}: name a class, or a function that makes a new one"
+        )
+    return found
+
+
+def _module(module: str, path: str) -> Any:
+    try:
+        return import_module(module)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, EnvironmentNotFoundError):
+            raise
+        if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+            raise missing_extra(path, error) from error
+        raise EnvironmentNotFoundError(
+            f"{path!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _register_atari(name: str) -> None:
+    try:
+        import ale_py  # an extra, and slow  # noqa: PLC0415
+    except ImportError as error:
+        raise missing_extra(name, error) from error
+    identity = name.rpartition(":")[2]
+    if identity not in gymnasium.registry:
+        gymnasium.register_envs(ale_py)
+    if identity not in gymnasium.registry:
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> EnvironmentNotFoundError:
+    lowered = {one.lower(): one for one in sorted(gymnasium.registry)}
+    near = difflib.get_close_matches(name.lower(), lowered, n=SUGGESTIONS, cutoff=0.5)
+    hint = f"; the nearest names are {', '.join(lowered[one] for one in near)}" if near else ""
+    return EnvironmentNotFoundError(f"there is no environment {name!r} in Gymnasium{hint}")
+
+
+def missing_extra(name: str, error: Exception) -> MissingExtraError:
+    """The error that says which extra an environment needs, from what raised for want of it."""
+    text = f"{error} {getattr(error, 'name', '')} {error.__cause__}"
+    for package, extra in _EXTRAS.items():
+        if package in text:
+            return MissingExtraError(
+                f"the environment {name} needs {package}: pip install 'poise[{extra}]'"
+            )
+    return MissingExtraError(f"the environment {name} needs something not installed: {error}")

@@ -1,0 +1,149 @@
+"""Choosing what steps an environment: a compiled twin, XLA functions, vector code, or copies.
+
+Every score is measured on the environment itself (`EnvFactory.make`), whatever was trained in.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+from gymnasium.experimental.functional import FuncEnv
+
+from poise.config import WorldChoice, WorldKind
+from poise.envs.env_factory import EnvFactory
+from poise.envs.host_envs import HostEnvs
+from poise.envs.jax_envs import JaxEnvs
+from poise.envs.reward_shaping import RewardShaping
+from poise.envs.twins import (
+    Acrobot,
+    CartPole,
+    MountainCar,
+    MountainCarContinuous,
+    Pendulum,
+)
+from poise.envs.vector_env import make_vector_copies
+from poise.envs.xla_envs import XlaEnvs, offers_xla_functions
+from poise.errors import (
+    ConfigError,
+    EnvironmentFailureError,
+    EnvironmentNotFoundError,
+    UnsupportedSpaceError,
+)
+
+__all__ = ["World", "choose_envs", "compiled_names", "env_backend", "is_well_scaled", "register"]
+
+World = JaxEnvs | XlaEnvs | HostEnvs
+AnyFuncEnv = FuncEnv[Any, Any, Any, Any, Any, Any, Any]
+
+_TWINS: dict[str, Callable[[], AnyFuncEnv]] = {
+    "Acrobot-v1": Acrobot,
+    "CartPole-v0": CartPole,
+    "CartPole-v1": CartPole,
+    "MountainCar-v0": MountainCar,
+    "MountainCarContinuous-v0": MountainCarContinuous,
+    "Pendulum-v1": Pendulum,
+}
+"""Environments written in JAX, each admitted with a test against Gymnasium's own."""
+
+
+def register(name: str, environment: Callable[[], AnyFuncEnv]) -> None:
+    """Register a compiled environment of one's own, or a compiled twin of a Gymnasium one.
+
+    Training then runs inside XLA; scores are still measured on ``gymnasium.make(name)``, which must
+    exist and is what users of the policy will meet: register that with ``gymnasium.register``,
+    with its time limit, too.
+
+    Args:
+        name: the Gymnasium id that it is a twin of.
+        environment: a `FuncEnv` class, or a function that makes one: ``initial``, ``transition``,
+            ``observation``, ``reward`` and ``terminal`` of one copy, in JAX.
+
+    Raises:
+        ConfigError: it is no `FuncEnv` with spaces.
+        EnvironmentNotFoundError: Gymnasium knows no such id.
+    """
+    made = environment()
+    if not isinstance(made, FuncEnv):
+        raise ConfigError(f"{name}: register takes a gymnasium FuncEnv, not {type(made).__name__}")
+    for space in ("observation_space", "action_space"):
+        if not isinstance(getattr(made, space, None), gymnasium.Space):
+            raise ConfigError(f"{name}: the FuncEnv must have an {space}")
+    if name not in gymnasium.registry:
+        raise EnvironmentNotFoundError(
+            f"{name} is not registered with Gymnasium: scores are measured on "
+            f"gymnasium.make({name!r}), so register that first"
+        )
+    _TWINS[name] = environment
+
+
+def is_well_scaled(env_factory: EnvFactory) -> bool:
+    """Whether a twin says that what is observed is around 1, though no bounds tell.
+
+    A twin says so by its attribute ``well_scaled``.
+    """
+    if not env_factory.is_plain or env_factory.identity not in _TWINS:
+        return False
+    return bool(getattr(_TWINS[env_factory.identity](), "well_scaled", False))
+
+
+def compiled_names() -> list[str]:
+    """The environments that have a compiled twin."""
+    return sorted(_TWINS)
+
+
+def env_backend(env_factory: EnvFactory, wanted: WorldChoice) -> WorldKind:
+    """What steps an environment (``--world``).
+
+    A twin, XLA functions and vector implementations serve only the plain environment: with default
+    arguments and no wrappers. ``auto`` takes a vector implementation only if it resets as poise
+    needs it and shows what the environment itself does.
+
+    Raises:
+        ConfigError: the wanted kind is not to be had for this environment.
+        UnsupportedSpaceError: the wanted vector implementation cannot stand for the environment.
+    """
+    spec = env_factory.spec
+    possible: list[WorldKind] = []
+    if env_factory.is_plain and env_factory.identity in _TWINS:
+        possible.append("compiled")
+    if offers_xla_functions(env_factory):
+        possible.append("xla")
+    if env_factory.is_plain and env_factory.is_atari:
+        possible.append("atari")
+    has_vector = spec is not None and spec.vector_entry_point is not None
+    if env_factory.is_plain and has_vector and not env_factory.is_atari:
+        possible.append("vector")
+    possible.append("copies")
+    if wanted == "auto":
+        best = possible[0]
+        return "copies" if best == "vector" and not _vector_serves(env_factory) else best
+    if wanted not in possible:
+        raise ConfigError(
+            f"--world is {wanted!r}, but for {env_factory.name} as it is configured there is only "
+            + ", ".join(possible)
+        )
+    return wanted
+
+
+def _vector_serves(env_factory: EnvFactory) -> bool:
+    """Whether a vector implementation can stand for the environment itself."""
+    try:
+        make_vector_copies(env_factory, 1, env_factory.spaces()[0]).close()
+    except UnsupportedSpaceError:
+        return False
+    except EnvironmentFailureError:
+        # Broken, and to be reported as that.
+        return True
+    return True
+
+
+def choose_envs(env_factory: EnvFactory, wanted: WorldChoice, shaping: RewardShaping) -> World:
+    """The environments to train in; see `env_backend`."""
+    kind = env_backend(env_factory, wanted)
+    if kind == "compiled":
+        spec = env_factory.spec
+        limit = None if spec is None else spec.max_episode_steps
+        return JaxEnvs(env_factory.name, _TWINS[env_factory.identity](), limit, shaping)
+    if kind == "xla":
+        return XlaEnvs.open(env_factory, shaping)
+    return HostEnvs.open(env_factory, kind, shaping)

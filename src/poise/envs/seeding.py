@@ -1,0 +1,52 @@
+"""Seeds: every random number of a run derives from its root seed.
+
+A seed is a function of (root seed, purpose, numbers such as worker and generation), through
+NumPy's `SeedSequence`, which is made for this. Nothing reads the clock or the system's entropy.
+"""
+
+import enum
+
+import numpy as np
+
+__all__ = ["Purpose", "environment_seed", "environment_seeds", "key_data", "seed_sequence"]
+
+
+class Purpose(enum.IntEnum):
+    """What a seed is for. Values are part of what a replay depends on: never renumber them."""
+
+    PARAMETERS = 0
+    ROLLOUT = 1
+    SELECTION = 2
+    VERIFICATION = 3
+    EVALUATION = 4
+    RANDOM = 5
+    PLAY = 6
+    BENCHMARK = 7
+    ENVIRONMENT = 8
+    EVALUATION_ACTIONS = 9
+
+
+def seed_sequence(root: int, purpose: Purpose, *numbers: int) -> np.random.SeedSequence:
+    """The seed for one purpose, and for example one worker and generation."""
+    return np.random.SeedSequence(root, spawn_key=(int(purpose), *numbers))
+
+
+def key_data(seed: np.random.SeedSequence) -> np.ndarray:
+    """The ``[2]`` uint32 key data of a JAX threefry key."""
+    return seed.generate_state(2, np.uint32)
+
+
+def environment_seed(seed: np.random.SeedSequence) -> int:
+    """A seed for ``Env.reset``, from 0 to 2**31 - 1 (some environments take no more)."""
+    return int(seed.generate_state(1, np.uint32)[0] >> 1)
+
+
+def environment_seeds(
+    root: int, worker: int, generation: int, copies: int, life: int = 0
+) -> list[int]:
+    """The seeds of a worker's environment copies, which it may have closed and made anew."""
+    lives = (life,) if life else ()
+    return [
+        environment_seed(seed_sequence(root, Purpose.ENVIRONMENT, worker, generation, copy, *lives))
+        for copy in range(copies)
+    ]

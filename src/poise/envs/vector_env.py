@@ -1,0 +1,148 @@
+"""Gymnasium's own vector implementation of an environment, watched as a single copy is."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+
+from poise.batching import as_typed, keyed
+from poise.envs.checked_env import LARGEST
+from poise.envs.env_factory import EnvFactory, without_deprecations
+from poise.envs.observations import brief, observation_checker, one_line
+from poise.errors import EnvironmentFailureError, UnsupportedSpaceError
+
+__all__ = ["StepResult", "VectorCopies", "make_vector_copies"]
+
+StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray]
+"""Observations ``[N, ...]``, float64 rewards ``[N]``, bool terminated and truncated ``[N]``."""
+
+
+def make_vector_copies(
+    env_factory: EnvFactory, count: int, expected: spaces.Space[Any]
+) -> "VectorCopies":
+    """N copies in Gymnasium's vector implementation.
+
+    Args:
+        env_factory: a registered environment that has one.
+        count: N.
+        expected: the observation space of the environment itself.
+
+    Raises:
+        UnsupportedSpaceError: it cannot stand for the environment itself.
+        EnvironmentFailureError: it cannot be made.
+    """
+    try:
+        with without_deprecations():
+            vector = gymnasium.make_vec(
+                env_factory.identity, count, vectorization_mode="vector_entry_point"
+            )
+    except (Exception, SystemExit) as error:
+        raise EnvironmentFailureError(
+            f"the vector implementation of {env_factory.name} cannot be made: "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from error
+    return VectorCopies(vector, expected)
+
+
+class VectorCopies:
+    """A Gymnasium vector environment.
+
+    Args:
+        vector: the environment.
+        expected: the observation space of the environment itself.
+
+    Raises:
+        UnsupportedSpaceError: it does not reset at the step after an end, or shows something else
+            than the environment itself.
+    """
+
+    def __init__(
+        self, vector: gymnasium.vector.VectorEnv[Any, Any, Any], expected: spaces.Space[Any]
+    ) -> None:
+        mode = vector.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.NEXT_STEP:
+            vector.close()
+            raise UnsupportedSpaceError(
+                f"the vector environment {vector} resets in mode {mode}; poise needs next-step "
+                "autoreset, or the true successor of a last step would be lost: "
+                "--world copies steps the environment itself"
+            )
+        if vector.single_observation_space != expected:
+            vector.close()
+            raise UnsupportedSpaceError(
+                f"the vector environment observes {vector.single_observation_space}, but the "
+                f"environment itself {expected}: --world copies steps that"
+            )
+        self._vector = vector
+        self._check = observation_checker(vector.observation_space)
+        self._seed: int | None = None
+        self._actions: Any = None
+
+    def reset(self, seeds: Sequence[int]) -> Any:
+        """Reset; the vector environment derives its copies' randomness from the first seed."""
+        self._seed, self._actions = int(seeds[0]), None
+        try:
+            observations, _ = self._vector.reset(seed=self._seed)
+        except (Exception, SystemExit) as error:
+            raise self._raised("reset", error) from error
+        return self._checked(observations)
+
+    def step(self, actions: Any) -> StepResult:
+        """Step all copies."""
+        self._actions = actions
+        try:
+            result = self._vector.step(as_typed(actions, self._vector.action_space))
+        except (Exception, SystemExit) as error:
+            raise self._raised("step", error) from error
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise self._failure(
+                "step must return (observations, rewards, terminated, truncated, infos), but "
+                f"returned {brief(result)}"
+            )
+        observations, rewards, terminated, truncated, _ = result
+        return (
+            self._checked(observations),
+            self._column("rewards", rewards, np.float64),
+            self._column("terminated", terminated, np.bool_),
+            self._column("truncated", truncated, np.bool_),
+        )
+
+    def describe_activity(self) -> str:
+        """What is being stepped, or was last."""
+        where = f"{self._vector.num_envs} copies in one vector environment, seed {self._seed}"
+        if self._actions is None:
+            return f"{where}, no action yet"
+        return f"{where}, last actions {brief(self._actions)}"
+
+    def close(self) -> None:
+        """Close the environment; one that cannot be closed must not hide why it is."""
+        with contextlib.suppress(Exception):
+            self._vector.close()
+
+    def _checked(self, observations: Any) -> Any:
+        problem = self._check(observations)
+        if problem:
+            raise self._failure(problem)
+        return keyed(self._vector.observation_space, observations)
+
+    def _column(self, name: str, values: Any, dtype: Any) -> np.ndarray:
+        """One number, or flag, for each copy."""
+        column = np.asarray(values)
+        kinds = "b" if dtype is np.bool_ else "biuf"
+        if column.shape != (self._vector.num_envs,) or column.dtype.kind not in kinds:
+            raise self._failure(f"step returned {brief(values)} as {name}")
+        if not (np.abs(column.astype(np.float64)) <= LARGEST).all():
+            raise self._failure(f"step returned {brief(values)} as {name}, no finite float32")
+        return column.astype(dtype)
+
+    def _failure(self, what: str) -> EnvironmentFailureError:
+        return EnvironmentFailureError(
+            f"the vector environment's {what} ({self.describe_activity()})"
+        )
+
+    def _raised(self, call: str, error: BaseException) -> EnvironmentFailureError:
+        return self._failure(f"{call} raised {type(error).__name__}: {one_line(error)}")

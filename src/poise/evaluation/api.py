@@ -1,0 +1,159 @@
+"""Scores for users: of a policy or a run, and of random actions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from poise.agent.policy import Policy
+from poise.config import STEP_LIMIT, EnvironmentChoice, TrainConfig
+from poise.envs.checked_env import forget_closing
+from poise.envs.env_factory import EnvFactory, find_env_factory, import_path
+from poise.envs.preflight import check_environment
+from poise.envs.registry import env_backend
+from poise.envs.seeding import Purpose, environment_seed, seed_sequence
+from poise.errors import ConfigError, InputError
+from poise.evaluation.environment_loading import maker
+from poise.evaluation.episodes import EpisodePlayer
+from poise.launchers.stop_signals import handlers_kept
+from poise.learning.evaluation_result import Score
+from poise.storage.run_folder import Which, policy_of
+from poise.storage.trust import EnvironmentFactory, env_factory_from_file
+from poise.validation import MAX_ENVS_PER_WORKER, MAX_EPISODES, shown
+
+__all__ = ["evaluate", "random_baseline"]
+
+
+@handlers_kept()
+def evaluate(
+    policy: Policy | str | Path,
+    *,
+    episodes: int = 100,
+    greedy: bool | None = None,
+    seed: int = 0,
+    step_limit: int = STEP_LIMIT,
+    copies: int = TrainConfig.evaluation_copies,
+    which: Which = "best",
+    environment: EnvironmentFactory | None = None,
+    trust: bool = False,
+) -> Score:
+    """Score a policy on Gymnasium's own environment.
+
+    Args:
+        policy: a policy, or the path of a run's folder or of a policy file.
+        episodes: how many, each with a seed of its own.
+        greedy: take the most probable action, or sample; by default as the policy was trained to
+            be scored (``policy.mode``).
+        seed: root of the episodes' seeds and of the sampling.
+        step_limit: an episode is cut after so many steps, and counted as cut.
+        copies: of the environment that are open at most; the score is the same for any number.
+            Where copies share a state, one plays.
+        which: of a run's folder: the ``best`` or the ``final`` policy.
+        environment: makes the environment, instead of what the policy's file names.
+        trust: import the environment that the policy's file names by an import path.
+
+    Raises:
+        InputError: there is no such policy, or a number is impossible.
+    """
+    _check(episodes, seed, step_limit)
+    if not 1 <= copies <= MAX_ENVS_PER_WORKER:
+        raise ConfigError(
+            f"--copies is {shown(copies)}, but must be 1 or more, and at most "
+            f"{MAX_ENVS_PER_WORKER:,}"
+        )
+    policy = policy_of(policy, which)
+    forget_closing()
+    env_factory = env_factory_from_file(policy.environment, environment, trust)
+    player = EpisodePlayer(
+        maker(policy, env_factory),
+        step_limit,
+        copies=copies,
+        alone=lambda: _share_a_state(env_factory),
+    )
+    seeds = _seeds(seed, Purpose.EVALUATION, episodes)
+    greedy = policy.mode == "greedy" if greedy is None else greedy
+    sampling = None if greedy else seed_sequence(seed, Purpose.EVALUATION_ACTIONS)
+    try:
+        return player.play(policy, seeds, sampling)
+    finally:
+        player.close()
+
+
+@handlers_kept()
+def random_baseline(
+    environment: str | EnvironmentFactory | EnvironmentChoice | EnvFactory,
+    *,
+    env_kwargs: Mapping[str, Any] | Sequence[str] = (),
+    wrappers: Sequence[str] = (),
+    episodes: int = 100,
+    seed: int = 0,
+    step_limit: int = STEP_LIMIT,
+    step_budget: int | None = None,
+    alive: Callable[[], None] = lambda: None,
+    player: EpisodePlayer | None = None,
+) -> Score:
+    """Score uniformly random actions on Gymnasium's own environment.
+
+    Args:
+        environment: Gymnasium id, import path ``module:attribute``, a choice with arguments and
+            wrappers, or a callable.
+        env_kwargs: arguments of its constructor, where no choice has them already.
+        wrappers: import paths of its wrappers, as in `TrainConfig`.
+        episodes: how many, each with a seed of its own.
+        seed: root of the episodes' seeds.
+        step_limit: an episode is cut after so many steps, and counted as cut.
+        step_budget: no new episode begins after so many steps in all.
+        alive: called between steps; may raise to give up.
+        player: plays, in copies that it has already and keeps; by default one made for this.
+
+    Raises:
+        InputError: there is no such environment, or a number is impossible.
+        EnvironmentFailureError: the environment raised, or broke its contract.
+    """
+    _check(episodes, seed, step_limit)
+    seeds = _seeds(seed, Purpose.RANDOM, episodes)
+    if isinstance(environment, EnvFactory):
+        env_factory = environment
+    elif isinstance(environment, EnvironmentChoice):
+        env_factory = find_env_factory(environment)
+    else:
+        factory = None if isinstance(environment, str) else environment
+        name = environment if isinstance(environment, str) else import_path(environment)
+        # Held to be what the settings of a run may be.
+        config = TrainConfig(name, env_kwargs=env_kwargs, wrappers=wrappers)  # type: ignore[arg-type]
+        env_factory = find_env_factory(config.environment_choice, factory)
+    if player is not None:
+        return player.play_at_random(seeds, step_budget)
+    forget_closing()
+    player = EpisodePlayer(env_factory.make, step_limit, alive)
+    try:
+        return player.play_at_random(seeds, step_budget)
+    finally:
+        player.close()
+
+
+def _share_a_state(env_factory: EnvFactory) -> bool:
+    """Whether stepping one copy of an environment changes another; False where it cannot be told.
+
+    What is wrong with it otherwise the episodes themselves will show.
+    """
+    try:
+        if env_backend(env_factory, "auto") == "compiled":
+            return False
+        return check_environment(env_factory, TrainConfig.worker_timeout).shares_state
+    except InputError:
+        return False
+
+
+def _seeds(root: int, purpose: Purpose, count: int) -> list[int]:
+    return [environment_seed(seed_sequence(root, purpose, number)) for number in range(count)]
+
+
+def _check(episodes: int, seed: int, step_limit: int) -> None:
+    if not 1 <= episodes <= MAX_EPISODES:
+        raise ConfigError(
+            f"--episodes is {shown(episodes)}, but must be 1 or more, and at most {MAX_EPISODES:,}"
+        )
+    if step_limit < 1:
+        raise ConfigError(f"--step-limit is {step_limit}, but must be 1 or more")
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"--seed is {seed}, but must be from 0 to 2**63 - 1")

@@ -1,0 +1,281 @@
+"""Evaluation: what a policy reaches on Gymnasium's own environment.
+
+One episode for every seed, none dropped: to stop at the first episodes that finish would favour
+short ones (Colas et al. 2019, arXiv 1904.06979, on intervals of the mean).
+"""
+
+import multiprocessing
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from poise.agent.policy import ROWS, Policy
+from poise.config import TrainConfig
+from poise.envs.checked_env import CheckedEnv
+from poise.envs.shared_objects import require_new
+from poise.envs.statistics_wrappers import with_true_rewards
+from poise.errors import EnvironmentCheckError, InputError
+from poise.evaluation.lanes import Actions, DecidedActions, Lane, RandomActions
+from poise.evaluation.scoring import score, student_t_quantile
+from poise.launchers.evaluation_helpers import Players, Task
+from poise.learning.evaluation_result import Episode, Score
+from poise.trajectory import Snapshot
+
+__all__ = ["Episode", "EpisodePlayer", "score", "student_t_quantile", "total"]
+
+MAKING_SECONDS = 1.0
+"""No further copy is made after so much time spent on making them: what many copies save is the
+time to act, and each must first earn its own making. How many there are changes no score."""
+
+
+class EpisodePlayer:
+    """Plays whole episodes in a few copies of Gymnasium's own environment, kept for reuse.
+
+    Every episode has its own seed and is played to its end; a copy that is free takes the next one
+    that waits. What acts sees always the same number of rows, so that the returns are the same, to
+    the last bit, for any number of copies, wherever they are.
+
+    Args:
+        make: makes one copy.
+        step_limit: an episode is cut after so many steps.
+        alive: called between steps; may raise to give up.
+        copies: that are open at any time, at most. Fewer are made where making one is slow.
+        players: others that play instead, as long as they are there; then no copy is open here.
+        alone: asked before a second copy is made: whether none may be stepped beside another.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], gymnasium.Env[Any, Any]],
+        step_limit: int,
+        alive: Callable[[], None] = lambda: None,
+        copies: int = TrainConfig.evaluation_copies,
+        players: Callable[[], Players | None] = lambda: None,
+        alone: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._make = make
+        self._step_limit = step_limit
+        self._alive = alive
+        self._most = copies
+        self._players = players
+        self._must_be_alone = alone
+        self._copies: list[CheckedEnv] = []
+        self._making = 0.0
+        self._now: CheckedEnv | None = None
+
+    def close(self) -> None:
+        """Close the environments."""
+        while self._copies:
+            self._copies.pop().close()
+        self._making = 0.0
+
+    def describe_activity(self) -> str:
+        """What is being stepped, or was last; empty before the first."""
+        return "" if self._now is None else self._now.describe_activity()
+
+    def play(
+        self,
+        policy: Policy,
+        seeds: Sequence[int],
+        sampling: np.random.SeedSequence | None = None,
+        done: Callable[[int], None] = lambda count: None,
+        step_limit: int | None = None,
+    ) -> Score:
+        """Play one episode for each seed.
+
+        Args:
+            policy: what acts.
+            seeds: for ``env.reset``, one an episode.
+            sampling: to sample actions, each episode from a seed derived from this one and its
+                number; None acts greedily.
+            done: told how many episodes are over, whenever one is.
+            step_limit: an episode is cut after so many steps; by default as the player was told.
+
+        Raises:
+            EnvironmentFailureError: the environment raised, or broke its contract.
+        """
+        episodes = self.episodes(policy, seeds, sampling, done, step_limit=step_limit)
+        return total(episodes, greedy=sampling is None)
+
+    def episodes(
+        self,
+        policy: Policy,
+        seeds: Sequence[int],
+        sampling: np.random.SeedSequence | None = None,
+        done: Callable[[int], None] = lambda count: None,
+        step_limit: int | None = None,
+    ) -> list[Episode]:
+        """Play one episode for each seed, and return what each came to; see `play`."""
+        snapshot = Snapshot(np.int32(0), policy.parameters, policy.statistics)
+        found = self._played_elsewhere(Task(snapshot, seeds, sampling, step_limit=step_limit), done)
+        rest = iter([(number, seed) for number, seed in enumerate(seeds) if number not in found])
+
+        def over(number: int, episode: Episode) -> None:
+            found[number] = episode
+            done(len(found))
+
+        left = len(seeds) - len(found)
+        if left:
+            self.provide(left)
+            self.take_turns(policy, lambda: next(rest, None), over, sampling, left, step_limit)
+        return [found[number] for number in range(len(seeds))]
+
+    def play_at_random(self, seeds: Sequence[int], step_budget: int | None = None) -> Score:
+        """The baseline: one episode for each seed, with uniformly random actions.
+
+        Args:
+            seeds: for ``env.reset``, one an episode; its actions have one that is derived from it.
+            step_budget: only those count, in this order, that begin before so many steps; the first
+                one always does.
+
+        Raises:
+            EnvironmentFailureError: the environment raised, or broke its contract.
+        """
+        budget = np.inf if step_budget is None else step_budget
+        task = Task(None, seeds, step_budget=step_budget)
+        found = self._played_elsewhere(task, lambda count: None)
+
+        def counted() -> tuple[list[Episode], bool]:
+            """Those that count, as far as they have been played; whether they are all."""
+            episodes: list[Episode] = []
+            steps = 0
+            while len(episodes) in found and not (episodes and steps >= budget):
+                episodes.append(found[len(episodes)])
+                steps += episodes[-1].length
+            return episodes, len(episodes) == len(seeds) or (bool(episodes) and steps >= budget)
+
+        def waiting() -> tuple[int, int] | None:
+            episodes, are_all = counted()
+            return None if are_all else (len(episodes), seeds[len(episodes)])
+
+        if waiting() is not None:
+            # One after the other: which ones count is known only then.
+            self.provide(1)
+            self.take_turns(None, waiting, found.__setitem__, lanes=1)
+        return total(counted()[0], greedy=False)
+
+    def _played_elsewhere(self, task: Task, done: Callable[[int], None]) -> dict[int, Episode]:
+        players = self._players()
+        if players is None or not players.are_there():
+            return {}
+        self.close()
+        return players.play(task, self._alive, done)
+
+    def take_turns(
+        self,
+        policy: Policy | None,
+        waiting: Callable[[], tuple[int, int] | None],
+        over: Callable[[int, Episode], None],
+        sampling: np.random.SeedSequence | None = None,
+        lanes: int | None = None,
+        step_limit: int | None = None,
+    ) -> None:
+        """Play episodes in the copies that there are, until none waits and all are over.
+
+        Args:
+            policy: what acts; None acts at random.
+            waiting: the next episode's number among all of an evaluation, and its seed; None
+                while there is none.
+            over: told the number of an episode that is over, and what it came to.
+            sampling: as for `play`.
+            lanes: copies that are used, at most; by default all.
+            step_limit: as for `play`.
+        """
+        most = self._step_limit if step_limit is None else step_limit
+        each = [Lane(copy) for copy in self._copies[:lanes]]
+        blocks: list[Actions] = [
+            RandomActions(each[i : i + ROWS])
+            if policy is None
+            else DecidedActions(policy, each[i : i + ROWS], sampling)
+            for i in range(0, len(each), ROWS)
+        ]
+        while True:
+            for block in blocks:
+                self._begin(block, waiting)
+            going = [
+                (block, [row for row, lane in enumerate(block.lanes) if lane.episode is not None])
+                for block in blocks
+            ]
+            if not any(rows for _, rows in going):
+                return
+            for block, rows in going:
+                if rows:
+                    self._step(block, rows, over, most)
+
+    def _begin(self, block: Actions, waiting: Callable[[], tuple[int, int] | None]) -> None:
+        """Begin an episode in every lane that is free."""
+        for row, lane in enumerate(block.lanes):
+            following = waiting() if lane.episode is None else None
+            if following is not None:
+                self._alive()
+                self._now = lane.copy
+                lane.begin(*following)
+                block.begin(row, following[1])
+
+    def _step(
+        self, block: Actions, rows: list[int], over: Callable[[int, Episode], None], most: int
+    ) -> None:
+        # A step may take seconds, but there are few of them in a block.
+        self._alive()
+        for row, action in zip(rows, block.act(rows), strict=True):
+            lane = block.lanes[row]
+            assert lane.episode is not None, "it is being played"
+            self._now = lane.copy
+            lane.observation, reward, terminated, truncated = lane.copy.step(action)
+            lane.total += reward
+            lane.length += 1
+            limit = lane.length >= most
+            if terminated or truncated or limit:
+                cut = limit and not (terminated or truncated)
+                number, lane.episode = lane.episode, None
+                over(number, Episode(lane.total, lane.length, cut))
+
+    def provide(self, count: int) -> int:
+        """Make copies until there are so many, or as many as there may be; returns how many.
+
+        Raises:
+            InputError: not even one can be made.
+        """
+        while len(self._copies) < min(self._most, count):
+            self._alive()
+            if self._copies and self._making > MAKING_SECONDS:
+                break
+            if len(self._copies) == 1 and self._must_be_alone():
+                self._most = 1
+                break
+            began = time.monotonic()
+            try:
+                environment = self._make()
+                others = [copy.environment for copy in self._copies]
+                require_new(environment, others, type(environment.unwrapped).__qualname__)
+                self._copies.append(CheckedEnv(with_true_rewards(environment), "in evaluation"))
+            except EnvironmentCheckError:
+                raise
+            except InputError as error:
+                if not self._copies:
+                    raise
+                self._most = len(self._copies)
+                if multiprocessing.parent_process() is None:
+                    warnings.warn(
+                        f"an evaluation goes on with {self._most} copies of the environment, to "
+                        f"the same score, because another one could not be made: {error}",
+                        RuntimeWarning,
+                        stacklevel=2,
+                    )
+                break
+            self._making += time.monotonic() - began
+        return len(self._copies)
+
+
+def total(episodes: Sequence[Episode], *, greedy: bool) -> Score:
+    """The score of some episodes."""
+    return score(
+        np.asarray([one.total for one in episodes]),
+        np.asarray([one.length for one in episodes]),
+        greedy=greedy,
+        cut=sum(one.cut for one in episodes),
+    )

@@ -1,0 +1,266 @@
+"""The evaluator: selects candidates on a few seeds and verifies them on fresh ones.
+
+A candidate for which the target is plausible (its upper 95% bound over the selection seeds reaches
+it, or the mean of the training episodes does) is verified on seeds that are new at each attempt;
+only such a figure is ever reported as a score. To verify often is to pick a lucky verification in
+the end: the mean must be above the target by an interval that grows with the number of attempts
+(level 0.025 over its square, which adds up to 0.041 over all), or reach it once more on twice as
+many further seeds, whose score is then reported. The evaluation is a function of what it is asked,
+so a replay repeats it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from poise.agent.acting import choose_acting, make_actor
+from poise.agent.agent import Agent
+from poise.agent.policy import ROWS, Mode, Policy
+from poise.config import TrainConfig
+from poise.envs.env_factory import EnvFactory
+from poise.envs.seeding import Purpose, environment_seed, seed_sequence
+from poise.evaluation.episodes import EpisodePlayer
+from poise.evaluation.phase_times import Phase, PhaseTimes
+from poise.evaluation.scoring import student_t_quantile
+from poise.launchers.evaluation_helpers import Players
+from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
+from poise.trajectory import Snapshot
+
+__all__ = ["SELECTION_EPISODES", "Evaluator", "FinalScore"]
+
+
+SELECTION_EPISODES = 10
+VERIFICATION_EPISODES = 100
+"""Where no number is set, and steps are quick."""
+FEWEST_VERIFIED = 3
+FEWEST_SELECTED = 2
+"""Where steps are slow: one would give no interval of the mean."""
+LEVEL = 0.025
+"""One-sided, of the interval by which a first verification must be above the target."""
+CONFIRMING = 2
+"""Further seeds for each of a verification that was above it by less."""
+
+
+class FinalScore(NamedTuple):
+    """What a run is reported with.
+
+    Attributes:
+        verified: the score of its best policy on fresh seeds.
+        solved: it reaches the target return: clearly, or once more.
+        attempts: verifications that there were.
+        sampled: where actions are greedy and sampled ones seemed to be better: their score.
+        step_limit: episodes were cut after so many steps.
+    """
+
+    verified: Score
+    solved: bool
+    attempts: int
+    sampled: Score | None
+    step_limit: int
+
+
+class Evaluator:
+    """Evaluates snapshots on Gymnasium's own environment.
+
+    Args:
+        agent: how to act, given parameters.
+        config: seeds, number of episodes, step limit.
+        target_return: what solves the environment; None if nothing does.
+        env_factory: makes copies of Gymnasium's own environment.
+        alive: called between steps; may raise to give up.
+        spending: what the seconds of selection and verification are noted in.
+        make_room: where only one copy may be open at a time: closes those that train. Then one
+            copy plays, and is closed at the end.
+        thrift: steps of training for each step of a verification, at least, unless a number of
+            episodes is set; 0 where steps are quick.
+        players: who plays instead, as long as they are there.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        config: TrainConfig,
+        target_return: float | None,
+        env_factory: EnvFactory,
+        alive: Callable[[], None] = lambda: None,
+        spending: PhaseTimes | None = None,
+        make_room: Callable[[], None] | None = None,
+        thrift: int = 0,
+        players: Callable[[], Players | None] = lambda: None,
+    ) -> None:
+        self._agent = agent
+        self._config = config
+        self._target = target_return
+        self._env_factory = env_factory
+        self._actor = make_actor(agent, choose_acting(agent, ROWS))
+        self._player = EpisodePlayer(
+            env_factory.make,
+            config.longest_evaluation_episode,
+            alive,
+            config.evaluation_copies if make_room is None else 1,
+            players,
+        )
+        self._spending = spending or PhaseTimes()
+        self._make_room = make_room
+        self._thrift = thrift
+        self.activity = ""
+        """What is under way, in words, and how far; empty where nothing is."""
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._player.close()
+
+    @property
+    def player(self) -> EpisodePlayer:
+        """What plays the episodes."""
+        return self._player
+
+    def describe_activity(self) -> str:
+        """What an evaluation is doing, or did last; empty before the first."""
+        return self._player.describe_activity()
+
+    def __call__(self, candidate: Candidate) -> EvaluationResult:
+        """Select and, if the target is plausible, verify."""
+        policy = self.policy(candidate.snapshot)
+        selection = self._select(policy, candidate)
+        if not candidate.may_verify or not self._is_plausible(selection, candidate):
+            return EvaluationResult(selection, None, False)
+        return self._verify(policy, selection, candidate)
+
+    def conclude(self, best: Candidate, result: EvaluationResult) -> FinalScore:
+        """The score of a run's best policy: the one that there is, or a last verification.
+
+        Args:
+            best: the best candidate, as it would be asked about now.
+            result: on it.
+        """
+        policy, attempts = self.policy(best.snapshot), best.attempts
+        if result.verification is None:
+            attempts += 1
+            result = self._verify(policy, result.selection, best)
+        score = result.reported
+        assert score is not None, "it was verified"
+        sampled = None
+        seems_better = best.training_mean is not None and best.training_mean > score.high
+        if self._config.policy == "greedy" and not result.solved and seems_better:
+            numbers = range(score.episodes)
+            sampled = self._fresh(policy, attempts, numbers, best.step_limit, "sampled")
+        return FinalScore(score, result.solved, attempts, sampled, best.step_limit)
+
+    def _is_plausible(self, selection: Score, candidate: Candidate) -> bool:
+        """Whether the target may have been reached."""
+        if self._target is None:
+            return False
+        mean = candidate.training_mean
+        return selection.high >= self._target or (mean is not None and mean >= self._target)
+
+    def _verify(self, policy: Policy, selection: Score, candidate: Candidate) -> EvaluationResult:
+        """Score a policy on fresh seeds, new at each attempt; more of them where it is close."""
+        attempt = candidate.attempts + 1
+        episodes = self._config.verification_episodes or self._affordable(
+            selection, candidate.steps, FEWEST_VERIFIED, VERIFICATION_EPISODES
+        )
+        first = self._fresh(policy, attempt, range(episodes), candidate.step_limit)
+        if self._target is None or first.mean < self._target:
+            return EvaluationResult(selection, first, False)
+        if _lower_bound(first, LEVEL / attempt**2) >= self._target:
+            return EvaluationResult(selection, first, True)
+        further = range(episodes, (1 + CONFIRMING) * episodes)
+        second = self._fresh(policy, attempt, further, candidate.step_limit)
+        return EvaluationResult(selection, first, second.mean >= self._target, second)
+
+    def _fresh(
+        self,
+        policy: Policy,
+        attempt: int,
+        numbers: range,
+        limit: int,
+        mode: Mode | None = None,
+    ) -> Score:
+        """Play the episodes of these numbers of an attempt; by default in the run's mode."""
+        seeds = self._seeds(Purpose.VERIFICATION, attempt, numbers.stop)[numbers.start :]
+        sampling = self._sampling(mode, Purpose.VERIFICATION, attempt, numbers.start)
+        return self._play(policy, seeds, "verification", limit, sampling)
+
+    def _select(self, policy: Policy, candidate: Candidate) -> Score:
+        count, number = self._config.selection_episodes, candidate.number
+        seeds = self._seeds(Purpose.SELECTION, number, count or SELECTION_EPISODES)
+        sampling = self._sampling(None, Purpose.SELECTION, number)
+
+        def play(count: int) -> Score:
+            return self._play(policy, seeds[:count], "selection", candidate.step_limit, sampling)
+
+        if count is not None or not self._thrift:
+            return play(len(seeds))
+        # How long its episodes are, the first ones tell.
+        first = play(FEWEST_SELECTED)
+        count = self._affordable(first, candidate.steps, FEWEST_SELECTED, SELECTION_EPISODES)
+        return first if count == FEWEST_SELECTED else play(count)
+
+    def _affordable(self, like: Score, trained: int, fewest: int, most: int) -> int:
+        """How many episodes are played; fewer in a short run whose steps are slow."""
+        if not self._thrift:
+            return most
+        affordable = trained * like.episodes // (self._thrift * max(1, like.steps))
+        return min(most, max(fewest, affordable))
+
+    def _play(
+        self,
+        policy: Policy,
+        seeds: list[int],
+        phase: Phase,
+        step_limit: int,
+        sampling: np.random.SeedSequence | None,
+    ) -> Score:
+        doing = "verifying" if phase == "verification" else "selecting"
+
+        def done(count: int) -> None:
+            self.activity = f"{doing}: {count} of {len(seeds)} episodes"
+
+        done(0)
+        try:
+            self.make_room()
+            with self._spending.on(phase):
+                return self._player.play(policy, seeds, sampling, done, step_limit)
+        finally:
+            self.activity = ""
+            if self._make_room is not None:
+                self._player.close()
+
+    def make_room(self) -> None:
+        """Close the copies that train, where only one may be open at a time."""
+        if self._make_room is not None:
+            self._make_room()
+
+    def policy(self, snapshot: Snapshot) -> Policy:
+        """A frozen copy of what the snapshot does."""
+        parameters = np.asarray(snapshot.parameters)
+        statistics = tuple(np.asarray(one) for one in snapshot.statistics)
+        choice = self._config.environment_choice
+        mode = self._config.policy
+        return Policy(self._agent, parameters, choice, statistics, self._actor, mode)
+
+    def _sampling(
+        self, mode: Mode | None, purpose: Purpose, *numbers: int
+    ) -> np.random.SeedSequence | None:
+        """What actions are sampled with; None where they are greedy."""
+        if (mode or self._config.policy) == "greedy":
+            return None
+        root = self._config.seed
+        return seed_sequence(root, Purpose.EVALUATION_ACTIONS, int(purpose), *numbers)
+
+    def _seeds(self, purpose: Purpose, attempt: int, count: int) -> list[int]:
+        root = self._config.seed
+        return [
+            environment_seed(seed_sequence(root, purpose, attempt, episode))
+            for episode in range(count)
+        ]
+
+
+def _lower_bound(score: Score, level: float) -> float:
+    """The lower end of a one-sided interval of the mean (Student's t)."""
+    if score.episodes < 2:
+        return -np.inf
+    quantile = student_t_quantile(score.episodes - 1, 1.0 - level)
+    return score.mean - quantile * score.standard_error

@@ -1,0 +1,145 @@
+"""Play: a policy on Gymnasium's own environment, step by step, for people to watch."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+from poise.agent.policy import Player, Policy
+from poise.config import STEP_LIMIT
+from poise.envs.checked_env import CheckedEnv, forget_closing
+from poise.envs.env_factory import missing_extra
+from poise.envs.seeding import Purpose, environment_seed, seed_sequence
+from poise.envs.statistics_wrappers import with_true_rewards
+from poise.errors import ConfigError, EnvironmentFailureError, InputError
+from poise.evaluation.environment_loading import environment_of
+from poise.storage.run_folder import Which, policy_of
+from poise.storage.trust import EnvironmentFactory
+
+__all__ = ["PlayedStep", "play"]
+
+
+class PlayedStep(NamedTuple):
+    """One step of an episode."""
+
+    episode: int
+    step: int
+    action: Any
+    reward: float
+    running_return: float
+    ended: str
+    """``terminated``, ``truncated``, ``cut`` at the step limit, or empty."""
+
+
+def play(
+    policy: Policy | str | Path,
+    *,
+    episodes: int = 1,
+    seed: int = 0,
+    step_limit: int = STEP_LIMIT,
+    render_mode: str | None = None,
+    which: Which = "best",
+    environment: EnvironmentFactory | None = None,
+    trust: bool = False,
+    greedy: bool | None = None,
+) -> Iterator[PlayedStep]:
+    """Play episodes; the environment is closed however the iteration ends.
+
+    Args:
+        policy: acts; a policy, or the path of a run's folder or of a policy file.
+        episodes: how many.
+        seed: root of the episodes' seeds, and of the sampling.
+        step_limit: an episode is cut after so many steps.
+        render_mode: ``human`` opens a window; None shows nothing.
+        which: of a run's folder: the ``best`` or the ``final`` policy.
+        environment: makes the environment, instead of what the policy's file names.
+        trust: import the environment that the policy's file names by an import path.
+        greedy: take the most probable action, or sample; by default as ``policy.mode`` says.
+
+    Raises:
+        InputError: there is no such policy or environment, or no display to open a window on, at
+            once; the environment cannot be made, or the policy does not fit it, when the first
+            step is asked for.
+        EnvironmentFailureError: the environment raised, or broke Gymnasium's contract.
+    """
+    policy = policy_of(policy, which)
+    if render_mode == "human":
+        _require_display()
+    make = environment_of(policy, environment, trust)
+    actions = seed_sequence(seed, Purpose.EVALUATION_ACTIONS, int(Purpose.PLAY))
+    player = policy.player(greedy, np.random.default_rng(actions))
+    return _steps(policy, player, make, episodes, seed, step_limit, render_mode)
+
+
+def _steps(
+    policy: Policy,
+    player: Player,
+    make: Callable[[str | None], gymnasium.Env[Any, Any]],
+    episodes: int,
+    seed: int,
+    step_limit: int,
+    render_mode: str | None,
+) -> Iterator[PlayedStep]:
+    forget_closing()
+    with closing(CheckedEnv(with_true_rewards(make(render_mode)), "the one that plays")) as copy:
+        for episode in range(episodes):
+            reset_seed = environment_seed(seed_sequence(seed, Purpose.PLAY, episode))
+            try:
+                observation = copy.reset(reset_seed)
+                if render_mode == "human" and not episode:
+                    _require_window()
+            except EnvironmentFailureError as error:
+                if render_mode == "human" and not episode:
+                    raise _no_window(policy.environment.name, error) from error
+                raise
+            player.reset()
+            total, step, ended = 0.0, 0, ""
+            while not ended:
+                action = player.act(observation)
+                observation, reward, terminated, truncated = copy.step(action)
+                total += reward
+                step += 1
+                if terminated:
+                    ended = "terminated"
+                elif truncated:
+                    ended = "truncated"
+                elif step >= step_limit:
+                    ended = "cut"
+                yield PlayedStep(episode, step, action, reward, total, ended)
+
+
+def _require_display() -> None:
+    """Raise `ConfigError` where a window can open nowhere; SDL would say it in riddles, or hang."""
+    if sys.platform != "linux" or os.environ.get("SDL_VIDEODRIVER"):
+        return
+    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        raise ConfigError(
+            "there is no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set): "
+            "leave render human away, or play where there is a screen"
+        )
+
+
+def _require_window() -> None:
+    """Raise `ConfigError` where SDL found no display, and draws what nobody sees."""
+    pygame = sys.modules.get("pygame")
+    if pygame is None or os.environ.get("SDL_VIDEODRIVER") or not pygame.display.get_init():
+        return
+    if pygame.display.get_driver() in ("offscreen", "dummy"):
+        where = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        raise ConfigError(
+            f"no window could be opened: the display {where} does not answer; leave render human "
+            "away, or play where there is a screen"
+        )
+
+
+def _no_window(name: str, error: EnvironmentFailureError) -> InputError:
+    """What to say where an environment raised when it was to open its window."""
+    cause = error.__cause__
+    if isinstance(cause, gymnasium.error.DependencyNotInstalled | ImportError):
+        return missing_extra(name, cause)
+    return ConfigError(f"no window could be opened: {error}")

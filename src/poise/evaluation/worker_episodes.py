@@ -1,0 +1,104 @@
+"""What a worker's process plays an evaluation's episodes with."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from poise.agent.acting import choose_acting, make_actor
+from poise.agent.agent import Agent
+from poise.agent.noise import draw_with_generator
+from poise.agent.policy import ROWS, Policy
+from poise.batching import blank
+from poise.config import TrainConfig
+from poise.envs.env_factory import EnvFactory
+from poise.evaluation.episodes import EpisodePlayer
+from poise.learning.evaluation_result import Episode
+from poise.trajectory import Snapshot
+
+__all__ = ["WorkerPlayer", "copies_of"]
+
+
+def copies_of(index: int, workers: int, copies: int) -> int:
+    """Copies that a worker may play in, of those that an evaluation may have open.
+
+    With one copy for all, it is the parent's own: no two would play side by side.
+    """
+    if copies < 2:
+        return 0
+    return copies // workers + (index < copies % workers)
+
+
+class WorkerPlayer:
+    """Plays whole episodes in a worker's process, in copies of its own beside those that train.
+
+    Args:
+        agent: how to act, given parameters.
+        config: names the environment, and says where an episode is cut.
+        env_factory: makes copies of Gymnasium's own environment.
+        copies: that may be open at a time.
+    """
+
+    def __init__(
+        self, agent: Agent, config: TrainConfig, env_factory: EnvFactory, copies: int
+    ) -> None:
+        self._agent = agent
+        self._choice = config.environment_choice
+        self._actor = make_actor(agent, choose_acting(agent, ROWS))
+        self._live: Callable[[], None] = lambda: None
+        self._player = EpisodePlayer(
+            env_factory.make, config.longest_evaluation_episode, lambda: self._live(), copies
+        )
+        self._policy: Policy | None = None
+        self._sampling: np.random.SeedSequence | None = None
+        self._step_limit: int | None = None
+
+    def prepare(
+        self,
+        snapshot: Snapshot | None,
+        sampling: np.random.SeedSequence | None,
+        step_limit: int | None,
+    ) -> None:
+        """Compile what acts; None acts at random."""
+        self._policy, self._sampling, self._step_limit = None, sampling, step_limit
+        if snapshot is None:
+            return
+        agent = self._agent
+        policy = Policy(
+            agent,
+            np.asarray(snapshot.parameters),
+            self._choice,
+            snapshot.statistics,
+            self._actor,
+        )
+        noise: Any = None
+        if sampling is not None:
+            noise = agent.head.noise(draw_with_generator(np.random.default_rng(0)), (ROWS,))
+        blanks = blank(agent.observation_space, ROWS)
+        policy.decide(blanks, agent.initial_state(ROWS), np.ones(ROWS, np.bool_), noise)
+        self._policy = policy
+
+    def provide(self, count: int, alive: Callable[[], None]) -> int:
+        """Make so many copies, or as many as there may be; returns how many there are."""
+        self._live = alive
+        return self._player.provide(count)
+
+    def play(
+        self,
+        waiting: Callable[[], tuple[int, int] | None],
+        over: Callable[[int, Episode], None],
+        alive: Callable[[], None],
+    ) -> None:
+        """Play episodes as prepared, until none waits and all are over."""
+        self._live = alive
+        self._player.take_turns(
+            self._policy, waiting, over, self._sampling, step_limit=self._step_limit
+        )
+
+    def describe_activity(self) -> str:
+        """What is being stepped, or was last."""
+        return self._player.describe_activity()
+
+    def close(self) -> None:
+        """Close the copies."""
+        self._player.close()

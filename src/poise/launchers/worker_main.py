@@ -1,0 +1,249 @@
+"""A worker's own process: what it does there, and what it says.
+
+A message is one byte that says what it is, and what belongs to it; arrays travel in the mailbox.
+"""
+
+import contextlib
+import ctypes
+import json
+import multiprocessing
+import os
+import signal
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import connection
+
+import cloudpickle
+
+from poise.argument_names import as_flags
+from poise.errors import ConfigError, TrainingError
+from poise.launchers.evaluation_worker import PLAY, EvaluationWorker, Player, PlayerFactory
+from poise.launchers.framed_pipe import FramedPipe
+from poise.launchers.mailbox import Mailbox, pack_batch
+from poise.launchers.shared_policy import SharedPolicy
+from poise.launchers.worker_failure import describe_failure, describe_hang
+from poise.learning.worker import Releases, Worker
+
+__all__ = [
+    "BATCH",
+    "COMPILED",
+    "ERROR",
+    "LAST_WORD",
+    "MISSING_GUARD_EXIT_CODE",
+    "READY",
+    "RELEASE",
+    "RELEASED",
+    "SIGNAL",
+    "START_SECONDS",
+    "UPDATE",
+    "WorkerFactory",
+    "leave_unguarded_script",
+    "pickle_factory",
+    "run_child",
+]
+
+WorkerFactory = Callable[[int, int], Worker]
+"""(index, generation) -> a worker, ready to cycle; called in the worker's process."""
+
+COMPILED, READY, UPDATE, ERROR, BATCH, LAST_WORD = b"X", b"R", b"C", b"E", b"B", b"W"
+RELEASE, RELEASED = b"L", b"F"
+SIGNAL = struct.Struct("<cQ")
+MISSING_GUARD_EXIT_CODE = 78
+"""Exit code of a worker process that began to run the user's script instead of working."""
+START_SECONDS = 600.0
+"""How long a process may take to import and compile, before its heartbeat is listened to."""
+_URGED = signal.SIGTERM
+"""What the parent sends to a worker that takes too long to notice that it is to leave."""
+_PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that this process gets when its parent dies."""
+_LAST_WORD_AFTER = 0.8
+"""Share of the parent's patience after which a silent worker's activity are told."""
+_LONGEST_PAUSE = 5.0
+"""Seconds between two looks at the worker, at most."""
+
+
+def leave_unguarded_script() -> None:
+    """End a worker's process that is importing a script which runs poise without being asked."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(MISSING_GUARD_EXIT_CODE)
+
+
+def pickle_factory(factory: WorkerFactory, environment: str) -> bytes:
+    """Prepare a factory for its way into a spawned process.
+
+    Raises:
+        ConfigError: the environment cannot be pickled.
+    """
+    try:
+        return bytes(cloudpickle.dumps(factory))
+    except Exception as error:
+        raise ConfigError(
+            f"the environment {environment} cannot be sent to a worker process: it does not "
+            f"pickle ({type(error).__name__}: {error}); use --launcher threads, or make it from "
+            "a function at the top of a module"
+        ) from error
+
+
+class _LeaveError(BaseException):
+    """The parent has closed its end, and asks for the cycle under way to be given up."""
+
+
+class _Watch:
+    """A thread of the child's that outlives whatever its environment does.
+
+    It ends this process with its parent, and says where the worker hangs before the parent loses
+    patience.
+
+    Args:
+        wire: to the parent; the worker's thread uses it too, through `send`.
+        patience: seconds after which the parent takes a silent worker for hung.
+    """
+
+    def __init__(self, pipe: FramedPipe, patience: float) -> None:
+        self._pipe = pipe
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._worker_thread = threading.get_ident()
+        self._silent_since: float | None = None
+        self.describe_activity: Callable[[], str] = str
+        """Says what the worker's environments do."""
+        if sys.platform == "linux":
+            # Even where this process is stopped, or hangs and holds the GIL.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def begin(self) -> None:
+        """The worker's thread is silent from now on."""
+        self._silent_since = time.monotonic()
+
+    def rest(self) -> None:
+        """The worker's thread waits, and is expected to be silent."""
+        self._silent_since = None
+
+    def send(self, message: bytes) -> None:
+        """The worker's thread says something.
+
+        Raises:
+            OSError: the parent has left.
+        """
+        self._silent_since = None
+        with self._lock:
+            self._pipe.send(message)
+
+    def _look(self) -> None:
+        parent = multiprocessing.parent_process()
+        sentinels = [] if parent is None else [parent.sentinel]
+        pause = min(_LONGEST_PAUSE, self._patience / 10)
+        while not connection.wait(sentinels, pause):
+            since = self._silent_since
+            if since is not None and time.monotonic() - since > _LAST_WORD_AFTER * self._patience:
+                self._silent_since = None
+                with self._lock, contextlib.suppress(OSError):
+                    where = describe_hang(self.describe_activity(), self._worker_thread)
+                    self._pipe.send(LAST_WORD + where.encode(errors="replace"))
+        if os.getpgrp() == os.getpid():
+            # With what the environments have started.
+            os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+
+
+def run_child(
+    payload: bytes,
+    index: int,
+    generation: int,
+    patience: float,
+    mailbox: Mailbox,
+    shared_policy: SharedPolicy,
+    pipe: FramedPipe,
+) -> None:
+    """A worker's process: leaves at the pipe's end of file, so also when its parent is killed.
+
+    Its environments live in its main thread, from the first call to `close`. They may start
+    processes of their own: these belong to its process group, which the parent clears away.
+    """
+    with contextlib.suppress(OSError):
+        # Not reached by a Ctrl-C either: the environments close what they have started.
+        os.setpgid(0, 0)
+    is_leaving, pid = False, os.getpid()
+
+    def signalled(number: int, *_: object) -> None:
+        if os.getpid() != pid:
+            # Forked by an environment: it ends as any other process does.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        # Signals may reach the whole group; the parent decides what becomes of it.
+        if not is_leaving and pipe.has_ended():
+            raise _LeaveError
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (_URGED, signal.SIGHUP):
+        # Not ignored: programs that the environment starts would ignore them, too.
+        signal.signal(number, signalled)
+    watch = _Watch(pipe, patience)
+    with contextlib.ExitStack() as stack:
+        try:
+            factory: WorkerFactory = cloudpickle.loads(payload)
+            worker = factory(index, generation)
+            stack.callback(worker.close)
+            watch.describe_activity = worker.describe_activity
+
+            def leave() -> None:
+                if pipe.has_ended():
+                    raise _LeaveError
+
+            part = EvaluationWorker(
+                lambda: _player(factory, index), shared_policy, watch, pipe, patience, leave
+            )
+            stack.callback(part.close)
+            watch.send(SIGNAL.pack(COMPILED, worker.seed % 2**64))
+            _serve(worker, part, watch, mailbox, pipe)
+        except BaseException as error:
+            # Whatever it is, this process ends by it, and the run must know, unless it has left.
+            # The parent spells it as whoever began it reads it.
+            with contextlib.suppress(OSError), as_flags():
+                watch.send(ERROR + json.dumps(describe_failure(error)).encode())
+        finally:
+            is_leaving = True
+
+
+def _player(factory: WorkerFactory, index: int) -> Player:
+    if not isinstance(factory, PlayerFactory):
+        raise TrainingError(f"worker {index} cannot play in evaluations")
+    return factory.player(index)
+
+
+def _serve(
+    worker: Worker, part: EvaluationWorker, watch: _Watch, mailbox: Mailbox, pipe: FramedPipe
+) -> None:
+    """Answer snapshots with updates, and orders with episodes, until the parent has left."""
+    watch.begin()
+    state = worker.initial_state()
+    whole = worker.is_checkpointable
+    mailbox.put_initial_state(state if whole else ())
+    watch.send(READY)
+    while True:
+        try:
+            message = pipe.wait()
+        except (EOFError, ConnectionResetError):
+            return
+        if message.startswith(PLAY):
+            part.take(message)
+            continue
+        kind, sequence = SIGNAL.unpack(message)
+        watch.begin()
+        if kind == RELEASE:
+            if isinstance(worker, Releases):
+                worker.release()
+            watch.send(RELEASED)
+            continue
+        snapshot, earlier = mailbox.take_snapshot(sequence, state if whole else ())
+        state = state if earlier is None else earlier
+        worker_update, state = worker.cycle(snapshot, state)
+        if worker_update.trajectory is not None:
+            # Too large and too rare for the mailbox: the batch behind a broken gradient.
+            watch.send(BATCH + pack_batch(worker_update.trajectory))
+        mailbox.put_update(worker_update, sequence, state if whole else ())
+        watch.send(SIGNAL.pack(UPDATE, sequence))

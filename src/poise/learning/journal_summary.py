@@ -1,0 +1,81 @@
+"""What a run had come to after so many records, as its journal tells it.
+
+A checkpoint claims the same things; where the two disagree, the journal is another one.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from poise.errors import FileFormatError
+from poise.learning.journal import RECORD_SIZE, JournalReader, RecordKind
+
+__all__ = ["JournalSummary", "journal_summary"]
+
+
+class JournalSummary(NamedTuple):
+    """The server's counters, and who was there.
+
+    Attributes:
+        journal_bytes: length of the journal up to there.
+        checksum: of the last record.
+        version: updates accepted.
+        bad_gradients: updates rejected.
+        steps: environment steps so far.
+        last_worker: who contributed last, None if nobody has.
+        seated: the generation of each worker that is there.
+        generations: the latest of every worker that ever joined.
+    """
+
+    journal_bytes: int
+    checksum: int
+    version: int
+    bad_gradients: int
+    steps: int
+    last_worker: int | None
+    seated: dict[int, int]
+    generations: dict[int, int]
+
+
+def journal_summary(path: Path, records: int) -> JournalSummary:
+    """Read the first so many records of a journal.
+
+    Raises:
+        FileFormatError: the file is no journal, or is not whole that far.
+        OSError: it cannot be read.
+    """
+    found = JournalSummary(0, 0, 0, 0, 0, None, {}, {})
+    read = 0
+    with JournalReader(path) as reader:
+        for rows in reader.rows(records):
+            found = _after(found, rows)
+            read += len(rows)
+        if read < records:
+            what = reader.damage or f"it has no more than {read:,}"
+            raise FileFormatError(f"it should have {records:,} records, but {what}")
+        return found._replace(journal_bytes=reader.header_size + RECORD_SIZE * records)
+
+
+def _after(before: JournalSummary, rows: np.ndarray) -> JournalSummary:
+    """What more records make of it."""
+    worker_updates = rows[rows["kind"] == RecordKind.UPDATE]
+    accepted = int(np.count_nonzero(worker_updates["detail"]))
+    seated, generations = dict(before.seated), dict(before.generations)
+    for row in rows[(rows["kind"] == RecordKind.JOIN) | (rows["kind"] == RecordKind.LEAVE)]:
+        worker = int(row["worker"])
+        if row["kind"] == RecordKind.JOIN:
+            seated[worker] = generations[worker] = int(row["generation"])
+        else:
+            seated.pop(worker, None)
+    after = before._replace(
+        checksum=int(rows["checksum"][-1]),
+        version=before.version + accepted,
+        bad_gradients=before.bad_gradients + len(worker_updates) - accepted,
+        seated=seated,
+        generations=generations,
+    )
+    if not len(worker_updates):
+        return after
+    last = worker_updates[-1]
+    return after._replace(steps=int(last["value"]), last_worker=int(last["worker"]))

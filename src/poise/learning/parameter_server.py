@@ -1,0 +1,370 @@
+"""The server of the parameters: a single-threaded state machine.
+
+The asynchronous discipline of Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3: each
+update is applied as it comes, its sender is answered with the newest parameters.
+Locks, waiting and deadlines belong to the launchers; clocks and files to the runs.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from poise.learning.best_policy import BestPolicyTracker
+from poise.learning.episode_statistics import EpisodeStatistics
+from poise.learning.evaluation_result import Candidate, EvaluationResult
+from poise.learning.journal import Journal, StopReason
+from poise.learning.optimizer import OptimizerState, Update
+from poise.learning.run_state import RunState, WorkerRecord
+from poise.learning.server_log import Emit, ServerLog
+from poise.learning.server_settings import ServerSettings
+from poise.maths.statistics import Moments, merge_moments, normalization
+from poise.trajectory import Snapshot, WorkerUpdate
+
+__all__ = ["EvaluationAborted", "ParameterServer", "ProtocolError", "ServerSettings"]
+
+_CONCLUDING = (
+    *(StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS),
+    StopReason.CALLBACK,
+)
+
+
+class EvaluationAborted(Exception):  # noqa: N818 - a signal, not an error
+    """Raised by an evaluator to give up an evaluation because the run must stop."""
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason.name)
+        self.reason = reason
+
+
+class ProtocolError(ValueError):
+    """A worker did what it may not do at this point."""
+
+
+Evaluator = Callable[[Candidate], EvaluationResult]
+
+
+class ParameterServer:
+    """Holds the parameters; the only thing that changes them.
+
+    Args:
+        parameters: ``[P]`` float32, version 0.
+        optimizer_state: as the optimizer initialises it.
+        update: as `make_optimizer` makes it.
+        settings: schedule, budgets and evaluation.
+        evaluator: evaluates a candidate; called between two updates, never by the clock.
+        emit: receives every event; must be quick, and must not write to disk.
+        journal: receives every record.
+        moments: of the observations so far, where they are normalised.
+    """
+
+    def __init__(
+        self,
+        parameters: Any,
+        optimizer_state: OptimizerState,
+        update: Update,
+        settings: ServerSettings,
+        evaluator: Evaluator,
+        emit: Emit,
+        journal: Journal,
+        moments: Moments | None = None,
+    ) -> None:
+        self._parameters = parameters
+        self._moments = moments
+        self._statistics: Any = () if moments is None else normalization(moments)
+        self._optimizer_state = optimizer_state
+        self._update = update
+        self._settings = settings
+        self._evaluator = evaluator
+        self._log = ServerLog(journal, emit)
+        self._best_policy = BestPolicyTracker(
+            settings.evaluation_interval, settings.evaluation_thrift
+        )
+        self._state_at = 0
+        self._state_wanted = False
+        self._worker_records: dict[int, WorkerRecord] = {}
+        self._generations: dict[int, int] = {}
+        self._resumed: set[int] = set()
+        self.episode_statistics = EpisodeStatistics(settings.target_return)
+        self.version = 0
+        """Number of updates applied."""
+        self.steps = 0
+        """Environment steps in accepted updates."""
+        self.bad_gradients = 0
+        """Contributions rejected because they were not finite."""
+        self.last_worker: int | None = None
+        """Who contributed last."""
+        self.stop_reason: StopReason | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run has ended."""
+        return self.stop_reason is not None
+
+    @property
+    def best(self) -> Snapshot | None:
+        """The best candidate so far: verified before unverified, then by selection score."""
+        return self._best_policy.state.best
+
+    @property
+    def best_result(self) -> EvaluationResult | None:
+        """The result on the best candidate."""
+        return self._best_policy.state.result
+
+    @property
+    def verifications(self) -> int:
+        """How often a candidate was verified in an evaluation."""
+        return self._best_policy.state.verifications
+
+    def candidate(self, snapshot: Snapshot, *, at_the_end: bool = False) -> Candidate:
+        """What an evaluation of a snapshot would be asked now.
+
+        Args:
+            snapshot: what acts.
+            at_the_end: there is nothing left to wait for.
+        """
+        step_limit = self._settings.step_limit_after(self.episode_statistics.longest)
+        return self._best_policy.candidate(
+            snapshot, self.steps, self.episode_statistics.mean, step_limit, at_the_end=at_the_end
+        )
+
+    def snapshot(self) -> Snapshot:
+        """The current version and parameters."""
+        return Snapshot(np.int32(self.version), self._parameters, self._statistics)
+
+    def join(self, worker: int, generation: int = 0, worker_state: Any = None) -> Snapshot:
+        """Admit a worker and hand it its first snapshot.
+
+        Args:
+            worker: its number.
+            generation: how often it has been started before.
+            worker_state: its state before its first cycle, where it can be had.
+
+        Raises:
+            ProtocolError: it is there already, or the run has ended.
+        """
+        if worker in self._worker_records or self.stopped:
+            when = "when the run has ended" if self.stopped else "twice"
+            raise ProtocolError(f"worker {worker} joins {when}")
+        snapshot = self.snapshot()
+        worker_record = self._worker_records[worker] = WorkerRecord(
+            generation, snapshot, worker_state
+        )
+        self._generations[worker] = generation
+        self._log.joined(worker, worker_record)
+        return snapshot
+
+    def leave(self, worker: int) -> None:
+        """Let a worker go."""
+        self._resumed.discard(worker)
+        if worker in self._worker_records:
+            self._log.left(worker, self._worker_records.pop(worker))
+
+    def rejoin(self, worker: int) -> WorkerRecord | None:
+        """The record of a worker in the state that the run resumed from; None: it joins anew."""
+        if worker not in self._resumed:
+            return None
+        self._resumed.discard(worker)
+        worker_record = self._worker_records[worker]
+        self._log.rejoined(worker, worker_record)
+        return worker_record
+
+    def receive(
+        self, worker: int, worker_update: WorkerUpdate, worker_state: Any = None
+    ) -> dict[int, Snapshot]:
+        """Apply an update.
+
+        Args:
+            worker: who brings it.
+            worker_update: what was learned from one rollout.
+            worker_state: the worker's state after it, where it can be had, for checkpoints.
+
+        Returns:
+            Snapshots to hand out, by worker; empty once the run has ended, when updates are
+            refused.
+
+        Raises:
+            ProtocolError: the worker has not joined, or acted with another version than it got.
+        """
+        if self.stopped:
+            return {}
+        self._check_protocol(worker, worker_update)
+        accepted = bool(np.isfinite(worker_update.losses).all())
+        if accepted:
+            self._apply(worker, worker_update)
+        else:
+            self._reject(worker, worker_update)
+        answer = self.snapshot()
+        self._worker_records[worker] = WorkerRecord(
+            self._worker_records[worker].generation, answer, worker_state
+        )
+        self.last_worker = worker
+        if not accepted and self.bad_gradients > self._settings.max_bad_gradients:
+            self.stop(StopReason.NOT_FINITE)
+        self._evaluate_if_due()
+        self._check_budgets()
+        if self.stopped:
+            return {}
+        self._report_state_if_due()
+        return {worker: answer}
+
+    def stop(self, reason: StopReason) -> None:
+        """End the run; updates that come later are refused. A second call changes nothing.
+
+        A run that has used up a budget, or that a callback ends, ends with an evaluation, if
+        anything was learned since the last one.
+        """
+        if self.stopped:
+            return
+        self._log.run_state(self.run_state())
+        if reason in _CONCLUDING and self._best_policy.unseen(self.steps):
+            self._evaluate(at_the_end=True)
+            if self.stopped:
+                return
+        self._end(reason)
+
+    def _end(self, reason: StopReason) -> None:
+        self.stop_reason = reason
+        self._log.stopped(reason, self.version, self.steps)
+
+    def request_state(self) -> None:
+        """Ask for the run's state after the next update; may be called from any thread."""
+        self._state_wanted = True
+
+    def run_state(self) -> RunState:
+        """Everything that the run has come to: parameters, counters, every worker's record."""
+        return RunState(
+            version=self.version,
+            steps=self.steps,
+            bad_gradients=self.bad_gradients,
+            last_worker=self.last_worker,
+            episode_statistics=self.episode_statistics.state(),
+            parameters=self._parameters,
+            optimizer_state=self._optimizer_state,
+            moments=self._moments,
+            best_policy=self._best_policy.state,
+            worker_records=dict(self._worker_records),
+            generations=dict(self._generations),
+            journal_records=self._log.records,
+            journal_checksum=self._log.checksum,
+        )
+
+    def resume(self, run_state: RunState, *, changed: bool = False) -> None:
+        """Go on from a state, before any worker has joined.
+
+        Workers with a state `rejoin` and do again what was under way; the others have left.
+
+        Args:
+            run_state: where to go on.
+            changed: the budgets are not those that it was taken under.
+        """
+        self.version, self.steps = run_state.version, run_state.steps
+        self.bad_gradients = run_state.bad_gradients
+        self._best_policy.state = run_state.best_policy
+        self._state_at = run_state.steps
+        self.last_worker = run_state.last_worker
+        self.episode_statistics.restore(run_state.episode_statistics)
+        self._parameters, self._optimizer_state = run_state.parameters, run_state.optimizer_state
+        self._moments = run_state.moments
+        self._statistics = () if run_state.moments is None else normalization(run_state.moments)
+        self._worker_records, self._generations = (
+            dict(run_state.worker_records),
+            dict(run_state.generations),
+        )
+        # What was under way comes first, as if the run had not been interrupted.
+        self._evaluate_if_due()
+        if self.stopped:
+            return
+        if changed:
+            self.change(self._settings)
+        else:
+            self._check_budgets()
+        if self.stopped:
+            return
+        for worker, worker_record in run_state.worker_records.items():
+            if worker_record.worker_state is None:
+                self.leave(worker)
+            else:
+                self._resumed.add(worker)
+
+    def change(self, settings: ServerSettings) -> None:
+        """Go on under other budgets; a replay does so where the journal says that the run did."""
+        self._settings = settings
+        self._best_policy.wait_anew(self.steps)
+        self._log.resumed(self.version, self.steps)
+        self._check_budgets()
+
+    def _check_protocol(self, worker: int, worker_update: WorkerUpdate) -> None:
+        if worker not in self._worker_records:
+            raise ProtocolError(f"worker {worker} contributes without having joined")
+        held = int(self._worker_records[worker].snapshot.version)
+        if worker_update.version != held:
+            raise ProtocolError(
+                f"worker {worker} acted with version {worker_update.version}, but was given {held}"
+            )
+
+    def _apply(self, worker: int, worker_update: WorkerUpdate) -> None:
+        learning_rate = self._settings.learning_rate_after(self.steps)
+        self._parameters, self._optimizer_state = self._update(
+            self._parameters,
+            self._optimizer_state,
+            worker_update.gradient,
+            worker_update.losses[-1],
+            np.float32(learning_rate),
+        )
+        if self._moments is not None:
+            self._moments = merge_moments(self._moments, worker_update.statistics)
+            self._statistics = normalization(self._moments)
+        self.version += 1
+        self.steps += worker_update.steps
+        self._log.applied(
+            worker,
+            self._worker_records[worker].generation,
+            worker_update,
+            self.version,
+            self.steps,
+            learning_rate,
+            self.episode_statistics,
+        )
+
+    def _reject(self, worker: int, worker_update: WorkerUpdate) -> None:
+        """A gradient that is not finite is never applied."""
+        self.bad_gradients += 1
+        generation = self._worker_records[worker].generation
+        self._log.rejected(
+            worker, generation, worker_update, self.version, self.steps, self.bad_gradients
+        )
+
+    def _evaluate_if_due(self) -> None:
+        least = self._settings.training_before_evaluation(
+            self.steps, self.episode_statistics.episodes
+        )
+        if not self.stopped and self._best_policy.due(self.steps, least):
+            self._evaluate()
+
+    def _evaluate(self, *, at_the_end: bool = False) -> None:
+        snapshot = self.snapshot()
+        candidate = self.candidate(snapshot, at_the_end=at_the_end)
+        try:
+            result = self._evaluator(candidate)
+        except EvaluationAborted as aborted:
+            self._log.run_state(self.run_state())
+            self._end(aborted.reason)
+            return
+        is_best = self._best_policy.add(candidate, result)
+        self._log.evaluated(snapshot, self.version, self.steps, result, is_best)
+        if result.solved and self._settings.stop_when_solved:
+            self.stop(StopReason.SOLVED)
+        elif not at_the_end and self._settings.is_flat(self._best_policy.flat_for(self.steps)):
+            self.stop(StopReason.FLAT)
+
+    def _check_budgets(self) -> None:
+        reason = self._settings.used_up(self.steps, self.episode_statistics.episodes)
+        if reason is not None:
+            self.stop(reason)
+
+    def _report_state_if_due(self) -> None:
+        if self._state_wanted or self._settings.state_due(self.steps, self._state_at):
+            self._state_wanted = False
+            self._state_at = self.steps
+            self._log.run_state(self.run_state())

@@ -1,0 +1,161 @@
+"""The log: what the server did, as records of the journal and as events, in one order.
+
+The records determine a replay; the events are for everybody who wants to see what happens.
+"""
+
+import struct
+from collections.abc import Callable
+
+from poise.learning.episode_statistics import EpisodeStatistics
+from poise.learning.evaluation_result import EvaluationResult
+from poise.learning.events import (
+    CheckpointReady,
+    EpisodeFinished,
+    Evaluated,
+    Event,
+    Joined,
+    Rejected,
+    Stopped,
+    TrainingSolved,
+    Updated,
+)
+from poise.learning.journal import Journal, Record, RecordKind, StopReason
+from poise.learning.run_state import RunState, WorkerRecord
+from poise.trajectory import Snapshot, WorkerUpdate
+
+__all__ = ["Emit", "ServerLog"]
+
+Emit = Callable[[Event], None]
+
+
+class ServerLog:
+    """Writes down what the server does.
+
+    Args:
+        journal: receives every record.
+        emit: receives every event; must be quick, and must not write to disk.
+    """
+
+    def __init__(self, journal: Journal, emit: Emit) -> None:
+        self._journal = journal
+        self._emit = emit
+
+    @property
+    def records(self) -> int:
+        """Records so far."""
+        return self._journal.length
+
+    @property
+    def checksum(self) -> int:
+        """Checksum of the last record."""
+        return self._journal.checksum
+
+    def joined(self, worker: int, worker_record: WorkerRecord) -> None:
+        """A worker was admitted."""
+        version = int(worker_record.snapshot.version)
+        self._record(RecordKind.JOIN, 0, worker, worker_record.generation, version, 0)
+        self._emit(Joined(worker, worker_record.generation, version))
+
+    def rejoined(self, worker: int, worker_record: WorkerRecord) -> None:
+        """A worker goes on after a resume; the journal knows it already."""
+        self._emit(Joined(worker, worker_record.generation, int(worker_record.snapshot.version)))
+
+    def left(self, worker: int, worker_record: WorkerRecord) -> None:
+        """A worker was let go."""
+        version = int(worker_record.snapshot.version)
+        self._record(RecordKind.LEAVE, 0, worker, worker_record.generation, version, 0)
+
+    def applied(
+        self,
+        worker: int,
+        generation: int,
+        worker_update: WorkerUpdate,
+        update: int,
+        steps: int,
+        learning_rate: float,
+        episode_statistics: EpisodeStatistics,
+    ) -> None:
+        """An update was applied; its finished episodes are counted.
+
+        Args:
+            worker: who brought it.
+            generation: the worker's.
+            update: what was applied.
+            update: which one it was, from 1.
+            steps: environment steps so far.
+            learning_rate: with which it was applied.
+            episode_statistics: counts the episodes.
+        """
+        self._record(RecordKind.UPDATE, 1, worker, generation, worker_update.version, steps)
+        loss, policy, value, entropy, norm = map(float, worker_update.losses)
+        self._emit(
+            Updated(
+                worker=worker,
+                update=update,
+                steps=steps,
+                loss=loss,
+                policy_loss=policy,
+                value_loss=value,
+                entropy=entropy,
+                gradient_norm=norm,
+                staleness=update - 1 - worker_update.version,
+                learning_rate=learning_rate,
+            )
+        )
+        report = worker_update.episodes
+        for episode_return, length in zip(
+            report.returns.tolist(), report.lengths.tolist(), strict=True
+        ):
+            solved = episode_statistics.add(episode_return, length)
+            self._emit(
+                EpisodeFinished(
+                    worker=worker,
+                    episode=episode_statistics.episodes,
+                    steps=steps,
+                    episode_return=episode_return,
+                    length=length,
+                    moving_average=episode_statistics.moving_average or 0.0,
+                    loss=loss,
+                )
+            )
+            if solved:
+                self._emit(TrainingSolved(steps, episode_statistics.episodes))
+
+    def rejected(
+        self,
+        worker: int,
+        generation: int,
+        worker_update: WorkerUpdate,
+        version: int,
+        steps: int,
+        bad_gradients: int,
+    ) -> None:
+        """An update was not finite."""
+        self._record(RecordKind.UPDATE, 0, worker, generation, worker_update.version, steps)
+        self._emit(Rejected(worker, version, bad_gradients, worker_update))
+
+    def evaluated(
+        self, snapshot: Snapshot, version: int, steps: int, result: EvaluationResult, is_best: bool
+    ) -> None:
+        """A snapshot was evaluated."""
+        bits = struct.unpack("<Q", struct.pack("<d", result.selection.mean))[0]
+        self._record(RecordKind.EVALUATION, int(result.solved), 0, 0, version, bits)
+        self._emit(Evaluated(version, steps, result, is_best, snapshot))
+
+    def resumed(self, version: int, steps: int) -> None:
+        """The run goes on under other budgets."""
+        self._record(RecordKind.RESUME, 0, 0, 0, version, steps)
+
+    def run_state(self, run_state: RunState) -> None:
+        """The run can go on from here."""
+        self._emit(CheckpointReady(run_state))
+
+    def stopped(self, reason: StopReason, version: int, steps: int) -> None:
+        """The run has ended."""
+        self._record(RecordKind.STOP, int(reason), 0, 0, version, steps)
+        self._emit(Stopped(reason, steps))
+
+    def _record(
+        self, kind: RecordKind, detail: int, worker: int, generation: int, version: int, value: int
+    ) -> None:
+        self._journal.append(Record(kind, detail, worker, generation, version, value))

@@ -1,0 +1,1 @@
+"""Observers: who listens to the events of a run."""

@@ -1,0 +1,99 @@
+"""The course of a run in a few hundred points, however long it is: what findings are made from."""
+
+from typing import NamedTuple
+
+from poise.learning.events import EpisodeFinished, Evaluated, Event, Updated
+
+__all__ = ["Curve", "History", "Point"]
+
+MOST_POINTS = 256
+"""Of each kind; when there are more, every second one is dropped."""
+
+
+class Point(NamedTuple):
+    """A value after so many steps."""
+
+    steps: int
+    value: float
+
+
+class Curve:
+    """Values over steps, thinned out evenly as they become many."""
+
+    def __init__(self) -> None:
+        self.points: list[Point] = []
+        self._stride = 1
+        self._count = 0
+
+    def add(self, steps: int, value: float) -> None:
+        """One more value."""
+        if self._count % self._stride == 0:
+            self.points.append(Point(steps, value))
+            if len(self.points) >= MOST_POINTS:
+                self.points = self.points[::2]
+                self._stride *= 2
+        self._count += 1
+
+    def from_value(self, number: int) -> list[Point]:
+        """The points from the value of this number on (from 0); the last one if there are fewer."""
+        return self.points[-(-number // self._stride) :] or self.points[-1:]
+
+    def mean(self, begin: float, end: float) -> float | None:
+        """The mean of the values from one share of the course to another, None if there is none."""
+        count = len(self.points)
+        part = self.points[int(begin * count) : int(end * count)]
+        return sum(point.value for point in part) / len(part) if part else None
+
+
+class History:
+    """A subscriber that keeps the course of a run (of this process, where it was resumed).
+
+    Args:
+        kept: the selection score of the best policy from before this process, None if there is
+            none.
+    """
+
+    def __init__(self, kept: float | None = None) -> None:
+        self.average = Curve()
+        """The moving average of training returns."""
+        self.entropy = Curve()
+        self.value_loss = Curve()
+        self.episodes = 0
+        """Training episodes."""
+        self.above_lowest = 0
+        """Those that returned more than the smallest return."""
+        self.returns: tuple[float, float] | None = None
+        """The smallest and the largest return of a training episode."""
+        self.latest: float | None = None
+        """The moving average at the end."""
+        self.evaluated: Point | None = None
+        """The mean of the last evaluation."""
+        self.best: Point | None = None
+        """The mean of the evaluation whose policy was kept as the best one."""
+        self.kept = kept
+
+    def __call__(self, when: float, event: Event) -> None:
+        """Take note of an event."""
+        del when
+        match event:
+            case EpisodeFinished():
+                self._count(event.episode_return)
+                self.latest = event.moving_average
+                self.average.add(event.steps, event.moving_average)
+            case Updated():
+                self.entropy.add(event.steps, event.entropy)
+                self.value_loss.add(event.steps, event.value_loss)
+            case Evaluated():
+                self.evaluated = Point(event.steps, event.result.selection.mean)
+                if event.is_best:
+                    self.best = self.evaluated
+
+    def _count(self, value: float) -> None:
+        low, high = self.returns or (value, value)
+        if value < low:
+            # All that came before were above.
+            self.above_lowest = self.episodes
+        elif value > low:
+            self.above_lowest += 1
+        self.episodes += 1
+        self.returns = min(low, value), max(high, value)

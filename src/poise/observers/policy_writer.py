@@ -1,0 +1,55 @@
+"""The policy writer: writes into a run's folder what must not wait for the end."""
+
+from pathlib import Path
+from typing import Literal
+
+from poise.agent.agent import Agent
+from poise.agent.policy_file import policy_to_bytes
+from poise.evaluation.evaluator import Evaluator
+from poise.learning.events import Evaluated, Event, Rejected
+from poise.storage.bad_batch import broken_tensors, save_bad_batch
+from poise.storage.files import write_bytes
+from poise.trajectory import Snapshot
+from poise.user_warnings import warn_caller
+
+__all__ = ["PolicyWriter"]
+
+
+class PolicyWriter:
+    """Keeps the best policy so far, and the batches behind gradients that are not finite.
+
+    Args:
+        folder: of the run.
+        evaluator: makes policies of snapshots.
+        agent: what decides.
+        seed: of the run, written into the policies' files.
+        keep: whether the folder outlives the run.
+    """
+
+    def __init__(
+        self, folder: Path, evaluator: Evaluator, agent: Agent, seed: int, keep: bool = True
+    ) -> None:
+        self._folder = folder
+        self._evaluator = evaluator
+        self._agent = agent
+        self._seed = seed
+        self._keep = keep
+
+    def follow(self, when: float, event: Event) -> None:
+        """A subscriber."""
+        del when
+        if isinstance(event, Evaluated) and event.is_best:
+            self.write_policy("best", event.snapshot)
+        if isinstance(event, Rejected):
+            path = save_bad_batch(self._folder, event, self._agent)
+            warn_caller(
+                f"worker {event.worker} computed a gradient that is not finite, with version "
+                f"{event.worker_update.version}, in {broken_tensors(path)}; it was not applied"
+                + (f"; poise inspect shows {path}" if self._keep else "")
+            )
+
+    def write_policy(self, name: Literal["best", "final"], snapshot: Snapshot) -> None:
+        """Write what the snapshot does as a policy's file."""
+        about = {"version": int(snapshot.version), "seed": self._seed}
+        content = policy_to_bytes(self._evaluator.policy(snapshot), about)
+        write_bytes(self._folder / f"{name}.safetensors", content)

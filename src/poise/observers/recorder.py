@@ -1,0 +1,231 @@
+"""The records of a run: what happened, stamped with the time, in files that are only appended to.
+
+Workers' threads put events into memory; the main thread writes them out.
+"""
+
+import collections
+import json
+import os
+import time
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from poise.learning.evaluation_result import Score
+from poise.learning.events import (
+    CheckpointReady,
+    EpisodeFinished,
+    Evaluated,
+    Event,
+    Joined,
+    Rejected,
+    TrainingSolved,
+    Updated,
+)
+from poise.learning.journal import RECORD_SIZE, Journal, header_bytes
+from poise.learning.run_state import RunState
+from poise.observers.callback import Subscriber
+from poise.safe_open import open_to_change
+from poise.storage.checkpoints.store import Offsets
+
+__all__ = ["Recorder", "score_to_json"]
+
+
+class Solved(NamedTuple):
+    """When a run solved its environment: by verification, and by the training episodes."""
+
+    solved_at_steps: int | None
+    training_solved_seconds: float | None
+    training_solved_steps: int | None
+
+
+class Recorder:
+    """Writes ``metrics.jsonl`` and ``journal`` in a run's folder.
+
+    Args:
+        folder: of the run.
+        header: the journal's header.
+        journal: where the server writes its records.
+        record_every: updates between two rows about updates.
+        started: monotonic time at which the process started.
+        subscribers: others who want to see the events.
+        resumed: where the files are truncated, to go on from there; None begins them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        header: dict[str, Any],
+        journal: Journal,
+        record_every: int,
+        started: float,
+        subscribers: tuple[Subscriber, ...] = (),
+        resumed: Offsets | None = None,
+    ) -> None:
+        self._events: collections.deque[tuple[float, Event]] = collections.deque()
+        self._journal = journal
+        self._record_every = record_every
+        self._started = started
+        self._subscribers = subscribers
+        self._before = resumed
+        self._first_cycle: float | None = None
+        self._last_update: float | None = None
+        self._metrics_file = _open(folder / "metrics.jsonl", resumed and resumed.metrics_bytes)
+        self._journal_file = _open(folder / "journal", resumed and resumed.journal_bytes)
+        if resumed is None:
+            self._journal_file.write(header_bytes(header))
+            # Even a run that never gets to write more leaves a journal that can be read.
+            self._journal_file.flush()
+            self._header_bytes = len(header_bytes(header))
+        else:
+            self._header_bytes = resumed.journal_bytes - RECORD_SIZE * journal.length
+        self.training_solved_seconds = resumed.training_solved_seconds if resumed else None
+        self.training_solved_steps = resumed.training_solved_steps if resumed else None
+        self.solved_at_steps = resumed.solved_at_steps if resumed else None
+        self.run_state: tuple[RunState, int, Solved] | None = None
+        """The latest state that no checkpoint was made of, the bytes of metrics before it, and what
+        had been solved by then."""
+
+    def emit(self, event: Event) -> None:
+        """Take an event; from any thread."""
+        self._events.append((time.monotonic() - self._started, event))
+
+    @property
+    def training_began(self) -> bool:
+        """Whether a worker has begun its first cycle."""
+        return self._first_cycle is not None
+
+    @property
+    def started(self) -> float:
+        """Monotonic time at which the process started."""
+        return self._started
+
+    @property
+    def training_seconds(self) -> float:
+        """From the first cycle to the last accepted update, over all resumptions."""
+        before = self._before.training_seconds if self._before else 0.0
+        if self._first_cycle is None or self._last_update is None:
+            return before
+        return before + max(0.0, self._last_update - self._first_cycle)
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Monotonic times of this process's first cycle and last accepted update."""
+        if self._first_cycle is None or self._last_update is None:
+            return None
+        return self._started + self._first_cycle, self._started + self._last_update
+
+    @property
+    def wall_seconds(self) -> float:
+        """Since the process started, and of the processes before it."""
+        before = self._before.wall_seconds if self._before else 0.0
+        return before + time.monotonic() - self._started
+
+    def journal_bytes(self, records: int) -> int:
+        """Length of the journal's file with so many records."""
+        return self._header_bytes + RECORD_SIZE * records
+
+    def pump(self) -> None:
+        """Write what has come in; from the main thread.
+
+        Raises:
+            OSError: the disk is full, for example.
+        """
+        rows: list[str] = []
+        was_cut = False
+        for _ in range(len(self._events)):
+            when, event = self._events.popleft()
+            row = self._row(when, event)
+            if row is not None:
+                rows.append(json.dumps({"wall_time": round(when, 6), **row}) + "\n")
+            if isinstance(event, CheckpointReady):
+                self._write_rows(rows)
+                solved = Solved(
+                    self.solved_at_steps, self.training_solved_seconds, self.training_solved_steps
+                )
+                self.run_state = event.run_state, self._metrics_file.tell(), solved
+                was_cut = True
+            for subscriber in self._subscribers:
+                subscriber(when, event)
+        self._write_rows(rows)
+        self._journal_file.write(self._journal.drain())
+        self._journal_file.flush()
+        if was_cut:
+            # A power failure must not leave a checkpoint that is ahead of the files it counts on.
+            for file in (self._metrics_file, self._journal_file):
+                os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Write the rest and close the files."""
+        # What is left in a file's buffer is written when it is closed, which may fail once more.
+        with self._journal_file, self._metrics_file:
+            self.pump()
+
+    def _write_rows(self, rows: list[str]) -> None:
+        self._metrics_file.write("".join(rows).encode())
+        self._metrics_file.flush()
+        rows.clear()
+
+    def _row(self, when: float, event: Event) -> dict[str, Any] | None:
+        match event:
+            case Joined():
+                if self._first_cycle is None:
+                    self._first_cycle = when
+            case EpisodeFinished():
+                return {
+                    "kind": "episode",
+                    "episode": event.episode,
+                    "steps": event.steps,
+                    "worker": event.worker,
+                    "return": event.episode_return,
+                    "length": event.length,
+                    "moving_average": event.moving_average,
+                    "loss": event.loss,
+                }
+            case Updated():
+                self._last_update = when
+                if event.update % self._record_every:
+                    return None
+                return {"kind": "update", **event._asdict()}
+            case Evaluated():
+                result = event.result
+                if result.solved and self.solved_at_steps is None:
+                    self.solved_at_steps = event.steps
+                verification, confirmation = result.verification, result.confirmation
+                return {
+                    "kind": "evaluation",
+                    "version": event.version,
+                    "steps": event.steps,
+                    "selection": score_to_json(result.selection),
+                    "verification": verification and score_to_json(verification),
+                    "confirmation": confirmation and score_to_json(confirmation),
+                    "solved": result.solved,
+                }
+            case TrainingSolved():
+                self.training_solved_seconds = round(when, 6)
+                self.training_solved_steps = event.steps
+            case Rejected():
+                return {
+                    "kind": "rejected",
+                    "worker": event.worker,
+                    "version": event.version,
+                    "bad_gradients": event.bad_gradients,
+                }
+        return None
+
+
+def _open(path: Path, keep: int | None) -> IO[bytes]:
+    """A new file, or an old one truncated to its first ``keep`` bytes, to be appended to."""
+    if keep is None:
+        return path.open("xb")
+    file = open_to_change(path)
+    file.truncate(keep)
+    file.seek(keep)
+    return file
+
+
+def score_to_json(score: Score) -> dict[str, Any]:
+    """A score as JSON types; what a single episode leaves undefined is null."""
+    return {
+        name: None if isinstance(value, float) and value - value != 0 else value
+        for name, value in score._asdict().items()
+    }

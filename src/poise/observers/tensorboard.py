@@ -1,0 +1,79 @@
+"""TensorBoard: a subscriber that writes the run's curves as TensorBoard event files.
+
+The names are those of Stable-Baselines3, so that its users find what they look for.
+"""
+
+from collections import deque
+from pathlib import Path
+from statistics import fmean
+from types import TracebackType
+
+from poise.learning.events import EpisodeFinished, Evaluated, Event, Updated
+
+__all__ = ["TensorBoard"]
+
+WINDOW = 100
+"""Episodes that ``rollout/ep_rew_mean`` is the mean of, as in Stable-Baselines3."""
+_TRAINING = (
+    "loss",
+    "policy_loss",
+    "value_loss",
+    "entropy",
+    "gradient_norm",
+    "staleness",
+    "learning_rate",
+)
+
+
+class TensorBoard:
+    """Writes scalars against environment steps; a context manager, callable as a subscriber.
+
+    Args:
+        folder: where the event files go.
+        every: updates between two rows about updates.
+        purge_step: what other files in the folder hold from this step on is not shown any more.
+    """
+
+    def __init__(self, folder: Path, every: int, purge_step: int | None = None) -> None:
+        from tensorboardX import SummaryWriter  # only where it is wanted  # noqa: PLC0415
+
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+        self._every = every
+        self._returns: deque[float] = deque(maxlen=WINDOW)
+        self._lengths: deque[int] = deque(maxlen=WINDOW)
+
+    def __enter__(self) -> "TensorBoard":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    def __call__(self, when: float, event: Event) -> None:
+        """Write what a curve can be made of."""
+        match event:
+            case EpisodeFinished():
+                self._returns.append(event.episode_return)
+                self._lengths.append(event.length)
+                self._add("rollout/ep_rew", event.episode_return, event.steps)
+            case Updated() if event.update % self._every == 0:
+                if self._returns:
+                    self._add("rollout/ep_rew_mean", fmean(self._returns), event.steps)
+                    self._add("rollout/ep_len_mean", fmean(self._lengths), event.steps)
+                if when > 0:
+                    self._add("time/fps", event.steps / when, event.steps)
+                for name in _TRAINING:
+                    self._add(f"train/{name}", getattr(event, name), event.steps)
+            case Evaluated():
+                selection, verification = event.result.selection, event.result.reported
+                self._add("eval/mean_reward", selection.mean, event.steps)
+                self._add("eval/mean_ep_length", selection.steps / selection.episodes, event.steps)
+                if verification is not None:
+                    self._add("eval/verified_mean_reward", verification.mean, event.steps)
+
+    def _add(self, name: str, value: float, steps: int) -> None:
+        self._writer.add_scalar(name, value, steps)

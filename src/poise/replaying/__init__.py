@@ -1,0 +1,1 @@
+"""Replay: a run repeated, bit for bit."""

@@ -1,0 +1,1 @@
+"""Reports: the learning curve, findings, lists of runs."""

@@ -1,0 +1,330 @@
+"""What a learning curve shows, drawn on a Matplotlib figure.
+
+The colours are Okabe and Ito's, which everybody can tell apart (jfly.uni-koeln.de/color). Lines and
+markers have different shapes, too, for print without colours.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from poise.reports.axis_range import amount, moving_mean, return_range, tick_labels
+
+__all__ = ["Episodes", "Marks", "Verified", "draw"]
+
+SIZE = (8.0, 4.8)
+"""Inches."""
+DOTS_PER_INCH = 110
+"""880 pixels wide, as wide as a page on GitHub shows."""
+GAP = 0.015
+"""Of the figure, between its edge and what is in it."""
+RIGHT, BOTTOM = 0.975, 0.125
+LEGEND_COLUMNS = 3
+MAX_POINTS = 4000
+"""Episodes that are drawn as points; of more, evenly chosen ones."""
+COLUMNS_OF_TRIANGLES = 150
+"""Each has one, however many episodes are beyond the axis."""
+POINT_SIZES = ((50, 5.0), (500, 3.0), (np.inf, 2.0))
+"""Points wide, up to so many episodes: few are seen beside lines, many leave them free."""
+LARGEST = 1e300
+"""Returns beyond this are not drawn."""
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
+POINTS, GREY, BLACK = "0.68", "0.35", "black"
+ELLIPSIS = "…"
+
+
+class Episodes(NamedTuple):
+    """What a run's records say of its episodes.
+
+    Attributes:
+        steps: ``[E]`` float64, environment steps when each training episode ended.
+        returns: ``[E]`` float64, their returns.
+        evaluated_steps: ``[K]`` float64, environment steps at each evaluation.
+        evaluated_means: ``[K]`` float64, mean returns of the greedy policy.
+        evaluated_versions: ``[K]`` float64, of the parameters; -1 where the record does not say.
+    """
+
+    steps: np.ndarray
+    returns: np.ndarray
+    evaluated_steps: np.ndarray
+    evaluated_means: np.ndarray
+    evaluated_versions: np.ndarray
+
+
+class Verified(NamedTuple):
+    """The score of a run's best policy, from fresh episodes.
+
+    Attributes:
+        mean: return.
+        low: lower end of the mean's 95% interval, None if there is none.
+        high: upper end.
+        version: of the parameters that were scored, None if it is not known.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    version: int | None
+
+
+class Marks(NamedTuple):
+    """What is drawn beside a run's records.
+
+    Attributes:
+        title: above the plot.
+        target: the return that solves the environment, if any does.
+        baseline: the mean return of random actions, if it was measured.
+        verified: the score that the run reports, if it has one.
+    """
+
+    title: str
+    target: float | None = None
+    baseline: float | None = None
+    verified: Verified | None = None
+
+
+def draw(figure: Any, data: Episodes, marks: Marks) -> None:
+    """Draw a learning curve on an empty figure."""
+    _Drawing(figure, _drawable(data), marks).draw()
+
+
+def _drawable(data: Episodes) -> Episodes:
+    """Without returns that are no numbers, or so large that their sums are none."""
+    episodes = (np.abs(data.returns) < LARGEST) & np.isfinite(data.steps)
+    evaluations = (np.abs(data.evaluated_means) < LARGEST) & np.isfinite(data.evaluated_steps)
+    return Episodes(
+        data.steps[episodes],
+        data.returns[episodes],
+        data.evaluated_steps[evaluations],
+        data.evaluated_means[evaluations],
+        data.evaluated_versions[evaluations],
+    )
+
+
+class _Drawing:
+    def __init__(self, figure: Any, data: Episodes, marks: Marks) -> None:
+        self._figure = figure
+        self._axes = figure.add_axes((0.1, BOTTOM, RIGHT - 0.1, 0.7))
+        self._data = data
+        self._marks = marks
+        self._handles: list[Any] = []
+        verified = marks.verified
+        always = [marks.target] if marks.target is not None else []
+        perhaps = [marks.baseline] if marks.baseline is not None else []
+        if verified is not None:
+            always.append(verified.mean)
+            perhaps += [end for end in (verified.low, verified.high) if end is not None]
+        self._low, self._high = return_range(
+            data.steps, data.returns, data.evaluated_means, always, perhaps
+        )
+        self._end = max([*data.steps, *data.evaluated_steps, 1.0])
+
+    def draw(self) -> None:
+        axes = self._axes
+        axes.set_ylim(self._low, self._high)
+        axes.set_xlim(0.0, 1.02 * self._end)
+        self._draw_training()
+        self._draw_levels()
+        self._draw_evaluations()
+        self._draw_verified()
+        self._draw_beyond()
+        axes.set_xlabel("environment steps")
+        axes.set_ylabel("episode return")
+        axes.grid(alpha=0.3, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        self._label_ticks()
+        self._lay_out()
+
+    def _plot(self, *data: Any, **style: Any) -> None:
+        """Plot something that the legend names."""
+        self._handles += self._axes.plot(*data, **style)
+
+    def _draw_training(self) -> None:
+        steps, returns = self._data.steps, self._data.returns
+        if not len(steps):
+            self._axes.text(
+                0.5, 0.25, "no training episode ended", transform=self._axes.transAxes, ha="center"
+            )
+            return
+        chosen = _evenly(len(steps))
+        self._plot(
+            steps[chosen],
+            returns[chosen],
+            linestyle="none",
+            marker="o",
+            color=POINTS,
+            markersize=next(size for most, size in POINT_SIZES if len(steps) <= most),
+            markeredgewidth=0,
+            label="training episodes",
+        )
+        # Of episodes that ended together, only the last one has seen them all.
+        ends = np.flatnonzero(np.diff(steps, append=np.inf))
+        ends = ends[_evenly(len(ends))]
+        self._plot(
+            steps[ends],
+            moving_mean(returns)[ends],
+            color=BLUE,
+            linewidth=1.8,
+            label="mean of the last 100 episodes",
+        )
+
+    def _draw_levels(self) -> None:
+        """Lines at what solves the environment, and at random play."""
+        target, baseline = self._marks.target, self._marks.baseline
+        if target is not None:
+            label = f"solved at {target:,.10g}".replace("-", "\N{MINUS SIGN}")
+            style = {"color": GREEN, "linestyle": "--", "linewidth": 1.5}
+            self._handles.append(self._axes.axhline(target, label=label, **style))
+        if baseline is not None:
+            label = f"random play: {self._amount(baseline)}{self._where(baseline)}"
+            style = {"color": GREY, "linestyle": ":", "linewidth": 1.5}
+            # Beyond the axis it is not seen, but the legend says so.
+            self._handles.append(self._axes.axhline(baseline, label=label, **style))
+
+    def _draw_evaluations(self) -> None:
+        if len(self._data.evaluated_steps):
+            self._plot(
+                self._data.evaluated_steps,
+                self._data.evaluated_means,
+                marker="o",
+                color=VERMILLION,
+                markersize=4,
+                linewidth=1,
+                label="greedy policy, evaluated",
+            )
+
+    def _draw_verified(self) -> None:
+        """The reported score, where its policy was found."""
+        verified = self._marks.verified
+        if verified is None:
+            return
+        found = self._data.evaluated_steps[self._data.evaluated_versions == verified.version]
+        text = f"verified: {self._amount(verified.mean, self._marks.target)}"
+        spread = None
+        if verified.low is not None and verified.high is not None:
+            low, high = self._amount(verified.low), self._amount(verified.high)
+            text += f" (95%: {low} to {high})" if low != high else ""
+            spread = [[verified.mean - verified.low], [verified.high - verified.mean]]
+        drawn = self._axes.errorbar(
+            [found[-1] if len(found) else self._end],
+            [verified.mean],
+            spread,
+            fmt="D",
+            color=BLACK,
+            markerfacecolor="none",
+            markersize=8,
+            markeredgewidth=1.5,
+            capsize=5,
+            zorder=5,
+            label=text,
+        )
+        # It may stand at the beginning of the axis, where half of it would be cut off.
+        drawn[0].set_clip_on(False)
+        self._handles.append(drawn)
+
+    def _draw_beyond(self) -> None:
+        """Triangles at the edge for what is beyond it."""
+        for side, marker, edge in (("below", "v", 0.0), ("above", "^", 1.0)):
+            counts, values = [], []
+            for name, color, steps, returns in (
+                ("episode", GREY, self._data.steps, self._data.returns),
+                (
+                    "evaluation",
+                    VERMILLION,
+                    self._data.evaluated_steps,
+                    self._data.evaluated_means,
+                ),
+            ):
+                beyond = returns < self._low if side == "below" else returns > self._high
+                count = int(np.sum(beyond))
+                if not count:
+                    continue
+                counts.append(f"{count:,} {name}{'s' if count > 1 else ''}")
+                values += [np.min(returns[beyond]), np.max(returns[beyond])]
+                places = steps[beyond]
+                columns = (COLUMNS_OF_TRIANGLES * places / self._end).astype(int)
+                places = places[np.unique(columns, return_index=True)[1]]
+                drawn = self._axes.plot(
+                    places,
+                    np.full(len(places), edge + (0.015 if side == "below" else -0.015)),
+                    linestyle="none",
+                    marker=marker,
+                    color=color,
+                    markersize=5,
+                    markeredgewidth=0,
+                    transform=self._axes.get_xaxis_transform(),
+                    zorder=4,
+                )
+                shown = drawn
+            if counts:
+                farthest = min(values) if side == "below" else max(values)
+                label = f"{side} the axis: {', '.join(counts)}, to {self._amount(farthest)}"
+                shown[0].set_label(label)
+                self._handles += shown
+
+    def _label_ticks(self) -> None:
+        """Write the numbers out, each complete in itself."""
+        from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+        axes = self._axes
+        locator = MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True)
+        axes.xaxis.set_major_locator(locator)
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = axis.get_view_interval()
+            ticks = [tick for tick in axis.get_majorticklocs() if low <= tick <= high]
+            axis.set_ticks(ticks, tick_labels(ticks))
+
+    def _lay_out(self) -> None:
+        """Title, legend and plot above each other, none on the other."""
+        figure, axes = self._figure, self._axes
+        renderer = figure.canvas.get_renderer()
+        # Only of this axis: finding the tightest margins of all takes longer than all the rest.
+        labels = axes.yaxis.get_tightbbox(renderer)
+        left = GAP + (axes.bbox.x0 - labels.x0) / figure.bbox.width
+        title = figure.text(
+            left, 1.0 - GAP, "", fontsize="large", va="top", ha="left", parse_math=False
+        )
+        _fit(title, self._marks.title, (RIGHT - left) * figure.bbox.width, renderer)
+        top = title.get_window_extent(renderer).y0 / figure.bbox.height - GAP
+        for columns in range(LEGEND_COLUMNS, 0, -1):
+            legend = figure.legend(
+                handles=self._handles,
+                loc="upper left",
+                bbox_to_anchor=(left, top),
+                ncols=columns,
+                fontsize="small",
+                frameon=False,
+                borderpad=0,
+                borderaxespad=0,
+                handlelength=1.8,
+                columnspacing=1.6,
+            )
+            box = legend.get_window_extent(renderer)
+            if box.width <= (RIGHT - left) * figure.bbox.width or columns == 1:
+                break
+            legend.remove()
+        top -= box.height / figure.bbox.height + 1.5 * GAP
+        axes.set_position((left, BOTTOM, RIGHT - left, top - BOTTOM))
+
+    def _amount(self, value: float, apart_from: float | None = None) -> str:
+        return amount(value, self._high - self._low, apart_from)
+
+    def _where(self, value: float) -> str:
+        if value < self._low:
+            return " (below the axis)"
+        return " (above the axis)" if value > self._high else ""
+
+
+def _evenly(count: int) -> np.ndarray:
+    """Indices of at most so many of them as are drawn as points."""
+    return np.unique(np.linspace(0, max(count - 1, 0), MAX_POINTS).astype(int))
+
+
+def _fit(text: Any, words: str, width: float, renderer: Any) -> None:
+    """Set a text, and leave out of its middle what there is no room for."""
+    kept = len(words)
+    text.set_text(words)
+    while kept > 2 and (found := text.get_window_extent(renderer).width) > width:
+        kept = min(kept - 1, int(kept * width / found))
+        head = kept // 2
+        text.set_text(words[:head] + ELLIPSIS + words[len(words) - (kept - head) :])

@@ -1,0 +1,67 @@
+"""A process that draws the learning curve, started before there is one.
+
+Importing Matplotlib takes a third of a second under the GIL, as long as training CartPole does. The
+command line starts this process first of all, so that it imports while we import JAX. It imports no
+JAX, ends at the end of its standard input, and if it fails the curve is drawn here.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from poise.reports.curve import draw_curve
+from poise.reports.curve_figure import Marks
+
+__all__ = ["Plotter"]
+
+DRAW_SECONDS = 30.0
+"""How long drawing may take before it is done here."""
+
+
+class Plotter:
+    """The process; a context manager, and callable as `draw_curve`."""
+
+    def __init__(self) -> None:
+        # In a session of its own, Ctrl-C does not reach it: we decide.
+        self._process: subprocess.Popen[str] | None = subprocess.Popen(
+            [sys.executable, "-m", "poise.reports.curve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+        )
+
+    def __enter__(self) -> "Plotter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def __call__(self, metrics: Path, output: Path, marks: Marks) -> None:
+        """Draw; see `draw_curve` for the arguments and errors."""
+        arguments = {
+            "metrics": str(metrics.resolve()),
+            "output": str(output.resolve()),
+            "marks": marks._asdict(),
+        }
+        process, self._process = self._process, None
+        drawn = ""
+        if process is not None:
+            try:
+                drawn = process.communicate(json.dumps(arguments) + "\n", DRAW_SECONDS)[0]
+            except (OSError, subprocess.TimeoutExpired):
+                process.kill()
+                process.communicate()
+        if drawn.strip() != "drawn":
+            draw_curve(metrics, output, marks)

@@ -1,1 +1,0 @@
-"""Runs: what a user asks for."""

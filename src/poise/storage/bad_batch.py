@@ -1,0 +1,94 @@
+"""Batches whose gradient was not finite, saved for `poise inspect`."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from poise.agent.agent import Agent
+from poise.errors import FileFormatError, RunFolderError
+from poise.learning.events import Rejected
+from poise.safe_open import read_bytes
+from poise.storage.files import write_bytes
+
+__all__ = ["ArrayReport", "broken_tensors", "inspect_batch", "save_bad_batch"]
+
+NAMED = 3
+"""Broken arrays that a warning names."""
+FILE_NAME = "bad_batch.safetensors"
+MAX_BATCH_BYTES = 1 << 30
+"""A gradient and one rollout: hundreds of rollouts of Atari's images would fit in."""
+
+
+class ArrayReport(NamedTuple):
+    """One array of a saved batch."""
+
+    name: str
+    shape: tuple[int, ...]
+    not_finite: int
+    minimum: float
+    maximum: float
+
+
+def save_bad_batch(folder: Path, event: Rejected, agent: Agent) -> Path:
+    """Save the gradient (by tensor) and, where it was brought, the trajectory."""
+    worker_update = event.worker_update
+    tensors: dict[str, np.ndarray] = {"losses": np.asarray(worker_update.losses)}
+    gradient = np.asarray(worker_update.gradient)
+    offset = 0
+    for name, shape in zip(agent.layout.names, agent.layout.shapes, strict=True):
+        size = int(np.prod(shape, dtype=np.int64))
+        tensors[f"gradient{name}"] = gradient[offset : offset + size].reshape(shape)
+        offset += size
+    if worker_update.trajectory is not None:
+        leaves = jax.tree_util.tree_flatten_with_path(worker_update.trajectory)[0]
+        for path, leaf in leaves:
+            tensors[f"trajectory{jax.tree_util.keystr(path)}"] = np.asarray(leaf)
+    metadata = {"worker": str(event.worker), "version": str(worker_update.version)}
+    content = {name: np.asarray(one, order="C") for name, one in tensors.items()}
+    place = folder / FILE_NAME
+    write_bytes(place, save(content, metadata))
+    return place
+
+
+def broken_tensors(path: Path) -> str:
+    """The names of the first arrays with values that are not finite."""
+    names = [one.name for one in inspect_batch(path) if one.not_finite]
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def inspect_batch(run: str | Path) -> list[ArrayReport]:
+    """What is in a saved batch, those with values that are not finite first.
+
+    Raises:
+        RunFolderError: there is none.
+        FileFormatError: it is damaged.
+    """
+    path = Path(run)
+    path = path / FILE_NAME if path.is_dir() else path
+    try:
+        tensors: dict[str, Any] = load(read_bytes(path, MAX_BATCH_BYTES))
+        odd = [name for name, one in tensors.items() if one.dtype.kind not in "biuf"]
+        if odd:
+            raise ValueError(f"{odd[0]} holds no real numbers")
+    except OSError as error:
+        raise RunFolderError(f"there is no saved batch at {path}: {error.strerror}") from error
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise FileFormatError(f"{path} is damaged: {error}") from error
+    reports = [_report(name, np.asarray(one)) for name, one in tensors.items()]
+    return sorted(reports, key=lambda one: (-one.not_finite, one.name))
+
+
+def _report(name: str, array: np.ndarray) -> ArrayReport:
+    numbers = array.astype(np.float64)
+    finite = np.isfinite(numbers)
+    return ArrayReport(
+        name,
+        array.shape,
+        int(np.sum(~finite)),
+        float(np.min(numbers[finite], initial=np.inf)),
+        float(np.max(numbers[finite], initial=-np.inf)),
+    )

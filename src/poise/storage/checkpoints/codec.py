@@ -1,0 +1,283 @@
+"""A checkpoint as bytes: safetensors with JSON metadata, format version 1; reading runs no code.
+
+What a tensor must look like is known from the run's settings, and so is how large a file can be: a
+file cannot make the reader allocate what it likes.
+"""
+
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from poise.agent.policy_file import MAX_HEADER_BYTES, read_metadata
+from poise.errors import FileFormatError
+from poise.learning.best_policy import BestPolicyState
+from poise.learning.journal import RECORD_SIZE
+from poise.learning.run_state import RunState, WorkerRecord
+from poise.maths.statistics import Moments
+from poise.storage.checkpoints.validation import (
+    MAX_CHECKSUM,
+    MAX_GENERATION,
+    MAX_VERSION,
+    Offsets,
+    episode_statistics_from_json,
+    evaluation_result_from_json,
+    evaluation_result_to_json,
+    offsets_from_json,
+    optional_number,
+    whole,
+)
+from poise.trajectory import Snapshot
+from poise.validation import shown
+
+__all__ = [
+    "Checkpoint",
+    "Offsets",
+    "Template",
+    "checkpoint_from_bytes",
+    "checkpoint_to_bytes",
+    "size_limit",
+]
+
+FORMAT_VERSION = 1
+METADATA_KEY = "poise-checkpoint"
+
+
+class Checkpoint(NamedTuple):
+    """A run's state, and where the run's files were."""
+
+    run_state: RunState
+    offsets: Offsets
+
+
+class Template(NamedTuple):
+    """What the arrays of a run look like.
+
+    Attributes:
+        snapshot: version 0 of it.
+        optimizer_state: its initial one.
+        worker_state: of a worker whose state can be had; ``()`` if it cannot.
+        moments: whether observations are normalised.
+        workers: how many there are.
+    """
+
+    snapshot: Snapshot
+    optimizer_state: Any
+    worker_state: Any
+    moments: Moments | None
+    workers: int
+
+
+def size_limit(template: Template) -> int:
+    """Bytes that a checkpoint of a run can have at most: all workers there, on versions apart."""
+    every_worker = template.workers * _nbytes((template.snapshot, template.worker_state))
+    once = _nbytes((template.snapshot, template.optimizer_state, template.moments))
+    parameters = _nbytes(template.snapshot.parameters)
+    return MAX_HEADER_BYTES + every_worker + once + parameters
+
+
+def checkpoint_to_bytes(checkpoint: Checkpoint) -> bytes:
+    """Encode a checkpoint."""
+    run_state = checkpoint.run_state
+    tensors: dict[str, np.ndarray] = {"parameters": np.asarray(run_state.parameters)}
+    for number, leaf in enumerate(jax.tree.leaves(run_state.optimizer_state)):
+        tensors[f"optimizer/{number}"] = np.asarray(leaf)
+    if run_state.moments is not None:
+        for name, leaf in run_state.moments._asdict().items():
+            tensors[f"moments/{name}"] = np.asarray(leaf, np.float64)
+    worker_records = []
+    for worker, worker_record in sorted(run_state.worker_records.items()):
+        _put_snapshot(tensors, worker_record.snapshot)
+        leaves = jax.tree.leaves(worker_record.worker_state)
+        for number, leaf in enumerate(leaves):
+            tensors[f"worker/{worker}/{number}"] = np.asarray(leaf)
+        version = int(worker_record.snapshot.version)
+        worker_records.append(
+            [worker, worker_record.generation, version, worker_record.worker_state is not None]
+        )
+    best_policy = run_state.best_policy
+    if best_policy.best is not None:
+        _put_snapshot(tensors, best_policy.best)
+    tensors = {name: np.asarray(one, order="C") for name, one in tensors.items()}
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "version": run_state.version,
+        "steps": run_state.steps,
+        "bad_gradients": run_state.bad_gradients,
+        "evaluated_at": best_policy.evaluated_at,
+        "evaluation_interval": best_policy.interval,
+        "verifications": best_policy.verifications,
+        "evaluations": best_policy.evaluations,
+        "verify_at": best_policy.verify_at,
+        "improved_at": best_policy.improved_at,
+        "best_training_mean": best_policy.best_training_mean,
+        "last_worker": run_state.last_worker,
+        "tally": list(run_state.episode_statistics),
+        "best": None if best_policy.best is None else int(best_policy.best.version),
+        "best_verdict": evaluation_result_to_json(best_policy.result),
+        "seats": worker_records,
+        "incarnations": sorted(run_state.generations.items()),
+        "journal_records": run_state.journal_records,
+        "journal_checksum": run_state.journal_checksum,
+        "offsets": list(checkpoint.offsets),
+    }
+    metadata["sha256"] = content_hash(tensors, metadata)
+    return save(tensors, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+
+
+def checkpoint_from_bytes(content: bytes, env_factory: str, template: Template) -> Checkpoint:
+    """Decode a checkpoint.
+
+    Raises:
+        FileFormatError: torn, damaged, of another format version, of another run's shape, or with
+            numbers that no run can have come to.
+    """
+    metadata = read_metadata(content, env_factory, METADATA_KEY, "a checkpoint of poise")
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise FileFormatError(
+            f"{env_factory} has checkpoint format version {shown(version)}, but this poise reads "
+            f"{FORMAT_VERSION}"
+        )
+    try:
+        tensors = load(content)
+        if content_hash(tensors, metadata) != metadata["sha256"]:
+            raise ValueError("its content is not what was saved")
+        return _decode(_Arrays(tensors, template), metadata, template)
+    except (
+        SafetensorError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        AttributeError,
+    ) as error:
+        raise FileFormatError(f"{env_factory} is damaged: {error}") from error
+
+
+def content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
+    """SHA-256 of all arrays, and of all metadata but the hash itself."""
+    rest = {name: value for name, value in metadata.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.asarray(tensors[name], order="C").tobytes())
+    return digest.hexdigest()
+
+
+class _Arrays:
+    """The tensors of a file, each held against what it must look like."""
+
+    def __init__(self, tensors: dict[str, np.ndarray], template: Template) -> None:
+        self._tensors = tensors
+        self._template = template
+
+    def tensor(self, name: str, like: Any) -> np.ndarray:
+        found = self._tensors[name]
+        expected = np.asarray(like)
+        if found.shape != expected.shape or found.dtype != expected.dtype:
+            raise ValueError(f"{name} is {found.dtype}{found.shape}, not {expected.dtype}")
+        return found
+
+    def tree(self, name: str, like: Any) -> Any:
+        leaves, structure = jax.tree.flatten(like)
+        found = [self.tensor(f"{name}/{number}", leaf) for number, leaf in enumerate(leaves)]
+        if f"{name}/{len(leaves)}" in self._tensors:
+            # In order, of the right shapes, and yet something else: another optimizer's state.
+            raise ValueError(f"{name} has more than {len(leaves)} arrays")
+        return jax.tree.unflatten(structure, found)
+
+    def snapshot(self, version: int) -> Snapshot:
+        name, like = f"snapshot/{version}", self._template.snapshot
+        parameters = self.tensor(f"{name}/parameters", like.parameters)
+        statistics = self.tree(f"{name}/statistics", like.statistics)
+        return Snapshot(np.int32(version), parameters, statistics)
+
+    def moments(self) -> Moments | None:
+        if self._template.moments is None:
+            return None
+        like = self._template.moments._asdict()
+        return Moments(**{name: self.tensor(f"moments/{name}", one) for name, one in like.items()})
+
+
+def _decode(arrays: _Arrays, metadata: dict[str, Any], template: Template) -> Checkpoint:
+    version = whole(metadata["version"], "the version", MAX_VERSION)
+    steps = whole(metadata["steps"], "the number of steps")
+    records = whole(metadata["journal_records"], "the number of records")
+    last = metadata["last_worker"]
+    generations: dict[int, int] = {}
+    for worker, latest in metadata["incarnations"]:
+        _check_worker(worker, template, generations)
+        generations[worker] = whole(latest, "a generation", MAX_GENERATION)
+    worker_records: dict[int, WorkerRecord] = {}
+    for worker, generation, held, has_deposit in metadata["seats"]:
+        _check_worker(worker, template, worker_records)
+        if generations.get(worker) != whole(generation, "a generation", MAX_GENERATION):
+            raise ValueError(f"worker {worker} is there in a generation that is not its latest")
+        worker_state = None
+        if has_deposit:
+            if not jax.tree.leaves(template.worker_state):
+                raise ValueError("a worker's state, which this run cannot have")
+            worker_state = arrays.tree(f"worker/{worker}", template.worker_state)
+        snapshot = arrays.snapshot(whole(held, "a worker's version", version))
+        worker_records[worker] = WorkerRecord(generation, snapshot, worker_state)
+    run_state = RunState(
+        version=version,
+        steps=steps,
+        bad_gradients=whole(metadata["bad_gradients"], "the number of bad gradients"),
+        last_worker=None if last is None else whole(last, "last_worker", template.workers - 1),
+        episode_statistics=episode_statistics_from_json(metadata["tally"]),
+        parameters=arrays.tensor("parameters", template.snapshot.parameters),
+        optimizer_state=arrays.tree("optimizer", template.optimizer_state),
+        moments=arrays.moments(),
+        best_policy=_best_policy(arrays, metadata, version, steps),
+        worker_records=worker_records,
+        generations=generations,
+        journal_records=records,
+        journal_checksum=whole(metadata["journal_checksum"], "a checksum", MAX_CHECKSUM),
+    )
+    offsets = offsets_from_json(metadata["offsets"], steps)
+    whole(offsets.journal_bytes, "journal_bytes", least=RECORD_SIZE * records + 1)
+    if run_state.episode_statistics.episodes and not offsets.metrics_bytes:
+        raise ValueError("episodes are counted of which the metrics do not tell")
+    return Checkpoint(run_state, offsets)
+
+
+def _best_policy(
+    arrays: _Arrays, metadata: dict[str, Any], version: int, steps: int
+) -> BestPolicyState:
+    best, result = metadata["best"], evaluation_result_from_json(metadata["best_verdict"])
+    if (best is None) is not (result is None):
+        raise ValueError("a best policy without a result, or a result without one")
+    return BestPolicyState(
+        evaluated_at=whole(metadata["evaluated_at"], "evaluated_at", steps),
+        interval=whole(metadata["evaluation_interval"], "evaluation_interval", least=1),
+        verifications=whole(metadata["verifications"], "verifications"),
+        best=None if best is None else arrays.snapshot(whole(best, "the best version", version)),
+        result=result,
+        evaluations=whole(metadata["evaluations"], "evaluations"),
+        verify_at=whole(metadata["verify_at"], "verify_at"),
+        improved_at=whole(metadata["improved_at"], "improved_at", steps),
+        best_training_mean=optional_number(metadata["best_training_mean"], "a mean"),
+    )
+
+
+def _check_worker(worker: Any, template: Template, known: dict[int, Any]) -> None:
+    if whole(worker, "a worker", template.workers - 1) in known:
+        raise ValueError(f"worker {worker} is there twice")
+
+
+def _put_snapshot(tensors: dict[str, np.ndarray], snapshot: Snapshot) -> None:
+    name = f"snapshot/{int(snapshot.version)}"
+    tensors[f"{name}/parameters"] = np.asarray(snapshot.parameters)
+    for number, leaf in enumerate(snapshot.statistics):
+        tensors[f"{name}/statistics/{number}"] = np.asarray(leaf)
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,121 @@
+"""Housekeeping: what the main thread does while workers train.
+
+It writes records, makes checkpoints, watches budgets and signals, and counts restarts.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from poise.config import TrainConfig
+from poise.launchers.stop_signals import StopSignals
+from poise.learning.journal import StopReason
+from poise.learning.parameter_server import ParameterServer
+from poise.observers.callback import Callback
+from poise.observers.recorder import Recorder
+from poise.storage.checkpoints.store import Checkpoint, Offsets, write_checkpoint
+from poise.user_warnings import warn_caller
+
+__all__ = ["RunMonitor"]
+
+
+class RunMonitor:
+    """Keeps a run's folder up to date.
+
+    Args:
+        folder: of the run.
+        config: its settings.
+        recorder: what the server's events go to.
+        signals: why to stop.
+        restarts: of workers, before this process.
+        callback: the user's subscriber, which may end the run.
+        tick: called whenever there is time to show what is under way.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainConfig,
+        recorder: Recorder,
+        signals: StopSignals,
+        restarts: int,
+        callback: Callback,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._folder = folder
+        self._config = config
+        self._recorder = recorder
+        self._signals = signals
+        self._callback = callback
+        self._tick = tick
+        self._began: float | None = None
+        self._last_checkpoint = time.monotonic()
+        self.restarts = restarts
+        """Of workers, so far."""
+        self.server: ParameterServer | None = None
+        """Who is asked for the run's state, while there is one."""
+
+    def pump(self) -> StopReason | None:
+        """Do what is to be done; returns a reason to stop, or None.
+
+        Raises:
+            OSError: the folder can no longer be written.
+            BaseException: what the user's subscriber raised, once.
+        """
+        self._signals.keep()
+        self._recorder.pump()
+        self._tick()
+        self.checkpoint()
+        if self.server is None or not self.server.stopped or self._callback.interrupts:
+            self._callback.raise_failure()
+        # Otherwise training is over, and what it came to is scored first.
+        if self._signals.reason is not None:
+            return self._signals.reason
+        if self._callback.asks_to_stop:
+            return StopReason.CALLBACK
+        now = time.monotonic()
+        seconds = self._config.checkpoint_seconds
+        if seconds is not None and now - self._last_checkpoint >= seconds and self.server:
+            self._last_checkpoint = now
+            self.server.request_state()
+        limit = self._config.max_seconds
+        if limit is not None and self._recorder.training_began:
+            began = self._began = self._began or now
+            if now - began >= limit:
+                return StopReason.MAX_SECONDS
+        return None
+
+    def checkpoint(self) -> None:
+        """Make a checkpoint of the latest state, if none was made of it yet."""
+        recorder = self._recorder
+        if recorder.run_state is None:
+            return
+        (run_state, metrics_bytes, solved), recorder.run_state = recorder.run_state, None
+        offsets = Offsets(
+            journal_bytes=recorder.journal_bytes(run_state.journal_records),
+            metrics_bytes=metrics_bytes,
+            training_seconds=recorder.training_seconds,
+            wall_seconds=recorder.wall_seconds,
+            restarts=self.restarts,
+            solved_at_steps=solved.solved_at_steps,
+            training_solved_seconds=solved.training_solved_seconds,
+            training_solved_steps=solved.training_solved_steps,
+        )
+        write_checkpoint(
+            self._folder, Checkpoint(run_state, offsets), self._config.keep_checkpoints
+        )
+
+    def note_restart(self, what: str) -> None:
+        """A worker was started again."""
+        self.restarts += 1
+        warn_caller(f"{what}; started again")
+
+    def note_loss(self, what: str) -> None:
+        """The run goes on without a worker."""
+        warn_caller(
+            f"{what}; not started again (--max-restarts): the run goes on with the other workers"
+        )
+
+    def note_unclosed(self, what: str) -> None:
+        """Environments were not closed in time."""
+        warn_caller(what)

@@ -1,0 +1,44 @@
+"""What a run does with an environment whose copies share a state: one copy a process."""
+
+import dataclasses
+
+from poise.config import TrainConfig
+from poise.errors import EnvironmentCheckError
+from poise.user_warnings import warn_caller
+
+__all__ = ["one_copy_a_process"]
+
+_DEFAULT_ENVS_PER_WORKER = {field.name: field.default for field in dataclasses.fields(TrainConfig)}[
+    "envs_per_worker"
+]
+
+
+def one_copy_a_process(config: TrainConfig, shared: str = "") -> TrainConfig:
+    """The settings under which no two copies are stepped in one process.
+
+    Args:
+        config: as they were given.
+        shared: what the copies share, if that is known.
+
+    Raises:
+        EnvironmentCheckError: the launcher, or a number of copies that was asked for, forbids it.
+    """
+    shares = (
+        f"copies of {config.environment} share a state: stepping one changes what another shows "
+        f"({shared or 'a simulator or a variable that belongs to the module or the class'})"
+    )
+    one = dataclasses.replace(config, envs_per_worker=1, evaluation_copies=1)
+    if config.launcher in ("threads", "serial"):
+        if config.workers == 1 and config.envs_per_worker == 1:
+            return one
+        raise EnvironmentCheckError(
+            f"{shares}; keep all state in the object, or use --launcher processes, with one copy a "
+            "process (or --workers 1 --envs-per-worker 1)"
+        )
+    if config.envs_per_worker not in (1, _DEFAULT_ENVS_PER_WORKER):
+        raise EnvironmentCheckError(
+            f"{shares}; keep all state in the object, or use --envs-per-worker 1, for one copy a "
+            "process"
+        )
+    warn_caller(f"{shares}; each process gets one copy")
+    return dataclasses.replace(one, launcher="processes")

@@ -1,0 +1,101 @@
+"""What a run came to: the content of ``summary.json``."""
+
+import math
+import time
+from typing import Any
+
+from poise.evaluation.evaluator import FinalScore
+from poise.evaluation.phase_times import PhaseTimes
+from poise.learning.journal import StopReason
+from poise.learning.parameter_server import ParameterServer
+from poise.observers.recorder import Recorder, score_to_json
+from poise.training.components import RunComponents
+from poise.training.runtime import processor_model, versions
+
+__all__ = ["summarise"]
+
+
+def summarise(
+    components: RunComponents,
+    server: ParameterServer,
+    recorder: Recorder,
+    spending: PhaseTimes,
+    score: FinalScore | None,
+    reason: StopReason,
+    *,
+    random_baseline: float | None,
+    restarts: int,
+    failure: str | None,
+) -> dict[str, Any]:
+    """Sum a run up.
+
+    Args:
+        components: its parts.
+        server: stopped.
+        recorder: what the run's clock said.
+        spending: what this process spent its time on.
+        score: of the best policy; None if there was no time for it.
+        reason: why it ended.
+        random_baseline: mean return of random actions, None if it was not measured.
+        restarts: of workers.
+        failure: the name of the exception that ended the run, None if none did.
+    """
+    config = components.config
+    seconds = round(recorder.training_seconds, 6)
+    solved = score is not None and score.solved
+    sampled = None if score is None else score.sampled
+    attempts = server.verifications if score is None else score.attempts
+    solved_at = recorder.solved_at_steps
+    if solved and solved_at is None:
+        solved_at = server.steps
+    mean = server.episode_statistics.mean
+    return {
+        "environment": config.environment,
+        "algorithm": config.algorithm,
+        "seed": config.seed,
+        "solved": solved,
+        "solved_at_steps": solved_at,
+        "target_return": components.target_return,
+        "steps": server.steps,
+        "episodes": server.episode_statistics.episodes,
+        "updates": server.version,
+        "wall_seconds": round(recorder.wall_seconds, 6),
+        "training_seconds": seconds,
+        "seconds": _seconds(recorder, spending),
+        "steps_per_second": round(server.steps / seconds, 1) if seconds else None,
+        "workers": config.workers,
+        "launcher": components.launcher,
+        "evaluation": score_to_json(score.verified) if score is not None else None,
+        "sampled_evaluation": score_to_json(sampled) if sampled is not None else None,
+        "evaluation_step_limit": score.step_limit if score is not None else None,
+        "sticky_actions": config.sticky_actions if components.env_factory.is_atari else None,
+        "policy": config.policy,
+        "verification_attempts": attempts,
+        "random_baseline": random_baseline,
+        "training_mean_100": mean if mean is None or math.isfinite(mean) else None,
+        "training_solved_at_seconds": recorder.training_solved_seconds,
+        "training_solved_at_steps": recorder.training_solved_steps,
+        "restarts": restarts,
+        "bad_gradients": server.bad_gradients,
+        "stopped": reason.name.lower(),
+        "failure": failure,
+        "versions": versions(),
+        "processor": processor_model(),
+    }
+
+
+def _seconds(recorder: Recorder, spending: PhaseTimes) -> dict[str, float]:
+    """What this process spent its time on; evaluations are not part of the training here."""
+    now = time.monotonic()
+    first, last = recorder.span or (now, now)
+    compiling = spending.seconds("compilation")
+    between = spending.seconds("selection", "verification", until=last)
+    found = {
+        "start_up": first - recorder.started - compiling,
+        "compilation": compiling,
+        "training": last - first - between,
+        "selection": spending.seconds("selection"),
+        "verification": spending.seconds("verification"),
+        "baseline": spending.seconds("baseline"),
+    }
+    return {name: round(max(0.0, seconds), 6) for name, seconds in found.items()}

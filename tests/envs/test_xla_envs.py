@@ -1,0 +1,148 @@
+"""Worlds that offer XLA functions: a compiled rollout sees what the same emulators show Python."""
+
+import importlib.util
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from poise.config import EnvironmentChoice
+from poise.envs.env_factory import find_env_factory
+from poise.envs.host_envs import HostEnvs
+from poise.envs.registry import choose_envs, env_backend
+from poise.envs.reward_shaping import RewardShaping
+from poise.envs.rollout import FinishedEpisodes, RolloutState
+from poise.envs.xla_envs import XlaEnvs
+from poise.errors import ConfigError
+from poise.trajectory import ActorOutput, Trajectory
+
+pytest.importorskip("ale_py")
+pytest.importorskip("cv2")
+pytest.importorskip("chex")
+
+from poise.envs import atari
+
+COPIES, LENGTH, ROLLOUTS = 2, 40, 3
+LIMIT = 240
+"""Frames of a game, so that games end within a rollout."""
+GAMES = ("ALE/Pong-v5", pytest.param("ALE/Breakout-v5", marks=pytest.mark.slow))
+
+
+def env_factory(name: str = "ALE/Pong-v5", **choice: Any) -> Any:
+    return find_env_factory(EnvironmentChoice(name, **choice))
+
+
+def obey(observation: Any, recurrent: Any, first: Any, noise: Any) -> ActorOutput:
+    """The noise says what to do, so that Python can do the same."""
+    return ActorOutput(noise, noise, noise, recurrent)
+
+
+def score(parameters: Any, action: Any) -> Any:
+    return -(parameters + action).astype(np.float32)
+
+
+class Rollouts:
+    """Compiled rollouts of one world, whichever emulators they are of."""
+
+    def __init__(self, envs: XlaEnvs) -> None:
+        self.envs = envs
+        self.compiled: Any = None
+
+    def start(self, emulators: Any, seeds: list[int]) -> RolloutState:
+        state = self.envs.initial_state(np.zeros(2, np.uint32), COPIES, ())
+        return self.envs.begin(state, emulators, seeds)
+
+    def __call__(
+        self, state: RolloutState, actions: np.ndarray
+    ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
+        def run(state: Any, actions: Any) -> Any:
+            return self.envs.rollout(obey, score, lambda key, batch: actions, 0, state, LENGTH)
+
+        if self.compiled is None:
+            self.compiled = jax.jit(run).lower(state, actions).compile()
+        trajectory, finished, after = self.compiled(state, actions)
+        return (*jax.tree.map(np.asarray, (trajectory, finished)), after)
+
+
+@pytest.fixture(scope="module")
+def pong() -> Rollouts:
+    envs = choose_envs(env_factory(), "auto", RewardShaping())
+    assert isinstance(envs, XlaEnvs)
+    return Rollouts(envs)
+
+
+def some_actions(seed: int) -> np.ndarray:
+    shape = (ROLLOUTS, LENGTH, COPIES)
+    return np.random.default_rng(seed).integers(0, 4, shape).astype(np.int32)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_a_rollout_sees_what_the_emulators_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames, rewards, flags and lengths; across the ends of games and of rollouts."""
+    monkeypatch.setattr(atari, "MAX_FRAMES", LIMIT)
+    shaping = RewardShaping(scale=0.5)
+    envs = choose_envs(env_factory(name), "xla", shaping)
+    assert isinstance(envs, XlaEnvs)
+    rollouts, seeds, actions = Rollouts(envs), [3, 8], some_actions(0)
+    emulators, copies = envs.copies(COPIES), envs.copies(COPIES)
+    state = rollouts.start(emulators, seeds)
+    observation = copies.reset(seeds)
+    ended = np.zeros(COPIES, np.bool_)
+    total, elapsed, ends = np.zeros(COPIES), np.zeros(COPIES, np.int64), 0
+    for moves in actions:
+        trajectory, finished, state = rollouts(state, moves)
+        for now, move in enumerate(moves):
+            np.testing.assert_array_equal(trajectory.observations[now], observation)
+            observation, rewards, terminated, truncated = copies.step(move)
+            np.testing.assert_array_equal(trajectory.valid[now], ~ended)
+            np.testing.assert_array_equal(trajectory.rewards[now], rewards * 0.5)
+            np.testing.assert_array_equal(trajectory.terminated[now], terminated)
+            np.testing.assert_array_equal(trajectory.truncated[now], truncated)
+            total, elapsed = np.where(ended, 0, total + rewards), np.where(ended, 0, elapsed + 1)
+            ended = terminated | truncated
+            np.testing.assert_array_equal(finished.finished[now], ended)
+            np.testing.assert_array_equal(finished.returns[now][ended], total[ended])
+            np.testing.assert_array_equal(finished.lengths[now][ended], elapsed[ended])
+            ends += int(ended.sum())
+        np.testing.assert_array_equal(trajectory.observations[LENGTH], observation)
+    emulators.close()
+    copies.close()
+    assert ends >= COPIES
+
+
+def test_one_program_steps_any_emulators(pong: Rollouts) -> None:
+    """The handle is an argument: each worker's emulators are stepped, and no others."""
+    one, other = pong.envs.copies(COPIES), pong.envs.copies(COPIES)
+    first, second = pong.start(one, [1, 2]), pong.start(other, [1, 2])
+    moves, others = some_actions(1), some_actions(2)
+    for turn in range(ROLLOUTS):
+        seen, _, first = pong(first, moves[turn])
+        _, _, second = pong(second, others[turn])
+    third = pong.start(one, [1, 2])
+    for turn in range(ROLLOUTS):
+        again, _, third = pong(third, moves[turn])
+    np.testing.assert_array_equal(seen.observations, again.observations)
+    assert not np.array_equal(np.asarray(first.observation), np.asarray(second.observation))
+
+
+def test_the_world_says_what_it_is(pong: Rollouts) -> None:
+    envs = pong.envs
+    assert (envs.kind, envs.name) == ("xla", "ALE/Pong-v5")
+    assert not envs.holds_gil
+    assert not envs.is_pure
+    assert env_backend(env_factory(sticky_actions=0.25), "auto") == "xla"
+
+
+def test_what_it_needs_is_not_always_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then ale-py's vector environment is stepped from Python."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert isinstance(choose_envs(env_factory(), "auto", RewardShaping()), HostEnvs)
+    with pytest.raises(ConfigError, match="there is only atari, copies"):
+        env_backend(env_factory(), "xla")
+    monkeypatch.undo()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "chex" else find(name)
+    )
+    assert env_backend(env_factory(), "auto") == "atari"

@@ -1,0 +1,115 @@
+"""A toy environment in JAX, the same in plain Python, and a policy for both."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from gymnasium.experimental.functional import FuncEnv
+
+from poise.trajectory import ActorOutput
+
+LENGTHS = (1, 2, 3, 5, 8)
+"""Steps until an episode terminates; which, is drawn when it begins."""
+
+
+class Countdown(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
+    """A number that counts down to 0, and a score that the actions add to.
+
+    The state is ``[left, length, score]``; the observation shows all of it. A step is rewarded with
+    ``10 * score + action``, so that it matters which state and action are meant.
+    """
+
+    observation_space = spaces.Dict(
+        {"clock": spaces.Box(0.0, 8.0, (2,)), "score": spaces.Box(-100.0, 100.0, ())}
+    )
+    action_space = spaces.Discrete(3, start=5)
+
+    def initial(self, rng: Any, params: Any = None) -> Any:
+        length = jnp.asarray(LENGTHS, jnp.float32)[jax.random.bits(rng) % len(LENGTHS)]
+        return jnp.stack([length, length, jnp.float32(0)])
+
+    def transition(self, state: Any, action: Any, rng: Any, params: Any = None) -> Any:
+        left, length, score = state
+        return jnp.stack([left - 1, length, score + action])
+
+    def observation(self, state: Any, rng: Any, params: Any = None) -> Any:
+        return {"clock": state[:2], "score": state[2]}
+
+    def reward(self, state: Any, action: Any, next_state: Any, rng: Any, params: Any = None) -> Any:
+        return 10 * next_state[2] + state[0] + action
+
+    def terminal(self, state: Any, rng: Any, params: Any = None) -> Any:
+        return state[0] <= 0
+
+
+class PlainCountdown:
+    """`Countdown` for one copy in plain Python, with the time limit, as a loop would have it."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+
+    def reset(self, length: float) -> dict[str, Any]:
+        self.left, self.length, self.score, self.steps = length, length, 0.0, 0
+        return self.observation()
+
+    def observation(self) -> dict[str, Any]:
+        return {"clock": [self.left, self.length], "score": self.score}
+
+    def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool]:
+        before = self.left
+        self.left -= 1
+        self.score += action
+        self.steps += 1
+        reward = 10 * self.score + before + action
+        truncated = self.limit is not None and self.steps >= self.limit
+        return self.observation(), reward, self.left <= 0, truncated
+
+
+class Drift(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
+    """A number that begins anywhere and moves at random, for ever; each draw is shown as it is.
+
+    The state and the observation are ``[number, the draw that led to it]``.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,))
+    action_space = spaces.Discrete(2)
+
+    def initial(self, rng: Any, params: Any = None) -> Any:
+        return jnp.tile(jax.random.normal(rng), 2)
+
+    def transition(self, state: Any, action: Any, rng: Any, params: Any = None) -> Any:
+        draw = jax.random.normal(rng)
+        return jnp.stack([state[0] + draw, draw])
+
+    def observation(self, state: Any, rng: Any, params: Any = None) -> Any:
+        return state
+
+    def reward(self, state: Any, action: Any, next_state: Any, rng: Any, params: Any = None) -> Any:
+        return jnp.float32(0)
+
+    def terminal(self, state: Any, rng: Any, params: Any = None) -> Any:
+        return jnp.bool_(False)
+
+
+def act(observation: Any, state: Any, first: Any, noise: Any) -> ActorOutput:
+    """Act at random; the recurrent state counts the observations of the episode."""
+    state = jnp.where(first, 0, state) + 1
+    action = (noise * 3).astype(jnp.int32)
+    return ActorOutput(
+        action=action,
+        environment_action=action + 5,
+        parameters=noise,
+        state=state,
+    )
+
+
+def score(parameters: Any, action: Any) -> Any:
+    """The log-probability of `act`'s actions, as it were."""
+    return -parameters
+
+
+def uniform(key: Any, batch: tuple[int, int]) -> Any:
+    """The noise of `act`."""
+    return jax.random.uniform(key, batch)

@@ -1,0 +1,88 @@
+"""Solved, or not, where returns are noisy: server and evaluator, with episodes that are drawn.
+
+A policy gets somewhere, and stays there. What it returns is 0 or 1, as on FrozenLake, or normal.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poise.config import TrainConfig
+from poise.evaluation.scoring import score
+from poise.learning.evaluation_result import Score
+from poise.learning.journal import StopReason
+from poise.training.components import build_components
+
+from ..learning.fakes import Bench
+
+TARGET = 0.7
+LENGTH = 30
+"""Steps of an episode."""
+RUNS = range(10)
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+
+
+def zero_or_one(errors: float) -> Draw:
+    """A mean that is so many standard errors (of 100 episodes) above the target."""
+    mean = TARGET
+    for _ in range(50):
+        mean = TARGET + errors * (mean * (1 - mean) / 100) ** 0.5
+    return lambda generator, count: (generator.random(count) < mean).astype(float)
+
+
+def normal(errors: float) -> Draw:
+    return lambda generator, count: generator.normal(TARGET + errors / 10, 1.0, count)
+
+
+class Drawn:
+    """Plays nothing: the return of an episode is drawn from its seed."""
+
+    def __init__(self, draw: Draw) -> None:
+        self._draw = draw
+
+    def play(self, policy: Any, seeds: Sequence[int], *rest: Any) -> Score:
+        returns = np.array([self._draw(np.random.default_rng(seed), 1)[0] for seed in seeds])
+        return score(returns, np.full(len(seeds), LENGTH), greedy=True, cut=0)
+
+    def close(self) -> None:
+        pass
+
+
+def run(draw: Draw, seed: int, arrives: int, end: int) -> Bench:
+    """A run whose policy is there after so many steps."""
+    bench = Bench(evaluation_interval=4096, max_steps=end, target_return=TARGET)
+    evaluator = build_components(TrainConfig(seed=seed, hidden_sizes=(1,))).evaluator()
+    evaluator._target = TARGET
+    player = Drawn(lambda generator, count: np.zeros(count))
+    evaluator._player = player  # type: ignore[assignment]
+    bench.server._evaluator = evaluator
+    bench.join(0)
+    generator = np.random.default_rng(seed)
+    while not bench.server.stopped:
+        if bench.server.steps >= arrives:
+            player._draw = draw
+        # The further a run is, the more comes at once, only to be quick.
+        steps = max(800, bench.server.steps // 32)
+        bench.give(steps=steps, returns=player._draw(generator, 26))
+    return bench
+
+
+@pytest.mark.parametrize("arrives", [10_000, 47_000, 200_000])
+@pytest.mark.parametrize("returns", [zero_or_one, normal])
+def test_one_standard_error_above_is_found_solved(returns: Any, arrives: int) -> None:
+    """Within three times the steps at which the policy got there, in every run."""
+    for seed in RUNS:
+        bench = run(returns(1.0), seed, arrives, 3 * arrives)
+        assert bench.server.stop_reason == StopReason.SOLVED, seed
+
+
+@pytest.mark.parametrize("returns", [zero_or_one, normal])
+def test_two_standard_errors_below_is_not(returns: Any) -> None:
+    for seed in RUNS:
+        bench = run(returns(-2.0), seed, 10_000, 1_000_000)
+        assert bench.server.stop_reason == StopReason.MAX_STEPS, seed
+        assert bench.server.verifications > 5, "there was something to be tempted by"
+        # A few hundred episodes each are little beside the training.
+        assert bench.server.verifications < 40

@@ -1,0 +1,171 @@
+"""Evaluations and the random baseline end before their deadline, whatever the environment does."""
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import poise
+from poise.errors import (
+    DeadlineError,
+    EnvironmentFailureError,
+    EnvironmentNotFoundError,
+    InputError,
+)
+from poise.evaluation import supervision
+from poise.evaluation.evaluator import Evaluator
+from poise.evaluation.supervision import EvaluationSupervisor, Heartbeat
+from poise.launchers.stop_signals import StopSignals
+from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
+from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
+from poise.learning.journal import StopReason
+from poise.learning.parameter_server import EvaluationAborted
+from poise.training.training_run import TrainingRun
+from poise.trajectory import Snapshot
+
+from ..small import train
+
+PATIENCE = 60.0
+
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
+
+
+CANDIDATE = Candidate(Snapshot(np.int32(0), np.zeros(1, np.float32)), 0)
+VERDICT = EvaluationResult(Score(*(0.0,) * 6, episodes=1, greedy=True, cut=0, steps=1), None, False)
+
+
+class FakeJudge(Evaluator):
+    """Does what it is told to."""
+
+    def __init__(self, does: Callable[[], object]) -> None:
+        self.does = does
+
+    def __call__(self, candidate: Candidate) -> EvaluationResult:
+        self.does()
+        return VERDICT
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """What hung on purpose is released."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def new_referee(
+    does: Any, timeout: float = PATIENCE
+) -> tuple[EvaluationSupervisor, Heartbeats, StopSignals]:
+    heartbeats, signals = Heartbeats(), StopSignals()
+    supervision = Supervision(
+        lambda: None, 0.001, timeout, "Toy-v0", evaluating=lambda: "seed 3, last action 1"
+    )
+    evaluator = FakeJudge(does)
+    return (
+        EvaluationSupervisor(evaluator, Heartbeat(heartbeats, signals), heartbeats, supervision),
+        heartbeats,
+        signals,
+    )
+
+
+def test_what_hangs_is_left_behind(released: threading.Event) -> None:
+    found, _, _ = new_referee(lambda: released.wait(PATIENCE), timeout=0.05)
+    with pytest.raises(DeadlineError) as caught:
+        found.evaluate(CANDIDATE)
+    text = "an evaluation in Toy-v0 (seed 3, last action 1) has not answered for 0.05 s"
+    assert text in str(caught.value)
+
+
+def test_an_outcome_comes_back_and_nobody_is_watched_any_more() -> None:
+    found, heartbeats, _ = new_referee(lambda: None)
+    assert found.evaluate(CANDIDATE) == VERDICT
+    assert not heartbeats.watched()
+
+
+def test_an_exception_comes_back() -> None:
+    def fail() -> None:
+        raise EnvironmentFailureError("the pole broke")
+
+    found, heartbeats, _ = new_referee(fail)
+    with pytest.raises(EnvironmentFailureError, match="the pole broke"):
+        found.evaluate(CANDIDATE)
+    assert not heartbeats.watched()
+
+
+def test_in_a_workers_thread_the_supervisor_looks() -> None:
+    """There the evaluation is done in place, and expected to give signs of life."""
+    seen: list[set[int]] = []
+    found, heartbeats, _ = new_referee(lambda: seen.append(heartbeats.watched()))
+    thread = threading.Thread(target=found.evaluate, args=(CANDIDATE,))
+    thread.start()
+    thread.join()
+    assert seen == [{EVALUATION}]
+    assert not heartbeats.watched()
+
+
+def test_a_pulse_gives_up_at_a_signal() -> None:
+    _, heartbeats, signals = new_referee(lambda: None)
+    heartbeat = Heartbeat(heartbeats, signals)
+    heartbeat.beat()
+    signals.reason = StopReason.TERMINATED
+    with pytest.raises(EvaluationAborted):
+        heartbeat.beat()
+
+
+def test_a_copy_that_cannot_be_made_any_more_is_a_failure_and_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no bad input: the run had begun."""
+
+    def fail(*arguments: Any, **settings: Any) -> None:
+        raise EnvironmentNotFoundError("cannot be made: OSError: too many open files")
+
+    monkeypatch.setattr(supervision, "random_baseline", fail)
+    with pytest.raises(EnvironmentFailureError, match="too many open files"):
+        train(tmp_path / "run")
+    assert (tmp_path / "run" / "summary.json").exists()
+    poise.replay(tmp_path / "run")
+
+
+def test_a_run_that_cannot_begin_leaves_nothing_but_an_old_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise InputError("put the call under a guard")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "_launch", refuse)
+        with pytest.raises(InputError):
+            train(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    old = train(tmp_path / "old").folder
+    # As if it had been killed before its first checkpoint.
+    shutil.rmtree(old / "checkpoints")
+    (old / "summary.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "_launch", refuse)
+        with pytest.raises(InputError, match="guard"):
+            poise.resume(old)
+    assert (old / "config.json").exists()
+    poise.resume(old)
+
+
+def test_a_baseline_that_fails_ends_a_run_that_keeps_its_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **settings: Any) -> None:
+        raise EnvironmentFailureError("the environment's step raised RuntimeError: gone")
+
+    monkeypatch.setattr(supervision, "random_baseline", fail)
+    with pytest.raises(EnvironmentFailureError, match="gone"):
+        train(tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["evaluation"]["episodes"] == 7
+    assert summary["random_baseline"] is None
+    assert summary["failure"] == "EnvironmentFailureError"
+    poise.replay(tmp_path / "run")

@@ -1,0 +1,156 @@
+"""The recorder: every event becomes what it should, whoever emitted it, and nothing is lost."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from poise.learning.evaluation_result import Score
+from poise.learning.events import (
+    EpisodeFinished,
+    Event,
+    Stopped,
+    Updated,
+)
+from poise.learning.journal import Journal, Record, RecordKind, StopReason, read_journal
+from poise.observers.recorder import Recorder, score_to_json
+
+HEADER = {"versions": {}, "processor": "an abacus"}
+
+
+def updated(number: int, worker: int = 0) -> Updated:
+    return Updated(worker, number, 10 * number, 1.0, 2.0, 3.0, 0.5, 4.0, 1, 1e-3)
+
+
+def finished(number: int) -> EpisodeFinished:
+    return EpisodeFinished(
+        worker=1,
+        episode=number,
+        steps=10 * number,
+        episode_return=7.5,
+        length=8,
+        moving_average=7.0,
+        loss=0.25,
+    )
+
+
+class Desk:
+    """A recorder in a folder, and what its subscriber saw."""
+
+    def __init__(self, folder: Path, record_every: int = 3) -> None:
+        self.folder = folder
+        self.journal = Journal()
+        self.seen: list[tuple[float, Event]] = []
+        self.recorder = Recorder(
+            folder,
+            HEADER,
+            self.journal,
+            record_every,
+            time.monotonic(),
+            (lambda when, event: self.seen.append((when, event)),),
+        )
+
+    @property
+    def rows(self) -> list[dict[str, object]]:
+        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.recorder.close()
+
+
+def test_nothing_is_written_before_the_pump(desk: Desk):
+    desk.recorder.emit(finished(1))
+    assert desk.rows == []
+    assert desk.seen == []
+    desk.recorder.pump()
+    assert len(desk.rows) == len(desk.seen) == 1
+    desk.recorder.pump()
+    assert len(desk.rows) == 1
+
+
+def test_an_episode_s_row(desk: Desk):
+    desk.recorder.emit(finished(4))
+    desk.recorder.pump()
+    [row] = desk.rows
+    assert row.pop("wall_time") == pytest.approx(desk.seen[0][0], abs=1e-6)
+    assert row == {
+        "kind": "episode",
+        "episode": 4,
+        "steps": 40,
+        "worker": 1,
+        "return": 7.5,
+        "length": 8,
+        "moving_average": 7.0,
+        "loss": 0.25,
+    }
+
+
+def test_updates_are_thinned_out_and_subscribers_see_all(desk: Desk):
+    for number in range(1, 11):
+        desk.recorder.emit(updated(number))
+    desk.recorder.pump()
+    assert [row["update"] for row in desk.rows] == [3, 6, 9]
+    assert {"worker", "loss", "policy_loss", "value_loss", "entropy"} <= desk.rows[0].keys()
+    assert {"gradient_norm", "staleness", "learning_rate"} <= desk.rows[0].keys()
+    assert [event for _, event in desk.seen] == [updated(number) for number in range(1, 11)]
+
+
+def test_the_journal_is_written_too(desk: Desk):
+    records = [Record(RecordKind.JOIN, 0, 0, 0, 0, 0), Record(RecordKind.STOP, 5, 0, 0, 0, 0)]
+    desk.journal.append(records[0])
+    desk.recorder.pump()
+    path = desk.folder / "journal"
+    assert read_journal(path).records == records[:1]
+    assert path.stat().st_size == desk.recorder.journal_bytes(1)
+    desk.journal.append(records[1])
+    desk.recorder.pump()
+    assert read_journal(path).records == records
+    assert read_journal(path).header == HEADER
+
+
+def test_closing_writes_the_rest(tmp_path: Path):
+    desk = Desk(tmp_path)
+    desk.recorder.emit(finished(1))
+    desk.recorder.emit(Stopped(StopReason.MAX_STEPS, 10))
+    desk.recorder.close()
+    assert len(desk.rows) == 1
+    assert len(desk.seen) == 2
+
+
+def test_events_of_many_threads_are_all_kept(desk: Desk):
+    def emit(worker: int) -> None:
+        for number in range(500):
+            desk.recorder.emit(updated(3 * number, worker))
+
+    threads = [threading.Thread(target=emit, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        desk.recorder.pump()
+    desk.recorder.pump()
+    for worker in range(4):
+        mine = [row["update"] for row in desk.rows if row["worker"] == worker]
+        assert mine == [3 * number for number in range(500)]
+
+
+def test_files_are_never_written_over(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text("mine")
+    with pytest.raises(FileExistsError):
+        Desk(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == "mine"
+
+
+def test_what_a_score_leaves_undefined_is_null():
+    nan, inf = float("nan"), float("inf")
+    found = score_to_json(Score(1.0, nan, -inf, inf, 1.0, 1.0, 1, True, 0, 9))
+    assert found["standard_error"] is found["low"] is found["high"] is None
+    assert (found["mean"], found["episodes"], found["greedy"]) == (1.0, 1, True)
+    json.dumps(found, allow_nan=False)

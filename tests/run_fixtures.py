@@ -1,0 +1,58 @@
+"""Runs that many tests look at, and none alters."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from .sharing import draw_nothing, share_programs
+from .small import train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> None:
+    """Equal programs are compiled once, in whatever order the tests are run.
+
+    poise sets up the same cache, but only where nothing has been computed before.
+    """
+    folder = os.path.join(os.environ["XDG_CACHE_HOME"], "poise", "xla")
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def shared_programs() -> Iterator[None]:
+    """Runs and replays of one module share what is compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        yield
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is drawn for runs whose curve nobody looks at; it takes as long as such a run."""
+    draw_nothing(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Runs without a folder of their own go into the test's."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def serial_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two workers in turn."""
+    return train(tmp_path_factory.mktemp("runs") / "serial").folder
+
+
+@pytest.fixture(scope="session")
+def threads_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four workers in threads."""
+    folder = tmp_path_factory.mktemp("runs") / "threads"
+    return train(folder, launcher="threads", workers=4).folder

@@ -1,0 +1,52 @@
+"""Small runs on CartPole, and how to look at what they left behind."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import poise
+from poise.training.train import TrainResult
+
+SMALL: dict[str, Any] = {
+    "environment": "CartPole-v1",
+    "seed": 3,
+    "workers": 2,
+    "launcher": "serial",
+    "max_steps": 2000,
+    "evaluation_interval": 700,
+    "selection_episodes": 5,
+    "verification_episodes": 7,
+    "record_every": 4,
+}
+TIMES = (
+    "seconds",
+    "wall_seconds",
+    "training_seconds",
+    "steps_per_second",
+    "training_solved_at_seconds",
+    "findings",
+)
+"""Keys of ``summary.json`` that hold clock times, or what one process has seen."""
+
+
+def train(folder: Path, **settings: Any) -> TrainResult:
+    """A small run in its folder."""
+    return poise.train(**{**SMALL, **settings}, run_dir=folder)
+
+
+def rows(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The rows of ``metrics.jsonl``, of one kind if it is given."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in found if kind is None or row["kind"] == kind]
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """The content of ``summary.json``."""
+    return json.loads((folder / "summary.json").read_text())
+
+
+def copy(folder: Path, place: Path) -> Path:
+    """A copy of a run, to be altered."""
+    shutil.copytree(folder, place / "altered")
+    return place / "altered"

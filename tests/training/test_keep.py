@@ -1,0 +1,126 @@
+"""Training that leaves no files."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import poise
+from poise.errors import ConfigError, DeadlineError, InputError, RunFolderError
+from poise.learning.events import Event, Updated
+from poise.learning.parameter_server import ParameterServer
+from poise.training.training_run import TrainingRun
+
+from ..small import SMALL, TIMES, summary, train
+
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Neither in the current folder nor where temporary files are."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    yield tmp_path / "temporary"
+    assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
+
+
+def passing(**settings: Any) -> poise.TrainResult:
+    return poise.train(**{**SMALL, **settings}, keep=False)
+
+
+@pytest.mark.parametrize("launcher", ["serial", "threads"])
+def test_nothing_is_left_but_the_result(launcher: str) -> None:
+    result = passing(launcher=launcher)
+    assert result.folder is None
+    assert result.summary["steps"] >= SMALL["max_steps"]
+    assert "no files kept" in repr(result)
+    assert poise.evaluate(result.policy, episodes=2).episodes == 2
+
+
+def test_it_is_the_run_that_it_would_have_been(serial_run: Path) -> None:
+    result = passing()
+    kept = summary(serial_run)
+    for name in kept.keys() - TIMES:
+        assert result.summary[name] == kept[name], name
+    assert np.array_equal(result.policy.parameters, poise.load(serial_run).parameters)
+
+
+def test_while_it_runs_its_files_are_temporary(nothing_is_left: Path) -> None:
+    seen: set[str] = set()
+
+    def look(when: float, event: Event) -> None:
+        seen.update(path.name for path in nothing_is_left.rglob("*"))
+
+    passing(subscriber=look)
+    assert {"config.json", "journal", "metrics.jsonl"} <= seen
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_run_that_fails_or_is_interrupted(error: type[BaseException]) -> None:
+    def fail(when: float, event: Event) -> None:
+        if isinstance(event, Updated):
+            raise error
+
+    with pytest.raises(error):
+        passing(max_steps=10**9, subscriber=fail)
+
+
+def test_a_worker_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ParameterServer, "receive", fail)
+    with pytest.raises(ZeroDivisionError):
+        passing()
+
+
+def test_a_run_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise InputError("put the call under a guard")
+
+    monkeypatch.setattr(TrainingRun, "_launch", refuse)
+    with pytest.raises(InputError, match="guard"):
+        passing()
+
+
+def test_a_process_that_must_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its main thread hangs for good: it is left from another, and nothing else is done."""
+    left: list[BaseException] = []
+    monkeypatch.setattr("poise.training.training_run.leave", left.append)
+    launch = TrainingRun._launch
+
+    def hang(session: TrainingRun, server: ParameterServer) -> None:
+        launch(session, server)
+        session._abandon(DeadlineError("hangs"))
+        folder = session._folder
+        assert not folder.exists()
+        raise SystemExit
+
+    monkeypatch.setattr(TrainingRun, "_launch", hang)
+    with pytest.raises(SystemExit):
+        passing()
+    assert len(left) == 1
+
+
+@pytest.mark.parametrize("given", [{"run_dir": "run"}, {"tensorboard": True}])
+def test_files_that_stay_are_a_contradiction(given: dict[str, Any]) -> None:
+    [name] = given
+    with pytest.raises(ConfigError, match=rf"^{name}(=True)? is for files that stay"):
+        passing(**given)
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(RunFolderError, match="no folder for temporary files"):
+        passing()
+
+
+def test_a_kept_run_is_where_it_says(tmp_path: Path) -> None:
+    result = train(tmp_path / "temporary" / "run", max_steps=100)
+    assert result.folder == tmp_path / "temporary" / "run"
+    assert f"in {result.folder})" in repr(result)
+    poise.remove_run(result.folder)

@@ -1,0 +1,108 @@
+"""An environment of which only one may be open: trained, scored and replayed, or refused."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import poise
+from poise.config import TrainConfig
+from poise.errors import EnvironmentCheckError
+from poise.learning.worker import Releases
+from poise.training.components import build_components
+
+NAME = "tests.environments:OnlyOne"
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
+SMALL: dict[str, Any] = {
+    "workers": 1,
+    "hidden_sizes": (4,),
+    "max_steps": 300,
+    "evaluation_interval": 100,
+    "selection_episodes": 2,
+    "verification_episodes": 3,
+    "seed": 1,
+}
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes find ``tests.environments``."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+
+
+def settings(tmp_path: Path, **others: Any) -> dict[str, Any]:
+    taken = tmp_path / "taken"
+    return {**SMALL, "env_kwargs": (f"taken={taken}",), "envs_per_worker": 1, **others}
+
+
+@pytest.mark.parametrize("launcher", ["serial", "threads", "processes"])
+def test_one_copy_is_open_at_a_time_and_the_run_replays(tmp_path: Path, launcher: str):
+    given = settings(tmp_path, launcher=launcher)
+    result = poise.train(NAME, run_dir=tmp_path / "run", **given)
+    assert result.summary["evaluation"]["episodes"] == 3
+    assert result.summary["random_baseline"] is not None
+    assert not (tmp_path / "taken").exists()
+    poise.replay(tmp_path / "run", trust=True)
+    assert not (tmp_path / "taken").exists()
+
+
+def test_an_end_by_the_clock_waits_for_the_cycle_under_way(tmp_path: Path):
+    given = settings(tmp_path, launcher="threads", max_steps=None, max_seconds=0.05)
+    poise.train(NAME, run_dir=tmp_path / "run", **given)
+    poise.replay(tmp_path / "run", trust=True)
+
+
+def test_a_resumed_run_replays(tmp_path: Path):
+    poise.train(NAME, run_dir=tmp_path / "run", **settings(tmp_path, launcher="serial"))
+    poise.resume(tmp_path / "run", max_steps=600, trust=True)
+    assert poise.replay(tmp_path / "run", trust=True).steps >= 600
+
+
+def test_where_more_are_needed_it_is_refused_in_a_sentence(tmp_path: Path):
+    given = settings(tmp_path, workers=2, envs_per_worker=3)
+    with pytest.raises(EnvironmentCheckError) as caught:
+        poise.train(NAME, run_dir=tmp_path / "run", **given)
+    text = str(caught.value)
+    assert "the port is in use" in text
+    assert "14 are open at a time" in text
+    assert "workers=1, envs_per_worker=1" in text
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "taken").exists()
+
+
+def test_its_policy_is_scored_in_one_copy_with_a_warning(tmp_path: Path):
+    poise.train(NAME, run_dir=tmp_path / "run", **settings(tmp_path, launcher="serial"))
+    alone = poise.evaluate(tmp_path / "run", episodes=3, copies=1, trust=True)
+    with pytest.warns(RuntimeWarning, match=r"goes on with 1 .*the port is in use"):
+        assert poise.evaluate(tmp_path / "run", episodes=3, trust=True) == alone
+
+
+def test_a_worker_begins_anew_with_other_seeds_and_not_before_its_cycle(tmp_path: Path):
+    del tmp_path
+    config = TrainConfig("tests.environments:Faulty", world="copies", **SMALL)
+    components = build_components(config)
+    components.compile()
+    worker = components.worker(0)
+    state = worker.initial_state()
+    snapshot = components.first_snapshot()
+    assert isinstance(worker, Releases)
+    seeds = [worker.seed]
+    for _ in range(2):
+        _, state = worker.cycle(snapshot, state)
+        thread = threading.Thread(target=worker.release)
+        with worker._busy:  # type: ignore[attr-defined]
+            thread.start()
+            assert worker.describe_activity()
+        thread.join()
+        worker.release()
+        assert worker.describe_activity() == ""
+        before = state
+        _, state = worker.cycle(snapshot, state)
+        assert state.cycle == before.cycle + 1
+        assert not np.array_equal(state.observation, before.observation)
+        seeds.append(worker.seed)
+    assert len(set(seeds)) == 3
+    components.close()

@@ -1,0 +1,103 @@
+"""Where stepping is slow: evaluations take a bounded share, as was decided once."""
+
+import itertools
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import poise
+from poise.envs import preflight
+from poise.learning.best_policy import BestPolicyTracker
+from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
+from poise.learning.server_settings import ServerSettings
+from poise.training import train as train_module
+from poise.trajectory import Snapshot
+
+from ..small import rows
+
+SLOW = train_module.SLOW_STEP_SECONDS
+"""As it is where no test has changed it."""
+
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
+SMALL: dict[str, Any] = {
+    "world": "copies",
+    "launcher": "serial",
+    "workers": 2,
+    "envs_per_worker": 2,
+    "rollout_length": 5,
+    "hidden_sizes": (4,),
+    "max_steps": 1200,
+    "evaluation_interval": 100,
+}
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a step takes is slow."""
+    monkeypatch.setattr(train_module, "SLOW_STEP_SECONDS", -1.0)
+
+
+def train(folder: Path, **settings: Any) -> Any:
+    return poise.train("CartPole-v1", run_dir=folder, **{**SMALL, **settings})
+
+
+def spent(folder: Path) -> int:
+    return sum(row["selection"]["steps"] for row in rows(folder, "evaluation"))
+
+
+@pytest.mark.usefixtures("slow")
+def test_evaluations_are_sparing_and_a_replay_and_a_resumption_repeat_that(tmp_path: Path):
+    run = train(tmp_path / "run", seed=2)
+    decided = json.loads((run.folder / "config.json").read_text())["resolved"]
+    assert decided["slow_steps"] is True
+    assert 0 < spent(run.folder) < run.summary["steps"] / 5
+    assert 3 <= run.summary["evaluation"]["episodes"] < 20
+    assert run.summary["evaluation"]["steps"] < run.summary["steps"] / 5
+    assert poise.replay(run.folder).steps == run.summary["steps"]
+    poise.resume(run.folder, max_steps=2400)
+    assert spent(run.folder) < 2400 / 5
+    poise.replay(run.folder)
+
+
+@pytest.mark.usefixtures("slow")
+def test_no_fewer_episodes_than_a_flag_asks_for(tmp_path: Path):
+    run = train(tmp_path / "run", verification_episodes=90, selection_episodes=7)
+    assert run.summary["evaluation"]["episodes"] == 90
+    assert {row["selection"]["episodes"] for row in rows(run.folder, "evaluation")} == {7}
+
+
+@pytest.mark.parametrize("seconds", [1e-3, 3e-3])
+def test_where_steps_are_quick_nothing_is_spared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+):
+    monkeypatch.setattr(train_module, "SLOW_STEP_SECONDS", SLOW)
+    looks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: seconds * next(looks))
+    monkeypatch.setattr(preflight, "time", clock)
+    run = train(tmp_path / "run", max_steps=300)
+    slow = json.loads((run.folder / "config.json").read_text())["resolved"]["slow_steps"]
+    assert slow is (seconds > SLOW)
+    assert (run.summary["evaluation"]["episodes"] == 100) is not slow
+
+
+def test_an_evaluation_waits_until_training_has_taken_ten_times_as_long():
+    settings = ServerSettings(
+        1.0, None, None, None, 10, None, True, selection_episodes=4, evaluation_thrift=20
+    )
+    # A hundred steps of five episodes: four more are 80 steps.
+    assert settings.training_before_evaluation(100, 5) == 20 * 80
+    # Of an episode that has not ended nobody knows how long it is.
+    assert settings.training_before_evaluation(100, 0) > 100
+    assert settings._replace(evaluation_thrift=0).training_before_evaluation(100, 5) == 0
+    score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes=4, greedy=True, cut=0, steps=50)
+    snapshot = Snapshot(np.int32(0), np.zeros(1, np.float32))
+    for thrift, interval in ((0, 50), (20, 1000)):
+        best_policy = BestPolicyTracker(10, thrift)
+        best_policy.add(Candidate(snapshot, 100), EvaluationResult(score, None, False))
+        assert best_policy.state.interval == interval
+        assert not best_policy.due(100 + interval, least=interval + 1)
+        assert best_policy.due(100 + interval, least=interval)
