@@ -139,7 +139,7 @@ def test_a_run_is_named_in_every_way(said: dict[str, Any]) -> None:
         ("missing", "there is no policy at nowhere"),
         ("which", "which is 'beste', but must be best or final"),
         ("episodes", "episodes is 0, but must be 1 or more"),
-        ("steps behind", "max_steps is 5, but 4"),
+        ("steps behind", "max_steps is 5, but the run has already taken 4"),
     ],
 )
 def test_bad_input_is_a_sentence_in_the_words_of_python(
