@@ -198,7 +198,7 @@ def test_wrong_imports_are_refused(file: str, source: str) -> None:
         ("envs/twins/cartpole.py", "from ..reward_shaping import RewardShaping"),
         ("learning/parameter_server.py", "def f():\n    import matplotlib"),
         ("config.py", "from poise.errors import ConfigError"),
-        ("commands/training.py", "def f():\n    from poise.training.train import train"),
+        ("commands/train.py", "def f():\n    from poise.training.train import train"),
         ("__init__.py", "def f():\n    from poise.training.train import train"),
     ],
 )

@@ -20,13 +20,19 @@ import tyro
 
 from poise.argument_names import as_flags
 from poise.commands.arguments import require_command, require_readable
+from poise.commands.bench import Bench
+from poise.commands.doctor import Doctor
+from poise.commands.evaluate import Evaluate
 from poise.commands.flags import require_known_flags, whole_numbers
-from poise.commands.listing import Runs
-from poise.commands.measuring import Bench, Doctor
-from poise.commands.proving import Replay
-from poise.commands.scores import Evaluate, Random
-from poise.commands.showing import Inspect, Play, Plot
-from poise.commands.training import INTERRUPTED, Resume, Train
+from poise.commands.inspect import Inspect
+from poise.commands.play import Play
+from poise.commands.plot import Plot
+from poise.commands.random import Random
+from poise.commands.replay import Replay
+from poise.commands.resume import Resume
+from poise.commands.run_end import INTERRUPTED
+from poise.commands.runs import Runs
+from poise.commands.train import Train
 from poise.commands.values import terminal_width, wrapped
 from poise.errors import EnvironmentFailureError, PoiseError, WorkerError
 from poise.launchers.stop_signals import interruptible

@@ -1,4 +1,4 @@
-"""The command that lists runs."""
+"""The command ``poise runs``."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The command that repeats a run and compares."""
+"""The command ``poise replay``."""
 
 import dataclasses
 import sys

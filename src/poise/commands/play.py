@@ -1,4 +1,4 @@
-"""Commands that show: a policy at play, a learning curve, a batch that broke."""
+"""The command ``poise play``."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,7 @@ from poise.config import STEP_LIMIT
 from poise.errors import ConfigError
 from poise.number_format import number
 
-__all__ = ["Inspect", "Play", "Plot"]
+__all__ = ["Play"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,44 +76,4 @@ class Play:
                     f"with return {total}",
                     flush=True,
                 )
-        return 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Plot:
-    """Draw a run's learning curve."""
-
-    run: Positional[Path]
-    """A run's folder."""
-
-    output: Path | None = None
-    """The picture to write; .png, .svg or .pdf says its format. Default: learning_curve.png in the
-    run's folder."""
-
-    def __call__(self) -> int:
-        """Draw and say where."""
-        from poise.reports.plot_run import plot_run  # noqa: PLC0415
-
-        print(plot_run(self.run, self.output))
-        return 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Inspect:
-    """Show the batch whose gradient was not finite: which arrays, and what is wrong with them."""
-
-    run: Positional[Path]
-    """A run's folder."""
-
-    def __call__(self) -> int:
-        """Print a row an array, the broken ones first."""
-        from poise.storage.bad_batch import inspect_batch  # noqa: PLC0415
-
-        reports = inspect_batch(self.run)
-        print("not finite       minimum       maximum  array")
-        for row in reports:
-            print(
-                f"{row.not_finite:10d}  {row.minimum:12.5g}  {row.maximum:12.5g}  {row.name} "
-                f"{list(row.shape)}"
-            )
         return 0

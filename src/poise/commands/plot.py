@@ -1,0 +1,27 @@
+"""The command ``poise plot``."""
+
+import dataclasses
+from pathlib import Path
+
+from tyro.conf import Positional
+
+__all__ = ["Plot"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """Draw a run's learning curve."""
+
+    run: Positional[Path]
+    """A run's folder."""
+
+    output: Path | None = None
+    """The picture to write; .png, .svg or .pdf says its format. Default: learning_curve.png in the
+    run's folder."""
+
+    def __call__(self) -> int:
+        """Draw and say where."""
+        from poise.reports.plot_run import plot_run  # noqa: PLC0415
+
+        print(plot_run(self.run, self.output))
+        return 0

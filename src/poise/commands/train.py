@@ -1,0 +1,48 @@
+"""The command ``poise train``."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from poise.commands.run_end import end_run
+from poise.config import TrainConfig
+
+__all__ = ["Train"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train an agent until it solves the environment or a budget is used up."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    """Settings of the run."""
+
+    run_dir: Path | None = None
+    """New folder for the run. Default: one below runs/, named after environment and seed."""
+
+    quiet: bool = False
+    """Print nothing."""
+
+    tensorboard: bool = False
+    """Write TensorBoard event files into the run's folder, too."""
+
+    def __call__(self) -> int:
+        """Train; exit code 0, or 130 and 143 where a signal ended the run."""
+        from poise.reports.plot_process import Plotter  # noqa: PLC0415
+
+        here = Path.cwd()
+        with Plotter() as draw:
+            from poise.training.runtime import process_age  # noqa: PLC0415
+            from poise.training.train import train_config  # noqa: PLC0415
+
+            result = train_config(
+                self.config,
+                run_dir=self.run_dir,
+                quiet=self.quiet,
+                draw=draw,
+                tensorboard=self.tensorboard,
+                process_age=process_age(),
+            )
+        return end_run(result, self.quiet, here)
