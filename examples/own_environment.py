@@ -24,7 +24,7 @@ TIME_STEP = 0.1  # s
 PUSH = 1.0  # m/s²
 END_OF_LINE = 2.0  # m from the middle
 TIME_LIMIT = 100  # steps
-SOLVED_AT = 85.0  # mean return; random pushing gets about 24, and 100 cannot be had
+SOLVED_AT = 85.0  # mean return; random pushing gets about 24, and 100 is beyond reach
 
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 ACTIONS = spaces.Discrete(3)  # push left, not at all, push right

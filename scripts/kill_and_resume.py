@@ -265,7 +265,7 @@ def run_once(
     patience: float,
     dice: random.Random,
 ) -> collections.Counter[str]:
-    """One run, killed so many times at most."""
+    """One run, killed this many times at most."""
     launcher = LAUNCHERS[number % len(LAUNCHERS)]
     folder, log = scratch / f"run{number}", scratch / f"run{number}.log"
     count: collections.Counter[str] = collections.Counter(runs=1)

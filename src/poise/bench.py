@@ -43,7 +43,7 @@ class BenchRow(NamedTuple):
         steps_per_second: median over the repetitions, of training with server and journal.
         fused_steps_per_second: what one core reaches with as many copies in one compiled loop of
             rollouts, gradients and updates, without a server; None where the environment's state
-            cannot be had.
+            is not available.
         share_of_fused_loop: of ``workers`` times that.
     """
 

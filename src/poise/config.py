@@ -25,7 +25,7 @@ __all__ = [
 
 DEFAULT_MAX_STEPS = 1_000_000
 STEP_LIMIT = 10_000
-"""An episode that is scored is cut after so many steps, where nothing else is said."""
+"""An episode that is scored is cut after this many steps, where nothing else is said."""
 
 WorldKind = Literal["compiled", "xla", "atari", "vector", "copies"]
 WorldChoice = Literal["auto", "compiled", "xla", "atari", "vector", "copies"]
@@ -94,7 +94,7 @@ class TrainConfig:
     """Atari: probability that an action is repeated (Machado et al. 2018); stated with scores."""
 
     algorithm: Literal["a3c"] = "a3c"
-    """What is learned from a trajectory, and how updates meet: A3C (Mnih et al. 2016)."""
+    """Learning algorithm: A3C (Mnih et al. 2016)."""
 
     seed: int = 0
     """Root seed; every random number of the run derives from it."""
@@ -168,7 +168,7 @@ class TrainConfig:
 
     image_axes: str = "auto"
     """Axes of images: H height, W width, C colours, S stacked frames, for example SHWC. Parts with
-    so many axes are then images, of whatever bounded numbers. auto: bytes of at least 12 x 12
+    this many axes are then images, of whatever bounded numbers. auto: bytes of at least 12 x 12
     pixels; the largest two neighbouring axes are H and W. none: there are no images."""
 
     failure_reward: float | None = None
@@ -197,7 +197,7 @@ class TrainConfig:
     """End the run when a verification reaches the target return."""
 
     stop_when_flat: int | None = None
-    """End the run when no evaluation was better than all before for so many environment steps."""
+    """End the run when no evaluation was better than all before for this many environment steps."""
 
     policy: Literal["greedy", "sampled"] = "greedy"
     """How the policy acts that is evaluated, verified and saved: the most probable action, or one
@@ -222,9 +222,9 @@ class TrainConfig:
     are the same for any number."""
 
     evaluation_step_limit: int | None = None
-    """An evaluation episode is cut after so many steps, and counted as cut. Default: 10,000; where
-    the environment has no time limit, four times the longest of the last 100 training episodes,
-    but 1,000 at least, and 10,000 at most."""
+    """An evaluation episode is cut after this many steps, and counted as cut. Default: 10,000;
+    where the environment has no time limit, four times the longest of the last 100 training
+    episodes, but 1,000 at least, and 10,000 at most."""
 
     worker_timeout: float = 300.0
     """Seconds without an update after which a worker counts as hung."""
@@ -236,7 +236,7 @@ class TrainConfig:
     """Start a worker again whose environment raised, too (processes only)."""
 
     max_bad_gradients: int = 10
-    """Gradients that are not finite are never applied; after more than so many the run ends."""
+    """Gradients that are not finite are never applied; after more than this many the run ends."""
 
     checkpoint_every: str = "30s"
     """How often a checkpoint is written: seconds as 30s, or environment steps as 100000steps. One

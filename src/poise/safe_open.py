@@ -50,7 +50,7 @@ def open_to_change(path: Path, *, create: bool = False) -> IO[bytes]:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of a file that must not be larger than so many bytes.
+    """The content of a file that must not be larger than this many bytes.
 
     Raises:
         OSError: it cannot be read, or is no regular file.

@@ -51,7 +51,7 @@ class Drawn:
 
 
 def run(draw: Draw, seed: int, arrives: int, end: int) -> Bench:
-    """A run whose policy is there after so many steps."""
+    """A run whose policy is there after this many steps."""
     bench = Bench(evaluation_interval=4096, max_steps=end, target_return=TARGET)
     evaluator = build_components(TrainConfig(seed=seed, hidden_sizes=(1,))).evaluator()
     evaluator._target = TARGET

@@ -63,7 +63,7 @@ def test_the_score_is_that_of_playing_alone_and_the_run_replays(
 
 @pytest.mark.slow
 def test_a_failure_in_a_worker_s_evaluation_ends_the_run_saved(tmp_path: Path):
-    """Each copy breaks in its 90th step: those that train, or are looked at, never take so many."""
+    """Each copy breaks in its 90th step, which those that train, or are looked at, never take."""
     few = {**SMALL, "max_steps": 40, "verification_episodes": 60, "evaluation_copies": 2}
     given = ("fault='raises'", "at=90")
     with pytest.raises(EnvironmentFailureError) as caught:

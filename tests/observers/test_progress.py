@@ -85,7 +85,7 @@ def test_plain_lines_say_all(now: Clock, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def lines_of(shown: Progress, width: int = 80) -> list[str]:
-    """What a terminal of so many columns shows."""
+    """What a terminal of this many columns shows."""
     console = Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
     with console.capture() as capture:
         console.print(LiveDisplay(console, shown._frame).render())

@@ -20,7 +20,7 @@ ALLOWANCE = 128 << 20
 
 @contextlib.contextmanager
 def bounded(allowance: int = ALLOWANCE) -> Iterator[None]:
-    """Nothing is imported inside, and no more than so many bytes are allocated at a time."""
+    """Nothing is imported inside, and no more than this many bytes are allocated at a time."""
     known = set(sys.modules)
     tracemalloc.start()
     try:

@@ -48,7 +48,7 @@ class Interruption:
 
     Attributes:
         updates: stop once the server has received so many in this process; None never.
-        evaluation_steps: give up an evaluation after so many steps of evaluations; None never.
+        evaluation_steps: give up an evaluation after this many steps of evaluations; None never.
         reason: why.
     """
 

@@ -365,7 +365,7 @@ def test_what_the_journal_tells_otherwise_is_not_believed(
     write(tmp_path, 20)
     path = checkpoints(tmp_path)[0]
     path.write_bytes(altered(change, 20))
-    with pytest.raises(RunFolderError, match=f"had come to another {said}"):
+    with pytest.raises(RunFolderError, match=f"the checkpoint says {said}="):
         newest_checkpoint(tmp_path, TEMPLATE)
 
 

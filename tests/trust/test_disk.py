@@ -45,7 +45,7 @@ def mounted(tmp_path: Path, options: str) -> Iterator[Path]:
 
 
 def fill(place: Path, leave: int = 0) -> Path:
-    """Take all space but so many bytes."""
+    """Take all space but this many bytes."""
     filling = place / "filling"
     with filling.open("wb", buffering=0) as file:
         try:

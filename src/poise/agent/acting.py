@@ -22,7 +22,7 @@ Actor = Callable[[Any, Any, Any, Any, Any, Any], ActorOutput]
 """(parameters [P], statistics, observations [N, ...], recurrent state, first [N], noise)."""
 
 MAX_NUMPY_PRODUCTS = 1_000_000
-"""Above so many multiplications an act, NumPy takes longer than a call into XLA (measured)."""
+"""Above this many multiplications an act, NumPy takes longer than a call into XLA (measured)."""
 
 
 def choose_acting(agent: Agent, copies: int) -> Acting:

@@ -76,7 +76,7 @@ def choose_embedding_units(space: spaces.Space[Any], width: int) -> int:
 
 
 def aligned(numbers: Any, rank: int) -> np.ndarray:
-    """Int32 numbers along the last of so many axes."""
+    """Int32 numbers along the last of this many axes."""
     return np.asarray(numbers, np.int32).reshape((1,) * (rank - 1) + (-1,))
 
 

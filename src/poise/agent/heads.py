@@ -29,7 +29,7 @@ __all__ = [
 
 LOG_SCALE_BOUNDS = np.float32(-10.0), np.float32(5.0)
 """Of the logarithm of a Gaussian's standard deviation. A network may diverge on its way to a scale,
-and the square of a sample so many deviations away is no float32 any more."""
+and the square of a sample this many deviations away is no float32 any more."""
 
 UNBOUNDED = 1e15
 """A bound of this magnitude says that there is none, as infinity does, or a dtype's largest number:
@@ -105,7 +105,7 @@ class CategoricalHead:
 class GaussianHead:
     """`Box` spaces of floats: an independent Gaussian for each number.
 
-    Where both bounds are numbers in earnest, -1 and 1 stand for them: the environment receives
+    Where both bounds are finite, -1 and 1 stand for them: the environment receives
     ``clip(middle + half_width * action, low, high)``.
     """
 

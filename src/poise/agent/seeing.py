@@ -78,7 +78,7 @@ def _joined(numbers: list[Any]) -> Any:
 
 
 def input_size(space: spaces.Space[Any], embedding_units: int) -> int:
-    """Rows of the weight of a first layer, with a table of so many columns, or with none."""
+    """Rows of the weight of a first layer, with a table of this many columns, or with none."""
     count = feature_count(space)
     if not embedding_units:
         return count

@@ -59,7 +59,7 @@ class Bench:
             }
             print(json.dumps(content, indent=2))
             return 0
-        print("workers  envs/worker        steps/s   of one fused loop a core")
+        print("workers  envs/worker        steps/s   of the single-core ceiling")
         for row in rows:
             share = "-"
             if row.share_of_fused_loop is not None:

@@ -81,7 +81,7 @@ class Doctor:
             config, self.seconds, tell=lambda item: print(describe(item, width), flush=True)
         )
         if diagnosis.failed:
-            print("There are failures: mend them, then ask the doctor again.")
+            print("There are failures: fix them, then ask the doctor again.")
         if diagnosis.command is not None:
             said = "What would run as it is" if diagnosis.failed else "Recommended"
             print(f"{said}:\n  {diagnosis.command}")

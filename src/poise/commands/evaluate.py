@@ -32,7 +32,7 @@ class Evaluate:
     """Root of the episodes' seeds and of the sampling."""
 
     step_limit: int = STEP_LIMIT
-    """An episode is cut after so many steps, and counted as cut."""
+    """An episode is cut after this many steps, and counted as cut."""
 
     copies: int = TrainConfig.evaluation_copies
     """Environment copies that are open at most; the score is the same for any number. One, where

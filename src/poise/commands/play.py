@@ -40,7 +40,7 @@ class Play:
     """Root of the episodes' seeds, and of the sampling."""
 
     step_limit: int = STEP_LIMIT
-    """An episode is cut after so many steps."""
+    """An episode is cut after this many steps."""
 
     trust: bool = False
     """Import the environment and wrappers that the run's files name by import path."""

@@ -36,7 +36,7 @@ class Random:
     """Root of the episodes' seeds."""
 
     step_limit: int = STEP_LIMIT
-    """An episode is cut after so many steps, and counted as cut."""
+    """An episode is cut after this many steps, and counted as cut."""
 
     json: bool = False
     """Print one JSON object."""

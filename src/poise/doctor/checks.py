@@ -227,7 +227,7 @@ def gymnasium_checker(subject: Subject) -> list[Finding]:
                     name,
                     "failure",
                     f"Gymnasium's checker: {_plain(error) or type(error).__name__}",
-                    "mend the environment; gymnasium.utils.env_checker.check_env(env.unwrapped) "
+                    "fix the environment; gymnasium.utils.env_checker.check_env(env.unwrapped) "
                     "says the same",
                 )
     finally:
@@ -239,7 +239,7 @@ def gymnasium_checker(subject: Subject) -> list[Finding]:
     for remark in remarks:
         harmless = next((why for text, why in _HARMLESS.items() if text in remark), None)
         if harmless is None:
-            advice = "mend the environment, if the remark is right; poise can train as it is"
+            advice = "fix the environment, if the warning is right; poise can train as it is"
             found.append(Finding(name, "warning", f"Gymnasium's checker: {remark}", advice))
         elif harmless not in handled:
             handled.append(harmless)

@@ -263,7 +263,7 @@ def _failure(name: str, error: BaseException) -> Finding:
         name,
         "failure",
         text,
-        "mend the environment: training would end with the same error, or meet it later",
+        "fix the environment: training would end with the same error, or meet it later",
     )
 
 

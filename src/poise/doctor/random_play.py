@@ -64,7 +64,7 @@ def random_play(subject: Subject, *, normalized: bool) -> list[Finding]:
         close_environment(environment)
     if play.problem:
         advice = (
-            "mend the environment: a run ends with an error when it meets this, and training "
+            "fix the environment: a run ends with an error when it meets this, and training "
             "plays for far longer"
         )
         return [Finding("random play", "failure", play.problem, advice)]

@@ -83,7 +83,7 @@ def rendering(subject: Subject) -> Finding:
     if answer.outcome == "missing":
         advice = "to watch it: pip install 'poise[render]'"
         return Finding(name, "ok", f"needs more to render: {answer.text}", advice)
-    advice = "training needs no pictures; to watch it, mend render() for render_mode='rgb_array'"
+    advice = "training needs no pictures; to watch it, fix render() for render_mode='rgb_array'"
     if "render_mode" in answer.text:
         advice = "its constructor must take render_mode=..., and keep it in self.render_mode"
     elif "OpenGL" in answer.text:

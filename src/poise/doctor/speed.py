@@ -89,7 +89,7 @@ def training_rates(
             text = (
                 str(error) if isinstance(error, PoiseError) else f"{type(error).__name__}: {error}"
             )
-            advice = "a run would end like this; mend what the message says"
+            advice = "a run would end like this; fix what the message says"
             rates[launcher] = Finding("training", "failure", f"{what}: {brief(text)}", advice)
     return rates
 

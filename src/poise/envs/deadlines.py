@@ -72,7 +72,7 @@ class BackgroundCall:
         self._thread.start()
 
     def is_done(self, patience: float) -> bool:
-        """Whether it is over, after so many seconds at most."""
+        """Whether it is over, after this many seconds at most."""
         self._thread.join(patience)
         return not self._thread.is_alive()
 

@@ -22,11 +22,11 @@ import numpy as np
 __all__ = ["CHANCE", "attributes", "bases", "content", "differ", "is_chance", "items", "namespace"]
 
 MOST_ITEMS = 10_000
-"""Of a container; of a longer one, so many are looked at."""
+"""Of a container; of a longer one, this many are looked at."""
 MOST_INNER_ITEMS = 100
 """Of a container in a container; those are looked at for themselves, too."""
 MOST_BYTES = 1 << 24
-"""Of an array; of a larger one, so many are looked at."""
+"""Of an array; of a larger one, this many are looked at."""
 DEPTH = 3
 """How deep plain containers are compared by what is in them, instead of by who they are."""
 

@@ -155,4 +155,4 @@ def one_line(error: BaseException) -> str:
     try:
         return " ".join(str(error).split())
     except Exception:
-        return "(its message cannot be had)"
+        return "(its message is not available)"

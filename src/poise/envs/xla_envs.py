@@ -2,7 +2,7 @@
 
 The emulators live outside XLA, which steps them by a foreign call: their handle, a pointer, is an
 argument of the compiled cycle, never a constant in it, and whoever holds the handle must keep the
-emulators alive. Their states cannot be had, so a rollout cannot be repeated.
+emulators alive. Their states are not available, so a rollout cannot be repeated.
 """
 
 import dataclasses

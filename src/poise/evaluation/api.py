@@ -44,7 +44,7 @@ def evaluate(
         greedy: take the most probable action, or sample; by default as the policy was trained to
             be scored (``policy.mode``).
         seed: root of the episodes' seeds and of the sampling.
-        step_limit: an episode is cut after so many steps, and counted as cut.
+        step_limit: an episode is cut after this many steps, and counted as cut.
         copies: of the environment that are open at most; the score is the same for any number.
             Where copies share a state, one plays.
         which: of a run's folder: the ``best`` or the ``final`` policy.
@@ -100,8 +100,8 @@ def random_baseline(
         wrappers: import paths of its wrappers, as in `TrainConfig`.
         episodes: how many, each with a seed of its own.
         seed: root of the episodes' seeds.
-        step_limit: an episode is cut after so many steps, and counted as cut.
-        step_budget: no new episode begins after so many steps in all.
+        step_limit: an episode is cut after this many steps, and counted as cut.
+        step_budget: no new episode begins after this many steps in all.
         alive: called between steps; may raise to give up.
         player: plays, in copies that it has already and keeps; by default one made for this.
 

@@ -41,7 +41,7 @@ class EpisodePlayer:
 
     Args:
         make: makes one copy.
-        step_limit: an episode is cut after so many steps.
+        step_limit: an episode is cut after this many steps.
         alive: called between steps; may raise to give up.
         copies: that are open at any time, at most. Fewer are made where making one is slow.
         players: others that play instead, as long as they are there; then no copy is open here.
@@ -93,7 +93,7 @@ class EpisodePlayer:
             sampling: to sample actions, each episode from a seed derived from this one and its
                 number; None acts greedily.
             done: told how many episodes are over, whenever one is.
-            step_limit: an episode is cut after so many steps; by default as the player was told.
+            step_limit: an episode is cut after this many steps; by default as the player was told.
 
         Raises:
             EnvironmentFailureError: the environment raised, or broke its contract.
@@ -129,8 +129,8 @@ class EpisodePlayer:
 
         Args:
             seeds: for ``env.reset``, one an episode; its actions have one that is derived from it.
-            step_budget: only those count, in this order, that begin before so many steps; the first
-                one always does.
+            step_budget: only those count, in this order, that begin before this many steps; the
+                first one always does.
 
         Raises:
             EnvironmentFailureError: the environment raised, or broke its contract.
@@ -235,7 +235,7 @@ class EpisodePlayer:
                 over(number, Episode(lane.total, lane.length, cut))
 
     def provide(self, count: int) -> int:
-        """Make copies until there are so many, or as many as there may be; returns how many.
+        """Make copies until there are this many, or as many as there may be; returns how many.
 
         Raises:
             InputError: not even one can be made.

@@ -50,7 +50,7 @@ class FinalScore(NamedTuple):
         solved: it reaches the target return: clearly, or once more.
         attempts: verifications that there were.
         sampled: where actions are greedy and sampled ones seemed to be better: their score.
-        step_limit: episodes were cut after so many steps.
+        step_limit: episodes were cut after this many steps.
     """
 
     verified: Score

@@ -54,7 +54,7 @@ def play(
         policy: acts; a policy, or the path of a run's folder or of a policy file.
         episodes: how many.
         seed: root of the episodes' seeds, and of the sampling.
-        step_limit: an episode is cut after so many steps.
+        step_limit: an episode is cut after this many steps.
         render_mode: ``human`` opens a window; None shows nothing.
         which: of a run's folder: the ``best`` or the ``final`` policy.
         environment: makes the environment, instead of what the policy's file names.

@@ -27,7 +27,7 @@ PUMP_INTERVAL = 0.05
 """Seconds between two calls of the pump in an evaluation."""
 BASELINE_EPISODES = 100
 BASELINE_STEPS = 5_000
-"""No new episode of the random baseline begins after so many steps."""
+"""No new episode of the random baseline begins after this many steps."""
 
 Result = TypeVar("Result")
 

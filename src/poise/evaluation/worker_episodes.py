@@ -79,7 +79,7 @@ class WorkerPlayer:
         self._policy = policy
 
     def provide(self, count: int, alive: Callable[[], None]) -> int:
-        """Make so many copies, or as many as there may be; returns how many there are."""
+        """Make this many copies, or as many as there may be; returns how many there are."""
         self._live = alive
         return self._player.provide(count)
 

@@ -19,8 +19,8 @@ class Task(NamedTuple):
         seeds: for ``env.reset``, one an episode; they are numbered in this order, from 0.
         sampling: to sample actions, each episode from a seed derived from this one and its number;
             None acts greedily.
-        step_budget: no episode need be played after the first ones have taken so many steps.
-        step_limit: an episode is cut after so many; by default as the run's settings say.
+        step_budget: no episode need be played after the first ones have taken this many steps.
+        step_limit: an episode is cut after this many; by default as the run's settings say.
     """
 
     snapshot: Snapshot | None

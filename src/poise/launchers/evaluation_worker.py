@@ -58,11 +58,11 @@ class Player(Protocol):
         Args:
             snapshot: what acts.
             sampling: to sample actions; None acts greedily.
-            step_limit: an episode is cut after so many steps; by default as the settings say.
+            step_limit: an episode is cut after this many steps; by default as the settings say.
         """
 
     def provide(self, count: int, alive: Callable[[], None]) -> int:
-        """Make so many copies, or as many as there may be; returns how many there are.
+        """Make this many copies, or as many as there may be; returns how many there are.
 
         Raises:
             InputError: not even one can be made.
@@ -123,7 +123,7 @@ def pack_order(
     Args:
         policy: the number by which it is on the board; None acts at random.
         sampling: as `pack_sampling` packed it.
-        step_limit: an episode is cut after so many steps; by default as the settings say.
+        step_limit: an episode is cut after this many steps; by default as the settings say.
         lanes: copies to play in, at most.
         episodes: number and seed of each.
     """

@@ -26,7 +26,7 @@ class MailboxShape(NamedTuple):
         parameters: P, length of the parameter vector.
         episodes: how many episodes one rollout can finish at most.
         statistics: S, length of the normaliser's statistics; None without a normaliser.
-        state: a worker's state (a pytree of arrays); ``()`` if it cannot be had.
+        state: a worker's state (a pytree of arrays); ``()`` if it is not available.
     """
 
     parameters: int
@@ -97,7 +97,7 @@ class Mailbox:
         return _read_state(self._worker_update.take(0)["state"], like)
 
     def put_update(self, worker_update: WorkerUpdate, sequence: int, state: Any = ()) -> None:
-        """Write an update, and the worker's state after it where that can be had."""
+        """Write an update, and the worker's state after it where that is available."""
         parts = self._worker_update.parts
         parts["version"][...] = worker_update.version
         parts["steps"][...] = worker_update.steps

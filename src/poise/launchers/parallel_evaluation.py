@@ -123,7 +123,7 @@ class _Shift:
         self._selector = selector
         self._waiting = deque(enumerate(task.seeds))
         self._begun = 0
-        """Episodes that have been handed out: the first so many."""
+        """Episodes that have been handed out: the first this many."""
         self._steps = 0
         self._ends: Counter[int] = Counter()
         """Workers that an episode was the end of."""

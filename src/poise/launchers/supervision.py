@@ -40,7 +40,7 @@ class Supervision(NamedTuple):
         is_stopping: whether somebody has asked for the end; from any thread.
         give_up: what to do with an error where the main thread hangs for good; ends the process.
         evaluating: says what the evaluation under way does, for the report of a hang.
-        lend: given what can be had of the workers while the server evaluates.
+        lend: given what is available of the workers while the server evaluates.
         keep: whether what is saved outlives the run.
     """
 

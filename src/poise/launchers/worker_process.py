@@ -168,7 +168,7 @@ class WorkerProcess:
         self.kill()
 
     def initial_state(self) -> Any:
-        """The state of the worker before its first cycle, None if it cannot be had.
+        """The state of the worker before its first cycle, None if it is not available.
 
         Raises:
             TornMessageError: it is not whole.
@@ -176,7 +176,7 @@ class WorkerProcess:
         return self.mailbox.take_initial_state(self._state_like)
 
     def worker_update(self, sequence: int) -> tuple[WorkerUpdate, Any]:
-        """What the worker has announced, and its state after it, None if that cannot be had.
+        """What the worker has announced, and its state after it, None if that is not available.
 
         Raises:
             TornMessageError: it is not whole, or no answer to what was sent last.

@@ -9,7 +9,7 @@ from poise.trajectory import Snapshot
 __all__ = ["BestPolicyState", "BestPolicyTracker"]
 
 EVALUATIONS_PER_DOUBLING = 16
-"""At most about so many evaluations while the number of steps doubles."""
+"""At most about this many evaluations while the number of steps doubles."""
 LONGEST_WAIT = 4
 """In sixteenths of the steps so far: each verification that fails makes the wait for the next one
 longer by a sixteenth, up to this. So there are some three verifications for each doubling of the
@@ -27,7 +27,7 @@ class BestPolicyState(NamedTuple):
             by the mean of the training episodes.
         result: on it.
         evaluations: so far.
-        verify_at: no verification is attempted before so many steps.
+        verify_at: no verification is attempted before this many steps.
         improved_at: steps at the last evaluation that was better than all before.
         best_training_mean: of the last 100 training episodes when the best was evaluated.
     """
@@ -57,7 +57,7 @@ class BestPolicyTracker:
         self.state = BestPolicyState(0, interval)
 
     def due(self, steps: int, least: int = 0) -> bool:
-        """Whether the policy after so many steps is to be evaluated.
+        """Whether the policy after this many steps is to be evaluated.
 
         Args:
             steps: so far.

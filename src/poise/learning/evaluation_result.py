@@ -19,7 +19,7 @@ class Candidate(NamedTuple):
         attempts: verifications before this one.
         may_verify: the wait since the last verification that failed is over.
         training_mean: mean return of the last 100 training episodes, None before the first.
-        step_limit: an episode is cut after so many steps.
+        step_limit: an episode is cut after this many steps.
     """
 
     snapshot: Snapshot

@@ -163,7 +163,7 @@ class HostWorker:
 
     @property
     def is_checkpointable(self) -> bool:
-        """Its environments' states cannot be had."""
+        """Its environments' states are not available."""
         return False
 
     @property

@@ -200,7 +200,7 @@ class XlaWorker:
 
     @property
     def is_checkpointable(self) -> bool:
-        """Its emulators' states cannot be had."""
+        """Its emulators' states are not available."""
         return False
 
     @property

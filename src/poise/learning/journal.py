@@ -217,7 +217,7 @@ class JournalReader:
         """The records, some at a time, as structured arrays: the fields of `Record`, ``checksum``.
 
         Args:
-            limit: of so many records, the others are not looked at.
+            limit: of this many records, the others are not looked at.
         """
         checksum = number = 0
         while self.damage is None and (limit is None or number < limit):

@@ -1,4 +1,4 @@
-"""What a run had come to after so many records, as its journal tells it.
+"""What a run had come to after this many records, as its journal tells it.
 
 A checkpoint claims the same things; where the two disagree, the journal is another one.
 """
@@ -39,7 +39,7 @@ class JournalSummary(NamedTuple):
 
 
 def journal_summary(path: Path, records: int) -> JournalSummary:
-    """Read the first so many records of a journal.
+    """Read the first this many records of a journal.
 
     Raises:
         FileFormatError: the file is no journal, or is not whole that far.

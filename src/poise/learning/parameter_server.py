@@ -138,7 +138,7 @@ class ParameterServer:
         Args:
             worker: its number.
             generation: how often it has been started before.
-            worker_state: its state before its first cycle, where it can be had.
+            worker_state: its state before its first cycle, where it is available.
 
         Raises:
             ProtocolError: it is there already, or the run has ended.
@@ -177,7 +177,7 @@ class ParameterServer:
         Args:
             worker: who brings it.
             worker_update: what was learned from one rollout.
-            worker_state: the worker's state after it, where it can be had, for checkpoints.
+            worker_state: the worker's state after it, where it is available, for checkpoints.
 
         Returns:
             Snapshots to hand out, by worker; empty once the run has ended, when updates are

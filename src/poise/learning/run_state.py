@@ -21,7 +21,7 @@ class WorkerRecord(NamedTuple):
     Attributes:
         generation: how often it has been started before.
         snapshot: what it was given last.
-        worker_state: its state when it was given that; None if its state cannot be had.
+        worker_state: its state when it was given that; None if its state is not available.
     """
 
     generation: int

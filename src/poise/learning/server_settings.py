@@ -13,7 +13,7 @@ __all__ = ["ServerSettings"]
 
 MIN_STEP_LIMIT = 1_000
 EPISODES_TO_LIMIT = 4
-"""Where episodes have no time limit, an evaluation's are cut when they are so many times as long
+"""Where episodes have no time limit, an evaluation's are cut when they are this many times as long
 as the longest of training: what does not end by then walks in circles, as a first greedy policy
 does."""
 
@@ -37,7 +37,7 @@ class ServerSettings(NamedTuple):
     stop_when_flat: int | None = None
     """Steps without a better evaluation after which the run ends."""
     step_limit: int | None = STEP_LIMIT
-    """An evaluation episode is cut after so many steps; None: as the training's episodes are."""
+    """An evaluation episode is cut after this many steps; None: as the training's episodes are."""
 
     def step_limit_after(self, longest: int | None) -> int:
         """Steps after which an evaluation episode is cut.
@@ -64,7 +64,7 @@ class ServerSettings(NamedTuple):
         return None
 
     def is_flat(self, steps: int) -> bool:
-        """Whether the run ends after so many steps without a better evaluation."""
+        """Whether the run ends after this many steps without a better evaluation."""
         return self.stop_when_flat is not None and steps >= self.stop_when_flat
 
     def training_before_evaluation(self, steps: int, episodes: int) -> int:

@@ -11,7 +11,7 @@ MOST_POINTS = 256
 
 
 class Point(NamedTuple):
-    """A value after so many steps."""
+    """A value after this many steps."""
 
     steps: int
     value: float

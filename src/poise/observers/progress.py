@@ -223,7 +223,7 @@ def _policy(greedy: bool) -> str:
 
 
 def _of(done: int, limit: int | None, between: str = "/", form: str = "") -> str:
-    """So many of so many, or so many where there is no limit."""
+    """ "5 of 10", or "5" where there is no limit."""
 
     def write(count: int) -> str:
         return form.format(count) if form else short(count)

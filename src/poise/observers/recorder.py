@@ -121,7 +121,7 @@ class Recorder:
         return before + time.monotonic() - self._started
 
     def journal_bytes(self, records: int) -> int:
-        """Length of the journal's file with so many records."""
+        """Length of the journal's file with this many records."""
         return self._header_bytes + RECORD_SIZE * records
 
     def pump(self) -> None:

@@ -157,7 +157,7 @@ class _CheckingJournal(Journal):
         return self._expected[self.length] if self.length < len(self._expected) else None
 
     def peek(self, ahead: int) -> Record | None:
-        """The record after so many others."""
+        """The record after this many others."""
         position = self.length + ahead
         return self._expected[position] if position < len(self._expected) else None
 

@@ -28,7 +28,7 @@ is rare at first, and must be seen."""
 LOW_EVALUATIONS = 0.25
 """Share of the evaluations that may be left out below. The best one never is."""
 REACH = 1.0
-"""What is farther from the bulk than so many times its height is left out: the bulk gets half of
+"""What is farther from the bulk than this many times its height is left out: the bulk gets half of
 the axis, or a third where returns are left out on both sides."""
 MARGIN = 0.04
 """Of the axis, beyond what is shown."""

@@ -25,7 +25,7 @@ MAX_POINTS = 4000
 COLUMNS_OF_TRIANGLES = 150
 """Each has one, however many episodes are beyond the axis."""
 POINT_SIZES = ((50, 5.0), (500, 3.0), (np.inf, 2.0))
-"""Points wide, up to so many episodes: few are seen beside lines, many leave them free."""
+"""Points wide, up to this many episodes: few are seen beside lines, many leave them free."""
 LARGEST = 1e300
 """Returns beyond this are not drawn."""
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -316,7 +316,7 @@ class _Drawing:
 
 
 def _evenly(count: int) -> np.ndarray:
-    """Indices of at most so many of them as are drawn as points."""
+    """Indices of at most as many of them as are drawn as points."""
     return np.unique(np.linspace(0, max(count - 1, 0), MAX_POINTS).astype(int))
 
 

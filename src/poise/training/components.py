@@ -97,7 +97,7 @@ class RunComponents:
     """Whether an episode depends on those before it in its copy: then which copy plays which one of
     an evaluation must not depend on how fast the workers are."""
     has_time_limit: bool = True
-    """Whether episodes are truncated after so many steps, or so it is supposed."""
+    """Whether episodes are truncated after this many steps, or so it is supposed."""
     _update: Any = None
     _workers: list[Worker] = dataclasses.field(default_factory=list)
 

@@ -239,7 +239,7 @@ class TrainingRun:
         return server
 
     def _let_go(self) -> None:
-        """Of everything that the run held."""
+        """Release the run's resources."""
         if self._progress is not None:
             self._progress.close()
 
@@ -438,7 +438,7 @@ class _Room:
         self._loan = NO_LOAN
 
     def lend(self, loan: EvaluationHelpers) -> None:
-        """What can be had from now on."""
+        """What is available from now on."""
         self._loan = loan
 
     def make(self) -> None:

@@ -60,7 +60,7 @@ class Template(NamedTuple):
     Attributes:
         snapshot: version 0 of it.
         optimizer_state: its initial one.
-        worker_state: of a worker whose state can be had; ``()`` if it cannot.
+        worker_state: of a worker whose state is available; ``()`` if it cannot.
         moments: whether observations are normalised.
         workers: how many there are.
     """

@@ -147,5 +147,6 @@ def _require_same_files(folder: Path, path: Path, checkpoint: Checkpoint) -> Non
     for name, value in there._asdict().items():
         if claimed[name] != value:
             raise FileFormatError(
-                f"the journal is not that of {path}: by then it had come to another {name}"
+                f"the journal is not that of {path}: the checkpoint says {name}={claimed[name]}, "
+                f"the journal {value}"
             )

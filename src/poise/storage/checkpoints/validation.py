@@ -57,7 +57,7 @@ def whole(value: Any, what: str, most: int = MAX_COUNT, least: int = 0) -> int:
 
 
 def offsets_from_json(content: Any, steps: int) -> Offsets:
-    """Offsets of a state after so many steps; the run's files will be truncated there."""
+    """Offsets of a state after this many steps; the run's files will be truncated there."""
     offsets = Offsets(*content)
     for name in ("journal_bytes", "metrics_bytes", "restarts"):
         whole(getattr(offsets, name), name)
