@@ -1,4 +1,4 @@
-"""What passes between the rooms: trajectories, updates, snapshots.
+"""What passes between the layers: trajectories, updates, snapshots.
 
 Arrays are NumPy's or JAX's; leading axes are time ``T`` and environment copies ``N``.
 """

@@ -213,7 +213,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = 0.0
-        self.loan: list[EvaluationHelpers] = []
+        self.helpers: list[EvaluationHelpers] = []
         self.counts: list[int] = []
         self.found: list[dict[int, Episode]] = []
         self.expected: list[dict[int, Episode]] = []
@@ -239,7 +239,7 @@ class Stage:
         return EvaluationResult(score, None, False)
 
     def play(self, snapshot: Snapshot | None, budget: int | None = None) -> dict[int, Episode]:
-        players = self.loan[-1].players
+        players = self.helpers[-1].players
         assert isinstance(players, Players)
         task = Task(snapshot, SEEDS, self.sampling, budget)
         self.found.append(players.play(task, self.alive, self.counts.append))
@@ -266,7 +266,7 @@ class Stage:
             max_restarts=max_restarts,
             on_restart=self.said.append,
             on_loss=self.said.append,
-            lend=self.loan.append,
+            lend=self.helpers.append,
         )
         worker_processes = [(index, 0) for index in range(len(crew.room))]
         processes.run_processes(

@@ -1,6 +1,6 @@
 """The doctor's checks of one environment, in this process: what it is, keeps and repeats.
 
-Each check is a function of the patient that returns findings. It may raise or hang: whoever calls
+Each check is a function of the subject that returns findings. It may raise or hang: whoever calls
 it holds the deadline and turns an exception into a finding.
 """
 

@@ -53,7 +53,7 @@ def random_play(subject: Subject, *, normalized: bool) -> list[Finding]:
     """Play at random for a while, and look at observations, rewards and ends of episodes.
 
     Args:
-        patient: whose environment is played.
+        subject: whose environment is played.
         normalized: whether training would normalise the observations.
     """
     environment = with_true_rewards(subject.env_factory.make())

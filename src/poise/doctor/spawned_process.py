@@ -41,7 +41,7 @@ def spawning(subject: Subject, *, needed: bool) -> Finding:
     """Whether worker processes can have the environment.
 
     Args:
-        patient: whose environment is pickled and made.
+        subject: whose environment is pickled and made.
         needed: whether the run would use processes, so that it is a failure if not.
     """
     name = "processes"

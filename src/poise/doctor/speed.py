@@ -68,7 +68,7 @@ def training_rates(
     """Short training, without evaluations, under each launcher; a failure where it fails.
 
     Args:
-        patient: whose environment is trained on.
+        subject: whose environment is trained on.
         components: the parts of the training; compiled, if there is a remark.
         launchers: where the workers run.
         remark: what tells these measurements from those before.

@@ -1,4 +1,4 @@
-"""What MuJoCo remarks about a model when it is loaded: said once, not for every copy.
+"""What MuJoCo warns of when it loads a model: said once, not for every copy.
 
 MuJoCo writes its warnings past Python, to standard error and to a log file, each time.
 """
@@ -21,7 +21,7 @@ _said: set[str] = set()
 
 @contextmanager
 def remarks_once(spec: EnvSpec | None) -> Iterator[None]:
-    """Make an environment meanwhile; what MuJoCo remarks becomes a warning, the first time."""
+    """Make an environment meanwhile; what MuJoCo warns of becomes a warning, the first time."""
     if spec is not None and "mujoco" in str(spec.entry_point):
         # Where it is missing, making the environment says so better.
         with suppress(ImportError):

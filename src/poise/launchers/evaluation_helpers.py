@@ -8,7 +8,7 @@ import numpy as np
 from poise.learning.evaluation_result import Episode
 from poise.trajectory import Snapshot
 
-__all__ = ["NO_LOAN", "EvaluationHelpers", "Players", "Task"]
+__all__ = ["NO_HELPERS", "EvaluationHelpers", "Players", "Task"]
 
 
 class Task(NamedTuple):
@@ -72,4 +72,4 @@ def _nothing() -> None:
     """Nothing trains that could make room."""
 
 
-NO_LOAN = EvaluationHelpers(_nothing)
+NO_HELPERS = EvaluationHelpers(_nothing)

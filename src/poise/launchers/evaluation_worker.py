@@ -121,7 +121,7 @@ def pack_order(
     """An order: episodes to play.
 
     Args:
-        policy: the number by which it is on the board; None acts at random.
+        policy: the number by which it is in shared memory; None acts at random.
         sampling: as `pack_sampling` packed it.
         step_limit: an episode is cut after this many steps; by default as the settings say.
         lanes: copies to play in, at most.
@@ -155,9 +155,9 @@ class EvaluationWorker:
 
     Args:
         make: makes what plays, when the first order comes.
-        board: where the policy is.
+        shared_policy: where the policy is.
         watch: how it speaks.
-        wire: where further orders come.
+        pipe: where further orders come.
         patience: seconds after which the parent takes a silent worker for hung.
         leave: raises, when the parent has left.
     """

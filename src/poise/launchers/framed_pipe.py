@@ -1,4 +1,4 @@
-"""A wire: short messages through a pipe, of which the reader never waits for the rest of one.
+"""A framed pipe: short messages, of which the reader never waits for the rest of one.
 
 A process may be killed, or stopped, in the middle of a message. Its reader keeps what has come of
 it, and goes on.

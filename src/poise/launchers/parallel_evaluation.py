@@ -44,7 +44,7 @@ class ProcessPlayers:
     Args:
         records: the workers that there are.
         copies: copies that each may play in at most, by its number; 0 where it may not play.
-        board: where they read the policy.
+        shared_policy: where they read the policy.
         supervision: how the run watches.
         heartbeats: when workers last gave a sign of life.
     """

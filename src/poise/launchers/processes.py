@@ -16,7 +16,7 @@ from multiprocessing import connection
 from typing import Any
 
 from poise.errors import InputError, PoiseError, WorkerError
-from poise.launchers.evaluation_helpers import NO_LOAN, EvaluationHelpers
+from poise.launchers.evaluation_helpers import NO_HELPERS, EvaluationHelpers
 from poise.launchers.evaluation_worker import PlayerFactory
 from poise.launchers.mailbox import MailboxShape, TornMessageError, unpack_batch
 from poise.launchers.parallel_evaluation import ProcessPlayers
@@ -84,7 +84,7 @@ def run_processes(
         conclude()
     finally:
         server.stop(StopReason.FAILED)
-        supervision.lend(NO_LOAN)
+        supervision.lend(NO_HELPERS)
         team.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from poise.envs.watchdog import Watchdog, can_interrupt
 from poise.errors import DeadlineError, PoiseError, WorkerError
-from poise.launchers.evaluation_helpers import NO_LOAN, EvaluationHelpers
+from poise.launchers.evaluation_helpers import NO_HELPERS, EvaluationHelpers
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.threads import run_in_one_thread
 from poise.launchers.worker_failure import describe_failure, describe_hang
@@ -49,7 +49,7 @@ def run_serial(
         turns.run()
     finally:
         server.stop(StopReason.FAILED)
-        supervision.lend(NO_LOAN)
+        supervision.lend(NO_HELPERS)
 
 
 class _AbandonedError(DeadlineError):

@@ -1,4 +1,4 @@
-"""The board: the policy that is being evaluated, in shared memory, for all workers to read."""
+"""The policy that is being evaluated, in shared memory, for all workers to read."""
 
 from multiprocessing.context import SpawnContext
 from typing import Any

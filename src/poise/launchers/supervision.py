@@ -57,7 +57,7 @@ class Supervision(NamedTuple):
     is_stopping: Callable[[], bool] = bool
     give_up: Callable[[PoiseError], None] = leave
     evaluating: Callable[[], str] = str
-    lend: Callable[[EvaluationHelpers], None] = lambda loan: None
+    lend: Callable[[EvaluationHelpers], None] = lambda helpers: None
     keep: bool = True
 
     def hung(self, who: int, where: str) -> DeadlineError:

@@ -98,7 +98,7 @@ class _Watch:
     patience.
 
     Args:
-        wire: to the parent; the worker's thread uses it too, through `send`.
+        pipe: to the parent; the worker's thread uses it too, through `send`.
         patience: seconds after which the parent takes a silent worker for hung.
     """
 

@@ -24,7 +24,7 @@ from poise.evaluation.evaluator import Evaluator, FinalScore
 from poise.evaluation.phase_times import PhaseTimes
 from poise.evaluation.supervision import EvaluationSupervisor, Heartbeat
 from poise.evaluation.worker_episodes import copies_of
-from poise.launchers.evaluation_helpers import NO_LOAN, EvaluationHelpers, Players
+from poise.launchers.evaluation_helpers import NO_HELPERS, EvaluationHelpers, Players
 from poise.launchers.processes import run_processes
 from poise.launchers.serial import run_serial
 from poise.launchers.stop_signals import StopSignals
@@ -252,7 +252,7 @@ class TrainingRun:
         finally:
             self._monitor.server = None
             # It leads to the workers, and they lead here.
-            self._room.lend(NO_LOAN)
+            self._room.lend(NO_HELPERS)
 
     def _close_in_time(self, close: Callable[[], None]) -> bool:
         """Close environments, of which each may hang; those that do are left behind.
@@ -435,19 +435,19 @@ class _Room:
     """What the workers lend while the server evaluates."""
 
     def __init__(self) -> None:
-        self._loan = NO_LOAN
+        self._helpers = NO_HELPERS
 
-    def lend(self, loan: EvaluationHelpers) -> None:
+    def lend(self, helpers: EvaluationHelpers) -> None:
         """What is available from now on."""
-        self._loan = loan
+        self._helpers = helpers
 
     def make(self) -> None:
         """Close the copies that train, until they are needed again."""
-        self._loan.release()
+        self._helpers.release()
 
     def players(self) -> Players | None:
         """Who plays the episodes."""
-        return self._loan.players
+        return self._helpers.players
 
 
 def _teller(progress: Progress | None, evaluator: Evaluator) -> Callable[[], None]:
