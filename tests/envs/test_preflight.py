@@ -364,7 +364,7 @@ def unprintable() -> Any:
 
 
 def test_an_exception_without_a_text_is_reported_too() -> None:
-    with pytest.raises(EnvironmentCheckError, match=r"raised Unprintable: \(its message cannot"):
+    with pytest.raises(EnvironmentCheckError, match=r"raised Unprintable: \(its message is not"):
         check_environment(EnvFactory("toy", unprintable), PATIENCE)
 
 
