@@ -141,10 +141,10 @@ def measurements(
         options = ("--launcher", launcher, "--hidden-sizes", *LARGE_NETWORK)
         return lambda _: train(poise, "CartPole-v1", seconds, cache, *options)
 
-    def pong(envs: str) -> Callable[[int], dict[str, Any]]:
+    def pong(world: str) -> Callable[[int], dict[str, Any]]:
         options = ("--workers", str(PONG_THREADS), "--envs-per-worker", str(PONG_COPIES))
         options += ("--rollout-length", str(PONG_ROLLOUT), "--evaluation-step-limit", "20")
-        return lambda _: train(poise, "ALE/Pong-v5", seconds, cache, "--world", envs, *options)
+        return lambda _: train(poise, "ALE/Pong-v5", seconds, cache, "--world", world, *options)
 
     def probing(what: str) -> Callable[[int], dict[str, Any]]:
         return lambda _: probe(what, seconds, cache)

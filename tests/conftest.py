@@ -82,8 +82,8 @@ def patience() -> Iterator[None]:
         patch.setattr(training_run, "CLOSE_SECONDS", PATIENCE)
         patch.setattr(random_play, "SECONDS", PATIENCE)
         patch.setattr(seeding, "TRACE_SECONDS", PATIENCE)
-        for envs in (shared_state, object_walk):
-            patch.setattr(envs, "MOST_SECONDS", PATIENCE)
+        for search in (shared_state, object_walk):
+            patch.setattr(search, "MOST_SECONDS", PATIENCE)
         # Whatever a step or a copy takes is quick.
         patch.setattr(train, "SLOW_STEP_SECONDS", math.inf)
         patch.setattr(episodes, "MAKING_SECONDS", math.inf)

@@ -11,6 +11,15 @@ from jax.experimental.compilation_cache import compilation_cache
 from .sharing import draw_nothing, share_programs
 from .small import train
 
+__all__ = [
+    "compiled_once",
+    "elsewhere",
+    "no_curves",
+    "serial_run",
+    "shared_programs",
+    "threads_run",
+]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once() -> None:

@@ -216,14 +216,14 @@ def test_a_game_is_cut_after_half_an_hour(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["threads", "processes"])
-@pytest.mark.parametrize("envs", ["xla", "atari"])
-def test_a_small_run_replays(tmp_path: Path, envs: Any, launcher: Any) -> None:
+@pytest.mark.parametrize("world", ["xla", "atari"])
+def test_a_small_run_replays(tmp_path: Path, world: Any, launcher: Any) -> None:
     import poise
 
     result = poise.train(
         "ALE/Pong-v5",
         run_dir=tmp_path / "run",
-        world=envs,
+        world=world,
         launcher=launcher,
         workers=2,
         envs_per_worker=2,

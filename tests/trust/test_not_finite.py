@@ -60,15 +60,15 @@ def worker_updates(folder: Path) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("launcher", "envs"), [("serial", "compiled"), ("threads", "compiled"), ("serial", "copies")]
+    ("launcher", "world"), [("serial", "compiled"), ("threads", "compiled"), ("serial", "copies")]
 )
 def test_a_gradient_that_is_not_finite_is_never_applied(
-    launcher: str, envs: str, tmp_path: Path
+    launcher: str, world: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     seen: list[Any] = []
-    settings = UNLIMITED | {"launcher": launcher, "world": envs}
-    if envs == "copies":
+    settings = UNLIMITED | {"launcher": launcher, "world": world}
+    if world == "copies":
         settings["environment"] = PlainOverflowing
     with pytest.warns(RuntimeWarning, match="not finite"):
         result = train(folder, **settings, subscriber=lambda when, event: seen.append(event))
@@ -90,7 +90,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied(
         assert np.isfinite(poise.load(folder, name).parameters).all()
     rows = [row for row in remains(folder).metrics if row["kind"] == "rejected"]
     assert [row["bad_gradients"] for row in rows] == list(range(1, len(rejected) + 1))
-    trusted = {} if envs == "compiled" else {"environment": PlainOverflowing}
+    trusted = {} if world == "compiled" else {"environment": PlainOverflowing}
     assert poise.replay(folder, **trusted).updates == len(accepted)
 
 

@@ -70,7 +70,7 @@ class _Trace(NamedTuple):
 def check_environment(
     env_factory: EnvFactory,
     timeout: float,
-    envs: WorldKind = "copies",
+    world: WorldKind = "copies",
     approve: Approve = lambda observation, action: None,
     needed: int = 2,
     timed: Callable[[float], None] = lambda seconds: None,
@@ -81,7 +81,7 @@ def check_environment(
     Args:
         env_factory: makes the copies.
         timeout: seconds after which one counts as hung.
-        envs: how it will be stepped; a vector implementation is looked at, too.
+        world: how it will be stepped; a vector implementation is looked at, too.
         approve: asked about the spaces before anything is stepped; raises if they will not do.
         needed: copies that will be open at a time; where that is one, no second is made beside it.
         timed: told the seconds that each step took.
@@ -105,7 +105,7 @@ def check_environment(
     with GlobalChance(), look:
         first = play(look.alone)
         second = play(look.alone if needed == 1 else look.beside_another)
-        if envs == "vector":
+        if world == "vector":
             run_with_deadline(
                 look.vector, timeout, env_factory.name, look.describe_activity, in_threads
             )

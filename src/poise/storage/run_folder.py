@@ -188,10 +188,10 @@ def with_decisions(config: TrainConfig, resolved: dict[str, Any]) -> TrainConfig
 
 def resolved_world(resolved: dict[str, Any]) -> Any:
     """What the run stepped; a replay must step the same."""
-    envs = resolved.get("world")
-    if not isinstance(envs, str) or envs not in typing.get_args(WorldKind):
-        raise FileFormatError(f"config.json is damaged: the world is {shown(envs)}")
-    return envs
+    world = resolved.get("world")
+    if not isinstance(world, str) or world not in typing.get_args(WorldKind):
+        raise FileFormatError(f"config.json is damaged: the world is {shown(world)}")
+    return world
 
 
 def load_summary(folder: Path) -> dict[str, Any]:
