@@ -67,6 +67,51 @@ def test_an_environment_that_changes_the_folder_takes_no_file_along(
     assert list(there.iterdir()) == []
 
 
+class Notes(gymnasium.Env[Any, Any]):
+    """Writes down, in one file for all copies in all processes, what is made and what is reset."""
+
+    observation_space = spaces.Box(0, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+    made = 0
+
+    def __init__(self) -> None:
+        Notes.made += 1
+        self.name = f"{os.getpid()}-{Notes.made}"
+        self.note("made")
+
+    def note(self, what: str) -> None:
+        with open(os.environ["NOTES"], "a") as file:
+            file.write(f"{self.name} {what}\n")
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.note("reset")
+        self.steps = 0
+        return self.np_random.random(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return self.np_random.random(2, np.float32), 1.0, False, self.steps >= 20, {}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "copies"), [("threads", 3), ("processes", 4), ("processes", 1)]
+)
+def test_every_copy_is_made_before_one_is_reset(
+    launcher: str, copies: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # A constructor may set up what another copy's reset reads, such as a file.
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    few = {**FEW, "workers": 2, "envs_per_worker": 2, "evaluation_copies": copies}
+    poise.train(Notes, run_dir=tmp_path / "run", launcher=launcher, **few)
+    notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    # What was looked at before training was made, and reset, before these.
+    last = [name for name, what in notes if what == "made"][-4 - copies :]
+    told = [what for name, what in notes if name in last]
+    assert told[: len(last)] == ["made"] * len(last)
+    assert set(told[len(last) :]) == {"reset"}
+
+
 def test_inside_an_event_loop(tmp_path: Path) -> None:
     async def job() -> str:
         return str(train(tmp_path / "run", **FEW).summary["stopped"])

@@ -67,6 +67,10 @@ class EpisodePlayer:
         self._making = 0.0
         self._now: CheckedEnv | None = None
 
+    def open(self) -> None:
+        """Make the copies that will be played in, before anything else is stepped."""
+        self.provide(self._most)
+
     def close(self) -> None:
         """Close the environments."""
         while self._copies:

@@ -107,6 +107,10 @@ class Evaluator:
         self.activity = ""
         """What is under way, in words, and how far; empty where nothing is."""
 
+    def open(self) -> None:
+        """Make the copies that it plays in, before training steps its own."""
+        self._player.open()
+
     def close(self) -> None:
         """Close the environments."""
         self._player.close()

@@ -85,6 +85,14 @@ class EvaluationSupervisor:
         self._supervision = supervision
         self._main = threading.get_ident()
 
+    def open(self) -> None:
+        """Make the copies that are played in.
+
+        Raises:
+            EvaluationAborted: a signal came before they were there.
+        """
+        self._run_with_deadline(self._evaluator.open)
+
     def evaluate(self, candidate: Candidate) -> EvaluationResult:
         """Select and, if it is worth it, verify: the server's evaluator."""
         if threading.get_ident() == self._main:

@@ -53,6 +53,11 @@ class WorkerPlayer:
         self._sampling: np.random.SeedSequence | None = None
         self._step_limit: int | None = None
 
+    def open(self, alive: Callable[[], None]) -> None:
+        """Make the copies that will be played in."""
+        self._live = alive
+        self._player.open()
+
     def prepare(
         self,
         snapshot: Snapshot | None,

@@ -47,6 +47,16 @@ _SIGNS = 10
 class Player(Protocol):
     """Plays episodes in a worker's process."""
 
+    def open(self, alive: Callable[[], None]) -> None:
+        """Make the copies that will be played in.
+
+        Args:
+            alive: called between them.
+
+        Raises:
+            InputError: not even one can be made.
+        """
+
     def prepare(
         self,
         snapshot: Snapshot | None,
@@ -182,6 +192,17 @@ class EvaluationWorker:
         self._orders: deque[bytes] = deque()
         self._waiting: deque[tuple[int, int]] = deque()
         self._looked = self._signed = 0.0
+
+    def open(self) -> None:
+        """Make the copies that it will play in; where that fails, an order says so."""
+        self._player = self._make()
+        trains = self._watch.describe_activity
+        self._watch.describe_activity = self._player.describe_activity
+        try:
+            with contextlib.suppress(InputError):
+                self._player.open(self._alive)
+        finally:
+            self._watch.describe_activity = trains
 
     def take(self, message: bytes) -> None:
         """Play what an order says, and what others say that come meanwhile."""

@@ -248,7 +248,7 @@ class _Shift:
             self._give_back(worker_process)
         elif kind == PLAY_FAILED:
             self._failed(worker_process, *json.loads(content))
-        if not worker_process.part:
+        if worker_process.ready and not worker_process.part:
             self._heartbeats.leave(worker_process.index)
 
     def _over(self, number: int, episode: Episode) -> None:

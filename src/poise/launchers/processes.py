@@ -17,7 +17,7 @@ from typing import Any
 
 from poise.errors import InputError, PoiseError, WorkerError
 from poise.launchers.evaluation_helpers import NO_HELPERS, EvaluationHelpers
-from poise.launchers.evaluation_worker import PlayerFactory
+from poise.launchers.evaluation_worker import ALIVE, PlayerFactory
 from poise.launchers.mailbox import MailboxShape, TornMessageError, unpack_batch
 from poise.launchers.parallel_evaluation import ProcessPlayers
 from poise.launchers.shared_policy import SharedPolicy
@@ -25,10 +25,12 @@ from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.worker_failure import Failure, describe_exit
 from poise.launchers.worker_main import (
     BATCH,
+    BEGIN,
     COMPILED,
     ERROR,
     LAST_WORD,
     MISSING_GUARD_EXIT_CODE,
+    OPENED,
     READY,
     RELEASE,
     RELEASED,
@@ -108,6 +110,7 @@ class _Team:
         self._worker_processes: dict[int, WorkerProcess] = {}
         self._selector = selectors.DefaultSelector()
         self._restarts = 0
+        self._began = False
         self._leaving: list[tuple[WorkerProcess, float]] = []
         """Told to leave; and when that takes too long."""
 
@@ -270,6 +273,12 @@ class _Team:
             # From here on, only its environment can keep it waiting.
             worker_process.seed = SIGNAL.unpack(message)[1]
             self._heartbeats.beat(worker_process.index)
+        elif kind == ALIVE:
+            self._heartbeats.beat(worker_process.index)
+        elif kind == OPENED:
+            worker_process.has_opened = True
+            self._heartbeats.leave(worker_process.index)
+            self._begin([worker_process] if self._began else None)
         elif kind == LAST_WORD:
             worker_process.last_word = message[1:].decode(errors="replace")
         elif kind == BATCH:
@@ -280,6 +289,19 @@ class _Team:
             self._admit(worker_process)
         else:
             self._receive(worker_process, SIGNAL.unpack(message)[1])
+
+    def _begin(self, workers: Sequence[WorkerProcess] | None = None) -> None:
+        """Let workers reset their environments; by default all, once those of all are made."""
+        if workers is None:
+            workers = list(self._worker_processes.values())
+            if not all(one.has_opened for one in workers):
+                return
+            self._began = True
+        for one in workers:
+            self._heartbeats.beat(one.index)
+            # Where it has died since, its sentinel tells the same in a moment.
+            with contextlib.suppress(OSError):
+                one.pipe.send(SIGNAL.pack(BEGIN, 0))
 
     def _admit(self, worker_process: WorkerProcess) -> None:
         """Let a worker begin, or go on where the run was cut."""
@@ -360,6 +382,9 @@ class _Team:
             raise error
         self._supervision.on_loss(what)
         self._dismiss(worker_process)
+        if not self._began:
+            # Perhaps it was the last one that the others waited for.
+            self._begin()
 
     def _gone(self, worker_process: WorkerProcess, how: str) -> None:
         """A worker's process has ended, or cannot be trusted any more."""

@@ -14,7 +14,7 @@ from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.launchers.worker_failure import Failure, describe_failure, describe_hang
 from poise.learning.journal import StopReason
 from poise.learning.parameter_server import ParameterServer
-from poise.learning.worker import Releases, Worker
+from poise.learning.worker import Opens, Releases, Worker
 from poise.trajectory import Snapshot
 
 __all__ = ["run_in_one_thread", "run_threads"]
@@ -68,7 +68,7 @@ class _Team:
         self._inbox: dict[int, Snapshot] = {}
         self._failure: WorkerError | None = None
         self._finished = threading.Event()
-        self._running = len(shares)
+        self._running = self._opening = len(shares)
         self._threads: list[threading.Thread] = []
 
     def run(self) -> None:
@@ -149,6 +149,9 @@ class _Team:
         try:
             states: dict[int, Any] = {}
             for current in share:
+                self._open(current)
+            self._wait_for_all_open()
+            for current in share:
                 self._admit(current, states)
             while not self._server.stopped:
                 for current in share:
@@ -166,6 +169,24 @@ class _Team:
                 self._running -= 1
                 if self._running == 0:
                     self._finished.set()
+
+    def _open(self, worker: Worker) -> None:
+        """Make a worker's environments."""
+        if isinstance(worker, Opens):
+            self._heartbeats.beat(worker.index)
+            worker.open()
+            self._heartbeats.leave(worker.index)
+
+    def _wait_for_all_open(self) -> None:
+        """No environment is reset while another is made: its constructor may set up what is read.
+
+        How long the others take is watched by whoever supervises.
+        """
+        with self._lock:
+            self._opening -= 1
+            self._lock.notify_all()
+            while self._opening and not self._server.stopped:
+                self._lock.wait(self._supervision.interval)
 
     def _admit(self, worker: Worker, states: dict[int, Any]) -> None:
         """Let a worker begin, or go on where the run was cut."""

@@ -15,24 +15,27 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing import connection
+from typing import Any
 
 import cloudpickle
 
 from poise.argument_names import as_flags
 from poise.errors import ConfigError, TrainingError
-from poise.launchers.evaluation_worker import PLAY, EvaluationWorker, Player, PlayerFactory
+from poise.launchers.evaluation_worker import ALIVE, PLAY, EvaluationWorker, Player, PlayerFactory
 from poise.launchers.framed_pipe import FramedPipe
 from poise.launchers.mailbox import Mailbox, pack_batch
 from poise.launchers.shared_policy import SharedPolicy
 from poise.launchers.worker_failure import describe_failure, describe_hang
-from poise.learning.worker import Releases, Worker
+from poise.learning.worker import Opens, Releases, Worker
 
 __all__ = [
     "BATCH",
+    "BEGIN",
     "COMPILED",
     "ERROR",
     "LAST_WORD",
     "MISSING_GUARD_EXIT_CODE",
+    "OPENED",
     "READY",
     "RELEASE",
     "RELEASED",
@@ -50,6 +53,9 @@ WorkerFactory = Callable[[int, int], Worker]
 
 COMPILED, READY, UPDATE, ERROR, BATCH, LAST_WORD = b"X", b"R", b"C", b"E", b"B", b"W"
 RELEASE, RELEASED = b"L", b"F"
+OPENED, BEGIN = b"O", b"G"
+"""The environments are made; all workers' are, and may be reset. What a constructor of one sets up
+may be what another one's reset reads."""
 SIGNAL = struct.Struct("<cQ")
 MISSING_GUARD_EXIT_CODE = 78
 """Exit code of a worker process that began to run the user's script instead of working."""
@@ -199,6 +205,14 @@ def run_child(
             )
             stack.callback(part.close)
             watch.send(SIGNAL.pack(COMPILED, worker.seed % 2**64))
+            watch.begin()
+            if isinstance(worker, Opens):
+                worker.open()
+                if isinstance(factory, PlayerFactory) and factory.copies(index):
+                    watch.send(ALIVE)
+                    watch.begin()
+                    part.open()
+            watch.send(OPENED)
             _serve(worker, part, watch, mailbox, pipe)
         except BaseException as error:
             # Whatever it is, this process ends by it, and the run must know, unless it has left.
@@ -219,11 +233,8 @@ def _serve(
     worker: Worker, part: EvaluationWorker, watch: _Watch, mailbox: Mailbox, pipe: FramedPipe
 ) -> None:
     """Answer snapshots with updates, and orders with episodes, until the parent has left."""
-    watch.begin()
-    state = worker.initial_state()
+    state: Any = None
     whole = worker.is_checkpointable
-    mailbox.put_initial_state(state if whole else ())
-    watch.send(READY)
     while True:
         try:
             message = pipe.wait()
@@ -234,6 +245,11 @@ def _serve(
             continue
         kind, sequence = SIGNAL.unpack(message)
         watch.begin()
+        if kind == BEGIN:
+            state = worker.initial_state()
+            mailbox.put_initial_state(state if whole else ())
+            watch.send(READY)
+            continue
         if kind == RELEASE:
             if isinstance(worker, Releases):
                 worker.release()

@@ -102,6 +102,7 @@ class WorkerProcess:
         context = multiprocessing.get_context("spawn")
         self.index = index
         self.generation = generation
+        self.has_opened = False
         self.ready = False
         self.sequence = 0
         self.seed = 0

@@ -155,6 +155,7 @@ class HostWorker:
         self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, generation))
         self._act = program.actor()
         self._copies: Copies | None = None
+        self._is_new = False
         self._lives = 0
         self._released = False
         self._root_seed = root_seed
@@ -171,15 +172,22 @@ class HostWorker:
         """The seed of its first environment copy."""
         return self._seeds[0]
 
+    def open(self) -> None:
+        """Make the environments, for `initial_state` to reset them."""
+        self.close()
+        self._copies = self._program.envs.copies(self._program.copies)
+        self._is_new = True
+
     def initial_state(self) -> HostState:
-        """Make and reset the environments."""
+        """Reset the environments, which are made unless they have just been."""
         return self._begin(0)
 
     def _begin(self, cycle: int) -> HostState:
         program = self._program
-        self.close()
-        self._released = False
-        self._copies = program.envs.copies(program.copies)
+        if self._copies is None or not self._is_new:
+            self.open()
+        assert self._copies is not None, "they are open"
+        self._released = self._is_new = False
         return HostState(
             cycle=cycle,
             observation=self._copies.reset(self._seeds),

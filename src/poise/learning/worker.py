@@ -20,6 +20,7 @@ from poise.trajectory import EpisodeReport, Snapshot, Trajectory, WorkerUpdate
 __all__ = [
     "CompileOptions",
     "LossSettings",
+    "Opens",
     "Releases",
     "Worker",
     "compile_options",
@@ -67,6 +68,14 @@ class Worker(Protocol):
 
     def close(self) -> None:
         """Let go of environments; the worker is not used any more."""
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A worker whose environments can be made some time before they are reset."""
+
+    def open(self) -> None:
+        """Make them; `initial_state` resets them."""
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from typing import Any
 
 from poise.config import TrainConfig
 from poise.envs.deadlines import run_with_deadline
+from poise.envs.host_envs import HostEnvs
 from poise.envs.watchdog import leave
 from poise.errors import (
     EnvironmentCheckError,
@@ -290,6 +291,8 @@ class TrainingRun:
     def _launch(self, server: ParameterServer) -> None:
         generations = self._generations()
         if self._components.launcher == "processes":
+            if not self._components.lends_players and not self._open_evaluation(server):
+                return
             run_processes(
                 server,
                 self._components.worker_factory(),
@@ -301,6 +304,8 @@ class TrainingRun:
                 lambda: self._conclude(server) if self._components.lends_players else None,
             )
             return
+        if self._components.launcher == "threads" and not self._open_evaluation(server):
+            return
         workers = self._components.workers(generations)
         if server.last_worker is not None:
             # Serial workers go on with whose turn it is.
@@ -308,6 +313,24 @@ class TrainingRun:
             workers = workers[turn:] + workers[:turn]
         launch = _LAUNCHERS[self._components.launcher]
         launch(server, workers, self._supervision, self._heartbeats)
+
+    def _open_evaluation(self, server: ParameterServer) -> bool:
+        """Make the copies for evaluations before training steps its own beside them.
+
+        Where one copy must do for all, it is made when the others are closed; where training steps
+        none of Gymnasium's environments, when it is needed.
+
+        Returns:
+            Whether training may begin.
+        """
+        components = self._components
+        if components.has_one_copy_at_a_time or not isinstance(components.envs, HostEnvs):
+            return True
+        try:
+            self._evaluation_supervisor.open()
+        except EvaluationAborted as aborted:
+            server.stop(aborted.reason)
+        return not server.stopped
 
     def _generations(self) -> dict[int, int]:
         """Which generation each worker begins with: the next, where its state is lost."""
