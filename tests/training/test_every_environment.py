@@ -406,7 +406,7 @@ def test_what_breaks_in_an_evaluation_is_a_failure_and_saved(
 def test_what_hangs_in_an_evaluation_ends_at_its_deadline(
     tmp_path: Path, said: Said, launcher: str, mark: str
 ) -> None:
-    arguments = ("--max-steps", "40", "--env-kwargs", "fault=hangs", "at=45", "episode=100", mark)
+    arguments = ("--max-steps", "40", "--env-kwargs", "fault=hangs", "at=85", "episode=100", mark)
     assert train(tmp_path / "run", *arguments, *DEADLINE, launcher=launcher) == 1
     assert f"has not answered for {PATIENCE:g} s" in said()
     check_saved(tmp_path / "run", updates=4)
