@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import fcntl
 import importlib.metadata
+import itertools
 import json
 import os
 import pty
@@ -123,6 +124,17 @@ class TestHelp:
         # Every flag that has a default says what it is.
         assert said.out.count("(default: ") + said.out.count("(required)") >= 1
 
+    def test_its_lines_are_as_long_as_the_terminal_allows(
+        self, say: Say, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setenv("COLUMNS", "80")
+        lines = [line[2:-2] for line in say("train", "--help").out.splitlines() if line[:1] == "│"]
+        width = max(map(len, lines))
+        for line, following in itertools.pairwise(lines):
+            if line.startswith("   ") and following.startswith("   "):
+                word = following.split()[0]
+                assert len(line.rstrip()) + 1 + len(word) > width, line
+
     def test_it_names_every_command(self, say: Say):
         said = say("--help")
         assert said.code == 0
@@ -212,6 +224,8 @@ class TestRefusals:
             ("train --workers=two", ["--workers is 'two'", "whole number"]),
             ("train --workers", ["--workers needs a value, a whole number"]),
             ("train --workers --quiet", ["--workers needs a value"]),
+            ("train --hidden-sizes", ["--hidden-sizes needs values, each a whole number"]),
+            ("train --hidden-sizes --quiet", ["--hidden-sizes needs values"]),
             ("train --workers=1.5", ["--workers is '1.5'", "whole number"]),
             ("train --max-steps 1.5", ["--max-steps is '1.5'", "whole number"]),
             ("train --max-seconds soon --seed x", ["a number", "--seed is 'x'"]),

@@ -45,6 +45,9 @@ if __name__ == "__main__":
     light = poise.random_baseline("Pendulum-v1", episodes=3)
     said["baselines"] = [heavy.mean, light.mean]
     refused("mistyped", lambda: poise.train("CartPole-v1", max_step=5))
+    refused("evaluate", lambda: poise.evaluate(polcy="run"))
+    refused("play", lambda: poise.play("run", rendermode="human"))
+    refused("load", lambda: poise.load("run", wich="best"))
     refused("foreign", lambda: poise.train("CartPole-v1", lr=5))
     refused("callback", lambda: poise.train("CartPole-v1", callback=print))
     refused("subscriber", lambda: poise.train("CartPole-v1", subscriber=5))
@@ -137,6 +140,9 @@ def test_a_run_is_named_in_every_way(said: dict[str, Any]) -> None:
         ("replay", "the run is None, but must be a folder's path"),
         ("resume", "the run is None, but must be a folder's path"),
         ("missing", "there is no policy at nowhere"),
+        ("evaluate", "there is no argument of evaluate 'polcy': perhaps you meant policy"),
+        ("play", "there is no argument of play 'rendermode': perhaps you meant render_mode"),
+        ("load", "there is no argument of load 'wich': perhaps you meant which"),
         ("which", "which is 'beste', but must be best or final"),
         ("episodes", "episodes is 0, but must be 1 or more"),
         ("steps behind", "max_steps is 5, but the run has already taken 4"),

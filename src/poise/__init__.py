@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from poise.agent.policy import Policy as Policy
     from poise.config import TrainConfig as TrainConfig
     from poise.envs.registry import register as register
+    from poise.errors import InputError as InputError
+    from poise.errors import PoiseError as PoiseError
+    from poise.errors import TrainingError as TrainingError
     from poise.evaluation.api import evaluate as evaluate
     from poise.evaluation.api import random_baseline as random_baseline
     from poise.evaluation.play import PlayedStep as PlayedStep
@@ -47,9 +50,11 @@ __all__ = [
     "Evaluated",
     "EvaluationResult",
     "Event",
+    "InputError",
     "Joined",
     "PlayedStep",
     "Player",
+    "PoiseError",
     "Policy",
     "Rejected",
     "ReplayReport",
@@ -60,6 +65,7 @@ __all__ = [
     "Subscriber",
     "TrainConfig",
     "TrainResult",
+    "TrainingError",
     "TrainingSolved",
     "Updated",
     "errors",
@@ -80,9 +86,11 @@ _HOMES = {
     "EpisodeFinished": "poise.learning.events",
     "Evaluated": "poise.learning.events",
     "Event": "poise.learning.events",
+    "InputError": "poise.errors",
     "Joined": "poise.learning.events",
     "PlayedStep": "poise.evaluation.play",
     "Player": "poise.agent.policy",
+    "PoiseError": "poise.errors",
     "Policy": "poise.agent.policy",
     "Rejected": "poise.learning.events",
     "ReplayReport": "poise.replaying.replay",
@@ -93,6 +101,7 @@ _HOMES = {
     "Subscriber": "poise.observers.callback",
     "TrainConfig": "poise.config",
     "TrainResult": "poise.training.result",
+    "TrainingError": "poise.errors",
     "TrainingSolved": "poise.learning.events",
     "Updated": "poise.learning.events",
     "EvaluationResult": "poise.learning.evaluation_result",

@@ -23,7 +23,7 @@ from poise.commands.arguments import require_command, require_readable
 from poise.commands.bench import Bench
 from poise.commands.doctor import Doctor
 from poise.commands.evaluate import Evaluate
-from poise.commands.flags import require_known_flags, whole_numbers
+from poise.commands.flags import join_help_lines, require_known_flags, whole_numbers
 from poise.commands.inspect import Inspect
 from poise.commands.play import Play
 from poise.commands.plot import Plot
@@ -119,6 +119,8 @@ def _command(arguments: list[str] | None) -> int:
         return 0
     require_command(arguments, list(COMMANDS))
     if arguments[0] in COMMANDS:
+        if {"-h", "--help"} & set(arguments):
+            join_help_lines(COMMANDS[arguments[0]])
         require_known_flags(arguments[0], COMMANDS[arguments[0]], arguments[1:])
         require_readable(arguments[0], COMMANDS[arguments[0]], arguments[1:])
     with whole_numbers:

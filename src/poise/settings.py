@@ -1,14 +1,20 @@
 """Settings by their names: which there are, and which are fixed once a run has begun."""
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
 
 from poise.argument_names import nearest
 from poise.config import TrainConfig
 from poise.errors import ConfigError
 from poise.validation import shown
 
-__all__ = ["BUDGETS", "SETTINGS", "refuse_settings", "require_settings"]
+__all__ = ["BUDGETS", "SETTINGS", "known_arguments", "refuse_settings", "require_settings"]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 SETTINGS = tuple(field.name for field in dataclasses.fields(TrainConfig))
 """The names of all settings."""
@@ -37,6 +43,20 @@ def refuse_settings(names: Iterable[str]) -> None:
                 "budgets only (--max-steps, --max-episodes, --max-seconds)"
             )
         raise ConfigError(_unknown(name, "argument of resume", _RESUME))
+
+
+def known_arguments(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A public function that answers a mistyped argument with the nearest one: a decorator."""
+    names = tuple(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        for name in kwargs:
+            if name not in names:
+                raise ConfigError(_unknown(name, f"argument of {function.__name__}", names))
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def _unknown(name: str, kind: str, known: tuple[str, ...]) -> str:

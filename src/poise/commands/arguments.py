@@ -121,6 +121,8 @@ def _read(
         return 0, f"--{flag} takes no value: write --{switch} or --no-{switch}"
     if typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
+        if kind is not str and not given + behind:
+            return 0, f"--{flag} needs values, each {_described(kind)}"
         wrong = [text for text in given + behind if not _fits(kind, text)]
         return len(behind), _unfit(flag, wrong[0], kind) if wrong else ""
     if not given and not behind:

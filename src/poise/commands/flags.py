@@ -2,17 +2,20 @@
 
 import dataclasses
 import difflib
+import inspect
+import types
 import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import docstring_parser
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from poise.config import TrainConfig
 from poise.errors import ConfigError
 from poise.other_trainers import ALIASES
 
-__all__ = ["read_whole", "require_known_flags", "whole_numbers"]
+__all__ = ["join_help_lines", "read_whole", "require_known_flags", "whole_numbers"]
 
 _OTHERWISE: dict[str, str] = {
     "algo": "A3C is the only algorithm",
@@ -77,6 +80,25 @@ def read_whole(text: str) -> int:
         if not number.is_integer() or abs(number) > 2**53:
             raise
         return int(number)
+
+
+def join_help_lines(kind: Any) -> None:
+    """Have tyro wrap the help of a command's flags to the terminal, not as our source is wrapped.
+
+    It joins the lines of a docstring before it takes their indentation away, and so takes each
+    that is indented for a paragraph.
+    """
+    texts = {
+        one.arg_name: one.description for one in docstring_parser.parse_from_object(kind).params
+    }
+    for field in dataclasses.fields(kind):
+        text = inspect.cleandoc(texts.get(field.name) or "")
+        if text:
+            field.metadata = types.MappingProxyType(
+                {**field.metadata, "help": text.replace("\n", " ")}
+            )
+        if typing.get_type_hints(kind)[field.name] is TrainConfig:
+            join_help_lines(TrainConfig)
 
 
 def require_known_flags(command: str, kind: Any, arguments: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -334,7 +334,10 @@ def _import(path: str, kind: str) -> Any:
     found: Any = _module(module, path)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise EnvironmentNotFoundError(f"the {kind} {path!r}: {module} has no {attribute}")
+            names = [name for name in dir(found) if callable(getattr(found, name, None))]
+            raise EnvironmentNotFoundError(
+                f"the {kind} {path!r}: {module} has no {attribute}{_nearest(part, names)}"
+            )
         found = getattr(found, part)
     if not callable(found):
         what = "is an object" if isinstance(found, gymnasium.Env) else "cannot be called"
@@ -370,10 +373,21 @@ def _register_atari(name: str) -> None:
 
 
 def _unknown(name: str) -> EnvironmentNotFoundError:
-    lowered = {one.lower(): one for one in sorted(gymnasium.registry)}
-    near = difflib.get_close_matches(name.lower(), lowered, n=SUGGESTIONS, cutoff=0.5)
-    hint = f"; the nearest names are {', '.join(lowered[one] for one in near)}" if near else ""
+    hint = _nearest(name, gymnasium.registry)
+    module, _, attribute = name.rpartition(".")
+    if module.replace(".", "").isidentifier() and attribute.isidentifier():
+        hint = f"; one of a module of yours is written {module}:{attribute}"
     return EnvironmentNotFoundError(f"there is no environment {name!r} in Gymnasium{hint}")
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a sentence about a name that is not there."""
+    lowered = {one.lower(): one for one in sorted(names)}
+    near = difflib.get_close_matches(name.lower(), lowered, n=SUGGESTIONS, cutoff=0.5)
+    if not near:
+        return ""
+    found = ", ".join(lowered[one] for one in near)
+    return f"; the nearest names are {found}" if len(near) > 1 else f"; the nearest name is {found}"
 
 
 def missing_extra(name: str, error: Exception) -> MissingExtraError:

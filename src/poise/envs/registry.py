@@ -29,6 +29,7 @@ from poise.errors import (
     EnvironmentNotFoundError,
     UnsupportedSpaceError,
 )
+from poise.settings import known_arguments
 
 __all__ = ["World", "choose_envs", "compiled_names", "env_backend", "is_well_scaled", "register"]
 
@@ -46,6 +47,7 @@ _TWINS: dict[str, Callable[[], AnyFuncEnv]] = {
 """Environments written in JAX, each admitted with a test against Gymnasium's own."""
 
 
+@known_arguments
 def register(name: str, environment: Callable[[], AnyFuncEnv]) -> None:
     """Register a compiled environment of one's own, or a compiled twin of a Gymnasium one.
 

@@ -16,6 +16,7 @@ from poise.evaluation.environment_loading import maker
 from poise.evaluation.episodes import EpisodePlayer
 from poise.launchers.stop_signals import handlers_kept
 from poise.learning.evaluation_result import Score
+from poise.settings import known_arguments
 from poise.storage.run_folder import Which, policy_of
 from poise.storage.trust import EnvironmentFactory, env_factory_from_file
 from poise.validation import MAX_ENVS_PER_WORKER, MAX_EPISODES, shown
@@ -23,6 +24,7 @@ from poise.validation import MAX_ENVS_PER_WORKER, MAX_EPISODES, shown
 __all__ = ["evaluate", "random_baseline"]
 
 
+@known_arguments
 @handlers_kept()
 def evaluate(
     policy: Policy | str | Path,
@@ -78,6 +80,7 @@ def evaluate(
         player.close()
 
 
+@known_arguments
 @handlers_kept()
 def random_baseline(
     environment: str | EnvironmentFactory | EnvironmentChoice | EnvFactory,

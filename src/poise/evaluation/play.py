@@ -18,6 +18,7 @@ from poise.envs.seeding import Purpose, environment_seed, seed_sequence
 from poise.envs.statistics_wrappers import with_true_rewards
 from poise.errors import ConfigError, EnvironmentFailureError, InputError
 from poise.evaluation.environment_loading import environment_of
+from poise.settings import known_arguments
 from poise.storage.run_folder import Which, policy_of
 from poise.storage.trust import EnvironmentFactory
 
@@ -36,6 +37,7 @@ class PlayedStep(NamedTuple):
     """``terminated``, ``truncated``, ``cut`` at the step limit, or empty."""
 
 
+@known_arguments
 def play(
     policy: Policy | str | Path,
     *,

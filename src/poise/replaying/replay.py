@@ -29,6 +29,7 @@ from poise.learning.parameter_server import (
 )
 from poise.learning.worker import Worker
 from poise.replaying.comparison import compare_parameters, has_final
+from poise.settings import known_arguments
 from poise.storage.config_digest import require_unchanged
 from poise.storage.run_folder import load_config, load_resumptions, run_path, with_decisions
 from poise.storage.trust import EnvironmentFactory, env_factory_from_file
@@ -72,6 +73,7 @@ class ReplayReport(NamedTuple):
     announced: bool = False
 
 
+@known_arguments
 @settings_restored()
 @handlers_kept()
 def replay(

@@ -13,7 +13,7 @@ from poise.envs.env_factory import find_env_factory
 from poise.envs.modules import is_file_name, split_path
 from poise.errors import ConfigError, FileFormatError, RunFolderError
 from poise.safe_open import read_bytes
-from poise.settings import BUDGETS
+from poise.settings import BUDGETS, known_arguments
 from poise.storage.config_digest import sealed
 from poise.storage.files import json_number, read_json
 from poise.storage.summary_file import read_summary
@@ -205,6 +205,7 @@ def load_summary(folder: Path) -> dict[str, Any]:
     return read_summary(folder / "summary.json")
 
 
+@known_arguments
 def load(run: str | Path, which: Which = "best") -> Policy:
     """Load the policy of a run.
 
@@ -264,6 +265,7 @@ def target_return(run: str | Path, environment: EnvironmentChoice) -> float | No
     return threshold
 
 
+@known_arguments
 def remove_run(run: str | Path) -> None:
     """Remove a run: the files that poise wrote, and its folder if nothing else is in it.
 
