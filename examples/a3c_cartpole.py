@@ -49,7 +49,7 @@ def train(arguments: argparse.Namespace) -> None:
     result = poise.train(
         ENVIRONMENT,
         run_dir=own_folder(arguments.save_dir),
-        subscriber=report,
+        callbacks=[report],
         max_episodes=arguments.max_eps,
         learning_rate=arguments.lr,
         rollout_length=arguments.update_freq,

@@ -50,7 +50,7 @@ class Watch:
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def follow(self, when: float, event: Any) -> None:
-        """A subscriber."""
+        """A callback."""
         steps = getattr(event, "steps", None)
         if steps is None:
             return
@@ -84,7 +84,7 @@ def long_run(minutes: float, scratch: Path) -> tuple[list[dict[str, float]], dic
         stop_when_solved=False,
         evaluation_interval=10**15,
         record_every=1000,
-        subscriber=watch.follow,
+        callbacks=[watch.follow],
     )
     sizes = {
         f"{name}_mb": round((result.folder / name).stat().st_size / 2**20, 1)

@@ -50,7 +50,9 @@ if __name__ == "__main__":
     refused("load", lambda: poise.load("run", wich="best"))
     refused("foreign", lambda: poise.train("CartPole-v1", lr=5))
     refused("callback", lambda: poise.train("CartPole-v1", callback=print))
-    refused("subscriber", lambda: poise.train("CartPole-v1", subscriber=5))
+    refused("callbacks", lambda: poise.train("CartPole-v1", callbacks=[5]))
+    refused("no list", lambda: poise.train("CartPole-v1", callbacks=print))
+    refused("subscriber", lambda: poise.train("CartPole-v1", subscriber=print))
     refused("value", lambda: poise.train("CartPole-v1", max_steps=1.5))
     refused("no folder", lambda: poise.play(pendulum.folder))
     refused("no text", lambda: poise.load(5))
@@ -132,8 +134,10 @@ def test_a_run_is_named_in_every_way(said: dict[str, Any]) -> None:
     [
         ("mistyped", "there is no setting 'max_step': perhaps you meant max_steps"),
         ("foreign", "there is no setting 'lr': perhaps you meant learning_rate"),
-        ("callback", "there is no setting 'callback': perhaps you meant subscriber"),
-        ("subscriber", "the subscriber is 5, but must be a function of two arguments"),
+        ("callback", "there is no setting 'callback': perhaps you meant callbacks"),
+        ("callbacks", "a callback is 5, but must be a function of two arguments"),
+        ("no list", "callbacks is <built-in function print>, but must be a list of them"),
+        ("subscriber", "there is no setting 'subscriber': perhaps you meant callbacks"),
         ("value", "max_steps is 1.5, but must be a whole number"),
         ("no folder", "the run is None, but must be a folder's path"),
         ("no text", "the run is 5, but must be a folder's path"),

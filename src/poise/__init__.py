@@ -24,18 +24,22 @@ if TYPE_CHECKING:
     from poise.evaluation.play import play as play
     from poise.learning.evaluation_result import EvaluationResult as EvaluationResult
     from poise.learning.evaluation_result import Score as Score
+    from poise.learning.event_json import event_to_json as event_to_json
     from poise.learning.events import CheckpointReady as CheckpointReady
     from poise.learning.events import EpisodeFinished as EpisodeFinished
     from poise.learning.events import Evaluated as Evaluated
     from poise.learning.events import Event as Event
     from poise.learning.events import Joined as Joined
     from poise.learning.events import Rejected as Rejected
+    from poise.learning.events import RunStarted as RunStarted
     from poise.learning.events import Stopped as Stopped
+    from poise.learning.events import SummaryWritten as SummaryWritten
     from poise.learning.events import TrainingSolved as TrainingSolved
     from poise.learning.events import Updated as Updated
+    from poise.learning.events import WorkerRestarted as WorkerRestarted
     from poise.learning.journal import StopReason as StopReason
+    from poise.observers.callback import Callback as Callback
     from poise.observers.callback import StopTraining as StopTraining
-    from poise.observers.callback import Subscriber as Subscriber
     from poise.replaying.replay import ReplayReport as ReplayReport
     from poise.replaying.replay import replay as replay
     from poise.storage.run_folder import load as load
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from poise.training.train import train as train
 
 __all__ = [
+    "Callback",
     "CheckpointReady",
     "EpisodeFinished",
     "Evaluated",
@@ -58,18 +63,21 @@ __all__ = [
     "Policy",
     "Rejected",
     "ReplayReport",
+    "RunStarted",
     "Score",
     "StopReason",
     "StopTraining",
     "Stopped",
-    "Subscriber",
+    "SummaryWritten",
     "TrainConfig",
     "TrainResult",
     "TrainingError",
     "TrainingSolved",
     "Updated",
+    "WorkerRestarted",
     "errors",
     "evaluate",
+    "event_to_json",
     "load",
     "play",
     "random_baseline",
@@ -82,6 +90,7 @@ __all__ = [
 
 # JAX takes most of a second to import: names are looked up when they are first used.
 _HOMES = {
+    "Callback": "poise.observers.callback",
     "CheckpointReady": "poise.learning.events",
     "EpisodeFinished": "poise.learning.events",
     "Evaluated": "poise.learning.events",
@@ -97,14 +106,17 @@ _HOMES = {
     "Score": "poise.learning.evaluation_result",
     "StopReason": "poise.learning.journal",
     "StopTraining": "poise.observers.callback",
+    "RunStarted": "poise.learning.events",
+    "SummaryWritten": "poise.learning.events",
+    "WorkerRestarted": "poise.learning.events",
     "Stopped": "poise.learning.events",
-    "Subscriber": "poise.observers.callback",
     "TrainConfig": "poise.config",
     "TrainResult": "poise.training.result",
     "TrainingError": "poise.errors",
     "TrainingSolved": "poise.learning.events",
     "Updated": "poise.learning.events",
     "EvaluationResult": "poise.learning.evaluation_result",
+    "event_to_json": "poise.learning.event_json",
     "evaluate": "poise.evaluation.api",
     "load": "poise.storage.run_folder",
     "play": "poise.evaluation.play",

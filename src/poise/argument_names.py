@@ -20,7 +20,12 @@ _FLAG = re.compile(r"(?<![\w-])--(no-)?([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?![\w-])"
 _NUMBER = re.compile(r"[ =](-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w-])")
 _WORD = re.compile(r"(?: or |[ =])([\w-]+)")
 
-_IN_PYTHON = {"env": "environment", "env_id": "environment", "callback": "subscriber"}
+_IN_PYTHON = {
+    "env": "environment",
+    "env_id": "environment",
+    "callback": "callbacks",
+    "subscriber": "callbacks",
+}
 """What is an argument only in Python."""
 
 _switches = {"trust", "quiet", "tensorboard", "json"}

@@ -20,8 +20,8 @@ SETTINGS = tuple(field.name for field in dataclasses.fields(TrainConfig))
 """The names of all settings."""
 BUDGETS = ("max_steps", "max_episodes", "max_seconds")
 """The settings that a resumption may change."""
-_TRAIN = ("run_dir", "keep", "quiet", "subscriber", "tensorboard")
-_RESUME = (*BUDGETS, "quiet", "subscriber", "tensorboard", "environment", "trust")
+_TRAIN = ("run_dir", "keep", "quiet", "callbacks", "tensorboard")
+_RESUME = (*BUDGETS, "quiet", "callbacks", "tensorboard", "environment", "trust")
 
 
 def require_settings(names: Iterable[str]) -> None:

@@ -264,7 +264,7 @@ class Stage:
             worker_timeout=TIMEOUT,
             environment="Fake-v0",
             max_restarts=max_restarts,
-            on_restart=self.said.append,
+            on_restart=lambda worker, generation, what: self.said.append(what),
             on_loss=self.said.append,
             lend=self.helpers.append,
         )

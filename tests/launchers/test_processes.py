@@ -231,7 +231,7 @@ class Stage:
             worker_timeout=TIMEOUT,
             environment="Fake-v0",
             max_restarts=max_restarts,
-            on_restart=self.restarts.append,
+            on_restart=lambda worker, generation, what: self.restarts.append(what),
             **settings,
         )
         worker_processes = [(index, 0) for index in range(workers)]

@@ -1,4 +1,4 @@
-"""What a user's subscriber raises: the run is saved, and it is told nothing more."""
+"""What a user's callback raises: the run is saved, and it is told nothing more."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,15 @@ import pytest
 
 import poise
 from poise.errors import ConfigError, EnvironmentNotFoundError, RunWriteError
-from poise.learning.events import CheckpointReady, Evaluated, Event, Joined, Stopped, Updated
+from poise.learning.events import (
+    CheckpointReady,
+    Evaluated,
+    Event,
+    RunStarted,
+    Stopped,
+    SummaryWritten,
+    Updated,
+)
 from poise.learning.journal import RecordKind, StopReason, read_journal
 from poise.learning.parameter_server import ParameterServer
 from poise.storage.run_folder import RUN_FILES
@@ -66,7 +74,7 @@ def test_one_that_would_raise_again_loses_nothing(tmp_path: Path, launcher: str)
     listener = Listener(Gone("gone"), late)
     folder = tmp_path / "run"
     with pytest.raises(Gone, match="gone") as caught:
-        train(folder, max_steps=10**9, launcher=launcher, subscriber=listener)
+        train(folder, max_steps=10**9, launcher=launcher, callbacks=[listener])
     assert caught.value is listener.error
     assert late(listener.told[-1])
     assert not any(late(event) for event in listener.told[:-1])
@@ -90,7 +98,7 @@ def test_one_that_would_raise_again_loses_nothing(tmp_path: Path, launcher: str)
 )
 def test_whatever_it_raises_comes_out_as_it_is(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)) as caught:
-        train(tmp_path / "run", max_steps=10**9, subscriber=Listener(error, late))
+        train(tmp_path / "run", max_steps=10**9, callbacks=[Listener(error, late)])
     assert caught.value is error
     assert not isinstance(caught.value, RunWriteError)
     require_saved(tmp_path / "run", type(error).__name__)
@@ -99,9 +107,9 @@ def test_whatever_it_raises_comes_out_as_it_is(tmp_path: Path, error: BaseExcept
 def test_one_that_raises_at_the_very_first_event(tmp_path: Path) -> None:
     listener = Listener(ConfigError("mine"), lambda event: True)
     with pytest.raises(ConfigError, match="mine"):
-        train(tmp_path / "run", subscriber=listener)
+        train(tmp_path / "run", callbacks=[listener])
     [event] = listener.told
-    assert isinstance(event, Joined)
+    assert isinstance(event, RunStarted)
     found = summary(tmp_path / "run")
     assert (found["stopped"], found["failure"]) == ("failed", "ConfigError")
     poise.replay(tmp_path / "run")
@@ -121,7 +129,7 @@ def test_one_that_raises_in_the_middle_of_an_evaluation(
             evaluation_interval=1,
             selection_episodes=300,
             max_steps=10**9,
-            subscriber=listener,
+            callbacks=[listener],
         )
     require_saved(tmp_path / "run", "Gone")
 
@@ -130,7 +138,7 @@ def test_one_that_raises_when_all_is_over(tmp_path: Path) -> None:
     """The run has come to its end; that is saved, and still what it raised is heard."""
     listener = Listener(Gone(), lambda event: isinstance(event, Stopped))
     with pytest.raises(Gone):
-        train(tmp_path / "run", subscriber=listener)
+        train(tmp_path / "run", callbacks=[listener])
     found = require_saved(tmp_path / "run", "Gone")
     assert found["stopped"] == "max_steps"
     assert found["evaluation"]["episodes"] == 7
@@ -150,7 +158,7 @@ def test_a_failure_of_the_run_itself_is_not_hidden_by_it(
     monkeypatch.setattr(ParameterServer, "receive", failing)
     listener = Listener(Gone(), lambda event: isinstance(event, Stopped))
     with pytest.raises(ZeroDivisionError):
-        train(tmp_path / "run", subscriber=listener)
+        train(tmp_path / "run", callbacks=[listener])
     assert isinstance(listener.told[-1], Stopped)
     require_saved(tmp_path / "run", "ZeroDivisionError")
 
@@ -167,7 +175,7 @@ class TestStopTraining:
             # How far it comes depends on the machine: the evaluation at the end may solve.
             stop_when_solved=False,
             launcher=launcher,
-            subscriber=listener,
+            callbacks=[listener],
         )
         assert result.reason == StopReason.CALLBACK
         assert late(listener.told[-1])
@@ -185,29 +193,29 @@ class TestStopTraining:
 
     def test_the_run_can_go_on(self, tmp_path: Path) -> None:
         listener = Listener(poise.StopTraining(), late)
-        stopped = train(tmp_path / "run", max_steps=10**9, subscriber=listener)
+        stopped = train(tmp_path / "run", max_steps=10**9, callbacks=[listener])
         assert stopped.reason == StopReason.CALLBACK
         told: list[Event] = []
         result = poise.resume(
             tmp_path / "run",
             max_steps=stopped.summary["steps"] + 200,
-            subscriber=lambda when, event: told.append(event),
+            callbacks=[lambda when, event: told.append(event)],
         )
         assert result.reason == StopReason.MAX_STEPS
-        assert isinstance(
-            [event for event in told if not isinstance(event, CheckpointReady)][-1], Stopped
-        )
+        *_, stop, end = (event for event in told if not isinstance(event, CheckpointReady))
+        assert isinstance(stop, Stopped)
+        assert isinstance(end, SummaryWritten)
         assert poise.replay(stopped.folder).updates == result.summary["updates"]
 
     def test_at_an_evaluation(self, tmp_path: Path) -> None:
         listener = Listener(poise.StopTraining(), lambda event: isinstance(event, Evaluated))
-        result = train(tmp_path / "run", max_steps=10**9, subscriber=listener)
+        result = train(tmp_path / "run", max_steps=10**9, callbacks=[listener])
         assert result.reason == StopReason.CALLBACK
         require_saved(result.folder, None)
 
     def test_when_all_is_over_it_changes_nothing(self, tmp_path: Path) -> None:
         listener = Listener(poise.StopTraining(), lambda event: isinstance(event, Stopped))
-        result = train(tmp_path / "run", subscriber=listener)
+        result = train(tmp_path / "run", callbacks=[listener])
         assert result.reason == StopReason.MAX_STEPS
         assert result.summary["failure"] is None
 
@@ -219,7 +227,7 @@ def test_a_run_solved_by_the_evaluation_at_its_end_replays(tmp_path: Path) -> No
         max_steps=10**9,
         evaluation_interval=10**8,
         target_return=-100.0,
-        subscriber=Listener(poise.StopTraining(), late),
+        callbacks=[Listener(poise.StopTraining(), late)],
     )
     assert result.reason == StopReason.SOLVED
     assert result.solved

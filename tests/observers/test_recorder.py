@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from poise.learning.evaluation_result import Score
+from poise.learning.event_json import score_to_json
 from poise.learning.events import (
     EpisodeFinished,
     Event,
@@ -16,7 +17,9 @@ from poise.learning.events import (
     Updated,
 )
 from poise.learning.journal import Journal, Record, RecordKind, StopReason, read_journal
-from poise.observers.recorder import Recorder, score_to_json
+from poise.observers.callback import Callbacks
+from poise.observers.dispatcher import Dispatcher
+from poise.observers.recorder import Recorder
 
 HEADER = {"versions": {}, "processor": "an abacus"}
 
@@ -38,19 +41,19 @@ def finished(number: int) -> EpisodeFinished:
 
 
 class Desk:
-    """A recorder in a folder, and what its subscriber saw."""
+    """A recorder in a folder, and what a callback saw."""
 
     def __init__(self, folder: Path, record_every: int = 3) -> None:
         self.folder = folder
         self.journal = Journal()
         self.seen: list[tuple[float, Event]] = []
-        self.recorder = Recorder(
-            folder,
-            HEADER,
-            self.journal,
-            record_every,
-            time.monotonic(),
-            (lambda when, event: self.seen.append((when, event)),),
+        started = time.monotonic()
+        self.recorder = Recorder(folder, HEADER, self.journal, record_every, started)
+        self.dispatcher = Dispatcher(
+            started,
+            self.recorder,
+            lambda when, event: None,
+            callbacks=Callbacks([lambda when, event: self.seen.append((when, event))]),
         )
 
     @property
@@ -63,22 +66,22 @@ class Desk:
 def desk(tmp_path: Path) -> Iterator[Desk]:
     desk = Desk(tmp_path)
     yield desk
-    desk.recorder.close()
+    desk.dispatcher.close()
 
 
 def test_nothing_is_written_before_the_pump(desk: Desk):
-    desk.recorder.emit(finished(1))
+    desk.dispatcher.emit(finished(1))
     assert desk.rows == []
     assert desk.seen == []
-    desk.recorder.pump()
+    desk.dispatcher.pump()
     assert len(desk.rows) == len(desk.seen) == 1
-    desk.recorder.pump()
+    desk.dispatcher.pump()
     assert len(desk.rows) == 1
 
 
 def test_an_episode_s_row(desk: Desk):
-    desk.recorder.emit(finished(4))
-    desk.recorder.pump()
+    desk.dispatcher.emit(finished(4))
+    desk.dispatcher.pump()
     [row] = desk.rows
     assert row.pop("wall_time") == pytest.approx(desk.seen[0][0], abs=1e-6)
     assert row == {
@@ -93,10 +96,10 @@ def test_an_episode_s_row(desk: Desk):
     }
 
 
-def test_updates_are_thinned_out_and_subscribers_see_all(desk: Desk):
+def test_updates_are_thinned_out_and_callbacks_see_all(desk: Desk):
     for number in range(1, 11):
-        desk.recorder.emit(updated(number))
-    desk.recorder.pump()
+        desk.dispatcher.emit(updated(number))
+    desk.dispatcher.pump()
     assert [row["update"] for row in desk.rows] == [3, 6, 9]
     assert {"worker", "loss", "policy_loss", "value_loss", "entropy"} <= desk.rows[0].keys()
     assert {"gradient_norm", "staleness", "learning_rate"} <= desk.rows[0].keys()
@@ -106,21 +109,21 @@ def test_updates_are_thinned_out_and_subscribers_see_all(desk: Desk):
 def test_the_journal_is_written_too(desk: Desk):
     records = [Record(RecordKind.JOIN, 0, 0, 0, 0, 0), Record(RecordKind.STOP, 5, 0, 0, 0, 0)]
     desk.journal.append(records[0])
-    desk.recorder.pump()
+    desk.dispatcher.pump()
     path = desk.folder / "journal"
     assert read_journal(path).records == records[:1]
     assert path.stat().st_size == desk.recorder.journal_bytes(1)
     desk.journal.append(records[1])
-    desk.recorder.pump()
+    desk.dispatcher.pump()
     assert read_journal(path).records == records
     assert read_journal(path).header == HEADER
 
 
 def test_closing_writes_the_rest(tmp_path: Path):
     desk = Desk(tmp_path)
-    desk.recorder.emit(finished(1))
-    desk.recorder.emit(Stopped(StopReason.MAX_STEPS, 10))
-    desk.recorder.close()
+    desk.dispatcher.emit(finished(1))
+    desk.dispatcher.emit(Stopped(StopReason.MAX_STEPS, 10))
+    desk.dispatcher.close()
     assert len(desk.rows) == 1
     assert len(desk.seen) == 2
 
@@ -128,14 +131,14 @@ def test_closing_writes_the_rest(tmp_path: Path):
 def test_events_of_many_threads_are_all_kept(desk: Desk):
     def emit(worker: int) -> None:
         for number in range(500):
-            desk.recorder.emit(updated(3 * number, worker))
+            desk.dispatcher.emit(updated(3 * number, worker))
 
     threads = [threading.Thread(target=emit, args=(worker,)) for worker in range(4)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        desk.recorder.pump()
-    desk.recorder.pump()
+        desk.dispatcher.pump()
+    desk.dispatcher.pump()
     for worker in range(4):
         mine = [row["update"] for row in desk.rows if row["worker"] == worker]
         assert mine == [3 * number for number in range(500)]

@@ -51,7 +51,7 @@ def timed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         clock = SimpleNamespace(monotonic=lambda: 1.0 + 1e6 * (len(evaluations) > 1))
         patch.setattr(monitor, "time", clock)
-        return train(folder, **budget, evaluation_interval=1500, subscriber=note).folder
+        return train(folder, **budget, evaluation_interval=1500, callbacks=[note]).folder
 
 
 @pytest.fixture

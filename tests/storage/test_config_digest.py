@@ -101,7 +101,7 @@ def test_the_digest_is_of_every_value() -> None:
         ("lr", "learning_rate cannot be given to resume"),
         ("workers", "workers cannot be given to resume"),
         ("max_step", "no argument of resume 'max_step': perhaps you meant max_steps"),
-        ("subscribe", "perhaps you meant subscriber"),
+        ("callback", "perhaps you meant callbacks"),
         ("xyzzy", "no argument of resume 'xyzzy'$"),
     ],
 )

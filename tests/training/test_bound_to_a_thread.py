@@ -113,7 +113,7 @@ def test_a_signal_ends_the_run_saved_although_an_environment_has_taken_it(tmp_pa
 
     settings = {**SMALL, "max_steps": 10**9}
     result = train(
-        tmp_path / "run", environment=Handler, launcher="serial", subscriber=send, **settings
+        tmp_path / "run", environment=Handler, launcher="serial", callbacks=[send], **settings
     )
     assert result.reason.name == "TERMINATED"
 

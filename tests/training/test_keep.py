@@ -55,7 +55,7 @@ def test_while_it_runs_its_files_are_temporary(nothing_is_left: Path) -> None:
     def look(when: float, event: Event) -> None:
         seen.update(path.name for path in nothing_is_left.rglob("*"))
 
-    passing(subscriber=look)
+    passing(callbacks=[look])
     assert {"config.json", "journal", "metrics.jsonl"} <= seen
 
 
@@ -66,7 +66,7 @@ def test_a_run_that_fails_or_is_interrupted(error: type[BaseException]) -> None:
             raise error
 
     with pytest.raises(error):
-        passing(max_steps=10**9, subscriber=fail)
+        passing(max_steps=10**9, callbacks=[fail])
 
 
 def test_a_worker_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:

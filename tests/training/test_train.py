@@ -16,9 +16,16 @@ import pytest
 import poise
 from poise.config import TrainConfig
 from poise.errors import ConfigError, PoiseError, RunFolderError
-from poise.learning.events import EpisodeFinished, Evaluated, Event, Stopped, Updated
+from poise.learning.events import (
+    EpisodeFinished,
+    Evaluated,
+    Event,
+    Stopped,
+    SummaryWritten,
+    Updated,
+)
 from poise.learning.journal import RecordKind, StopReason, read_journal
-from poise.observers.history import History
+from poise.observers.policy_writer import PolicyWriter
 from poise.storage.files import write_json
 from poise.storage.run_folder import RUN_FILES, config_to_json, load_config, load_summary
 
@@ -286,7 +293,7 @@ class TestEnds:
             tmp_path / "run",
             max_steps=10**9,
             launcher=launcher,
-            subscriber=once(lambda: signal.raise_signal(number)),
+            callbacks=[once(lambda: signal.raise_signal(number))],
         )
         assert signal.getsignal(number) is before
         reason = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
@@ -304,7 +311,7 @@ class TestEnds:
             launcher="threads",
             selection_episodes=10**5,
             evaluation_interval=1,
-            subscriber=once(lambda: signal.raise_signal(signal.SIGINT), at=1),
+            callbacks=[once(lambda: signal.raise_signal(signal.SIGINT), at=1)],
         )
         assert result.reason == StopReason.INTERRUPTED
         assert not rows(result.folder, "evaluation")
@@ -316,7 +323,7 @@ class TestEnds:
             signal.raise_signal(signal.SIGINT)
 
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", max_steps=10**9, subscriber=once(twice))
+            train(tmp_path / "run", max_steps=10**9, callbacks=[once(twice)])
         assert summary(tmp_path / "run")["failure"] == "KeyboardInterrupt"
 
     def test_outside_the_main_thread_there_are_no_signals_to_handle(self, tmp_path: Path):
@@ -334,7 +341,7 @@ class TestFailures:
             raise RuntimeError("the listener has gone")
 
         with pytest.raises(RuntimeError, match="the listener has gone"):
-            train(tmp_path / "run", max_steps=10**9, launcher=launcher, subscriber=once(fail))
+            train(tmp_path / "run", max_steps=10**9, launcher=launcher, callbacks=[once(fail)])
         found = summary(tmp_path / "run")
         assert (found["stopped"], found["failure"]) == ("failed", "RuntimeError")
         assert found["evaluation"] is None
@@ -344,14 +351,14 @@ class TestFailures:
     def test_a_full_disk_is_said_in_one_sentence(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        follow = History.__call__
+        follow = PolicyWriter.__call__
 
-        def fail(history: History, when: float, event: Event) -> None:
-            follow(history, when, event)
+        def fail(writer: PolicyWriter, when: float, event: Event) -> None:
+            follow(writer, when, event)
             if isinstance(event, Updated) and event.update == 20:
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(History, "__call__", fail)
+        monkeypatch.setattr(PolicyWriter, "__call__", fail)
         with pytest.raises(PoiseError, match="No space left on device") as caught:
             train(tmp_path / "run", max_steps=10**9)
         assert str(tmp_path / "run") in str(caught.value)
@@ -387,7 +394,7 @@ class TestEvents:
             assert threading.current_thread() is threading.main_thread()
             seen.append((when, event))
 
-        found = train(tmp_path / "run", launcher="threads", subscriber=note).summary
+        found = train(tmp_path / "run", launcher="threads", callbacks=[note]).summary
         events = [event for _, event in seen]
         assert [when for when, _ in seen] == sorted(when for when, _ in seen)
         for kind, count in ((Updated, found["updates"]), (EpisodeFinished, found["episodes"])):
@@ -395,7 +402,9 @@ class TestEvents:
         updates = [event.update for event in events if isinstance(event, Updated)]
         assert updates == list(range(1, len(updates) + 1))
         assert any(isinstance(event, Evaluated) for event in events)
-        assert isinstance([one for one in events if not _is_cut(one)][-1], Stopped)
+        *_, stop, end = (event for event in events if not _is_cut(event))
+        assert isinstance(stop, Stopped)
+        assert isinstance(end, SummaryWritten)
 
 
 class TestOutput:
@@ -433,7 +442,7 @@ def test_it_learns(tmp_path: Path):
 
 
 def once(do: Callable[[], None], at: int = 20) -> Callable[[float, Event], None]:
-    """A subscriber that does something, once, when so many updates have been made."""
+    """A callback that does something, once, when so many updates have been made."""
     done: list[bool] = []
 
     def follow(when: float, event: Event) -> None:

@@ -58,7 +58,7 @@ def fill(place: Path, leave: int = 0) -> Path:
 
 
 class FillsUp:
-    """A subscriber that fills the disk after some updates."""
+    """A callback that fills the disk after some updates."""
 
     def __init__(self, place: Path, after: int) -> None:
         self.place, self.after = place, after
@@ -82,7 +82,7 @@ def test_a_disk_that_fills_up_during_a_run(
     folder = small_disk / "run"
     filler = FillsUp(small_disk, after=100)
     with pytest.raises(RunWriteError, match="No space left on device") as caught:
-        train(folder, **LONG, launcher=launcher, subscriber=filler)
+        train(folder, **LONG, launcher=launcher, callbacks=[filler])
     assert caught.value.exit_code == 1
     assert str(folder) in str(caught.value)
     assert "poise resume" in str(caught.value)
@@ -217,7 +217,7 @@ def test_two_trainings_on_one_folder(tmp_path: Path, interruption: Interruption)
 
     whole = tmp_path / "whole"
     train(whole)
-    train(folder, subscriber=intrude)
+    train(folder, callbacks=[intrude])
     assert len(refused) == 2
     assert "nothing was overwritten" in str(refused[0])
     assert "another process is training" in str(refused[1])

@@ -71,7 +71,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied(
     if world == "copies":
         settings["environment"] = PlainOverflowing
     with pytest.warns(RuntimeWarning, match="not finite"):
-        result = train(folder, **settings, subscriber=lambda when, event: seen.append(event))
+        result = train(folder, **settings, callbacks=[lambda when, event: seen.append(event)])
     rejected = [one for one in worker_updates(folder) if not one.detail]
     accepted = [one for one in worker_updates(folder) if one.detail]
     assert rejected

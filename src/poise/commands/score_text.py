@@ -25,7 +25,7 @@ def print_score(
     """
     solved = None if target is None else bool(score.mean >= target)
     if as_json:
-        from poise.observers.recorder import score_to_json  # noqa: PLC0415
+        from poise.learning.event_json import score_to_json  # noqa: PLC0415
 
         content = {"environment": name, **score_to_json(score)}
         if target is not None:

@@ -422,9 +422,10 @@ class _Team:
         if self._restarts >= self._supervision.max_restarts or self._server.stopped:
             return False
         self._restarts += 1
-        self._supervision.on_restart(what)
+        index, generation = worker_process.index, worker_process.generation + 1
+        self._supervision.on_restart(index, generation, what)
         self._dismiss(worker_process, is_leaving)
-        self.start(worker_process.index, worker_process.generation + 1)
+        self.start(index, generation)
         return True
 
     def _dismiss(self, worker_process: WorkerProcess, is_leaving: bool = False) -> None:

@@ -33,7 +33,8 @@ class Supervision(NamedTuple):
         environment: the environment's name, for error messages.
         max_restarts: how many workers that died or hung may be started again.
         restart_on_error: start a worker again that raised, too.
-        on_restart: told what happened, whenever a worker is started again.
+        on_restart: told whenever a worker is started again: its number, the generation that is
+            started, and what happened.
         on_loss: told what happened, whenever the run goes on without a worker.
         close_timeout: seconds that a worker may take to close its environments.
         on_unclosed: told what happened, whenever that takes longer.
@@ -50,7 +51,7 @@ class Supervision(NamedTuple):
     environment: str
     max_restarts: int = 0
     restart_on_error: bool = False
-    on_restart: Callable[[str], None] = print
+    on_restart: Callable[[int, int, str], None] = print
     on_loss: Callable[[str], None] = print
     close_timeout: float = CLOSE_SECONDS
     on_unclosed: Callable[[str], None] = print

@@ -1,10 +1,12 @@
 """The stream of events: what happened in a run, for terminal, metrics and callbacks alike.
 
-The server emits them; nothing in them was read from a clock.
+The server and the run emit them; nothing in them was read from a clock.
 """
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from poise.config import TrainConfig
 from poise.learning.evaluation_result import EvaluationResult
 from poise.learning.journal import StopReason
 from poise.learning.run_state import RunState
@@ -17,10 +19,29 @@ __all__ = [
     "Event",
     "Joined",
     "Rejected",
+    "RunStarted",
     "Stopped",
+    "SummaryWritten",
     "TrainingSolved",
     "Updated",
+    "WorkerRestarted",
 ]
+
+
+class RunStarted(NamedTuple):
+    """A run begins, or goes on where it was cut; the first event.
+
+    Attributes:
+        folder: of the run.
+        config: its settings.
+        target_return: what solves the environment; None if nothing does.
+        steps: environment steps that it has taken already.
+    """
+
+    folder: Path
+    config: TrainConfig
+    target_return: float | None
+    steps: int
 
 
 class Joined(NamedTuple):
@@ -117,8 +138,22 @@ class TrainingSolved(NamedTuple):
     episodes: int
 
 
+class WorkerRestarted(NamedTuple):
+    """A worker that died, hung or raised is started again.
+
+    Attributes:
+        worker: its number, from 0.
+        generation: how often it has been started before.
+        cause: what became of it, as a sentence.
+    """
+
+    worker: int
+    generation: int
+    cause: str
+
+
 class Stopped(NamedTuple):
-    """The run ended; nothing is accepted any more.
+    """Training ended; nothing is accepted any more.
 
     Attributes:
         reason: why.
@@ -127,6 +162,18 @@ class Stopped(NamedTuple):
 
     reason: StopReason
     steps: int
+
+
+class SummaryWritten(NamedTuple):
+    """The run is scored, and everything of it is written; the last event.
+
+    Attributes:
+        folder: of the run.
+        summary: the content of ``summary.json``.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
 
 
 class Rejected(NamedTuple):
@@ -156,12 +203,15 @@ class CheckpointReady(NamedTuple):
 
 
 Event = (
-    CheckpointReady
+    RunStarted
+    | CheckpointReady
     | Joined
     | Rejected
     | EpisodeFinished
     | Updated
     | Evaluated
     | TrainingSolved
+    | WorkerRestarted
     | Stopped
+    | SummaryWritten
 )

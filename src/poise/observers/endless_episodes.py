@@ -7,7 +7,7 @@ __all__ = ["EndlessEpisodes"]
 
 
 class EndlessEpisodes:
-    """A subscriber that warns at the first evaluation whose episodes had to be cut.
+    """Warns at the first evaluation whose episodes had to be cut.
 
     Args:
         environment: its name.

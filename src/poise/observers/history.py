@@ -46,7 +46,7 @@ class Curve:
 
 
 class History:
-    """A subscriber that keeps the course of a run (of this process, where it was resumed).
+    """Keeps the course of a run (of this process, where it was resumed).
 
     Args:
         kept: the selection score of the best policy from before this process, None if there is

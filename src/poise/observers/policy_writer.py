@@ -35,8 +35,8 @@ class PolicyWriter:
         self._seed = seed
         self._keep = keep
 
-    def follow(self, when: float, event: Event) -> None:
-        """A subscriber."""
+    def __call__(self, when: float, event: Event) -> None:
+        """Write what an event brings."""
         del when
         if isinstance(event, Evaluated) and event.is_best:
             self.write_policy("best", event.snapshot)

@@ -22,7 +22,7 @@ class Progress:
     """Steps and steps/s, the moving average against the target, entropy, a bar to the budget.
 
     Evaluations have one line, which changes; a new one is printed for a new best, and for one that
-    solves. A subscriber of the run's events; call `close` when the run is over.
+    solves. An observer; call `close` when the run is over.
 
     Args:
         config: says the budgets.

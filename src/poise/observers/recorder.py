@@ -1,16 +1,13 @@
-"""The records of a run: what happened, stamped with the time, in files that are only appended to.
+"""The records of a run: what happened and when, in files that are only appended to."""
 
-Workers' threads put events into memory; the main thread writes them out.
-"""
-
-import collections
 import json
 import os
 import time
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, NamedTuple
 
-from poise.learning.evaluation_result import Score
+from poise.learning.event_json import event_to_json
 from poise.learning.events import (
     CheckpointReady,
     EpisodeFinished,
@@ -23,11 +20,10 @@ from poise.learning.events import (
 )
 from poise.learning.journal import RECORD_SIZE, Journal, header_bytes
 from poise.learning.run_state import RunState
-from poise.observers.callback import Subscriber
 from poise.safe_open import open_to_change
 from poise.storage.checkpoints.store import Offsets
 
-__all__ = ["Recorder", "score_to_json"]
+__all__ = ["Recorder"]
 
 
 class Solved(NamedTuple):
@@ -47,7 +43,6 @@ class Recorder:
         journal: where the server writes its records.
         record_every: updates between two rows about updates.
         started: monotonic time at which the process started.
-        subscribers: others who want to see the events.
         resumed: where the files are truncated, to go on from there; None begins them.
     """
 
@@ -58,14 +53,13 @@ class Recorder:
         journal: Journal,
         record_every: int,
         started: float,
-        subscribers: tuple[Subscriber, ...] = (),
         resumed: Offsets | None = None,
     ) -> None:
-        self._events: collections.deque[tuple[float, Event]] = collections.deque()
+        self._rows: list[str] = []
+        self._was_cut = False
         self._journal = journal
         self._record_every = record_every
         self._started = started
-        self._subscribers = subscribers
         self._before = resumed
         self._first_cycle: float | None = None
         self._last_update: float | None = None
@@ -84,10 +78,6 @@ class Recorder:
         self.run_state: tuple[RunState, int, Solved] | None = None
         """The latest state that no checkpoint was made of, the bytes of metrics before it, and what
         had been solved by then."""
-
-    def emit(self, event: Event) -> None:
-        """Take an event; from any thread."""
-        self._events.append((time.monotonic() - self._started, event))
 
     @property
     def training_began(self) -> bool:
@@ -124,92 +114,74 @@ class Recorder:
         """Length of the journal's file with this many records."""
         return self._header_bytes + RECORD_SIZE * records
 
-    def pump(self) -> None:
-        """Write what has come in; from the main thread.
+    def __call__(self, when: float, event: Event) -> None:
+        """Take note of an event."""
+        self._time(when, event)
+        row = self._row(event)
+        if row is not None:
+            self._rows.append(json.dumps({"wall_time": round(when, 6), **row}) + "\n")
+        if isinstance(event, CheckpointReady):
+            self._write_rows()
+            solved = Solved(
+                self.solved_at_steps, self.training_solved_seconds, self.training_solved_steps
+            )
+            self.run_state = event.run_state, self._metrics_file.tell(), solved
+            self._was_cut = True
+
+    def flush(self) -> None:
+        """Write what has been noted.
 
         Raises:
             OSError: the disk is full, for example.
         """
-        rows: list[str] = []
-        was_cut = False
-        for _ in range(len(self._events)):
-            when, event = self._events.popleft()
-            row = self._row(when, event)
-            if row is not None:
-                rows.append(json.dumps({"wall_time": round(when, 6), **row}) + "\n")
-            if isinstance(event, CheckpointReady):
-                self._write_rows(rows)
-                solved = Solved(
-                    self.solved_at_steps, self.training_solved_seconds, self.training_solved_steps
-                )
-                self.run_state = event.run_state, self._metrics_file.tell(), solved
-                was_cut = True
-            for subscriber in self._subscribers:
-                subscriber(when, event)
-        self._write_rows(rows)
+        self._write_rows()
         self._journal_file.write(self._journal.drain())
         self._journal_file.flush()
-        if was_cut:
+        if self._was_cut:
             # A power failure must not leave a checkpoint that is ahead of the files it counts on.
+            self._was_cut = False
             for file in (self._metrics_file, self._journal_file):
                 os.fsync(file.fileno())
 
-    def close(self) -> None:
-        """Write the rest and close the files."""
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         # What is left in a file's buffer is written when it is closed, which may fail once more.
         with self._journal_file, self._metrics_file:
-            self.pump()
+            pass
 
-    def _write_rows(self, rows: list[str]) -> None:
+    def _write_rows(self) -> None:
+        # A disk that is full may have taken some: they are not written twice.
+        rows, self._rows = self._rows, []
         self._metrics_file.write("".join(rows).encode())
         self._metrics_file.flush()
-        rows.clear()
 
-    def _row(self, when: float, event: Event) -> dict[str, Any] | None:
+    def _time(self, when: float, event: Event) -> None:
         match event:
             case Joined():
                 if self._first_cycle is None:
                     self._first_cycle = when
-            case EpisodeFinished():
-                return {
-                    "kind": "episode",
-                    "episode": event.episode,
-                    "steps": event.steps,
-                    "worker": event.worker,
-                    "return": event.episode_return,
-                    "length": event.length,
-                    "moving_average": event.moving_average,
-                    "loss": event.loss,
-                }
             case Updated():
                 self._last_update = when
-                if event.update % self._record_every:
-                    return None
-                return {"kind": "update", **event._asdict()}
             case Evaluated():
-                result = event.result
-                if result.solved and self.solved_at_steps is None:
+                if event.result.solved and self.solved_at_steps is None:
                     self.solved_at_steps = event.steps
-                verification, confirmation = result.verification, result.confirmation
-                return {
-                    "kind": "evaluation",
-                    "version": event.version,
-                    "steps": event.steps,
-                    "selection": score_to_json(result.selection),
-                    "verification": verification and score_to_json(verification),
-                    "confirmation": confirmation and score_to_json(confirmation),
-                    "solved": result.solved,
-                }
             case TrainingSolved():
                 self.training_solved_seconds = round(when, 6)
                 self.training_solved_steps = event.steps
-            case Rejected():
-                return {
-                    "kind": "rejected",
-                    "worker": event.worker,
-                    "version": event.version,
-                    "bad_gradients": event.bad_gradients,
-                }
+
+    def _row(self, event: Event) -> dict[str, Any] | None:
+        """What is written of an event; None where nothing is."""
+        if isinstance(event, Updated) and event.update % self._record_every:
+            return None
+        if isinstance(event, EpisodeFinished | Updated | Evaluated | Rejected):
+            return event_to_json(event)
         return None
 
 
@@ -221,11 +193,3 @@ def _open(path: Path, keep: int | None) -> IO[bytes]:
     file.truncate(keep)
     file.seek(keep)
     return file
-
-
-def score_to_json(score: Score) -> dict[str, Any]:
-    """A score as JSON types; what a single episode leaves undefined is null."""
-    return {
-        name: None if isinstance(value, float) and value - value != 0 else value
-        for name, value in score._asdict().items()
-    }

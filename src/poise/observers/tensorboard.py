@@ -1,4 +1,4 @@
-"""TensorBoard: a subscriber that writes the run's curves as TensorBoard event files.
+"""TensorBoard: writes the run's curves as TensorBoard event files.
 
 The names are those of Stable-Baselines3, so that its users find what they look for.
 """
@@ -26,7 +26,7 @@ _TRAINING = (
 
 
 class TensorBoard:
-    """Writes scalars against environment steps; a context manager, callable as a subscriber.
+    """Writes scalars against environment steps; an observer, and a context manager.
 
     Args:
         folder: where the event files go.

@@ -33,7 +33,7 @@ from poise.settings import known_arguments
 from poise.storage.config_digest import require_unchanged
 from poise.storage.run_folder import load_config, load_resumptions, run_path, with_decisions
 from poise.storage.trust import EnvironmentFactory, env_factory_from_file
-from poise.training.components import RunComponents, build_components
+from poise.training.components import MeasuredTraits, RunComponents, build_components
 from poise.training.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.training.provenance import differences
 from poise.training.runtime import prepare_jax
@@ -99,7 +99,7 @@ def replay(
     adopt_settings(recorded_settings(resolved))
     env_factory = env_factory_from_file(config.environment_choice, environment, trust)
     components = build_components(with_decisions(config, resolved), env_factory)
-    components.adopt(resolved)
+    components = dataclasses.replace(components, measured=MeasuredTraits.recorded(resolved))
     warnings = differences(journal.header, resolved, components)
     components.compile()
     checking = _CheckingJournal(journal.records)

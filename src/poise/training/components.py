@@ -5,7 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -41,7 +41,13 @@ from poise.training.launcher_choice import usual_launcher
 from poise.training.runtime import prepare_jax
 from poise.trajectory import Snapshot
 
-__all__ = ["RunComponents", "build_components", "needed_copies", "server_settings"]
+__all__ = [
+    "MeasuredTraits",
+    "RunComponents",
+    "build_components",
+    "needed_copies",
+    "server_settings",
+]
 
 
 ATARI_REWARD_CLIP = 1.0
@@ -61,6 +67,30 @@ def _compilers() -> concurrent.futures.ThreadPoolExecutor:
     part of the heap: the C library gives a thread an arena when it begins. Idle, they cost nothing.
     """
     return concurrent.futures.ThreadPoolExecutor(3, "poise-compile")
+
+
+class MeasuredTraits(NamedTuple):
+    """What is found out about an environment before training, once, and holds for the whole run.
+
+    Attributes:
+        slow_steps: a step takes so long that evaluations are to be sparing.
+        remembers: an episode depends on those before it in its copy; then which copy plays which
+            one of an evaluation must not depend on how fast the workers are.
+        has_time_limit: episodes are truncated after a number of steps, or so it is supposed.
+    """
+
+    slow_steps: bool = False
+    remembers: bool = False
+    has_time_limit: bool = True
+
+    @classmethod
+    def recorded(cls, resolved: Mapping[str, Any]) -> "MeasuredTraits":
+        """What was measured when a run began, for its replay or its resumption."""
+        return cls(
+            resolved.get("slow_steps") is True,
+            resolved.get("remembers") is True,
+            resolved.get("has_time_limit") is not False,
+        )
 
 
 @dataclasses.dataclass
@@ -90,14 +120,8 @@ class RunComponents:
     options: CompileOptions
     _initialise: Callable[[Any], OptimizerState]
     raw_update: Update
-    slow_steps: bool = False
-    """Whether a step of the environment takes so long that evaluations are to be sparing: measured
-    before training, once."""
-    remembers: bool = False
-    """Whether an episode depends on those before it in its copy: then which copy plays which one of
-    an evaluation must not depend on how fast the workers are."""
-    has_time_limit: bool = True
-    """Whether episodes are truncated after this many steps, or so it is supposed."""
+    measured: MeasuredTraits = dataclasses.field(default_factory=MeasuredTraits)
+    """What was found out about the environment before training."""
     _update: Any = None
     _workers: list[Worker] = dataclasses.field(default_factory=list)
 
@@ -151,7 +175,9 @@ class RunComponents:
             config: the run's settings, perhaps with other budgets.
         """
         decided = dataclasses.replace(config, learning_rate=self.learning_rate)
-        return server_settings(decided, self.target_return, self.thrift, self.has_time_limit)
+        return server_settings(
+            decided, self.target_return, self.thrift, self.measured.has_time_limit
+        )
 
     def first_snapshot(self) -> Snapshot:
         """What the workers begin with."""
@@ -202,7 +228,7 @@ class RunComponents:
     @property
     def thrift(self) -> int:
         """Steps of training for each step of evaluation, at least; 0 where steps are quick."""
-        if not self.slow_steps:
+        if not self.measured.slow_steps:
             return 0
         in_turn = self.launcher == "serial" or (self.launcher == "threads" and self.envs.holds_gil)
         training = 1 if in_turn else self.config.workers
@@ -217,7 +243,7 @@ class RunComponents:
             self.launcher == "processes"
             and not self.has_one_copy_at_a_time
             and self.config.evaluation_copies > 1
-            and not self.remembers
+            and not self.measured.remembers
         )
 
     @property
@@ -290,12 +316,6 @@ class RunComponents:
         """Whether observations are normalised, once ``auto`` is decided."""
         return "on" if self.agent.spec.normalize_observations else "off"
 
-    def adopt(self, resolved: Mapping[str, Any]) -> None:
-        """Take over what was measured before a run began, for its replay or its resumption."""
-        self.slow_steps = resolved.get("slow_steps") is True
-        self.has_time_limit = resolved.get("has_time_limit") is not False
-        self.remembers = resolved.get("remembers") is True
-
     def resolved(self) -> dict[str, Any]:
         """What was decided for this run beyond its settings, and holds for its replay too."""
         acting = self.program.acting if isinstance(self.program, HostProgram) else "xla"
@@ -307,9 +327,7 @@ class RunComponents:
             "compile_options": self.options,
             "jax_settings": decisive_settings(),
             "target_return": self.target_return,
-            "slow_steps": self.slow_steps,
-            "has_time_limit": self.has_time_limit,
-            "remembers": self.remembers,
+            **self.measured._asdict(),
             "reward_clip": self.envs.shaping.clip,
             "learning_rate": self.learning_rate,
             "normalize_observations": self.normalization,

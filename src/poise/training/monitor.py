@@ -1,4 +1,4 @@
-"""Housekeeping: what the main thread does while workers train.
+"""The monitor: what the main thread does while workers train.
 
 It writes records, makes checkpoints, watches budgets and signals, and counts restarts.
 """
@@ -9,9 +9,11 @@ from pathlib import Path
 
 from poise.config import TrainConfig
 from poise.launchers.stop_signals import StopSignals
+from poise.learning.events import WorkerRestarted
 from poise.learning.journal import StopReason
 from poise.learning.parameter_server import ParameterServer
-from poise.observers.callback import Callback
+from poise.observers.callback import Callbacks
+from poise.observers.dispatcher import Dispatcher
 from poise.observers.recorder import Recorder
 from poise.storage.checkpoints.store import Checkpoint, Offsets, write_checkpoint
 from poise.user_warnings import warn_caller
@@ -25,10 +27,11 @@ class RunMonitor:
     Args:
         folder: of the run.
         config: its settings.
-        recorder: what the server's events go to.
+        recorder: what was written down of it.
+        dispatcher: passes on its events.
         signals: why to stop.
         restarts: of workers, before this process.
-        callback: the user's subscriber, which may end the run.
+        callbacks: the user's, which may end the run.
         tick: called whenever there is time to show what is under way.
     """
 
@@ -37,47 +40,53 @@ class RunMonitor:
         folder: Path,
         config: TrainConfig,
         recorder: Recorder,
+        dispatcher: Dispatcher,
         signals: StopSignals,
         restarts: int,
-        callback: Callback,
+        callbacks: Callbacks,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = folder
         self._config = config
         self._recorder = recorder
+        self._dispatcher = dispatcher
         self._signals = signals
-        self._callback = callback
+        self._callbacks = callbacks
         self._tick = tick
         self._began: float | None = None
         self._last_checkpoint = time.monotonic()
         self.restarts = restarts
         """Of workers, so far."""
-        self.server: ParameterServer | None = None
-        """Who is asked for the run's state, while there is one."""
+        self._server: ParameterServer | None = None
+
+    def watch(self, server: ParameterServer | None) -> None:
+        """Ask this server for the run's state from now on; None asks none."""
+        self._server = server
 
     def pump(self) -> StopReason | None:
         """Do what is to be done; returns a reason to stop, or None.
 
         Raises:
             OSError: the folder can no longer be written.
-            BaseException: what the user's subscriber raised, once.
+            BaseException: what one of the user's callbacks raised, once.
         """
         self._signals.keep()
-        self._recorder.pump()
+        self._dispatcher.pump()
         self._tick()
         self.checkpoint()
-        if self.server is None or not self.server.stopped or self._callback.interrupts:
-            self._callback.raise_failure()
+        server = self._server
+        if server is None or not server.stopped or self._callbacks.interrupts:
+            self._callbacks.raise_failure()
         # Otherwise training is over, and what it came to is scored first.
         if self._signals.reason is not None:
             return self._signals.reason
-        if self._callback.asks_to_stop:
+        if self._callbacks.asks_to_stop:
             return StopReason.CALLBACK
         now = time.monotonic()
         seconds = self._config.checkpoint_seconds
-        if seconds is not None and now - self._last_checkpoint >= seconds and self.server:
+        if seconds is not None and now - self._last_checkpoint >= seconds and server:
             self._last_checkpoint = now
-            self.server.request_state()
+            server.request_state()
         limit = self._config.max_seconds
         if limit is not None and self._recorder.training_began:
             began = self._began = self._began or now
@@ -105,9 +114,10 @@ class RunMonitor:
             self._folder, Checkpoint(run_state, offsets), self._config.keep_checkpoints
         )
 
-    def note_restart(self, what: str) -> None:
-        """A worker was started again."""
+    def note_restart(self, worker: int, generation: int, what: str) -> None:
+        """A worker is started again."""
         self.restarts += 1
+        self._dispatcher.emit(WorkerRestarted(worker, generation, what))
         warn_caller(f"{what}; started again")
 
     def note_loss(self, what: str) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 from poise.evaluation.evaluator import FinalScore
 from poise.evaluation.phase_times import PhaseTimes
+from poise.learning.event_json import score_to_json
 from poise.learning.journal import StopReason
 from poise.learning.parameter_server import ParameterServer
-from poise.observers.recorder import Recorder, score_to_json
+from poise.observers.recorder import Recorder
 from poise.training.components import RunComponents
 from poise.training.runtime import processor_model, versions
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from poise.launchers.main_script import unguarded_script
 from poise.launchers.stop_signals import StopSignals, handlers_kept
 from poise.launchers.worker_main import leave_unguarded_script, pickle_factory
 from poise.learning.journal import StopReason
-from poise.observers.callback import Callback, Subscriber
+from poise.observers.callback import Callback, Callbacks
 from poise.observers.tensorboard import TensorBoard
 from poise.reports.plot_run import Draw
 from poise.settings import refuse_settings, require_settings
@@ -54,13 +54,18 @@ from poise.storage.run_folder import (
 )
 from poise.storage.trust import EnvironmentFactory, env_factory_from_file
 from poise.training.budgets import budgets_from, lift_used_up
-from poise.training.components import RunComponents, build_components, needed_copies
+from poise.training.components import (
+    MeasuredTraits,
+    RunComponents,
+    build_components,
+    needed_copies,
+)
 from poise.training.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.training.one_copy import one_copy_a_process
 from poise.training.provenance import warn_of_differences
 from poise.training.result import TrainResult
 from poise.training.runtime import prepare_jax
-from poise.training.training_run import TrainingRun
+from poise.training.training_run import Audience, ResumePoint, RunPlace, TrainingRun
 from poise.user_warnings import warn_at, warn_caller
 from poise.validation import shown
 
@@ -87,7 +92,7 @@ def train(
     run_dir: str | Path | None = None,
     keep: bool = True,
     quiet: bool = True,
-    subscriber: Subscriber | None = None,
+    callbacks: Sequence[Callback] = (),
     tensorboard: bool = False,
     **settings: Any,
 ) -> TrainResult:
@@ -100,7 +105,7 @@ def train(
         keep: leave the run's folder behind. Without it nothing is left, also when training fails
             or is interrupted: what there is to know is in the result.
         quiet: print nothing.
-        subscriber: called with the run's clock, in seconds, and each event; it may raise
+        callbacks: each is called with the run's clock, in seconds, and each event; it may raise
             `StopTraining` to end the run. Whatever else it raises ends the run, too, and is raised
             once what was learned is saved.
         tensorboard: write TensorBoard event files into the run's folder, too.
@@ -125,7 +130,7 @@ def train(
         run_dir=run_dir,
         keep=keep,
         quiet=quiet,
-        subscriber=subscriber,
+        callbacks=callbacks,
         factory=factory,
         tensorboard=tensorboard,
     )
@@ -138,7 +143,7 @@ def train_config(
     run_dir: str | Path | None = None,
     keep: bool = True,
     quiet: bool = True,
-    subscriber: Subscriber | None = None,
+    callbacks: Sequence[Callback] = (),
     factory: EnvironmentFactory | None = None,
     draw: Draw | None = None,
     tensorboard: bool = False,
@@ -151,7 +156,7 @@ def train_config(
         run_dir: a new folder for the run; by default one below ``runs/``.
         keep: leave the run's folder behind.
         quiet: print nothing.
-        subscriber: called with the run's clock, in seconds, and each event, in the main thread.
+        callbacks: called with the run's clock, in seconds, and each event, in the main thread.
         factory: makes the environment, instead of what the settings name.
         draw: draws the learning curve; by default in this process.
         tensorboard: write TensorBoard event files into the run's folder, too.
@@ -160,7 +165,7 @@ def train_config(
     leave_unguarded_script()
     forget_closing()
     started = time.monotonic() - process_age
-    callback = _callback(subscriber)
+    told = _callbacks(callbacks)
     _require_place(run_dir, keep, tensorboard)
     prepare_jax()
     # An environment may change the current folder.
@@ -178,11 +183,12 @@ def train_config(
             "the workers run as threads, because worker processes would begin to run your script "
             "again: put the call of poise.train under  if __name__ == '__main__':  for processes",
         )
-        components.config = config = dataclasses.replace(config, launcher="threads")
+        config = dataclasses.replace(config, launcher="threads")
     # The median: one step that takes long does not make an environment slow.
-    components.slow_steps = bool(times) and statistics.median(times) > SLOW_STEP_SECONDS
-    components.remembers = traits.remembers
-    components.has_time_limit = env_factory.is_atari or env_factory.time_limit() is not None
+    slow = bool(times) and statistics.median(times) > SLOW_STEP_SECONDS
+    limited = env_factory.is_atari or env_factory.time_limit() is not None
+    measured = MeasuredTraits(slow, traits.remembers, limited)
+    components = dataclasses.replace(components, config=config, measured=measured)
     if components.launcher == "processes":
         pickle_factory(components.worker_factory(), env_factory.name)
     with contextlib.ExitStack() as stack:
@@ -194,23 +200,13 @@ def train_config(
         resolved = components.resolved()
         _say_whether_replayable(resolved, traits)
         _write_config(folder, config_to_json(config, resolved))
-        followers = []
+        observers = []
         if tensorboard:
             board = TensorBoard(folder / "tensorboard", config.record_every)
-            followers.append(stack.enter_context(board))
-        session = TrainingRun(
-            components,
-            folder,
-            started,
-            quiet,
-            followers,
-            draw=draw,
-            signals=signals,
-            new=True,
-            callback=callback,
-            keep=keep,
-        )
-        result = session.run()
+            observers.append(stack.enter_context(board))
+        audience = Audience(quiet, told, observers, draw)
+        place = RunPlace(folder, is_new=True, keep=keep)
+        result = TrainingRun(components, place, started, audience, signals=signals).run()
         return result if keep else result._replace(folder=None)
 
 
@@ -223,7 +219,7 @@ def resume(
     max_steps: int | None = None,
     max_episodes: int | None = None,
     max_seconds: float | None = None,
-    subscriber: Subscriber | None = None,
+    callbacks: Sequence[Callback] = (),
     tensorboard: bool = False,
     environment: EnvironmentFactory | None = None,
     trust: bool = False,
@@ -242,7 +238,7 @@ def resume(
         max_episodes: a new budget in training episodes.
         max_seconds: a new budget in seconds, counted from now. Old budgets that are used up are
             lifted where a new one is given.
-        subscriber: as for `train`; called with what happens from here on.
+        callbacks: as for `train`; called with what happens from here on.
         tensorboard: write TensorBoard event files from here on; a run that wrote them goes on
             with them anyway.
         environment: makes the environment, instead of what the run's file names.
@@ -262,7 +258,7 @@ def resume(
     forget_closing()
     started = time.monotonic() - process_age
     refuse_settings(settings)
-    callback = _callback(subscriber)
+    told = _callbacks(callbacks)
     folder = run_path(run).absolute()
     old, resolved = load_config(folder)
     require_unchanged(folder)
@@ -279,9 +275,11 @@ def resume(
     prepare_jax()
     adopt_settings(recorded_settings(resolved))
     env_factory = env_factory_from_file(old.environment_choice, environment, trust)
-    components = build_components(with_decisions(config, resolved), env_factory)
-    components.config = config
-    components.adopt(resolved)
+    components = dataclasses.replace(
+        build_components(with_decisions(config, resolved), env_factory),
+        config=config,
+        measured=MeasuredTraits.recorded(resolved),
+    )
     with lock_folder(folder), StopSignals() as signals:
         if not given and _has_finished(folder):
             summary = load_summary(folder)
@@ -312,7 +310,8 @@ def resume(
         else:
             require_changeable(folder / "journal", folder / "metrics.jsonl")
             warn_of_differences(folder, resolved, components)
-            components.config = config = lift_used_up(config, given, checkpoint.run_state)
+            config = lift_used_up(config, given, checkpoint.run_state)
+            components = dataclasses.replace(components, config=config)
         run_state = checkpoint.run_state if checkpoint is not None else None
         resumptions = budgets_from(later, run_state, config if changed else None)
         base = old if checkpoint is not None else config
@@ -324,7 +323,7 @@ def resume(
         remove_temporary_files(folder)
         if checkpoint is not None:
             remove_newer(folder, checkpoint)
-        followers = []
+        observers = []
         with contextlib.ExitStack() as stack:
             events = folder / "tensorboard"
             if tensorboard or events.is_dir():
@@ -332,29 +331,27 @@ def resume(
                 board = TensorBoard(
                     events, config.record_every, run_state.steps if run_state else 0
                 )
-                followers.append(stack.enter_context(board))
-            session = TrainingRun(
-                components,
-                folder,
-                started,
-                quiet,
-                followers,
-                checkpoint,
-                changed,
-                signals=signals,
-                callback=callback,
-            )
-            return session.run()
+                observers.append(stack.enter_context(board))
+            audience = Audience(quiet, told, observers)
+            point = None if checkpoint is None else ResumePoint(checkpoint, changed)
+            return TrainingRun(
+                components, RunPlace(folder), started, audience, point, signals
+            ).run()
 
 
-def _callback(subscriber: Subscriber | None) -> Callback:
-    """The user's subscriber, if there is one that can be called."""
-    if subscriber is not None and not callable(subscriber):
+def _callbacks(callbacks: Sequence[Callback]) -> Callbacks:
+    """The user's callbacks, if they can be called."""
+    if callable(callbacks) or not isinstance(callbacks, Sequence):
         raise ConfigError(
-            f"the subscriber is {shown(subscriber)}, but must be a function of two arguments: the "
-            "run's clock, in seconds, and an event"
+            f"callbacks is {shown(callbacks)}, but must be a list of them, as in callbacks=[follow]"
         )
-    return Callback(subscriber)
+    for callback in callbacks:
+        if not callable(callback):
+            raise ConfigError(
+                f"a callback is {shown(callback)}, but must be a function of two arguments: the "
+                "run's clock, in seconds, and an event"
+            )
+    return Callbacks(callbacks)
 
 
 def _require_place(run_dir: str | Path | None, keep: bool, tensorboard: bool) -> None:

@@ -5,7 +5,7 @@ import shutil
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from poise.config import TrainConfig
 from poise.envs.deadlines import run_with_deadline
@@ -32,9 +32,11 @@ from poise.launchers.stop_signals import StopSignals
 from poise.launchers.supervision import CLOSE_SECONDS, Heartbeats, Supervision
 from poise.launchers.threads import run_threads
 from poise.learning.evaluation_result import Score
+from poise.learning.events import RunStarted, SummaryWritten
 from poise.learning.journal import Journal, StopReason
 from poise.learning.parameter_server import EvaluationAborted, ParameterServer
-from poise.observers.callback import Callback, Subscriber
+from poise.observers.callback import Callbacks, Observer
+from poise.observers.dispatcher import Dispatcher
 from poise.observers.endless_episodes import EndlessEpisodes
 from poise.observers.history import History
 from poise.observers.policy_writer import PolicyWriter
@@ -52,7 +54,7 @@ from poise.training.result import TrainResult
 from poise.training.runtime import processor_model, versions
 from poise.training.summary import summarise
 
-__all__ = ["TrainingRun"]
+__all__ = ["Audience", "ResumePoint", "RunPlace", "TrainingRun"]
 
 PUMP_INTERVAL = 0.05
 """Seconds between two looks at budgets, signals and records."""
@@ -60,6 +62,48 @@ PUMP_INTERVAL = 0.05
 _LAUNCHERS = {"threads": run_threads, "serial": run_serial}
 _USED_UP = (StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS)
 _INTERRUPTIONS = (StopReason.INTERRUPTED, StopReason.TERMINATED)
+
+
+class RunPlace(NamedTuple):
+    """Where a run's files are.
+
+    Attributes:
+        folder: of the run; ``config.json`` is there.
+        is_new: the folder was made for this run, and is removed if it cannot begin.
+        keep: whether the folder outlives the run; if not, no learning curve is drawn.
+    """
+
+    folder: Path
+    is_new: bool = False
+    keep: bool = True
+
+
+class Audience(NamedTuple):
+    """Who sees what happens in a run.
+
+    Attributes:
+        quiet: print nothing.
+        callbacks: the user's own, which may raise.
+        observers: poise's own, told of each event in the main thread.
+        draw: draws the learning curve; by default in this process.
+    """
+
+    quiet: bool
+    callbacks: Callbacks
+    observers: Sequence[Observer] = ()
+    draw: Draw | None = None
+
+
+class ResumePoint(NamedTuple):
+    """Where a run goes on.
+
+    Attributes:
+        checkpoint: from which.
+        changed: the budgets are not those of the checkpoint.
+    """
+
+    checkpoint: Checkpoint
+    changed: bool = False
 
 
 class TrainingRun:
@@ -71,41 +115,31 @@ class TrainingRun:
 
     Args:
         components: the run's parts.
-        folder: of the run; ``config.json`` is there.
+        place: its folder.
         started: monotonic time at which the process started.
-        quiet: print nothing.
-        subscribers: called with each event, in the main thread.
-        callback: the user's own, which may raise.
-        checkpoint: where to go on; None begins.
-        changed: the budgets are not those of the checkpoint.
-        draw: draws the learning curve; by default in this process.
+        audience: who sees what happens.
+        resume_point: where to go on; None begins.
         signals: entered by the caller; by default none stop the run.
-        new: the folder was made for this run, and is removed if it cannot begin.
-        keep: whether the folder outlives the run; if not, no learning curve is drawn.
     """
 
     def __init__(
         self,
         components: RunComponents,
-        folder: Path,
+        place: RunPlace,
         started: float,
-        quiet: bool,
-        subscribers: Sequence[Subscriber] = (),
-        checkpoint: Checkpoint | None = None,
-        changed: bool = False,
-        draw: Draw | None = None,
+        audience: Audience,
+        resume_point: ResumePoint | None = None,
         signals: StopSignals | None = None,
-        new: bool = False,
-        callback: Callback | None = None,
-        keep: bool = True,
     ) -> None:
         self._components = components
         self._config = config = components.config
-        self._folder = folder
-        self._draw = draw if keep else _draw_nothing
-        self._checkpoint, self._changed, self._new = checkpoint, changed, new
-        self._keep = keep
-        self._callback = callback or Callback()
+        self._folder, self._new, self._keep = place
+        folder, keep = place.folder, place.keep
+        self._draw = audience.draw if keep else _draw_nothing
+        self._resume_point = resume_point
+        checkpoint = resume_point.checkpoint if resume_point else None
+        self._callbacks = audience.callbacks
+        self._server: ParameterServer | None = None
         signals = signals or StopSignals()
         self._heartbeats = Heartbeats()
         heartbeat = Heartbeat(self._heartbeats, signals)
@@ -117,41 +151,46 @@ class TrainingRun:
         self._policy_writer = PolicyWriter(
             folder, self._evaluator, components.agent, config.seed, keep
         )
-        behind = (
-            (checkpoint.run_state.steps, checkpoint.run_state.episode_statistics.episodes)
-            if checkpoint
-            else (0, 0)
+        taken = (0, 0)
+        if checkpoint is not None:
+            run_state = checkpoint.run_state
+            taken = (run_state.steps, run_state.episode_statistics.episodes)
+        self._progress = (
+            None if audience.quiet else Progress(config, components.target_return, *taken)
         )
-        self._progress = None if quiet else Progress(config, components.target_return, *behind)
         self._journal = Journal()
         if checkpoint is not None:
             run_state = checkpoint.run_state
             self._journal = Journal(run_state.journal_records, run_state.journal_checksum)
         best = checkpoint.run_state.best_policy.result if checkpoint else None
         self._history = History(best and best.selection.mean)
-        limited = components.has_time_limit or config.evaluation_step_limit is not None
+        limited = components.measured.has_time_limit or config.evaluation_step_limit is not None
         endless = EndlessEpisodes(config.environment, limited)
-        followers = (
-            *(self._progress, self._policy_writer.follow, self._history, endless),
-            *(*subscribers, self._callback.follow),
-        )
         self._recorder = Recorder(
             folder,
             {"versions": versions(), "processor": processor_model()},
             self._journal,
             config.record_every,
             started,
-            tuple(one for one in followers if one is not None),
             checkpoint.offsets if checkpoint else None,
+        )
+        progress = () if self._progress is None else (self._progress,)
+        self._dispatcher = Dispatcher(
+            started,
+            self._recorder,
+            self._policy_writer,
+            (*progress, self._history, endless, *audience.observers),
+            self._callbacks,
         )
         restarts = checkpoint.offsets.restarts if checkpoint else 0
         self._monitor = RunMonitor(
             folder,
             config,
             self._recorder,
+            self._dispatcher,
             signals,
             restarts,
-            self._callback,
+            self._callbacks,
             _teller(self._progress, self._evaluator),
         )
         self._supervision = Supervision(
@@ -198,7 +237,7 @@ class TrainingRun:
                 self._conclude(server)
                 return self._finish(self._baseline, None)
             except BaseException as error:
-                theirs = self._callback.has_raised(error)
+                theirs = self._callbacks.has_raised(error)
                 if isinstance(error, InputError) and not theirs and self._take_back():
                     raise
                 # What was learned so far is saved, as far as the disk still allows.
@@ -231,12 +270,21 @@ class TrainingRun:
         with self._spending.on("compilation"):
             alongside = [import_matplotlib] if self._draw is None else []
             self._components.compile(*alongside, cycle=self._components.launcher != "processes")
-        server = self._components.server(
-            self._evaluation_supervisor.evaluate, self._recorder.emit, self._journal
+        server = self._server = self._components.server(
+            self._evaluation_supervisor.evaluate, self._dispatcher.emit, self._journal
         )
-        self._monitor.server = server
-        if self._checkpoint is not None:
-            server.resume(self._checkpoint.run_state, changed=self._changed)
+        self._monitor.watch(server)
+        point = self._resume_point
+        self._dispatcher.emit(
+            RunStarted(
+                self._folder,
+                self._config,
+                self._components.target_return,
+                0 if point is None else point.checkpoint.run_state.steps,
+            )
+        )
+        if point is not None:
+            server.resume(point.checkpoint.run_state, changed=point.changed)
         return server
 
     def _let_go(self) -> None:
@@ -251,7 +299,8 @@ class TrainingRun:
                 if not self._close_in_time(close):
                     self._close_in_time(close)
         finally:
-            self._monitor.server = None
+            self._server = None
+            self._monitor.watch(None)
             # It leads to the workers, and they lead here.
             self._room.lend(NO_HELPERS)
 
@@ -334,9 +383,9 @@ class TrainingRun:
 
     def _generations(self) -> dict[int, int]:
         """Which generation each worker begins with: the next, where its state is lost."""
-        if self._checkpoint is None:
+        if self._resume_point is None:
             return {}
-        run_state = self._checkpoint.run_state
+        run_state = self._resume_point.checkpoint.run_state
         return {
             worker: latest
             + (
@@ -376,22 +425,21 @@ class TrainingRun:
 
     def _take_back(self) -> bool:
         """Leave nothing of a new run that could not begin; False if this is none."""
-        server = self._monitor.server
-        if not self._new or (server is not None and server.version):
+        if not self._new or (self._server is not None and self._server.version):
             return False
-        self._recorder.close()
+        self._dispatcher.close()
         remove_run(self._folder)
         return True
 
     def _finish(self, baseline: Score | None, failure: str | None) -> TrainResult:
         """Write everything that a run leaves behind."""
         self._finishing = True
-        server = self._monitor.server
+        server = self._server
         if server is None:
-            self._recorder.close()
+            self._dispatcher.close()
             raise PoiseError("the run ended before it began")
         server.stop(StopReason.FAILED)
-        self._recorder.close()
+        self._dispatcher.close()
         self._monitor.checkpoint()
         final = server.snapshot()
         best = server.best or final
@@ -407,15 +455,16 @@ class TrainingRun:
             reason,
             random_baseline=None if baseline is None else baseline.mean,
             restarts=self._monitor.restarts,
-            failure=failure or self._callback.failure,
+            failure=failure or self._callbacks.failure,
         )
         plot_folder(self._folder, summary=summary, draw=self._draw or draw_curve)
         summary["wall_seconds"] = round(self._recorder.wall_seconds, 6)
         summary["findings"] = [] if summary["solved"] else self._find(server, summary, baseline)
         write_json(self._folder / "summary.json", summary)
+        self._dispatcher.tell(SummaryWritten(self._folder, summary))
         if failure is None:
-            # It may have raised at the last events, when all was over.
-            self._callback.raise_failure()
+            # One may have raised at the last events, when all was over.
+            self._callbacks.raise_failure()
         return TrainResult(self._folder, summary, self._evaluator.policy(best), reason)
 
     def _find(
