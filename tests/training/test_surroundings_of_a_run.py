@@ -102,6 +102,7 @@ def test_every_copy_is_made_before_one_is_reset(
 ) -> None:
     # A constructor may set up what another copy's reset reads, such as a file.
     monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     few = {**FEW, "workers": 2, "envs_per_worker": 2, "evaluation_copies": copies}
     poise.train(Notes, run_dir=tmp_path / "run", launcher=launcher, **few)
     notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
