@@ -20,7 +20,7 @@ from poise.learning.journal import Journal, StopReason
 from poise.training.components import RunComponents, build_components
 from poise.training.launcher_choice import Launcher
 from poise.training.runtime import prepare_jax
-from poise.trajectory import Snapshot
+from poise.trajectory import Gradient, Snapshot
 
 __all__ = ["BenchRow", "bench", "training_rate"]
 
@@ -203,9 +203,11 @@ def _fused_loop(components: RunComponents, program: JaxProgram) -> Any:
         def cycle(carry: Any, _: Any) -> tuple[Any, Any]:
             parameters, optimizer_state, state = carry
             snapshot = Snapshot(jnp.int32(0), parameters)
-            (gradient, losses, steps, *_), state = program.cycle(snapshot, state)
+            (computed, metrics, steps, *_), state = program.cycle(snapshot, state)
+            gradient = program.algorithm.payload(computed, metrics)
+            assert isinstance(gradient, Gradient), "there is no other payload"
             parameters, optimizer_state = update(
-                parameters, optimizer_state, gradient, losses[-1], rate
+                parameters, optimizer_state, gradient.vector, gradient.norm, rate
             )
             return (parameters, optimizer_state, state), steps
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["ActorOutput", "EpisodeReport", "Snapshot", "Trajectory", "WorkerUpdate"]
+__all__ = ["ActorOutput", "EpisodeReport", "Gradient", "Snapshot", "Trajectory", "WorkerUpdate"]
 
 
 class ActorOutput(NamedTuple):
@@ -52,6 +52,15 @@ class Trajectory(NamedTuple):
     """int32 scalar: version of the parameters that acted."""
 
 
+class Gradient(NamedTuple):
+    """The gradient of a loss with respect to the flat parameter vector."""
+
+    vector: Any
+    """``[P]`` float32."""
+    norm: Any
+    """float32 scalar: its global norm, before any clipping."""
+
+
 class EpisodeReport(NamedTuple):
     """The episodes that finished during a rollout, in order of time, then of copy."""
 
@@ -79,15 +88,19 @@ class WorkerUpdate(NamedTuple):
 
     version: int
     """Version of the snapshot acted with."""
-    gradient: Any
-    """``[P]`` float32, or None where a trajectory is brought instead."""
-    trajectory: Any
-    """The rollout itself (a `Trajectory`, or its arrays by name), where the server computes the
-    loss or the gradient is not finite; else None."""
+    payload: Gradient | Trajectory
+    """What it learned; or its rollout, where the server learns from it."""
     statistics: Any
     """What this rollout adds to the shared statistics; ``()`` if there are none."""
-    losses: np.ndarray
-    """``[5]`` float32: total, policy, value, entropy, gradient norm (before clipping)."""
+    metrics: np.ndarray
+    """``[K]`` float32: what is logged, by the names that the algorithm gives them."""
     steps: int
     """Valid environment steps in the rollout."""
     episodes: EpisodeReport
+    evidence: Any = None
+    """The rollout (a `Trajectory`, or its arrays by name) behind a gradient that is not finite."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it may be applied."""
+        return bool(np.isfinite(self.metrics).all())

@@ -765,7 +765,7 @@ def test_speed_is_counted_from_when_all_workers_are_under_way(
     window = bench._Window(2)
 
     def update(worker: int, steps: int) -> None:
-        window(Updated(worker, 1, steps, *(0.0,) * 5, staleness=0, learning_rate=0.0))
+        window(Updated(worker, 1, steps, {}, staleness=0, learning_rate=0.0))
 
     for moment, worker, steps in [(1.0, 0, 10), (2.0, 0, 20), (5.0, 1, 30)]:
         now = moment

@@ -35,7 +35,7 @@ from poise.learning.journal import Journal, Record, RecordKind, StopReason
 from poise.learning.parameter_server import EvaluationAborted, ParameterServer
 from poise.learning.worker import Worker
 from poise.training.components import server_settings
-from poise.trajectory import EpisodeReport, Snapshot, WorkerUpdate
+from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
 
 # Classes of this module travel by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -49,7 +49,7 @@ def _in_processes(
     supervision: Supervision,
     heartbeats: Heartbeats,
 ) -> None:
-    shape = MailboxShape(PARAMETERS, episodes=1, statistics=None, state=0)
+    shape = MailboxShape(PARAMETERS, metrics=5, episodes=1, statistics=None, state=0)
     factory = functools.partial(_pick, {worker.index: worker for worker in workers})
     everyone = [(worker.index, worker.generation) for worker in workers]
     processes.run_processes(server, factory, everyone, shape, supervision, heartbeats)
@@ -140,10 +140,9 @@ class FakeWorker:
         self._misbehave(state)
         worker_update = WorkerUpdate(
             version=int(snapshot.version) + self.lies,
-            gradient=np.full(PARAMETERS, self.index + 1, np.float32),
-            trajectory=None,
+            payload=Gradient(np.full(PARAMETERS, self.index + 1, np.float32), np.float32(0)),
             statistics=(),
-            losses=np.zeros(5, np.float32),
+            metrics=np.zeros(5, np.float32),
             steps=STEPS,
             episodes=EpisodeReport(np.zeros(0, np.float32), np.zeros(0, np.int32)),
         )

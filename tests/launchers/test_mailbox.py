@@ -8,7 +8,7 @@ import pytest
 
 from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError
 from poise.maths.statistics import Moments
-from poise.trajectory import EpisodeReport, Snapshot, WorkerUpdate
+from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
 
 ALIGNMENT = 64
 
@@ -26,7 +26,7 @@ LIKE = State(np.int32(0), np.zeros(2, np.bool_), {"x": np.zeros((2, 3))})
 
 
 def new_box(state: Any = ()) -> Mailbox:
-    shape = MailboxShape(5, episodes=3, statistics=2, state=state)
+    shape = MailboxShape(5, metrics=4, episodes=3, statistics=2, state=state)
     return Mailbox(multiprocessing.get_context("spawn"), shape)
 
 
@@ -40,10 +40,9 @@ def worker_update() -> WorkerUpdate:
     moments = (np.float32(3), np.array([1, 2], np.float32), np.array([3, 4], np.float32))
     return WorkerUpdate(
         version=2**40,
-        gradient=np.arange(5, dtype=np.float32),
-        trajectory=None,
+        payload=Gradient(np.arange(5, dtype=np.float32), np.float32(5.5)),
         statistics=Moments(*moments),
-        losses=np.arange(5, dtype=np.float32) - 2,
+        metrics=np.arange(4, dtype=np.float32) - 2,
         steps=12,
         episodes=EpisodeReport(np.array([1.5, -2], np.float32), np.array([3, 4], np.int32)),
     )
@@ -57,9 +56,9 @@ def snapshot() -> Snapshot:
 
 def same_contribution(one: WorkerUpdate, other: WorkerUpdate) -> bool:
     return (
-        (one.version, one.steps, one.trajectory) == (other.version, other.steps, other.trajectory)
-        and np.array_equal(one.gradient, other.gradient)
-        and np.array_equal(one.losses, other.losses, equal_nan=True)
+        (one.version, one.steps, one.evidence) == (other.version, other.steps, other.evidence)
+        and all(map(np.array_equal, one.payload, other.payload))
+        and np.array_equal(one.metrics, other.metrics, equal_nan=True)
         and all(map(np.array_equal, one.episodes, other.episodes))
         and all(map(np.array_equal, one.statistics, other.statistics))
     )
@@ -87,12 +86,12 @@ def test_large_arrays_are_read_where_they_are(
     """They are views, and begin where XLA need not copy them."""
     box.put_update(worker_update, 1)
     box.put_snapshot(snapshot, 1)
-    gradient = box.take_update(1)[0].gradient
+    gradient = box.take_update(1)[0].payload.vector
     parameters = box.take_snapshot(1)[0].parameters
     for view in (gradient, parameters):
         assert view.base is not None
         assert view.ctypes.data % ALIGNMENT == 0
-    box.put_update(worker_update._replace(gradient=np.full(5, 8.0, np.float32)), 2)
+    box.put_update(worker_update._replace(payload=Gradient(np.full(5, 8.0, np.float32), 0)), 2)
     assert set(gradient.tolist()) == {8.0}
     box.put_snapshot(snapshot, 2)
     # An actor knows other parameters by their being another object.
@@ -103,20 +102,20 @@ def test_everything_else_that_was_taken_stays(box: Mailbox, worker_update: Worke
     box.put_update(worker_update, 1)
     found, _ = box.take_update(1)
     blank = worker_update._replace(
-        losses=np.zeros(5, np.float32),
+        metrics=np.zeros(4, np.float32),
         statistics=Moments(np.float32(0), np.zeros(2, np.float32), np.zeros(2, np.float32)),
         episodes=EpisodeReport(np.zeros(2, np.float32), np.zeros(2, np.int32)),
     )
     box.put_update(blank, 2)
-    assert same_contribution(found._replace(gradient=worker_update.gradient), worker_update)
+    assert same_contribution(found._replace(payload=worker_update.payload), worker_update)
 
 
 def test_a_gradient_that_is_not_finite_is_kept(box: Mailbox, worker_update: WorkerUpdate) -> None:
     """It is reported later, when the worker is on its way again."""
-    broken = worker_update._replace(losses=np.full(5, np.nan, np.float32))
+    broken = worker_update._replace(metrics=np.full(4, np.nan, np.float32))
     box.put_update(broken, 1)
     found, _ = box.take_update(1)
-    box.put_update(worker_update._replace(gradient=np.zeros(5, np.float32)), 2)
+    box.put_update(worker_update._replace(payload=Gradient(np.zeros(5, np.float32), 0)), 2)
     assert same_contribution(found, broken)
 
 

@@ -31,7 +31,7 @@ from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.evaluation_result import Candidate, Episode, EvaluationResult, Score
 from poise.learning.journal import Journal, Record, RecordKind, StopReason
 from poise.learning.parameter_server import EvaluationAborted, ParameterServer, ServerSettings
-from poise.trajectory import EpisodeReport, Snapshot, WorkerUpdate
+from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
 
 # Classes of this module travel by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -43,7 +43,7 @@ PATIENCE = 120.0
 TIMEOUT = 1000.0
 """Of a clock that stands still until a test moves it."""
 SEEDS = list(range(100, 112))
-SHAPE = MailboxShape(PARAMETERS, episodes=2, statistics=None)
+SHAPE = MailboxShape(PARAMETERS, metrics=5, episodes=2, statistics=None)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -107,10 +107,9 @@ class Crew:
             )
         worker_update = WorkerUpdate(
             version=int(snapshot.version),
-            gradient=np.full(PARAMETERS, self.index + 1, np.float32),
-            trajectory=None,
+            payload=Gradient(np.full(PARAMETERS, self.index + 1, np.float32), np.float32(0)),
             statistics=(),
-            losses=np.zeros(5, np.float32),
+            metrics=np.zeros(5, np.float32),
             steps=STEPS,
             episodes=EpisodeReport(np.zeros(0, np.float32), np.zeros(0, np.int32)),
         )

@@ -27,7 +27,7 @@ from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.events import Event, Updated
 from poise.learning.journal import Journal, Record, RecordKind, StopReason
 from poise.learning.parameter_server import ParameterServer, ServerSettings
-from poise.trajectory import EpisodeReport, Snapshot, WorkerUpdate
+from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
 
 from ..shared_memory import held_here
 
@@ -42,7 +42,7 @@ PATIENCE = 120.0
 """Real seconds after which a test gives up. No outcome depends on it."""
 TIMEOUT = 1000.0
 """Of a clock that stands still until a test moves it."""
-SHAPE = MailboxShape(PARAMETERS, episodes=2, statistics=None)
+SHAPE = MailboxShape(PARAMETERS, metrics=5, episodes=2, statistics=None)
 
 
 def gradient_of(index: int, generation: int, cycle: int) -> float:
@@ -98,10 +98,9 @@ class Fake:
         value = gradient_of(self.index, self.generation, state)
         worker_update = WorkerUpdate(
             version=int(snapshot.version),
-            gradient=np.full(PARAMETERS, value, np.float32),
-            trajectory=None,
+            payload=Gradient(np.full(PARAMETERS, value, np.float32), np.float32(0)),
             statistics=(),
-            losses=np.zeros(5, np.float32),
+            metrics=np.zeros(5, np.float32),
             steps=STEPS,
             episodes=EpisodeReport(np.array([value], np.float32), np.array([7], np.int32)),
         )
@@ -152,7 +151,7 @@ def arm(point: str, at: int) -> None:
             if point == "half written":
                 parts = self._worker_update.parts
                 parts["version"][...], parts["sequence"][...] = worker_update.version, sequence
-                parts["gradient"][: PARAMETERS // 2] = np.asarray(worker_update.gradient)[0]
+                parts["gradient"][: PARAMETERS // 2] = np.asarray(worker_update.payload.vector)[0]
                 die()
             writing = point == "before the checksum"
         put(self, worker_update, sequence, *rest)

@@ -10,7 +10,7 @@ from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.learning.events import Event
 from poise.learning.journal import Journal, JournalFile, header_bytes, read_journal
 from poise.learning.parameter_server import ParameterServer, ServerSettings
-from poise.trajectory import EpisodeReport, Snapshot, WorkerUpdate
+from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
 
 SETTINGS = ServerSettings(
     learning_rate=0.5,
@@ -33,10 +33,9 @@ def worker_update(
 ) -> WorkerUpdate:
     return WorkerUpdate(
         version=version,
-        gradient=np.full(2, gradient, np.float32),
-        trajectory=None,
+        payload=Gradient(np.full(2, gradient, np.float32), np.float32(5.0)),
         statistics=(),
-        losses=np.float32([1.0, 2.0, 3.0, 4.0, 5.0]),
+        metrics=np.float32([1.0, 2.0, 3.0, 4.0, 5.0]),
         steps=steps,
         episodes=EpisodeReport(
             np.asarray(returns, np.float32), np.arange(1, len(returns) + 1, dtype=np.int32)

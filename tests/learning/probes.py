@@ -18,17 +18,18 @@ from poise.agent.policy import Policy
 from poise.config import EnvironmentChoice
 from poise.envs.jax_envs import JaxEnvs
 from poise.envs.seeding import Purpose, seed_sequence
+from poise.learning.algorithms.a3c import A3C
 from poise.learning.jax_worker import JaxProgram, JaxWorker
 from poise.learning.journal import Journal
 from poise.learning.optimizer import make_optimizer
 from poise.learning.parameter_server import ParameterServer
-from poise.learning.worker import CompileOptions, LossSettings, compile_options
+from poise.learning.worker import CompileOptions, compile_options
 from poise.trajectory import Snapshot, WorkerUpdate
 
 from .fakes import SETTINGS, result
 
 DISCOUNT = 0.5
-LOSS = LossSettings(
+ALGORITHM = A3C(
     discount=DISCOUNT,
     gae_lambda=1.0,
     normalize_advantages=True,
@@ -119,7 +120,7 @@ def program(environment: Any, statistics: Any = ()) -> JaxProgram:
     spaces = envs.observation_space, envs.action_space
     spec = NetworkSpec((16,), normalize_observations=bool(statistics))
     agent, parameters = build_agent(*spaces, spec, None)
-    made = JaxProgram(agent, envs, LOSS, COPIES, LENGTH)
+    made = JaxProgram(agent, envs, ALGORITHM, COPIES, LENGTH)
     made.compile(Snapshot(np.int32(0), parameters, statistics), FAST)
     return made
 

@@ -16,17 +16,18 @@ from poise.envs.host_envs import HostEnvs
 from poise.envs.reward_shaping import RewardShaping
 from poise.envs.seeding import Purpose, environment_seed, key_data, seed_sequence
 from poise.errors import EnvironmentFailureError, TrainingError
+from poise.learning.algorithms.a3c import A3C
 from poise.learning.host_worker import HostProgram, HostWorker
 from poise.learning.journal import Journal
 from poise.learning.parameter_server import ParameterServer, ServerSettings
-from poise.learning.worker import LossSettings, Worker, compile_options
+from poise.learning.worker import Worker, compile_options
 from poise.maths.statistics import Moments, normalization
 from poise.trajectory import Snapshot, Trajectory, WorkerUpdate
 
 from ..environments import ACTION_SPACES, OBSERVATION_SPACES, Ends, Faulty, Toy
 
 COPIES, LENGTH, CYCLES = 3, 7, 4
-LOSS = LossSettings(0.9, 0.8, False, 0.5, 0.01)
+ALGORITHM = A3C(0.9, 0.8, False, 0.5, 0.01)
 FAST = compile_options("cpu")
 SPEC = NetworkSpec((8,))
 SHAPING = RewardShaping(failure_reward=-3.0, scale=0.5, clip=2.0)
@@ -53,7 +54,7 @@ def build_components(
         spec,
         seed_sequence(0, Purpose.PARAMETERS),
     )
-    program = Watched(agent, envs, LOSS, COPIES, LENGTH, acting)
+    program = Watched(agent, envs, ALGORITHM, COPIES, LENGTH, acting)
     program.parameters = parameters
     return program
 
@@ -195,14 +196,14 @@ def test_the_gradient_is_that_of_its_trajectory(ends: Any) -> None:
 
     @jax.jit
     def differentiate(parameters: Any, trajectory: Trajectory) -> Any:
-        loss = dataclasses.asdict(LOSS)
+        loss = dataclasses.asdict(ALGORITHM)
         return actor_critic_gradient(program.agent, parameters, trajectory, **loss)
 
     for worker_update, trajectory in zip(worker_updates, trajectories, strict=True):
         gradient, losses = differentiate(snapshot.parameters, trajectory)
-        np.testing.assert_allclose(worker_update.gradient, gradient, rtol=1e-3, atol=1e-5)
-        np.testing.assert_allclose(worker_update.losses, losses, rtol=1e-3, atol=1e-5)
-        assert worker_update.trajectory is None
+        np.testing.assert_allclose(worker_update.payload.vector, gradient, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(worker_update.metrics, losses, rtol=1e-3, atol=1e-5)
+        assert worker_update.evidence is None
         assert worker_update.version == 4
 
 
@@ -220,7 +221,7 @@ def same(one: list[WorkerUpdate], other: list[WorkerUpdate]) -> bool:
 
 def test_a_worker_is_a_function_of_its_seeds(ends: Any) -> None:
     def gradients(**which: Any) -> list[Any]:
-        return [one.gradient for one in run(*ends, **which)[0]]
+        return [one.payload.vector for one in run(*ends, **which)[0]]
 
     assert same(gradients(), gradients())
     for other in ({"root_seed": 3}, {"index": 3}, {"generation": 1}):
@@ -264,7 +265,7 @@ def test_nested_spaces(acting: Any) -> None:
 
     program, snapshot = compiled(build_components(make, acting, RewardShaping()))
     worker_updates, trajectories = run(program, snapshot)
-    assert np.isfinite(worker_updates[-1].gradient).all()
+    assert np.isfinite(worker_updates[-1].payload.vector).all()
     category, numbers = trajectories[0].observations
     assert category.shape == (LENGTH + 1, COPIES)
     assert numbers.shape == (LENGTH + 1, COPIES, 3)

@@ -13,7 +13,7 @@ from poise.learning.worker import Worker, compile_options
 from poise.maths.statistics import Moments, normalization
 from poise.trajectory import Snapshot, WorkerUpdate
 
-from .probes import COPIES, FAST, LENGTH, LOSS, DelayedReward, Probe, new_server, program
+from .probes import ALGORITHM, COPIES, FAST, LENGTH, DelayedReward, Probe, new_server, program
 
 
 class Ragged(DelayedReward):
@@ -65,15 +65,15 @@ def test_a_update_is_of_plain_types(ragged: JaxProgram, snapshot: Snapshot) -> N
     one = found.worker_updates[0]
     assert (type(one.version), one.version) == (int, 5)
     assert type(one.steps) is int
-    assert one.gradient.shape == (ragged.agent.layout.size,)
-    assert one.gradient.dtype == np.float32
-    assert one.trajectory is None
+    assert one.payload.vector.shape == (ragged.agent.layout.size,)
+    assert one.payload.vector.dtype == np.float32
+    assert one.evidence is None
     assert one.statistics == ()
-    assert one.losses.shape == (5,)
-    assert one.losses.dtype == np.float32
+    assert one.metrics.shape == (5,)
+    assert one.metrics.dtype == np.float32
     assert one.episodes.returns.dtype == np.float32
     assert one.episodes.lengths.dtype == np.int32
-    np.testing.assert_allclose(one.losses[4], np.linalg.norm(one.gradient), rtol=1e-5)
+    np.testing.assert_allclose(one.metrics[4], np.linalg.norm(one.payload.vector), rtol=1e-5)
 
 
 def test_the_gradient_is_that_of_its_rollout(ragged: JaxProgram, snapshot: Snapshot) -> None:
@@ -87,13 +87,13 @@ def test_the_gradient_is_that_of_its_rollout(ragged: JaxProgram, snapshot: Snaps
             return rolled[-1]
 
     envs = Watching(ragged.envs.name, ragged.envs.environment, None)
-    watched = JaxProgram(agent, envs, LOSS, COPIES, LENGTH)
+    watched = JaxProgram(agent, envs, ALGORITHM, COPIES, LENGTH)
     state = found.states[1]
 
     def watch(snapshot: Snapshot, state: Any) -> Any:
         watched.cycle(snapshot, state)
         trajectory, episodes, _ = rolled[-1]
-        loss = dataclasses.asdict(LOSS)
+        loss = dataclasses.asdict(ALGORITHM)
         return (
             trajectory,
             episodes,
@@ -103,8 +103,8 @@ def test_the_gradient_is_that_of_its_rollout(ragged: JaxProgram, snapshot: Snaps
     compiled = jax.jit(watch).lower(snapshot, state).compile(dict(FAST))
     trajectory, episodes, (gradient, losses) = compiled(snapshot, state)
     second = found.worker_updates[1]
-    np.testing.assert_allclose(second.gradient, gradient, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(second.losses, losses, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(second.payload.vector, gradient, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(second.metrics, losses, rtol=1e-4, atol=1e-6)
     assert second.steps == np.sum(trajectory.valid)
     # In order of time, then of copy.
     expected = [
@@ -155,7 +155,7 @@ def test_other_seeds_workers_and_generations_contribute_something_else(
 
 
 def test_each_cycle_has_its_own_randomness(ragged: JaxProgram, snapshot: Snapshot) -> None:
-    gradients = [one.gradient for one in cycles(JaxWorker(ragged, 0, 0), snapshot, 5)[0]]
+    gradients = [one.payload.vector for one in cycles(JaxWorker(ragged, 0, 0), snapshot, 5)[0]]
     assert len({np.asarray(one).tobytes() for one in gradients}) == 5
 
 

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from poise.learning.algorithms.a3c import A3C
 from poise.learning.best_policy import BestPolicyTracker
 from poise.learning.episode_statistics import MEAN_WINDOW
 from poise.learning.evaluation_result import EvaluationResult
@@ -28,6 +29,7 @@ from poise.trajectory import Snapshot
 
 from .fakes import Bench, result, worker_update
 
+METRICS = dict(zip(A3C.metrics, (1.0, 2.0, 3.0, 4.0, 5.0), strict=True))
 SNAPSHOT = Snapshot(np.int32(0), np.zeros(2, np.float32))
 
 
@@ -78,7 +80,7 @@ def test_staleness_is_the_number_of_updates_in_between() -> None:
 def test_an_update_is_reported_in_full() -> None:
     bench = joined()
     bench.give(steps=7)
-    assert bench.of(Updated) == [Updated(0, 1, 7, 1.0, 2.0, 3.0, 4.0, 5.0, 0, 0.5)]
+    assert bench.of(Updated) == [Updated(0, 1, 7, METRICS, 0, 0.5)]
 
 
 def test_contributing_without_having_joined_is_an_error() -> None:
@@ -150,7 +152,7 @@ def test_a_update_that_is_not_finite_is_never_applied(damage: float, tmp_path: P
     bench.give()
     before = bench.server.snapshot()
     losses = np.float32([1.0, 1.0, 1.0, 1.0, damage])
-    bad = worker_update(1, returns=[9.0], gradient=damage)._replace(losses=losses)
+    bad = worker_update(1, returns=[9.0], gradient=damage)._replace(metrics=losses)
     for rejected in (1, 2):
         answers = bench.server.receive(0, bad)
         assert answers[0].version == bench.server.version == 1

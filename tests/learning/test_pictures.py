@@ -16,9 +16,9 @@ from poise.agent.agent import NetworkSpec, build_agent
 from poise.config import TrainConfig
 from poise.envs.jax_envs import JaxEnvs
 from poise.envs.seeding import Purpose, seed_sequence
+from poise.learning.algorithms.a3c import A3C
 from poise.learning.jax_worker import JaxProgram, JaxWorker
 from poise.learning.optimizer import make_optimizer
-from poise.learning.worker import LossSettings
 from poise.trajectory import Snapshot
 
 from .probes import FAST, Probe
@@ -84,7 +84,7 @@ def train(axes: str, seed: int) -> float:
         NetworkSpec(),
         seed_sequence(seed, Purpose.PARAMETERS),
     )
-    loss = LossSettings(
+    loss = A3C(
         discount=config.discount,
         gae_lambda=config.gae_lambda,
         normalize_advantages=config.normalize_advantages,
@@ -110,8 +110,7 @@ def train(axes: str, seed: int) -> float:
         snapshot = Snapshot(np.int32(version), parameters, ())
         worker_update, state = worker.cycle(snapshot, state)
         returns.extend(worker_update.episodes.returns)
-        norm = worker_update.losses[4]
-        parameters, moments = update(parameters, moments, worker_update.gradient, norm, rate)
+        parameters, moments = update(parameters, moments, *worker_update.payload, rate)
     return float(np.mean(returns[-100:])) / LIMIT
 
 

@@ -33,7 +33,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def updated(steps: int, entropy: float = 0.5) -> Event:
-    return Updated(0, 1, steps, 0.0, 0.0, 0.0, entropy, 0.0, 0, 1e-3)
+    return Updated(0, 1, steps, {"loss": 0.0, "entropy": entropy}, 0, 1e-3)
 
 
 def finished(steps: int, episode: int, average: float) -> Event:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from poise.learning.algorithms.a3c import A3C
 from poise.learning.evaluation_result import Score
 from poise.learning.event_json import score_to_json
 from poise.learning.events import (
@@ -21,11 +22,12 @@ from poise.observers.callback import Callbacks
 from poise.observers.dispatcher import Dispatcher
 from poise.observers.recorder import Recorder
 
+METRICS = dict(zip(A3C.metrics, (1.0, 2.0, 3.0, 0.5, 4.0), strict=True))
 HEADER = {"versions": {}, "processor": "an abacus"}
 
 
 def updated(number: int, worker: int = 0) -> Updated:
-    return Updated(worker, number, 10 * number, 1.0, 2.0, 3.0, 0.5, 4.0, 1, 1e-3)
+    return Updated(worker, number, 10 * number, METRICS, 1, 1e-3)
 
 
 def finished(number: int) -> EpisodeFinished:

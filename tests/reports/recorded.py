@@ -65,9 +65,8 @@ def _events(rows: list[dict[str, Any]]) -> list[Event]:
                 )
             )
         elif row["kind"] == "update":
-            numbers = dict.fromkeys(Updated._fields, 0)
-            kept = {name: row[name] for name in ("steps", "entropy", "value_loss")}
-            found.append(Updated(**{**numbers, **kept}))
+            metrics = {name: row[name] for name in ("entropy", "value_loss")}
+            found.append(Updated(0, 0, row["steps"], metrics, 0, 0.0))
         else:
             score = Score(**row["selection"])
             result = EvaluationResult(score, None, False)

@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 
 from poise.launchers.shared_message import SharedMessage, TornMessageError
 from poise.maths.statistics import Moments
-from poise.trajectory import EpisodeReport, Snapshot, Trajectory, WorkerUpdate
+from poise.trajectory import EpisodeReport, Gradient, Snapshot, Trajectory, WorkerUpdate
 
 __all__ = ["Mailbox", "MailboxShape", "TornMessageError", "pack_batch", "unpack_batch"]
 
@@ -24,12 +24,14 @@ class MailboxShape(NamedTuple):
 
     Attributes:
         parameters: P, length of the parameter vector.
+        metrics: K, numbers that are logged of each update.
         episodes: how many episodes one rollout can finish at most.
         statistics: S, length of the normaliser's statistics; None without a normaliser.
         state: a worker's state (a pytree of arrays); ``()`` if it is not available.
     """
 
     parameters: int
+    metrics: int
     episodes: int
     statistics: int | None
     state: Any = ()
@@ -56,10 +58,11 @@ class Mailbox:
             context,
             [
                 ("gradient", "f4", (shape.parameters,)),
+                ("norm", "f4", ()),
                 ("version", "i8", ()),
                 ("steps", "i8", ()),
                 ("episodes", "i8", ()),
-                ("losses", "f4", (5,)),
+                ("metrics", "f4", (shape.metrics,)),
                 ("returns", "f4", (shape.episodes,)),
                 ("lengths", "i4", (shape.episodes,)),
                 ("number", "f8", ()),
@@ -104,14 +107,17 @@ class Mailbox:
         returns, lengths = worker_update.episodes
         count = len(returns)
         parts["episodes"][...] = count
-        parts["losses"][...] = worker_update.losses
+        parts["metrics"][...] = worker_update.metrics
         parts["returns"][:count] = returns
         parts["lengths"][:count] = lengths
         if self._has_statistics:
             moments: Moments = worker_update.statistics
             for name, one in zip(("number", "mean", "squares"), moments, strict=True):
                 parts[name][...] = one
-        parts["gradient"][...] = np.asarray(worker_update.gradient)
+        if not isinstance(worker_update.payload, Gradient):
+            raise TypeError("a mailbox has room for a gradient, not for a trajectory")
+        parts["gradient"][...] = np.asarray(worker_update.payload.vector)
+        parts["norm"][...] = worker_update.payload.norm
         _write_state(parts["state"], state)
         self._worker_update.seal(sequence)
 
@@ -130,18 +136,19 @@ class Mailbox:
         statistics: Any = ()
         if self._has_statistics:
             statistics = Moments(*(np.array(parts[one]) for one in ("number", "mean", "squares")))
-        losses, gradient = parts["losses"].copy(), parts["gradient"].view()
         worker_update = WorkerUpdate(
             version=int(parts["version"]),
-            gradient=gradient if np.isfinite(losses).all() else gradient.copy(),
-            trajectory=None,
+            payload=Gradient(parts["gradient"].view(), np.float32(parts["norm"])),
             statistics=statistics,
-            losses=losses,
+            metrics=parts["metrics"].copy(),
             steps=int(parts["steps"]),
             episodes=EpisodeReport(
                 parts["returns"][:count].copy(), parts["lengths"][:count].copy()
             ),
         )
+        if not worker_update.is_finite:
+            kept = Gradient(parts["gradient"].copy(), np.float32(parts["norm"]))
+            worker_update = worker_update._replace(payload=kept)
         return worker_update, _read_state(parts["state"], like)
 
     def put_snapshot(self, snapshot: Snapshot, sequence: int, state: Any = None) -> None:

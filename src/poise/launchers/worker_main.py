@@ -258,8 +258,8 @@ def _serve(
         snapshot, earlier = mailbox.take_snapshot(sequence, state if whole else ())
         state = state if earlier is None else earlier
         worker_update, state = worker.cycle(snapshot, state)
-        if worker_update.trajectory is not None:
+        if worker_update.evidence is not None:
             # Too large and too rare for the mailbox: the batch behind a broken gradient.
-            watch.send(BATCH + pack_batch(worker_update.trajectory))
+            watch.send(BATCH + pack_batch(worker_update.evidence))
         mailbox.put_update(worker_update, sequence, state if whole else ())
         watch.send(SIGNAL.pack(UPDATE, sequence))

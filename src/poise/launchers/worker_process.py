@@ -185,7 +185,7 @@ class WorkerProcess:
         if sequence != self.sequence:
             raise TornMessageError(f"answer to {sequence} instead of {self.sequence}")
         worker_update, state = self.mailbox.take_update(sequence, self._state_like)
-        worker_update, self.batch = worker_update._replace(trajectory=self.batch), None
+        worker_update, self.batch = worker_update._replace(evidence=self.batch), None
         return worker_update, state
 
     def send(self, snapshot: Snapshot, state: Any = None) -> None:

@@ -57,7 +57,15 @@ def event_to_json(event: Event) -> dict[str, Any]:
                 "loss": event.loss,
             }
         case Updated():
-            return {"kind": "update", **event._asdict()}
+            return {
+                "kind": "update",
+                "worker": event.worker,
+                "update": event.update,
+                "steps": event.steps,
+                **event.metrics,
+                "staleness": event.staleness,
+                "learning_rate": event.learning_rate,
+            }
         case Evaluated():
             result = event.result
             verification, confirmation = result.verification, result.confirmation

@@ -87,11 +87,10 @@ class Updated(NamedTuple):
         worker: whose it was.
         update: its number, from 1.
         steps: environment steps of all workers so far.
-        loss: policy loss, plus the weighted value loss, less the weighted entropy.
-        policy_loss: mean over the rollout's steps.
-        value_loss: half the mean squared error of the critic.
-        entropy: mean of the policy's, in nats.
-        gradient_norm: global norm of the gradient before it was clipped.
+        metrics: what the algorithm logs. A3C: ``loss`` (policy loss, plus the weighted value loss,
+            less the weighted entropy), ``policy_loss`` (mean over the rollout's steps),
+            ``value_loss`` (half the mean squared error of the critic), ``entropy`` (mean of the
+            policy's, in nats), ``gradient_norm`` (before it was clipped).
         staleness: updates between the worker's snapshot and its update.
         learning_rate: that it was applied with.
     """
@@ -99,11 +98,7 @@ class Updated(NamedTuple):
     worker: int
     update: int
     steps: int
-    loss: float
-    policy_loss: float
-    value_loss: float
-    entropy: float
-    gradient_norm: float
+    metrics: dict[str, float]
     staleness: int
     learning_rate: float
 

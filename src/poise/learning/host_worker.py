@@ -17,9 +17,9 @@ from poise.batching import blank
 from poise.envs.host_envs import Copies, HostEnvs
 from poise.envs.seeding import Purpose, environment_seeds, key_data, seed_sequence
 from poise.errors import TrainingError
+from poise.learning.algorithms.algorithm import Algorithm
 from poise.learning.worker import (
     CompileOptions,
-    LossSettings,
     compute_update,
     episode_report,
     observed_moments,
@@ -54,7 +54,7 @@ class HostProgram:
     Args:
         agent: what decides.
         envs: what happens.
-        loss: settings of the loss.
+        algorithm: what a worker makes of its rollout.
         copies: environment copies N.
         length: rollout length T.
         acting: whether NumPy or XLA acts.
@@ -64,7 +64,7 @@ class HostProgram:
         self,
         agent: Agent,
         envs: HostEnvs,
-        loss: LossSettings,
+        algorithm: Algorithm,
         copies: int,
         length: int,
         acting: Acting,
@@ -74,7 +74,7 @@ class HostProgram:
         self.copies = copies
         self.length = length
         self.acting = acting
-        self._loss = loss
+        self.algorithm = algorithm
         self._compute_update: Any = None
         self._actor: Actor | None = None
         self.options: CompileOptions = {}
@@ -84,7 +84,7 @@ class HostProgram:
         self.options = options
 
         def run(parameters: Any, trajectory: Trajectory) -> Any:
-            return compute_update(self.agent, parameters, trajectory, self._loss)
+            return compute_update(self.agent, self.algorithm, parameters, trajectory)
 
         blank_trajectory = self._seen(self._blank_trajectory(), snapshot)
         lowered = jax.jit(run).lower(snapshot.parameters, blank_trajectory)
@@ -264,22 +264,23 @@ class HostWorker:
             observation, recurrent = following, decision.state
             first, ended = ended, finished
         trajectory = self._trajectory(snapshot, state, rows, observation, first)
-        gradient, losses, steps, statistics = self._program.compute_update(snapshot, trajectory)
-        losses = np.asarray(losses)
+        computed, metrics, steps, statistics = self._program.compute_update(snapshot, trajectory)
+        metrics = np.asarray(metrics)
         worker_update = WorkerUpdate(
             version=int(snapshot.version),
-            gradient=gradient,
-            trajectory=None if np.isfinite(losses).all() else trajectory,
+            payload=self._program.algorithm.payload(computed, metrics),
             statistics=statistics,
-            losses=losses,
+            metrics=metrics,
             steps=int(steps),
             episodes=episode_report(
                 np.concatenate(returns) if returns else np.zeros(0),
                 np.concatenate(lengths) if lengths else np.zeros(0, np.int32),
-                losses,
+                metrics,
                 self._program.envs.name,
             ),
         )
+        if not worker_update.is_finite:
+            worker_update = worker_update._replace(evidence=trajectory)
         after = HostState(
             cycle=state.cycle + 1,
             observation=observation,

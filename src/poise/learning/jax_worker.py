@@ -16,9 +16,9 @@ from poise.envs.rollout import FinishedEpisodes, RolloutState
 from poise.envs.seeding import Purpose, environment_seeds, key_data, seed_sequence
 from poise.envs.xla_envs import XlaEnvs
 from poise.errors import TrainingError
+from poise.learning.algorithms.algorithm import Algorithm
 from poise.learning.worker import (
     CompileOptions,
-    LossSettings,
     compute_update,
     episode_report,
     observed_moments,
@@ -37,7 +37,7 @@ class JaxProgram:
     Args:
         agent: what decides.
         envs: what happens.
-        loss: settings of the loss.
+        algorithm: what a worker makes of its rollout.
         copies: environment copies N.
         length: rollout length T.
     """
@@ -46,7 +46,7 @@ class JaxProgram:
         self,
         agent: Agent,
         envs: JaxEnvs | XlaEnvs,
-        loss: LossSettings,
+        algorithm: Algorithm,
         copies: int,
         length: int,
     ) -> None:
@@ -54,7 +54,7 @@ class JaxProgram:
         self.envs = envs
         self.copies = copies
         self.length = length
-        self._loss = loss
+        self.algorithm = algorithm
         self._compiled: Any = None
 
         # Not a method: the program would hold a function that holds the program, and only Python's
@@ -83,9 +83,8 @@ class JaxProgram:
         trajectory, finished, after = self._act(snapshot, state)
         kept = () if self.envs.is_pure else trajectory
         seen = self.agent.observe(trajectory.observations, snapshot.statistics)
-        computed = compute_update(
-            self.agent, snapshot.parameters, trajectory._replace(observations=seen), self._loss
-        )
+        seen_by_network = trajectory._replace(observations=seen)
+        computed = compute_update(self.agent, self.algorithm, snapshot.parameters, seen_by_network)
         statistics = observed_moments(self.agent, trajectory)
         return (*computed, statistics, finished, kept), after
 
@@ -114,31 +113,30 @@ class JaxProgram:
             EnvironmentFailureError: an observation or a reward is not finite.
         """
         outcome, after = self._compiled(snapshot, state)
-        gradient, losses, steps, statistics, finished, kept = outcome
+        computed, metrics, steps, statistics, finished, kept = outcome
         # To NumPy at once: what JAX's own arrays do takes ten times as long.
-        losses = np.asarray(losses)
-        trajectory = None
-        if not np.isfinite(losses).all():
-            if self.envs.is_pure:
-                trajectory = self.trajectory(snapshot, state)
-            else:
-                trajectory = jax.tree.map(np.asarray, kept)
-            require_finite(trajectory, self.envs.name)
+        metrics = np.asarray(metrics)
         mask = np.asarray(finished.finished)
         worker_update = WorkerUpdate(
             version=int(snapshot.version),
-            gradient=gradient,
-            trajectory=trajectory,
+            payload=self.algorithm.payload(computed, metrics),
             statistics=statistics.absolute() if statistics else (),
-            losses=losses,
+            metrics=metrics,
             steps=np.asarray(steps).item(),
             episodes=episode_report(
                 np.asarray(finished.returns)[mask],
                 np.asarray(finished.lengths)[mask],
-                losses,
+                metrics,
                 self.envs.name,
             ),
         )
+        if not worker_update.is_finite:
+            evidence = kept
+            if self.envs.is_pure:
+                evidence = self.trajectory(snapshot, state)
+            evidence = jax.tree.map(np.asarray, evidence)
+            require_finite(evidence, self.envs.name)
+            worker_update = worker_update._replace(evidence=evidence)
         return worker_update, after
 
 

@@ -19,7 +19,7 @@ from poise.learning.run_state import RunState, WorkerRecord
 from poise.learning.server_log import Emit, ServerLog
 from poise.learning.server_settings import ServerSettings
 from poise.maths.statistics import Moments, merge_moments, normalization
-from poise.trajectory import Snapshot, WorkerUpdate
+from poise.trajectory import Gradient, Snapshot, WorkerUpdate
 
 __all__ = ["EvaluationAborted", "ParameterServer", "ProtocolError", "ServerSettings"]
 
@@ -76,7 +76,7 @@ class ParameterServer:
         self._update = update
         self._settings = settings
         self._evaluator = evaluator
-        self._log = ServerLog(journal, emit)
+        self._log = ServerLog(journal, emit, settings.metrics)
         self._best_policy = BestPolicyTracker(
             settings.evaluation_interval, settings.evaluation_thrift
         )
@@ -189,7 +189,7 @@ class ParameterServer:
         if self.stopped:
             return {}
         self._check_protocol(worker, worker_update)
-        accepted = bool(np.isfinite(worker_update.losses).all())
+        accepted = worker_update.is_finite
         if accepted:
             self._apply(worker, worker_update)
         else:
@@ -304,12 +304,15 @@ class ParameterServer:
             )
 
     def _apply(self, worker: int, worker_update: WorkerUpdate) -> None:
+        gradient = worker_update.payload
+        if not isinstance(gradient, Gradient):
+            raise ProtocolError(f"worker {worker} brings a trajectory, but gradients are applied")
         learning_rate = self._settings.learning_rate_after(self.steps)
         self._parameters, self._optimizer_state = self._update(
             self._parameters,
             self._optimizer_state,
-            worker_update.gradient,
-            worker_update.losses[-1],
+            gradient.vector,
+            gradient.norm,
             np.float32(learning_rate),
         )
         if self._moments is not None:

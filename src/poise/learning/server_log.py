@@ -34,9 +34,11 @@ class ServerLog:
     Args:
         journal: receives every record.
         emit: receives every event; must be quick, and must not write to disk.
+        metrics: the names of what updates bring to be logged; the first is the loss.
     """
 
-    def __init__(self, journal: Journal, emit: Emit) -> None:
+    def __init__(self, journal: Journal, emit: Emit, metrics: tuple[str, ...]) -> None:
+        self._metrics = metrics
         self._journal = journal
         self._emit = emit
 
@@ -87,17 +89,13 @@ class ServerLog:
             episode_statistics: counts the episodes.
         """
         self._record(RecordKind.UPDATE, 1, worker, generation, worker_update.version, steps)
-        loss, policy, value, entropy, norm = map(float, worker_update.losses)
+        metrics = dict(zip(self._metrics, worker_update.metrics.tolist(), strict=True))
         self._emit(
             Updated(
                 worker=worker,
                 update=update,
                 steps=steps,
-                loss=loss,
-                policy_loss=policy,
-                value_loss=value,
-                entropy=entropy,
-                gradient_norm=norm,
+                metrics=metrics,
                 staleness=update - 1 - worker_update.version,
                 learning_rate=learning_rate,
             )
@@ -115,7 +113,7 @@ class ServerLog:
                     episode_return=episode_return,
                     length=length,
                     moving_average=episode_statistics.moving_average or 0.0,
-                    loss=loss,
+                    loss=metrics[self._metrics[0]],
                 )
             )
             if solved:

@@ -7,6 +7,7 @@ determines the run.
 from typing import NamedTuple
 
 from poise.config import STEP_LIMIT
+from poise.learning.algorithms.a3c import A3C
 from poise.learning.journal import StopReason
 
 __all__ = ["ServerSettings"]
@@ -29,6 +30,8 @@ class ServerSettings(NamedTuple):
     target_return: float | None
     stop_when_solved: bool
     checkpoint_steps: int | None = None
+    metrics: tuple[str, ...] = A3C.metrics
+    """The names of what an update brings to be logged, as the algorithm gives them."""
     max_bad_gradients: int = 10
     selection_episodes: int = 10
     evaluation_thrift: int = 0

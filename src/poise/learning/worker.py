@@ -4,7 +4,6 @@ Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3, as a pure step:
 ``cycle(snapshot, state) -> (update, state)``.
 """
 
-import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -12,14 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from poise.agent.agent import Agent
-from poise.agent.gradient import actor_critic_gradient
 from poise.errors import EnvironmentFailureError
+from poise.learning.algorithms.algorithm import Algorithm
 from poise.maths.statistics import moments_of
 from poise.trajectory import EpisodeReport, Snapshot, Trajectory, WorkerUpdate
 
 __all__ = [
     "CompileOptions",
-    "LossSettings",
     "Opens",
     "Releases",
     "Worker",
@@ -86,17 +84,6 @@ class Releases(Protocol):
         """Close them, when the cycle under way is over; the next cycle makes and seeds new ones."""
 
 
-@dataclasses.dataclass(frozen=True)
-class LossSettings:
-    """The arguments of the loss; see `TrainConfig` for what each means."""
-
-    discount: float
-    gae_lambda: float
-    normalize_advantages: bool
-    value_coefficient: float
-    entropy_coefficient: float
-
-
 def compile_options(backend: str) -> CompileOptions:
     """XLA's options for poise's programs, on one backend (``cpu``, ``gpu``).
 
@@ -132,17 +119,17 @@ def require_finite(trajectory: Trajectory, environment: str) -> None:
 
 
 def episode_report(
-    returns: Any, lengths: Any, losses: np.ndarray, environment: str
+    returns: Any, lengths: Any, metrics: np.ndarray, environment: str
 ) -> EpisodeReport:
     """The episodes that finished, ``[K]`` returns and lengths, in order of time, then of copy.
 
     Raises:
         EnvironmentFailureError: finite rewards have added up to what is no float32, though the
-            losses are finite, so that the rollout would be learned from.
+            update is finite, so that the rollout would be learned from.
     """
     with np.errstate(over="ignore"):
         report = EpisodeReport(np.asarray(returns, np.float32), np.asarray(lengths, np.int32))
-    if np.isfinite(losses).all() and not np.isfinite(report.returns).all():
+    if np.isfinite(metrics).all() and not np.isfinite(report.returns).all():
         raise EnvironmentFailureError(
             f"the rewards of an episode in {environment} add up to more than a float32 can hold: "
             "make them smaller"
@@ -151,17 +138,15 @@ def episode_report(
 
 
 def compute_update(
-    agent: Agent, parameters: Any, trajectory: Trajectory, loss: LossSettings
-) -> Any:
-    """What a trajectory contributes, with observations as the network sees them. Pure.
+    agent: Agent, algorithm: Algorithm, parameters: Any, trajectory: Trajectory
+) -> tuple[Any, Any, Any]:
+    """What a worker makes of a trajectory, with observations as the network sees them. Pure.
 
     Returns:
-        ``[P]`` gradient; ``[5]`` loss terms and gradient norm; and the number of valid steps.
+        As `Algorithm.compute` does, and the number of valid steps.
     """
-    gradient, losses = actor_critic_gradient(
-        agent, parameters, trajectory, **dataclasses.asdict(loss)
-    )
-    return gradient, losses, jnp.sum(trajectory.valid, dtype=jnp.int32)
+    computed, metrics = algorithm.compute(agent, parameters, trajectory)
+    return computed, metrics, jnp.sum(trajectory.valid, dtype=jnp.int32)
 
 
 def observed_moments(agent: Agent, trajectory: Trajectory) -> Any:

@@ -81,8 +81,9 @@ class History:
                 self.latest = event.moving_average
                 self.average.add(event.steps, event.moving_average)
             case Updated():
-                self.entropy.add(event.steps, event.entropy)
-                self.value_loss.add(event.steps, event.value_loss)
+                for curve, name in ((self.entropy, "entropy"), (self.value_loss, "value_loss")):
+                    if name in event.metrics:
+                        curve.add(event.steps, event.metrics[name])
             case Evaluated():
                 self.evaluated = Point(event.steps, event.result.selection.mean)
                 if event.is_best:

@@ -60,7 +60,7 @@ class Progress:
             case EpisodeFinished():
                 self._episodes, self._average = event.episode, event.moving_average
             case Updated():
-                self._steps, self._entropy = event.steps, event.entropy
+                self._steps, self._entropy = event.steps, event.metrics.get("entropy")
                 self._log()
             case Evaluated():
                 self._evaluated = event

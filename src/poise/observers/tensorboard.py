@@ -14,15 +14,6 @@ __all__ = ["TensorBoard"]
 
 WINDOW = 100
 """Episodes that ``rollout/ep_rew_mean`` is the mean of, as in Stable-Baselines3."""
-_TRAINING = (
-    "loss",
-    "policy_loss",
-    "value_loss",
-    "entropy",
-    "gradient_norm",
-    "staleness",
-    "learning_rate",
-)
 
 
 class TensorBoard:
@@ -66,8 +57,9 @@ class TensorBoard:
                     self._add("rollout/ep_len_mean", fmean(self._lengths), event.steps)
                 if when > 0:
                     self._add("time/fps", event.steps / when, event.steps)
-                for name in _TRAINING:
-                    self._add(f"train/{name}", getattr(event, name), event.steps)
+                about = {"staleness": event.staleness, "learning_rate": event.learning_rate}
+                for name, value in {**event.metrics, **about}.items():
+                    self._add(f"train/{name}", value, event.steps)
             case Evaluated():
                 selection, verification = event.result.selection, event.result.reported
                 self._add("eval/mean_reward", selection.mean, event.steps)

@@ -26,6 +26,7 @@ from poise.evaluation.phase_times import PhaseTimes
 from poise.evaluation.worker_episodes import WorkerPlayer, copies_of
 from poise.launchers.evaluation_helpers import Players
 from poise.launchers.mailbox import MailboxShape
+from poise.learning.algorithms.registry import make_algorithm
 from poise.learning.host_worker import HostProgram, HostWorker
 from poise.learning.jax_worker import JaxProgram, JaxWorker, XlaWorker
 from poise.learning.journal import Journal
@@ -34,7 +35,7 @@ from poise.learning.parameter_server import Evaluator as JudgeFunction
 from poise.learning.parameter_server import ParameterServer
 from poise.learning.server_log import Emit
 from poise.learning.server_settings import ServerSettings
-from poise.learning.worker import CompileOptions, LossSettings, Releases, Worker, compile_options
+from poise.learning.worker import CompileOptions, Releases, Worker, compile_options
 from poise.maths.statistics import Moments, normalization
 from poise.training.jax_settings import adopt_settings, decisive_settings, shared_settings
 from poise.training.launcher_choice import usual_launcher
@@ -295,8 +296,8 @@ class RunComponents:
         """What travels between such a process and the server."""
         statistics = self.agent.scaling.count or None
         episodes = self.config.envs_per_worker * self.config.rollout_length
-        size = self.agent.layout.size
-        return MailboxShape(size, episodes, statistics, self.worker_state())
+        size, metrics = self.agent.layout.size, len(self.program.algorithm.metrics)
+        return MailboxShape(size, metrics, episodes, statistics, self.worker_state())
 
     def worker_state(self) -> Any:
         """What a worker's state looks like, where a checkpoint can hold it; ``()`` if it cannot."""
@@ -435,19 +436,13 @@ def build_components(config: TrainConfig, env_factory: EnvFactory | None = None)
             "--normalize-observations is on, but there are no floats (other than images) in the "
             f"observations of {config.environment}: {envs.observation_space}"
         )
-    loss = LossSettings(
-        discount=config.discount,
-        gae_lambda=config.gae_lambda,
-        normalize_advantages=config.normalize_advantages,
-        value_coefficient=config.value_coefficient,
-        entropy_coefficient=config.entropy_coefficient,
-    )
+    algorithm = make_algorithm(config)
     copies, length = config.envs_per_worker, config.rollout_length
     program: JaxProgram | HostProgram
     if isinstance(envs, HostEnvs):
-        program = HostProgram(agent, envs, loss, copies, length, choose_acting(agent, copies))
+        program = HostProgram(agent, envs, algorithm, copies, length, choose_acting(agent, copies))
     else:
-        program = JaxProgram(agent, envs, loss, copies, length)
+        program = JaxProgram(agent, envs, algorithm, copies, length)
     initialise, update = make_optimizer(
         config.optimizer,
         max_gradient_norm=config.max_gradient_norm,

@@ -1,0 +1,46 @@
+"""A3C: asynchronous advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783, Algorithm S3).
+
+Each worker sends the gradient of its rollout, which is applied as it comes. Advantages are those
+of GAE (Schulman et al. 2016, arXiv 1506.02438); with ``gae_lambda`` 1 they are the paper's n-step
+ones.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+from poise.agent.agent import Agent
+from poise.agent.gradient import actor_critic_gradient
+from poise.config import TrainConfig
+from poise.trajectory import Gradient, Trajectory
+
+__all__ = ["A3C"]
+
+
+@dataclasses.dataclass(frozen=True)
+class A3C:
+    """A3C with its settings; see `TrainConfig` for what each means."""
+
+    discount: float
+    gae_lambda: float
+    normalize_advantages: bool
+    value_coefficient: float
+    entropy_coefficient: float
+
+    name: ClassVar[str] = "a3c"
+    metrics: ClassVar[tuple[str, ...]] = (
+        *("loss", "policy_loss", "value_loss", "entropy"),
+        "gradient_norm",
+    )
+
+    @classmethod
+    def from_config(cls, config: TrainConfig) -> "A3C":
+        """With a run's settings."""
+        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
+
+    def compute(self, agent: Agent, parameters: Any, trajectory: Trajectory) -> tuple[Any, Any]:
+        """The gradient of the loss ``[P]``; the loss, its terms and the gradient's norm ``[5]``."""
+        return actor_critic_gradient(agent, parameters, trajectory, **dataclasses.asdict(self))
+
+    def payload(self, computed: Any, metrics: Any) -> Gradient:
+        """The gradient, with its norm, which need not be added up once more to clip it."""
+        return Gradient(computed, metrics[self.metrics.index("gradient_norm")])

@@ -1,0 +1,17 @@
+"""The algorithms by their names."""
+
+from collections.abc import Callable
+
+from poise.config import TrainConfig
+from poise.learning.algorithms.a3c import A3C
+from poise.learning.algorithms.algorithm import Algorithm
+
+__all__ = ["ALGORITHMS", "make_algorithm"]
+
+ALGORITHMS: dict[str, Callable[[TrainConfig], Algorithm]] = {A3C.name: A3C.from_config}
+"""What makes each of a run's settings."""
+
+
+def make_algorithm(config: TrainConfig) -> Algorithm:
+    """The algorithm that a run's settings name."""
+    return ALGORITHMS[config.algorithm](config)
