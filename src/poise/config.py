@@ -93,8 +93,8 @@ class TrainConfig:
     sticky_actions: float = 0.0
     """Atari: probability that an action is repeated (Machado et al. 2018); stated with scores."""
 
-    algorithm: Literal["a3c"] = "a3c"
-    """Learning algorithm: A3C (Mnih et al. 2016)."""
+    algorithm: Literal["a3c", "a2c"] = "a3c"
+    """Learning algorithm: A3C (Mnih et al. 2016), or A2C, whose workers wait for each other."""
 
     seed: int = 0
     """Root seed; every random number of the run derives from it."""

@@ -29,13 +29,17 @@ def result(mean: float, solved: bool = False, steps: int = 1) -> EvaluationResul
 
 
 def worker_update(
-    version: int, steps: int = 10, returns: Sequence[float] = (), gradient: float = 1.0
+    version: int,
+    steps: int = 10,
+    returns: Sequence[float] = (),
+    gradient: float = 1.0,
+    metrics: Sequence[float] = (1.0, 2.0, 3.0, 4.0, 5.0),
 ) -> WorkerUpdate:
     return WorkerUpdate(
         version=version,
         payload=Gradient(np.full(2, gradient, np.float32), np.float32(5.0)),
         statistics=(),
-        metrics=np.float32([1.0, 2.0, 3.0, 4.0, 5.0]),
+        metrics=np.float32(metrics),
         steps=steps,
         episodes=EpisodeReport(
             np.asarray(returns, np.float32), np.arange(1, len(returns) + 1, dtype=np.int32)

@@ -17,6 +17,7 @@ from poise.learning.journal import (
     Record,
     RecordKind,
     StopReason,
+    UpdateDetail,
     header_bytes,
     read_journal,
 )
@@ -262,7 +263,9 @@ def test_the_numbers_in_a_journal_are_never_changed() -> None:
         "EVALUATION": 4,
         "STOP": 5,
         "RESUME": 6,
+        "CHANGE": 7,
     }
+    assert {one.name: int(one) for one in UpdateDetail} == {"REJECTED": 0, "APPLIED": 1, "WAITS": 2}
     reasons = {reason.name: int(reason) for reason in StopReason}
     assert reasons == {
         "SOLVED": 1,

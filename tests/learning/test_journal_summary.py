@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("records", range(len(STORY) + 1))
 def test_the_story_is_told(records: int, path: Path) -> None:
     journal = Journal()
-    expected = JournalSummary(len(HEADER) + RECORD_SIZE * records, 0, 0, 0, 0, None, {}, {})
+    expected = JournalSummary(len(HEADER) + RECORD_SIZE * records, 0, 0, 0, 0, None, {}, {}, ())
     for record, change in STORY[:records]:
         journal.append(record)
         expected = expected._replace(**change)  # type: ignore[arg-type]

@@ -108,6 +108,7 @@ def checkpoint_after(updates: int, lineage: int = 0) -> Checkpoint:
             1: WorkerRecord(2, snapshot(updates), None),
         },
         generations={0: 0, 1: 2},
+        lost=(),
         journal_records=records,
         journal_checksum=journal_after(updates, lineage)[1],
     )

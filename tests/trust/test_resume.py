@@ -39,6 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "verifying": {"target_return": 5.0, "stop_when_solved": False, "selection_episodes": 3},
     "normalised": {"normalize_observations": "on", "optimizer": "rmsprop"},
     "annealed": {"learning_rate_schedule": "linear", "workers": 3},
+    "synchronous": {"algorithm": "a2c", "workers": 3},
 }
 DICE = random.Random(0)
 POINTS = [

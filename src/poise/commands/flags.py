@@ -18,7 +18,7 @@ from poise.other_trainers import ALIASES
 __all__ = ["join_help_lines", "read_whole", "require_known_flags", "whole_numbers"]
 
 _OTHERWISE: dict[str, str] = {
-    "algo": "A3C is the only algorithm",
+    "algo": "here it is --algorithm",
     "batch-size": "a batch is --envs-per-worker times --rollout-length steps",
     "config": "settings are flags, and a run's are in its config.json",
     "cuda": "JAX chooses the device: JAX_PLATFORMS=cpu or cuda in the environment",

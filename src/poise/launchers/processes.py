@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import connection
 from typing import Any
 
@@ -328,8 +328,13 @@ class _Team:
             return
         worker_process.last_word = ""
         answers = self._server.receive(worker_process.index, worker_update, state)
-        self._heartbeats.beat(worker_process.index)
+        # Without an answer it waits for others, and nobody expects it to say anything.
+        self._heartbeats.leave(worker_process.index)
+        self._answer(answers)
+
+    def _answer(self, answers: Mapping[int, Snapshot]) -> None:
         for index, snapshot in answers.items():
+            self._heartbeats.beat(index)
             self._send(self._worker_processes[index], snapshot)
 
     @staticmethod
@@ -381,7 +386,7 @@ class _Team:
         if len(self._worker_processes) == 1:
             raise error
         self._supervision.on_loss(what)
-        self._dismiss(worker_process)
+        self._dismiss(worker_process, for_good=True)
         if not self._began:
             # Perhaps it was the last one that the others waited for.
             self._begin()
@@ -428,11 +433,14 @@ class _Team:
         self.start(index, generation)
         return True
 
-    def _dismiss(self, worker_process: WorkerProcess, is_leaving: bool = False) -> None:
+    def _dismiss(
+        self, worker_process: WorkerProcess, is_leaving: bool = False, for_good: bool = False
+    ) -> None:
         """Part with a worker; one that closes its environments is given the time."""
         self._heartbeats.leave(worker_process.index)
-        self._server.leave(worker_process.index)
         self._forget(worker_process)
+        # Others may have waited for it.
+        self._answer(self._server.leave(worker_process.index, for_good=for_good))
         if is_leaving:
             worker_process.let_go()
             self._leaving.append(

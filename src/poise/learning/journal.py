@@ -31,6 +31,7 @@ __all__ = [
     "RecordKind",
     "Records",
     "StopReason",
+    "UpdateDetail",
     "header_bytes",
     "read_journal",
 ]
@@ -64,6 +65,16 @@ class RecordKind(enum.IntEnum):
     EVALUATION = 4
     STOP = 5
     RESUME = 6
+    CHANGE = 7
+
+
+class UpdateDetail(enum.IntEnum):
+    """What became of an update."""
+
+    REJECTED = 0
+    APPLIED = 1
+    WAITS = 2
+    """Until its round is complete, whose record is a CHANGE."""
 
 
 _KINDS = frozenset(int(kind) for kind in RecordKind)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from poise.errors import FileFormatError
-from poise.learning.journal import RECORD_SIZE, JournalReader, RecordKind
+from poise.learning.journal import RECORD_SIZE, JournalReader, RecordKind, UpdateDetail
 
 __all__ = ["JournalSummary", "journal_summary"]
 
@@ -20,12 +20,13 @@ class JournalSummary(NamedTuple):
     Attributes:
         journal_bytes: length of the journal up to there.
         checksum: of the last record.
-        version: updates accepted.
+        version: changes of the parameters.
         bad_gradients: updates rejected.
         steps: environment steps so far.
         last_worker: who contributed last, None if nobody has.
         seated: the generation of each worker that is there.
         generations: the latest of every worker that ever joined.
+        lost: workers that are not started again.
     """
 
     journal_bytes: int
@@ -36,6 +37,7 @@ class JournalSummary(NamedTuple):
     last_worker: int | None
     seated: dict[int, int]
     generations: dict[int, int]
+    lost: tuple[int, ...]
 
 
 def journal_summary(path: Path, records: int) -> JournalSummary:
@@ -45,7 +47,7 @@ def journal_summary(path: Path, records: int) -> JournalSummary:
         FileFormatError: the file is no journal, or is not whole that far.
         OSError: it cannot be read.
     """
-    found = JournalSummary(0, 0, 0, 0, 0, None, {}, {})
+    found = JournalSummary(0, 0, 0, 0, 0, None, {}, {}, ())
     read = 0
     with JournalReader(path) as reader:
         for rows in reader.rows(records):
@@ -60,22 +62,29 @@ def journal_summary(path: Path, records: int) -> JournalSummary:
 def _after(before: JournalSummary, rows: np.ndarray) -> JournalSummary:
     """What more records make of it."""
     worker_updates = rows[rows["kind"] == RecordKind.UPDATE]
-    accepted = int(np.count_nonzero(worker_updates["detail"]))
+    changes = rows[rows["kind"] == RecordKind.CHANGE]
+    rejected = int(np.count_nonzero(worker_updates["detail"] == UpdateDetail.REJECTED))
+    applied = int(np.count_nonzero(worker_updates["detail"] == UpdateDetail.APPLIED))
     seated, generations = dict(before.seated), dict(before.generations)
+    lost = set(before.lost)
     for row in rows[(rows["kind"] == RecordKind.JOIN) | (rows["kind"] == RecordKind.LEAVE)]:
         worker = int(row["worker"])
         if row["kind"] == RecordKind.JOIN:
             seated[worker] = generations[worker] = int(row["generation"])
+            lost.discard(worker)
         else:
             seated.pop(worker, None)
+            if row["detail"]:
+                lost.add(worker)
     after = before._replace(
         checksum=int(rows["checksum"][-1]),
-        version=before.version + accepted,
-        bad_gradients=before.bad_gradients + len(worker_updates) - accepted,
+        version=before.version + applied + len(changes),
+        bad_gradients=before.bad_gradients + rejected,
         seated=seated,
         generations=generations,
+        lost=tuple(sorted(lost)),
     )
-    if not len(worker_updates):
-        return after
-    last = worker_updates[-1]
-    return after._replace(steps=int(last["value"]), last_worker=int(last["worker"]))
+    if len(worker_updates):
+        after = after._replace(last_worker=int(worker_updates[-1]["worker"]))
+    counted = rows[np.isin(rows["kind"], (RecordKind.UPDATE, RecordKind.CHANGE))]
+    return after._replace(steps=int(counted[-1]["value"])) if len(counted) else after

@@ -1,16 +1,17 @@
 """The server of the parameters: a single-threaded state machine.
 
-The asynchronous discipline of Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3: each
-update is applied as it comes, its sender is answered with the newest parameters.
+Workers join, bring updates and leave; they are answered with the parameters to go on with. When
+what they bring is applied, and who is answered, is the discipline's (`poise.learning.discipline`).
 Locks, waiting and deadlines belong to the launchers; clocks and files to the runs.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from poise.learning.best_policy import BestPolicyTracker
+from poise.learning.discipline import DISCIPLINES, mean_gradient
 from poise.learning.episode_statistics import EpisodeStatistics
 from poise.learning.evaluation_result import Candidate, EvaluationResult
 from poise.learning.journal import Journal, StopReason
@@ -39,6 +40,13 @@ class EvaluationAborted(Exception):  # noqa: N818 - a signal, not an error
 
 class ProtocolError(ValueError):
     """A worker did what it may not do at this point."""
+
+
+class _Brought(NamedTuple):
+    """What a worker has brought."""
+
+    worker_update: WorkerUpdate
+    worker_state: Any
 
 
 Evaluator = Callable[[Candidate], EvaluationResult]
@@ -82,16 +90,20 @@ class ParameterServer:
         )
         self._state_at = 0
         self._state_wanted = False
+        self._discipline = DISCIPLINES[settings.discipline]
+        self._pending: dict[int, _Brought] = {}
+        self._before_round: RunState | None = None
         self._worker_records: dict[int, WorkerRecord] = {}
         self._generations: dict[int, int] = {}
+        self._lost: set[int] = set()
         self._resumed: set[int] = set()
         self.episode_statistics = EpisodeStatistics(settings.target_return)
         self.version = 0
-        """Number of updates applied."""
+        """How often the parameters have changed."""
         self.steps = 0
         """Environment steps in accepted updates."""
         self.bad_gradients = 0
-        """Contributions rejected because they were not finite."""
+        """Updates rejected because they were not finite."""
         self.last_worker: int | None = None
         """Who contributed last."""
         self.stop_reason: StopReason | None = None
@@ -151,14 +163,31 @@ class ParameterServer:
             generation, snapshot, worker_state
         )
         self._generations[worker] = generation
+        self._lost.discard(worker)
         self._log.joined(worker, worker_record)
         return snapshot
 
-    def leave(self, worker: int) -> None:
-        """Let a worker go."""
+    def leave(self, worker: int, *, for_good: bool = False) -> dict[int, Snapshot]:
+        """Let a worker go. What it brought to a round that waits for others is dropped.
+
+        Args:
+            worker: its number.
+            for_good: it is not started again, so that nobody is to wait for it.
+
+        Returns:
+            Snapshots to hand out, by worker: it may have been the last one that others waited for.
+        """
         self._resumed.discard(worker)
-        if worker in self._worker_records:
-            self._log.left(worker, self._worker_records.pop(worker))
+        self._pending.pop(worker, None)
+        worker_record = self._worker_records.pop(worker, None)
+        if for_good:
+            self._lost.add(worker)
+        if worker_record is not None:
+            version = int(worker_record.snapshot.version)
+            self._log.left(worker, worker_record.generation, version, for_good)
+        elif for_good:
+            self._log.left(worker, self._generations.get(worker, 0), self.version, for_good)
+        return self._advance() if self._pending and not self.stopped else {}
 
     def rejoin(self, worker: int) -> WorkerRecord | None:
         """The record of a worker in the state that the run resumed from; None: it joins anew."""
@@ -172,7 +201,7 @@ class ParameterServer:
     def receive(
         self, worker: int, worker_update: WorkerUpdate, worker_state: Any = None
     ) -> dict[int, Snapshot]:
-        """Apply an update.
+        """Take an update, and apply it when the discipline says so.
 
         Args:
             worker: who brings it.
@@ -180,33 +209,53 @@ class ParameterServer:
             worker_state: the worker's state after it, where it is available, for checkpoints.
 
         Returns:
-            Snapshots to hand out, by worker; empty once the run has ended, when updates are
-            refused.
+            Snapshots to hand out, by worker; empty while the update waits for others, and once the
+            run has ended, when updates are refused.
 
         Raises:
-            ProtocolError: the worker has not joined, or acted with another version than it got.
+            ProtocolError: the worker has not joined, has not been answered yet, or acted with
+                another version than it got.
         """
         if self.stopped:
             return {}
         self._check_protocol(worker, worker_update)
-        accepted = worker_update.is_finite
-        if accepted:
-            self._apply(worker, worker_update)
-        else:
-            self._reject(worker, worker_update)
-        answer = self.snapshot()
-        self._worker_records[worker] = WorkerRecord(
-            self._worker_records[worker].generation, answer, worker_state
-        )
+        generation = self._worker_records[worker].generation
+        if self._discipline.waits and not self._pending:
+            # A checkpoint knows no half rounds: what has come of this one is done again.
+            self._before_round = self.run_state()
+        if not worker_update.is_finite:
+            self.bad_gradients += 1
+            self._log.rejected(
+                worker, generation, worker_update, self.version, self.steps, self.bad_gradients
+            )
+        elif self._discipline.waits:
+            self._log.waits(worker, generation, worker_update, self.steps)
+        self._pending[worker] = _Brought(worker_update, worker_state)
         self.last_worker = worker
-        if not accepted and self.bad_gradients > self._settings.max_bad_gradients:
+        return self._advance()
+
+    def _advance(self) -> dict[int, Snapshot]:
+        """Apply what has come, if it is complete; returns whom to answer."""
+        awaited = [one for one in range(self._settings.workers) if one not in self._lost]
+        if not self._discipline.is_complete(self._pending, awaited):
+            return {}
+        brought = sorted(self._pending.items())
+        self._pending.clear()
+        finite = [(one, it.worker_update) for one, it in brought if it.worker_update.is_finite]
+        self._apply(finite)
+        answer = self.snapshot()
+        for worker, it in brought:
+            generation = self._worker_records[worker].generation
+            self._worker_records[worker] = WorkerRecord(generation, answer, it.worker_state)
+        too_many = self.bad_gradients > self._settings.max_bad_gradients
+        if too_many and len(finite) < len(brought):
             self.stop(StopReason.NOT_FINITE)
         self._evaluate_if_due()
         self._check_budgets()
         if self.stopped:
             return {}
         self._report_state_if_due()
-        return {worker: answer}
+        return dict.fromkeys([worker for worker, _ in brought], answer)
 
     def stop(self, reason: StopReason) -> None:
         """End the run; updates that come later are refused. A second call changes nothing.
@@ -232,7 +281,13 @@ class ParameterServer:
         self._state_wanted = True
 
     def run_state(self) -> RunState:
-        """Everything that the run has come to: parameters, counters, every worker's record."""
+        """Everything that the run has come to: parameters, counters, every worker's record.
+
+        While a round waits for some, what there was before it.
+        """
+        if self._pending:
+            assert self._before_round is not None, "a round has begun"
+            return self._before_round
         return RunState(
             version=self.version,
             steps=self.steps,
@@ -245,6 +300,7 @@ class ParameterServer:
             best_policy=self._best_policy.state,
             worker_records=dict(self._worker_records),
             generations=dict(self._generations),
+            lost=tuple(sorted(self._lost)),
             journal_records=self._log.records,
             journal_checksum=self._log.checksum,
         )
@@ -271,6 +327,7 @@ class ParameterServer:
             dict(run_state.worker_records),
             dict(run_state.generations),
         )
+        self._lost = set(run_state.lost)
         # What was under way comes first, as if the run had not been interrupted.
         self._evaluate_if_due()
         if self.stopped:
@@ -297,16 +354,19 @@ class ParameterServer:
     def _check_protocol(self, worker: int, worker_update: WorkerUpdate) -> None:
         if worker not in self._worker_records:
             raise ProtocolError(f"worker {worker} contributes without having joined")
+        if worker in self._pending:
+            raise ProtocolError(f"worker {worker} contributes twice without an answer")
         held = int(self._worker_records[worker].snapshot.version)
         if worker_update.version != held:
             raise ProtocolError(
                 f"worker {worker} acted with version {worker_update.version}, but was given {held}"
             )
 
-    def _apply(self, worker: int, worker_update: WorkerUpdate) -> None:
-        gradient = worker_update.payload
-        if not isinstance(gradient, Gradient):
-            raise ProtocolError(f"worker {worker} brings a trajectory, but gradients are applied")
+    def _apply(self, updates: list[tuple[int, WorkerUpdate]]) -> None:
+        """Apply the mean of what these workers bring; nothing that is not finite is among it."""
+        if not updates:
+            return
+        gradient = mean_gradient([_gradient(*update) for update in updates])
         learning_rate = self._settings.learning_rate_after(self.steps)
         self._parameters, self._optimizer_state = self._update(
             self._parameters,
@@ -315,28 +375,25 @@ class ParameterServer:
             gradient.norm,
             np.float32(learning_rate),
         )
-        if self._moments is not None:
-            self._moments = merge_moments(self._moments, worker_update.statistics)
-            self._statistics = normalization(self._moments)
         self.version += 1
-        self.steps += worker_update.steps
-        self._log.applied(
-            worker,
-            self._worker_records[worker].generation,
-            worker_update,
-            self.version,
-            self.steps,
-            learning_rate,
-            self.episode_statistics,
-        )
-
-    def _reject(self, worker: int, worker_update: WorkerUpdate) -> None:
-        """A gradient that is not finite is never applied."""
-        self.bad_gradients += 1
-        generation = self._worker_records[worker].generation
-        self._log.rejected(
-            worker, generation, worker_update, self.version, self.steps, self.bad_gradients
-        )
+        for worker, worker_update in updates:
+            if self._moments is not None:
+                self._moments = merge_moments(self._moments, worker_update.statistics)
+                self._statistics = normalization(self._moments)
+            self.steps += worker_update.steps
+            if not self._discipline.waits:
+                generation = self._worker_records[worker].generation
+                self._log.applied(worker, generation, worker_update, self.steps)
+            self._log.counted(
+                worker,
+                worker_update,
+                self.version,
+                self.steps,
+                learning_rate,
+                self.episode_statistics,
+            )
+        if self._discipline.waits:
+            self._log.changed(self.version, self.steps)
 
     def _evaluate_if_due(self) -> None:
         least = self._settings.training_before_evaluation(
@@ -371,3 +428,10 @@ class ParameterServer:
             self._state_wanted = False
             self._state_at = self.steps
             self._log.run_state(self.run_state())
+
+
+def _gradient(worker: int, worker_update: WorkerUpdate) -> Gradient:
+    payload = worker_update.payload
+    if not isinstance(payload, Gradient):
+        raise ProtocolError(f"worker {worker} brings a trajectory, but gradients are applied")
+    return payload

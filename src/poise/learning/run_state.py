@@ -44,6 +44,7 @@ class RunState(NamedTuple):
         best_policy: what the evaluations have come to.
         worker_records: of the workers that are there.
         generations: the latest of every worker that ever joined.
+        lost: workers that are not started again.
         journal_records: records in the journal.
         journal_checksum: checksum of the last of them.
     """
@@ -59,5 +60,6 @@ class RunState(NamedTuple):
     best_policy: BestPolicyState
     worker_records: dict[int, WorkerRecord]
     generations: dict[int, int]
+    lost: tuple[int, ...]
     journal_records: int
     journal_checksum: int

@@ -19,7 +19,7 @@ from poise.learning.events import (
     TrainingSolved,
     Updated,
 )
-from poise.learning.journal import Journal, Record, RecordKind, StopReason
+from poise.learning.journal import Journal, Record, RecordKind, StopReason, UpdateDetail
 from poise.learning.run_state import RunState, WorkerRecord
 from poise.trajectory import Snapshot, WorkerUpdate
 
@@ -62,33 +62,43 @@ class ServerLog:
         """A worker goes on after a resume; the journal knows it already."""
         self._emit(Joined(worker, worker_record.generation, int(worker_record.snapshot.version)))
 
-    def left(self, worker: int, worker_record: WorkerRecord) -> None:
-        """A worker was let go."""
-        version = int(worker_record.snapshot.version)
-        self._record(RecordKind.LEAVE, 0, worker, worker_record.generation, version, 0)
+    def left(self, worker: int, generation: int, version: int, for_good: bool) -> None:
+        """A worker was let go, to come again or for good."""
+        self._record(RecordKind.LEAVE, int(for_good), worker, generation, version, 0)
+
+    def waits(self, worker: int, generation: int, worker_update: WorkerUpdate, steps: int) -> None:
+        """An update waits for its round to be complete."""
+        self._received(UpdateDetail.WAITS, worker, generation, worker_update, steps)
+
+    def changed(self, version: int, steps: int) -> None:
+        """A round is complete, and the parameters have changed."""
+        self._record(RecordKind.CHANGE, 0, 0, 0, version, steps)
 
     def applied(
+        self, worker: int, generation: int, worker_update: WorkerUpdate, steps: int
+    ) -> None:
+        """An update was applied as it came."""
+        self._received(UpdateDetail.APPLIED, worker, generation, worker_update, steps)
+
+    def counted(
         self,
         worker: int,
-        generation: int,
         worker_update: WorkerUpdate,
         update: int,
         steps: int,
         learning_rate: float,
         episode_statistics: EpisodeStatistics,
     ) -> None:
-        """An update was applied; its finished episodes are counted.
+        """An applied update is told, and its finished episodes are counted.
 
         Args:
             worker: who brought it.
-            generation: the worker's.
-            update: what was applied.
-            update: which one it was, from 1.
+            worker_update: what was applied.
+            update: the version of the parameters behind it.
             steps: environment steps so far.
             learning_rate: with which it was applied.
             episode_statistics: counts the episodes.
         """
-        self._record(RecordKind.UPDATE, 1, worker, generation, worker_update.version, steps)
         metrics = dict(zip(self._metrics, worker_update.metrics.tolist(), strict=True))
         self._emit(
             Updated(
@@ -129,7 +139,7 @@ class ServerLog:
         bad_gradients: int,
     ) -> None:
         """An update was not finite."""
-        self._record(RecordKind.UPDATE, 0, worker, generation, worker_update.version, steps)
+        self._received(UpdateDetail.REJECTED, worker, generation, worker_update, steps)
         self._emit(Rejected(worker, version, bad_gradients, worker_update))
 
     def evaluated(
@@ -152,6 +162,17 @@ class ServerLog:
         """The run has ended."""
         self._record(RecordKind.STOP, int(reason), 0, 0, version, steps)
         self._emit(Stopped(reason, steps))
+
+    def _received(
+        self,
+        detail: UpdateDetail,
+        worker: int,
+        generation: int,
+        worker_update: WorkerUpdate,
+        steps: int,
+    ) -> None:
+        version = worker_update.version
+        self._record(RecordKind.UPDATE, int(detail), worker, generation, version, steps)
 
     def _record(
         self, kind: RecordKind, detail: int, worker: int, generation: int, version: int, value: int

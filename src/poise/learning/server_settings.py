@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from poise.config import STEP_LIMIT
 from poise.learning.algorithms.a3c import A3C
+from poise.learning.discipline import DisciplineName
 from poise.learning.journal import StopReason
 
 __all__ = ["ServerSettings"]
@@ -30,8 +31,12 @@ class ServerSettings(NamedTuple):
     target_return: float | None
     stop_when_solved: bool
     checkpoint_steps: int | None = None
+    workers: int = 1
+    """How many there are; where they wait for each other, also before they have joined."""
     metrics: tuple[str, ...] = A3C.metrics
     """The names of what an update brings to be logged, as the algorithm gives them."""
+    discipline: DisciplineName = A3C.discipline
+    """How the workers' updates meet."""
     max_bad_gradients: int = 10
     selection_episodes: int = 10
     evaluation_thrift: int = 0

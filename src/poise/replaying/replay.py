@@ -226,6 +226,9 @@ def _follow(
         worker_update, states[record.worker] = worker.cycle(snapshot, states[record.worker])
         snapshots.update(server.receive(record.worker, worker_update))
 
+    def leave(record: Record) -> None:
+        snapshots.update(server.leave(record.worker, for_good=bool(record.detail)))
+
     def evaluate(record: Record) -> None:
         # An evaluation that no update led to belongs to the end of the run behind it.
         del record
@@ -261,7 +264,7 @@ def _follow(
     steps: dict[RecordKind, Callable[[Record], None]] = {
         RecordKind.JOIN: join,
         RecordKind.UPDATE: contribute,
-        RecordKind.LEAVE: lambda record: server.leave(record.worker),
+        RecordKind.LEAVE: leave,
         RecordKind.EVALUATION: evaluate,
         RecordKind.RESUME: resume,
         RecordKind.STOP: stop,

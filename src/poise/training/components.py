@@ -386,7 +386,11 @@ def server_settings(
     """What the server must know of settings whose learning rate is decided."""
     if config.learning_rate is None:
         raise ValueError("the learning rate is not decided")
+    algorithm = make_algorithm(config)
     return ServerSettings(
+        metrics=algorithm.metrics,
+        discipline=algorithm.discipline,
+        workers=config.workers,
         learning_rate=config.learning_rate,
         anneal_steps=config.max_steps if config.learning_rate_schedule == "linear" else None,
         max_steps=config.max_steps,

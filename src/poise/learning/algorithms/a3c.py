@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from poise.agent.agent import Agent
 from poise.agent.gradient import actor_critic_gradient
 from poise.config import TrainConfig
+from poise.learning.discipline import DisciplineName
 from poise.trajectory import Gradient, Trajectory
 
 __all__ = ["A3C"]
@@ -27,6 +28,7 @@ class A3C:
     entropy_coefficient: float
 
     name: ClassVar[str] = "a3c"
+    discipline: ClassVar[DisciplineName] = "asynchronous"
     metrics: ClassVar[tuple[str, ...]] = (
         *("loss", "policy_loss", "value_loss", "entropy"),
         "gradient_norm",

@@ -7,6 +7,7 @@ array beside the tuple of their names.
 from typing import Any, Protocol, runtime_checkable
 
 from poise.agent.agent import Agent
+from poise.learning.discipline import DisciplineName
 from poise.trajectory import Gradient, Trajectory
 
 __all__ = ["Algorithm"]
@@ -19,6 +20,10 @@ class Algorithm(Protocol):
     @property
     def name(self) -> str:
         """As ``--algorithm`` takes it."""
+
+    @property
+    def discipline(self) -> DisciplineName:
+        """How the workers' updates meet."""
 
     @property
     def metrics(self) -> tuple[str, ...]:

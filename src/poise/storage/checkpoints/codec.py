@@ -121,6 +121,7 @@ def checkpoint_to_bytes(checkpoint: Checkpoint) -> bytes:
         "best_verdict": evaluation_result_to_json(best_policy.result),
         "seats": worker_records,
         "incarnations": sorted(run_state.generations.items()),
+        "lost": list(run_state.lost),
         "journal_records": run_state.journal_records,
         "journal_checksum": run_state.journal_checksum,
         "offsets": list(checkpoint.offsets),
@@ -226,6 +227,13 @@ def _decode(arrays: _Arrays, metadata: dict[str, Any], template: Template) -> Ch
             worker_state = arrays.tree(f"worker/{worker}", template.worker_state)
         snapshot = arrays.snapshot(whole(held, "a worker's version", version))
         worker_records[worker] = WorkerRecord(generation, snapshot, worker_state)
+    lost: dict[int, int] = {}
+    # Of 0.1.0 and before none are told of.
+    for worker in metadata.get("lost", []):
+        _check_worker(worker, template, lost)
+        lost[worker] = worker
+    if lost.keys() & worker_records.keys():
+        raise ValueError("a worker is there that is not started again")
     run_state = RunState(
         version=version,
         steps=steps,
@@ -238,6 +246,7 @@ def _decode(arrays: _Arrays, metadata: dict[str, Any], template: Template) -> Ch
         best_policy=_best_policy(arrays, metadata, version, steps),
         worker_records=worker_records,
         generations=generations,
+        lost=tuple(lost),
         journal_records=records,
         journal_checksum=whole(metadata["journal_checksum"], "a checksum", MAX_CHECKSUM),
     )

@@ -143,6 +143,7 @@ def _require_same_files(folder: Path, path: Path, checkpoint: Checkpoint) -> Non
             for worker, worker_record in run_state.worker_records.items()
         },
         "generations": run_state.generations,
+        "lost": run_state.lost,
     }
     for name, value in there._asdict().items():
         if claimed[name] != value:
