@@ -17,7 +17,7 @@ __all__ = ["Doctor"]
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """Examine an environment before the hours are spent: what is wrong, how fast, what to run.
+    """Examine an environment before training: what is wrong, how fast it is, what to run.
 
     Given a run's folder: say what was seen in the run, and what to try next.
     """

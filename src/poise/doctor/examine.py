@@ -1,4 +1,4 @@
-"""The doctor: what there is to say about an environment before the hours are spent.
+"""The doctor: what there is to say about an environment before training.
 
 The environment is a stranger's: every look at it has a deadline, and whatever it does becomes a
 finding.

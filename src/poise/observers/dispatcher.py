@@ -4,6 +4,7 @@ Workers' threads put events into memory; the main thread passes them on.
 """
 
 import collections
+import contextlib
 import time
 from collections.abc import Sequence
 
@@ -60,7 +61,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """Tell the rest, and close the records."""
-        with self._recorder:
+        with contextlib.closing(self._recorder):
             self.pump()
 
     def tell(self, event: Event) -> None:

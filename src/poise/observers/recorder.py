@@ -4,7 +4,6 @@ import json
 import os
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NamedTuple
 
 from poise.learning.event_json import event_to_json
@@ -143,15 +142,8 @@ class Recorder:
             for file in (self._metrics_file, self._journal_file):
                 os.fsync(file.fileno())
 
-    def __enter__(self) -> "Recorder":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the files."""
         # What is left in a file's buffer is written when it is closed, which may fail once more.
         with self._journal_file, self._metrics_file:
             pass
