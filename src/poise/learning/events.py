@@ -85,7 +85,8 @@ class Updated(NamedTuple):
 
     Attributes:
         worker: whose it was.
-        update: its number, from 1.
+        update: the version of the parameters that it led to, from 1: where workers wait for each
+            other, that of all updates of a round.
         steps: environment steps of all workers so far.
         metrics: what the algorithm logs. A3C: ``loss`` (policy loss, plus the weighted value loss,
             less the weighted entropy), ``policy_loss`` (mean over the rollout's steps),
