@@ -47,6 +47,7 @@ class _Brought(NamedTuple):
 
     worker_update: WorkerUpdate
     worker_state: Any
+    is_finite: bool
 
 
 Evaluator = Callable[[Candidate], EvaluationResult]
@@ -223,14 +224,15 @@ class ParameterServer:
         if self._discipline.waits and not self._pending:
             # A checkpoint knows no half rounds: what has come of this one is done again.
             self._before_round = self.run_state()
-        if not worker_update.is_finite:
+        is_finite = worker_update.is_finite
+        if not is_finite:
             self.bad_gradients += 1
             self._log.rejected(
                 worker, generation, worker_update, self.version, self.steps, self.bad_gradients
             )
         elif self._discipline.waits:
             self._log.waits(worker, generation, worker_update, self.steps)
-        self._pending[worker] = _Brought(worker_update, worker_state)
+        self._pending[worker] = _Brought(worker_update, worker_state, is_finite)
         self.last_worker = worker
         return self._advance()
 
@@ -241,7 +243,7 @@ class ParameterServer:
             return {}
         brought = sorted(self._pending.items())
         self._pending.clear()
-        finite = [(one, it.worker_update) for one, it in brought if it.worker_update.is_finite]
+        finite = [(one, it.worker_update) for one, it in brought if it.is_finite]
         self._apply(finite)
         answer = self.snapshot()
         for worker, it in brought:
@@ -379,7 +381,6 @@ class ParameterServer:
         for worker, worker_update in updates:
             if self._moments is not None:
                 self._moments = merge_moments(self._moments, worker_update.statistics)
-                self._statistics = normalization(self._moments)
             self.steps += worker_update.steps
             if not self._discipline.waits:
                 generation = self._worker_records[worker].generation
@@ -392,6 +393,8 @@ class ParameterServer:
                 learning_rate,
                 self.episode_statistics,
             )
+        if self._moments is not None:
+            self._statistics = normalization(self._moments)
         if self._discipline.waits:
             self._log.changed(self.version, self.steps)
 
