@@ -77,10 +77,10 @@ if what == "ale_alone":
     rate = timed(lambda: env.step(rng.integers(0, 6, total)), total)
 else:
     from poise.config import EnvironmentChoice
-    from poise.envs.registry import choose_envs
-    from poise.envs.reward_shaping import RewardShaping
     from poise.envs.env_factory import find_env_factory
-    env_factory = find_env_factory(EnvironmentChoice("ALE/Pong-v5"))
+from poise.envs.registry import choose_envs
+    from poise.envs.reward_shaping import RewardShaping
+        env_factory = find_env_factory(EnvironmentChoice("ALE/Pong-v5"))
     envs = choose_envs(env_factory, "auto", RewardShaping())
     def make(number):
         env = envs.copies(copies); env.reset(list(range(copies)))

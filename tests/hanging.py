@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from poise.envs import deadlines, preflight
+from poise.envs import deadlines, trial_play
 from poise.envs.deadlines import BackgroundCall
 from poise.evaluation import supervision
 from poise.launchers.supervision import Heartbeats
@@ -46,7 +46,7 @@ def leap_at(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(time, "monotonic", clock)
     monkeypatch.setattr(training_run, "Heartbeats", _heartbeats_by(clock))
-    for module in (preflight, deadlines, supervision):
+    for module in (trial_play, deadlines, supervision):
         monkeypatch.setattr(module, "BackgroundCall", LeapingErrand)
 
 

@@ -13,7 +13,7 @@ LAYERS = (
     (
         *("argument_names", "batching", "config", "errors", "ignored_parts", "literals"),
         *("number_format", "other_trainers", "safe_open", "settings", "trajectory"),
-        *("user_warnings", "validation"),
+        *("space_parts", "user_warnings", "validation"),
     ),
     ("maths",),
     ("agent",),
@@ -38,6 +38,7 @@ FORBIDDEN = {
     ("maths", "config"): "maths takes arrays and scalars",
     ("maths", "errors"): "maths takes arrays and scalars",
     ("maths", "batching"): "maths knows no spaces",
+    ("maths", "space_parts"): "maths knows no spaces",
 }
 """Arrows that point down, and are not allowed all the same."""
 MAY_IMPORT_LATE = ("commands/", "__init__.py")

@@ -204,7 +204,7 @@ def _fused_loop(components: RunComponents, program: JaxProgram) -> Any:
             parameters, optimizer_state, state = carry
             snapshot = Snapshot(jnp.int32(0), parameters)
             (computed, metrics, steps, *_), state = program.cycle(snapshot, state)
-            gradient = program.algorithm.payload(computed, metrics)
+            gradient = program.spec.algorithm.payload(computed, metrics)
             assert isinstance(gradient, Gradient), "there is no other payload"
             parameters, optimizer_state = update(
                 parameters, optimizer_state, gradient.vector, gradient.norm, rate

@@ -20,6 +20,7 @@ __all__ = [
     "TrainConfig",
     "WorldChoice",
     "WorldKind",
+    "is_atari_name",
     "usable_cores",
 ]
 
@@ -36,6 +37,11 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def is_atari_name(name: str) -> bool:
+    """Whether ale-py's environments are meant, as in ``ALE/Pong-v5``."""
+    return name.rpartition(":")[2].startswith("ALE/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +61,11 @@ class EnvironmentChoice:
     wrappers: tuple[str, ...] = ()
     sticky_actions: float = 0.0
     ignore_observations: tuple[str, ...] = ()
+
+    @property
+    def is_atari(self) -> bool:
+        """Whether it is one of ale-py's."""
+        return is_atari_name(self.name)
 
     @property
     def imports(self) -> list[str]:
@@ -93,8 +104,9 @@ class TrainConfig:
     sticky_actions: float = 0.0
     """Atari: probability that an action is repeated (Machado et al. 2018); stated with scores."""
 
-    algorithm: Literal["a3c", "a2c"] = "a3c"
-    """Learning algorithm: A3C (Mnih et al. 2016), or A2C, whose workers wait for each other."""
+    algorithm: Literal["a3c", "a2c", "ppo"] = "a3c"
+    """Learning algorithm: A3C (Mnih et al. 2016); A2C, whose workers wait for each other; or PPO
+    (Schulman et al. 2017), which also learns several times from each batch."""
 
     seed: int = 0
     """Root seed; every random number of the run derives from it."""
@@ -150,6 +162,15 @@ class TrainConfig:
 
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus; 0.01 in the A3C paper."""
+
+    clip_range: float = 0.2
+    """PPO: how far a probability ratio may be from 1 before a step is no longer learned from."""
+
+    epochs: int = 4
+    """PPO: how often each batch is learned from."""
+
+    minibatches: int = 4
+    """PPO: parts of a batch (the rollouts of all workers), one gradient each."""
 
     value_coefficient: float = 0.5
     """Weight of the value loss, which is half the mean squared error."""
@@ -258,6 +279,14 @@ class TrainConfig:
             raise ConfigError(
                 "learning_rate_schedule is linear, which anneals to 0 at max_steps: "
                 "give max_steps too"
+            )
+
+        batch = self.rollout_length * self.envs_per_worker * self.workers
+        if self.algorithm == "ppo" and batch % self.minibatches:
+            raise ConfigError(
+                f"minibatches is {self.minibatches}, but must divide the {batch} steps of a batch: "
+                f"rollout_length {self.rollout_length} x envs_per_worker {self.envs_per_worker} x "
+                f"workers {self.workers}"
             )
 
     @property

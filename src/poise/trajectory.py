@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["ActorOutput", "EpisodeReport", "Gradient", "Snapshot", "Trajectory", "WorkerUpdate"]
+__all__ = [
+    "ActorOutput",
+    "EpisodeReport",
+    "Gradient",
+    "Snapshot",
+    "StepResult",
+    "Trajectory",
+    "WorkerUpdate",
+]
 
 
 class ActorOutput(NamedTuple):
@@ -17,10 +25,23 @@ class ActorOutput(NamedTuple):
     """As sampled; this is what a trajectory stores."""
     environment_action: Any
     """As the environment takes it: shifted, scaled, within bounds."""
-    parameters: Any
+    dist_params: Any
     """``[..., P]`` float32: of the distribution that the action was drawn from."""
     state: Any
     """The network's recurrent state after this observation."""
+
+
+class StepResult(NamedTuple):
+    """What a step of N environment copies shows."""
+
+    observation: Any
+    """Pytree of ``[N, ...]``; of a copy that was reset, the first of its new episode."""
+    reward: Any
+    """``[N]``: float64 from Python, float32 in XLA."""
+    terminated: Any
+    """``[N]`` bool: the episode ended for good."""
+    truncated: Any
+    """``[N]`` bool: the episode was cut."""
 
 
 class Trajectory(NamedTuple):

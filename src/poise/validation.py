@@ -38,6 +38,8 @@ MAX_HIDDEN_WEIGHTS = 1 << 26
 """Weights between the hidden layers of a trunk: a quarter of a gigabyte, and there are several."""
 MAX_PARAMETERS = 1 << 28
 """Of a whole network: a gigabyte, and optimizer and snapshots hold several of its like."""
+MAX_EPOCHS = 10_000
+"""Over one batch: more would only wait, and nobody could say for how long."""
 MAX_EPISODES = 1_000_000
 """Of one evaluation: each has a seed of its own, drawn before it begins."""
 MAX_NAME = 1024
@@ -70,8 +72,11 @@ _COUNTS = {
     "max_restarts": (0, MAX_COUNT),
     "max_bad_gradients": (0, MAX_COUNT),
     "seed": (0, MAX_COUNT),
+    "epochs": (1, MAX_EPOCHS),
+    "minibatches": (1, MAX_ROLLOUT_STEPS),
 }
 _POSITIVE = {
+    "clip_range": MAX_FACTOR,
     "learning_rate": MAX_FACTOR,
     "optimizer_epsilon": MAX_FACTOR,
     "reward_scale": MAX_FACTOR,

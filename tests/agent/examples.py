@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
-from jaxtyping import Array, Float
 
-from poise.agent.agent import Agent, NetworkSpec
-from poise.agent.heads import CategoricalHead
-from poise.agent.parameters import ParameterLayout
+from poise.agent.agent import Agent, NetworkSpec, build_agent
+from poise.agent.network import RecurrentNetwork
 
 INFINITY = np.inf
 
@@ -98,32 +96,51 @@ UNSUPPORTED: dict[str, spaces.Space[Any]] = {
 }
 
 
-class Recurrent(eqx.Module):
-    """A leaky sum of the observations, forgotten where an episode begins."""
+class Recurrent(RecurrentNetwork):
+    """A leaky sum of the observations, forgotten where an episode begins; of no framework."""
 
-    weight: Float[Array | np.ndarray, "inputs memory"]
-    policy: Float[Array | np.ndarray, "memory outputs"]
-    value: Float[Array | np.ndarray, "memory"]
-    memory: int = eqx.field(static=True)
+    def __init__(self, inputs: int, memory: int, outputs: int) -> None:
+        self._shapes = {
+            "weight": (inputs, memory),
+            "policy": (memory, outputs),
+            "value": (memory,),
+        }
 
-    def __call__(self, observation: Any, state: Any, first: Any) -> tuple[Any, Any, Any]:
-        kept = jnp.where(first[..., None], jnp.float32(0), state)
-        state = jnp.tanh(jnp.float32(0.5) * kept + observation @ self.weight)
-        return state @ self.policy, state @ self.value, state
+    def shapes(self) -> Any:
+        return {
+            name: jax.ShapeDtypeStruct(shape, np.dtype(np.float32))
+            for name, shape in self._shapes.items()
+        }
+
+    def init(self, generator: np.random.Generator) -> Any:
+        return {
+            name: generator.normal(size=shape).astype(np.float32)
+            for name, shape in self._shapes.items()
+        }
 
     def initial_state(self) -> np.ndarray:
-        return np.zeros(self.memory, np.float32)
+        return np.zeros(self._shapes["value"], np.float32)
+
+    def torso(self, parameters: Any, observation: Any) -> Any:
+        return observation @ parameters["weight"]
+
+    def core(self, parameters: Any, features: Any, state: Any) -> tuple[Any, Any]:
+        state = jnp.tanh(jnp.float32(0.5) * state + features)
+        return state, state
+
+    def heads(self, parameters: Any, features: Any) -> tuple[Any, Any]:
+        return features @ parameters["policy"], features @ parameters["value"]
+
+    def describe(self) -> str:
+        return "a leaky sum"
 
 
 def recurrent_agent(inputs: int = 2, memory: int = 3, actions: int = 4) -> tuple[Agent, np.ndarray]:
     """An agent that remembers, and its parameters."""
-    generator = np.random.default_rng(11)
-    shapes = (inputs, memory), (memory, actions), (memory,)
-    arrays = [generator.normal(size=shape).astype(np.float32) for shape in shapes]
-    network = Recurrent(*arrays, memory=memory)
-    layout = ParameterLayout.of(network)
-    observation_space = spaces.Box(-1.0, 1.0, (inputs,))
-    action_space = spaces.Discrete(actions)
-    head = CategoricalHead(actions, 0)
-    agent = Agent(observation_space, action_space, NetworkSpec(()), layout, head)
-    return agent, layout.flatten(network)
+    return build_agent(
+        spaces.Box(-1.0, 1.0, (inputs,)),
+        spaces.Discrete(actions),
+        NetworkSpec(()),
+        np.random.SeedSequence(11),
+        network_factory=lambda space, outputs, free: Recurrent(inputs, memory, outputs),
+    )

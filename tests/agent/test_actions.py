@@ -35,7 +35,7 @@ def noise(head: ActionHead, seed: int, copies: int = COPIES) -> Any:
 
 
 def head_parameters(head: ActionHead, seed: int = 0, size: float = 1.0) -> np.ndarray:
-    shape = (COPIES, head.outputs + head.free)
+    shape = (COPIES, head.outputs + head.free_params)
     return np.random.default_rng(seed).normal(0, size, shape).astype(np.float32)
 
 
@@ -137,7 +137,7 @@ def test_matrices_have_their_shape_and_dtype() -> None:
 @pytest.mark.parametrize("scale", ["free", "network"])
 def test_gaussian_parameters_are_means_then_log_scales(scale: Any) -> None:
     head = action_head(BOXES["bounded"], scale)
-    assert (head.outputs, head.free) == ((3, 3) if scale == "free" else (6, 0))
+    assert (head.outputs, head.free_params) == ((3, 3) if scale == "free" else (6, 0))
     parameters, action = head_parameters(head), np.ones((COPIES, 3), np.float32)
     normal = scipy.stats.norm(parameters[:, :3], np.exp(parameters[:, 3:].astype(np.float64)))
     expected = normal.logpdf(1.0).sum(-1)
@@ -177,8 +177,8 @@ def parts_of(space: spaces.Space[Any], outputs: np.ndarray, free: np.ndarray, ac
     assert len(children) == len(action)
     for child, one in zip(children, action, strict=True):
         head = action_head(child)
-        yield from parts_of(child, outputs[:, : head.outputs], free[:, : head.free], one)
-        outputs, free = outputs[:, head.outputs :], free[:, head.free :]
+        yield from parts_of(child, outputs[:, : head.outputs], free[:, : head.free_params], one)
+        outputs, free = outputs[:, head.outputs :], free[:, head.free_params :]
     assert outputs.shape[1] == free.shape[1] == 0
 
 
@@ -199,7 +199,11 @@ def test_figures_are_the_sums_of_the_parts(space: spaces.Space[Any]) -> None:
 def test_parts_are_independent(space: spaces.Space[Any]) -> None:
     """Frequencies of the first discrete part are its own, whatever the others do."""
     head = action_head(space)
-    row = np.random.default_rng(8).normal(size=(1, head.outputs + head.free)).astype(np.float32)
+    row = (
+        np.random.default_rng(8)
+        .normal(size=(1, head.outputs + head.free_params))
+        .astype(np.float32)
+    )
     copies = 4_000
     parameters = np.repeat(row, copies, axis=0)
     action = head.sample(parameters, noise(head, 4, copies))

@@ -9,7 +9,14 @@ import pytest
 from gymnasium import spaces
 
 from poise.agent.agent import NetworkSpec, build_agent
-from poise.agent.noise import draw_with_generator, draw_with_key
+from poise.agent.noise import (
+    GUMBEL,
+    LOGISTIC,
+    NORMAL,
+    NoiseKind,
+    draw_with_generator,
+    draw_with_key,
+)
 from poise.errors import UnsupportedSpaceError
 
 from .examples import ACTION_SPACES, recurrent_agent
@@ -46,8 +53,8 @@ def test_without_a_seed_the_parameters_are_0() -> None:
 @pytest.mark.parametrize("space", ACTION_SPACES.values(), ids=ACTION_SPACES.keys())
 def test_the_network_serves_the_action_head(space: spaces.Space[Any], scale: Any) -> None:
     agent, parameters = build_agent(OBSERVATIONS, space, NetworkSpec((4,), scale), None)
-    distribution, value, state = agent.network(parameters)(observations(), (), None)
-    assert distribution.shape == (COPIES, agent.head.outputs + agent.head.free)
+    distribution, value, state = agent.apply(parameters, observations(), (), None)
+    assert distribution.shape == (COPIES, agent.head.outputs + agent.head.free_params)
     assert value.shape == (COPIES,)
     assert state == agent.initial_state(COPIES) == ()
 
@@ -75,13 +82,14 @@ def test_decisions_are_the_same_on_numpy_and_in_xla(greedy: bool) -> None:
     noise = agent.head.noise(draw_with_generator(np.random.default_rng(0)), (COPIES,))
     noise = None if greedy else noise
     first = np.ones(COPIES, np.bool_)
-    on_numpy = agent.decide(agent.network(parameters), (), observations(), (), first, noise)
+    weights = agent.layout.unflatten(parameters)
+    on_numpy = agent.decide(weights, (), observations(), (), first, noise)
 
-    def decide(parameters: Any, observation: Any, first: Any, noise: Any) -> Any:
-        return agent.decide(agent.network(parameters), (), observation, (), first, noise)
+    def decide(weights: Any, observation: Any, first: Any, noise: Any) -> Any:
+        return agent.decide(weights, (), observation, (), first, noise)
 
     axes = (None, 0, 0, None if greedy else 0)
-    in_xla = jax.jit(jax.vmap(decide, axes))(parameters, observations(), first, noise)
+    in_xla = jax.jit(jax.vmap(decide, axes))(weights, observations(), first, noise)
     assert jax.tree.structure(on_numpy) == jax.tree.structure(in_xla)
     for one, other in zip(jax.tree.leaves(on_numpy), jax.tree.leaves(in_xla), strict=True):
         assert isinstance(one, np.ndarray)
@@ -94,11 +102,12 @@ def test_decisions_hold_the_action_as_sampled_and_as_taken() -> None:
     agent, parameters = build_agent(OBSERVATIONS, narrow, SPEC, None)
     noise = np.full((COPIES, 1), 4.0, np.float32)
     first = np.ones(COPIES, np.bool_)
-    decision = agent.decide(agent.network(parameters), (), observations(), (), first, noise)
+    weights = agent.layout.unflatten(parameters)
+    decision = agent.decide(weights, (), observations(), (), first, noise)
     np.testing.assert_array_equal(decision.action, 4.0)
     np.testing.assert_array_equal(decision.environment_action, 3.0)
     normal = -0.5 * 4.0**2 - 0.5 * np.log(2 * np.pi)
-    score = agent.head.log_probability(decision.parameters, decision.action)
+    score = agent.head.log_probability(decision.dist_params, decision.action)
     np.testing.assert_allclose(score, normal, rtol=1e-6)
 
 
@@ -141,12 +150,13 @@ def test_a_damaged_network_specification_is_refused(damage: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("kind", "mean", "deviation"),
     [
-        ("gumbel", np.euler_gamma, np.pi / np.sqrt(6)),
-        ("normal", 0.0, 1.0),
-        ("logistic", 0.0, np.pi / np.sqrt(3)),
+        (GUMBEL, np.euler_gamma, np.pi / np.sqrt(6)),
+        (NORMAL, 0.0, 1.0),
+        (LOGISTIC, 0.0, np.pi / np.sqrt(3)),
     ],
+    ids=["gumbel", "normal", "logistic"],
 )
-def test_noise_is_standard(kind: str, mean: float, deviation: float, source: str) -> None:
+def test_noise_is_standard(kind: NoiseKind, mean: float, deviation: float, source: str) -> None:
     draw = (
         draw_with_generator(np.random.default_rng(0))
         if source == "numpy"
@@ -160,7 +170,10 @@ def test_noise_is_standard(kind: str, mean: float, deviation: float, source: str
     assert not np.array_equal(drawn, draw(kind, (100, 200))), "noise is used up"
 
 
-def test_unknown_noise_is_refused() -> None:
+def test_a_head_may_bring_a_noise_of_its_own() -> None:
+    uniform = NoiseKind(lambda generator, shape: generator.random(shape), jax.random.uniform)
     for draw in (draw_with_generator(np.random.default_rng(0)), draw_with_key(jax.random.key(0))):
-        with pytest.raises(ValueError, match="unknown kind"):
-            draw("pink", (1,))
+        drawn = np.asarray(draw(uniform, (1000,)))
+        assert drawn.dtype == np.float32
+        assert drawn.min() >= 0.0
+        assert 0.45 < drawn.mean() < 0.55

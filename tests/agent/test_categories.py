@@ -12,7 +12,6 @@ from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import NetworkSpec, build_agent
 from poise.agent.categories import MAX_TABLE_WEIGHTS, MIN_UNITS
 from poise.agent.encoders import encode, feature_count
-from poise.agent.networks import parameter_count
 from poise.agent.seeing import see
 from poise.batching import stack
 from poise.errors import ConfigError, UnsupportedSpaceError
@@ -61,10 +60,9 @@ def test_the_rows_are_the_products_on_numpy_and_in_xla(space: spaces.Space[Any])
 @pytest.mark.parametrize("spec", [SPEC, TABLE], ids=["weights", "table"])
 def test_acting_is_the_same_on_numpy_and_in_xla(space: spaces.Space[Any], spec: Any) -> None:
     agent, parameters = build_agent(space, ACTIONS, spec, np.random.SeedSequence(1))
-    assert agent.layout.size == parameter_count(space, 4, 0, (6,), spec.embedding_units)
     observations, first = batch(space), np.ones(COPIES, np.bool_)
     found = [
-        make_actor(agent, acting)(100 * parameters, (), observations, (), first, None).parameters
+        make_actor(agent, acting)(100 * parameters, (), observations, (), first, None).dist_params
         for acting in ("numpy", "xla")
     ]
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-4)
@@ -83,7 +81,7 @@ def test_what_is_no_category_is_0_as_one_hot_has_it(outside: int, spec: NetworkS
     for acting in ("numpy", "xla"):
         act = make_actor(agent, acting)  # type: ignore[arg-type]
         one, two = (
-            act(vector, (), np.array([outside]), (), np.ones(1, np.bool_), None).parameters
+            act(vector, (), np.array([outside]), (), np.ones(1, np.bool_), None).dist_params
             for vector in (parameters, other)
         )
         np.testing.assert_array_equal(one, two)
@@ -122,11 +120,11 @@ def test_a_table_beside_an_image() -> None:
     observations = batch(space)
     act = make_actor(agent, "xla")
     for index, rows in ((0, slice(0, 100)), (1, slice(100, 180))):
-        network = agent.network(parameters.copy())
+        network = agent.layout.unflatten(parameters.copy())
         network.table[rows] += 1
         vector = agent.layout.flatten(network)
         one, two = (
-            act(some, (), observations, (), np.ones(COPIES, np.bool_), None).parameters
+            act(some, (), observations, (), np.ones(COPIES, np.bool_), None).dist_params
             for some in (parameters, vector)
         )
         assert np.all(np.abs(one - two).max(axis=-1) > 0), index

@@ -1,7 +1,6 @@
 """The gradient is held against Algorithm S3 by hand, and against finite differences."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,19 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium import spaces
 
-from poise.agent.agent import Agent, NetworkSpec, build_agent
-from poise.agent.gradient import actor_critic_gradient, unroll
+from poise.agent.agent import Agent
+from poise.agent.gradient import actor_critic_gradient
 from poise.learning.worker import compile_options
 from poise.trajectory import Trajectory
 
 from ..maths.literal import generalised_advantages, segments
 from .examples import recurrent_agent
+from .rollouts import ACTIONS, COPIES, LENGTH, TERMINATED, TRUNCATED, VALID, make, trajectory
 
-LENGTH, COPIES, INPUTS = 7, 2, 3
-OBSERVATIONS = spaces.Box(-1.0, 1.0, (INPUTS,))
-ACTIONS = {"discrete": spaces.Discrete(3), "continuous": spaces.Box(-1.0, 1.0, (2,))}
 SETTINGS: dict[str, Any] = {
     "discount": 0.9,
     "gae_lambda": 1.0,
@@ -29,44 +25,6 @@ SETTINGS: dict[str, Any] = {
     "value_coefficient": 0.5,
     "entropy_coefficient": 0.01,
 }
-
-# Copy 0 falls at step 2 and begins anew; copy 1 is cut at step 3, and is both at step 6.
-TERMINATED, TRUNCATED, VALID = np.zeros((3, LENGTH, COPIES), np.bool_)
-TERMINATED[2, 0] = TERMINATED[6, 1] = TRUNCATED[3, 1] = TRUNCATED[6, 1] = True
-VALID[:] = True
-VALID[3, 0] = VALID[4, 1] = False
-
-
-def trajectory(agent: Agent, seed: int = 0) -> Trajectory:
-    generator = np.random.default_rng(seed)
-    steps = (LENGTH, COPIES)
-    if isinstance(agent.action_space, spaces.Discrete):
-        actions: np.ndarray = generator.integers(0, 3, steps).astype(np.int32)
-    else:
-        actions = generator.normal(size=(*steps, 2)).astype(np.float32)
-    first = np.zeros((LENGTH + 1, COPIES), np.bool_)
-    first[0, 0] = True
-    first[1:] = ~VALID
-    inputs = agent.observation_space.shape or ()
-    return Trajectory(
-        observations=generator.normal(size=(LENGTH + 1, COPIES, *inputs)).astype(np.float32),
-        actions=actions,
-        rewards=np.where(VALID, generator.normal(size=steps), 0.0).astype(np.float32),
-        terminated=TERMINATED,
-        truncated=TRUNCATED,
-        valid=VALID,
-        first=first,
-        initial_state=agent.initial_state(COPIES),
-        behaviour_log_probabilities=np.zeros(steps, np.float32),
-        version=np.int32(0),
-    )
-
-
-@functools.cache
-def make(actions: str, hidden: tuple[int, ...]) -> tuple[Agent, np.ndarray]:
-    agent, parameters = build_agent(OBSERVATIONS, ACTIONS[actions], NetworkSpec(hidden), None)
-    drawn = np.random.default_rng(9).normal(0, 0.5, parameters.shape)
-    return agent, drawn.astype(np.float32)
 
 
 def differentiate(
@@ -119,7 +77,7 @@ def test_algorithm_s3_by_hand(normalize: bool) -> None:
     """
     agent, parameters = make("discrete", ())
     path = trajectory(agent)
-    network = agent.network(parameters.astype(np.float64))
+    network = agent.layout.unflatten(parameters.astype(np.float64))
     weights, bias = (
         np.asarray(one, np.float64) for one in (network.policy[0].weight, network.policy[0].bias)
     )
@@ -184,7 +142,7 @@ def surrogate(agent: Agent, path: Trajectory, **settings: Any) -> Callable[..., 
     wide = in_float64(agent)
 
     def values(parameters: np.ndarray) -> np.ndarray:
-        return wide.network(parameters)(path.observations, (), path.first)[1]
+        return wide.apply(parameters, path.observations, (), path.first).value
 
     def terms(parameters: np.ndarray, at: np.ndarray) -> np.ndarray:
         constants = values(at)
@@ -192,7 +150,7 @@ def surrogate(agent: Agent, path: Trajectory, **settings: Any) -> Callable[..., 
         targets = constants[:-1] + advantages
         if chosen["normalize_advantages"]:
             advantages = normalized(advantages)
-        outputs, now, _ = wide.network(parameters)(path.observations, (), path.first)
+        outputs, now, _ = wide.apply(parameters, path.observations, (), path.first)
         scores = wide.head.log_probability(outputs[:-1], path.actions)
         entropy = wide.head.entropy(outputs[:-1])[VALID].mean()
         policy = -(scores * advantages)[VALID].mean()
@@ -253,13 +211,20 @@ def test_what_happens_in_invalid_steps_changes_nothing() -> None:
 # --- Networks with memory -------------------------------------------------------------------------
 
 
+def unroll(
+    agent: Agent, parameters: Any, observations: Any, state: Any, first: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    weights = agent.layout.unflatten(jnp.asarray(parameters))
+    output = agent.network.unroll(weights, observations, state, first)
+    return np.asarray(output.dist_params), np.asarray(output.value)
+
+
 def stepped_by_hand(
     agent: Agent, parameters: Any, observations: Any, state: Any, first: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    network = agent.network(jnp.asarray(parameters))
     outputs, values = [], []
     for observation, begins in zip(observations, first, strict=True):
-        output, value, state = network(observation, state, begins)
+        output, value, state = agent.apply(jnp.asarray(parameters), observation, state, begins)
         outputs.append(np.asarray(output))
         values.append(np.asarray(value))
     return np.stack(outputs), np.stack(values)
@@ -272,34 +237,32 @@ def test_unrolling_is_stepping_by_hand() -> None:
     state = generator.normal(size=3).astype(np.float32)
     first = np.zeros(9, np.bool_)
     first[[4, 5]] = True
-    found = unroll(agent.network(jnp.asarray(parameters)), observations, state, first)
+    found = unroll(agent, parameters, observations, state, first)
     expected = stepped_by_hand(agent, parameters, observations, state, first)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_memory_ends_where_an_episode_begins() -> None:
-    agent, parameters = recurrent_agent()
-    network = agent.network(jnp.asarray(parameters))
+    network = recurrent_agent()
     generator = np.random.default_rng(3)
     one, other = generator.normal(size=(2, 8, 2)).astype(np.float32)
     other[5:] = one[5:]
     first = np.zeros(8, np.bool_)
     state, other_state = generator.normal(size=(2, 3)).astype(np.float32)
-    remembered = unroll(network, one, state, first), unroll(network, other, other_state, first)
+    remembered = unroll(*network, one, state, first), unroll(*network, other, other_state, first)
     assert not np.allclose(remembered[0][1][5:], remembered[1][1][5:])
     first[5] = True
-    forgotten = unroll(network, one, state, first), unroll(network, other, other_state, first)
+    forgotten = unroll(*network, one, state, first), unroll(*network, other, other_state, first)
     for column in (0, 1):
         np.testing.assert_array_equal(forgotten[0][column][5:], forgotten[1][column][5:])
 
 
 def test_feed_forward_networks_take_all_steps_at_once() -> None:
     agent, parameters = make("discrete", (4,))
-    network = agent.network(jnp.asarray(parameters))
     path = trajectory(agent)
-    outputs, values = unroll(network, path.observations[:, 0], (), path.first[:, 0])
-    expected = agent.network(parameters)(path.observations[:, 0], (), path.first[:, 0])
+    outputs, values = unroll(agent, parameters, path.observations[:, 0], (), path.first[:, 0])
+    expected = agent.apply(parameters, path.observations[:, 0], (), path.first[:, 0])
     np.testing.assert_allclose(outputs, expected[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(values, expected[1], rtol=1e-4, atol=1e-6)
 

@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from poise.agent.agent import NetworkSpec, build_agent
 from poise.agent.image_axes import image_layout
-from poise.agent.image_network import image_actor_critic, image_parameter_count
+from poise.agent.image_network import image_actor_critic
 from poise.errors import ConfigError
 
 
@@ -76,7 +76,7 @@ def test_the_same_picture_in_any_order_looks_the_same() -> None:
         layout = image_layout(space)
         assert layout is not None
         assert layout.axes == axes
-        seen.append(agent.network(parameters)(turned, (), False)[0])
+        seen.append(agent.apply(parameters, turned, (), False).dist_params)
     for one in seen[1:]:
         np.testing.assert_allclose(one, seen[0], rtol=1e-4, atol=1e-6)
 
@@ -90,10 +90,9 @@ def test_the_same_picture_in_any_order_looks_the_same() -> None:
     ],
 )
 def test_parameters_are_counted_without_making_them(space: spaces.Space[Any]) -> None:
-    network = image_actor_critic(space, 5, 2, None)
+    made = image_actor_critic(space, 5, 0, np.random.default_rng(0))
     agent, parameters = build_agent(space, spaces.Discrete(5), NetworkSpec(), None)
-    assert agent.layout.flatten(network).size == image_parameter_count(space, 5, 2)
-    assert parameters.size == image_parameter_count(space, 5, 0)
+    assert parameters.size == agent.layout.size == agent.layout.flatten(made).size
     with pytest.raises(ConfigError, match=f"{parameters.size:,} parameters, more than"):
         build_agent(space, spaces.Discrete(5), NetworkSpec(), None, parameters.size - 1)
 

@@ -1,11 +1,15 @@
 """The network is what its docstring says: shapes, layers, first weights."""
 
+import math
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
 
-from poise.agent.networks import ActorCritic, Dense, actor_critic, parameter_count
+from poise.agent.layers import Dense
+from poise.agent.networks import ActorCritic, MlpNetwork, actor_critic
 
 OBSERVATIONS = spaces.Box(-1.0, 1.0, (4,))
 
@@ -39,7 +43,7 @@ def test_first_weights_have_no_preferred_sign() -> None:
 
 
 def test_the_first_policy_is_nearly_uniform() -> None:
-    parameters, _, _ = network()(np.ones((1, 4), np.float32), (), np.ones(1, np.bool_))
+    parameters, _ = network()(np.ones((1, 4), np.float32))
     assert np.max(np.abs(parameters)) < 0.05
 
 
@@ -48,11 +52,10 @@ def test_shapes(hidden: tuple[int, ...], free: int) -> None:
     made = network(hidden, free)
     for leading in ((), (7,), (2, 7)):
         observation = np.zeros((*leading, 4), np.float32)
-        parameters, value, state = made(observation, (), np.zeros(leading, np.bool_))
+        parameters, value = made(observation)
         assert parameters.shape == (*leading, 3 + free)
         assert value.shape == leading
         assert parameters.dtype == value.dtype == np.float32
-        assert state == ()
 
 
 def test_the_forward_pass_is_relu_layers() -> None:
@@ -65,7 +68,7 @@ def test_the_forward_pass_is_relu_layers() -> None:
         first, last = getattr(made, name)
         hidden = [max(0.0, float(np.dot(x, column))) for column in first.weight.T]
         outputs[name] = [float(np.dot(hidden, column)) for column in last.weight.T]
-    parameters, value, _ = made(x.astype(np.float32), (), np.bool_(False))
+    parameters, value = made(x.astype(np.float32))
     np.testing.assert_allclose(parameters, [*outputs["policy"], *free], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(value, outputs["value"][0], rtol=1e-4)
 
@@ -73,10 +76,7 @@ def test_the_forward_pass_is_relu_layers() -> None:
 def test_numpy_batches_agree_with_vmapped_jax() -> None:
     made = network(free=2)
     observations = np.random.default_rng(4).normal(size=(9, 4)).astype(np.float32)
-    first = np.zeros(9, np.bool_)
-    on_numpy = made(observations, (), first)
-    on_jax = jax.vmap(lambda one, begins: made(one, (), begins))(observations, first)
-    for one, other in zip(on_numpy[:2], on_jax[:2], strict=True):
+    for one, other in zip(made(observations), jax.vmap(made)(observations), strict=True):
         assert isinstance(one, np.ndarray)
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
@@ -84,9 +84,9 @@ def test_numpy_batches_agree_with_vmapped_jax() -> None:
 def test_policy_and_value_share_nothing() -> None:
     made, other = network(seed=1), network(seed=2)
     mixed = ActorCritic(made.policy, other.value, made.free, OBSERVATIONS)
-    observation, first = np.ones(4, np.float32), np.bool_(False)
-    np.testing.assert_array_equal(mixed(observation, (), first)[0], made(observation, (), first)[0])
-    assert mixed(observation, (), first)[1] == other(observation, (), first)[1]
+    observation = np.ones(4, np.float32)
+    np.testing.assert_array_equal(mixed(observation)[0], made(observation)[0])
+    assert mixed(observation)[1] == other(observation)[1]
     mine, theirs = (jax.tree.leaves(trunk) for trunk in (made.policy, made.value))
     assert not any(one is two for one in mine for two in theirs)
 
@@ -97,11 +97,25 @@ def test_a_seed_determines_the_weights() -> None:
     assert not np.array_equal(one[0], other[0])
 
 
-def test_without_a_generator_all_is_0() -> None:
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(network(seed=None)))
+def test_without_a_generator_there_are_shapes_only() -> None:
+    shapes, made = (jax.tree.leaves(network(seed=seed)) for seed in (None, 0))
+    assert all(isinstance(one, jax.ShapeDtypeStruct) for one in shapes)
+    assert [(one.shape, one.dtype) for one in shapes] == [(one.shape, one.dtype) for one in made]
 
 
 @pytest.mark.parametrize(("hidden", "free"), [((8, 5), 0), ((6,), 2), ((), 1), ((3, 3, 3), 4)])
 def test_parameters_are_counted_without_making_them(hidden: tuple[int, ...], free: int) -> None:
     made = sum(leaf.size for leaf in jax.tree.leaves(network(hidden, free)))
-    assert parameter_count(OBSERVATIONS, 3, free, hidden) == made
+    shapes = jax.tree.leaves(MlpNetwork(OBSERVATIONS, 3, free, hidden).shapes())
+    assert sum(math.prod(shape.shape) for shape in shapes) == made
+
+
+@pytest.mark.parametrize("space", [OBSERVATIONS, spaces.Discrete(300)])
+@pytest.mark.parametrize("units", [0, 3])
+def test_multiplications_are_those_of_the_products(space: spaces.Space[Any], units: int) -> None:
+    """What is looked up in a table, or among a layer's weights, is not multiplied."""
+    units = units if isinstance(space, spaces.Discrete) else 0
+    inputs = 4 if space is OBSERVATIONS else units
+    network = MlpNetwork(space, 3, 0, (8, 5), units)
+    trunks = 2 * ((inputs + 1) * 8 + 9 * 5) + 6 * (3 + 1)
+    assert network.multiplications == trunks

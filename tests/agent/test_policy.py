@@ -64,8 +64,8 @@ def test_any_observation_can_be_acted_on_and_valued(name: str) -> None:
 def test_greedy_is_the_most_probable_action() -> None:
     policy = make()
     for observation in samples(NESTED):
-        network = policy.agent.network(policy.parameters)
-        logits, value, _ = network(policy.batch([observation]), (), np.ones(1, np.bool_))
+        batch, first = policy.batch([observation]), np.ones(1, np.bool_)
+        logits, value, _ = policy.agent.apply(policy.parameters, batch, (), first)
         assert policy.act(observation) == np.argmax(logits)
         assert policy.value(observation) == pytest.approx(float(value[0]), rel=1e-5)
 
@@ -189,11 +189,10 @@ def test_a_player_remembers_until_it_is_reset() -> None:
     agent, parameters = recurrent_agent()
     policy = Policy(agent, parameters, CHOICE)
     observations = np.random.default_rng(5).normal(size=(30, 2)).astype(np.float32)
-    network = agent.network(jnp.asarray(parameters))
     state = jnp.zeros(3)
     expected = []
     for step, observation in enumerate(observations):
-        logits, _, state = network(observation, state, jnp.asarray(step == 0))
+        logits, _, state = agent.apply(parameters, observation, state, jnp.asarray(step == 0))
         expected.append(int(np.argmax(logits)))
     player = policy.player()
     played = [player.act(observation) for observation in observations]

@@ -16,7 +16,8 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
 from poise.config import EnvironmentChoice
-from poise.envs.env_factory import EnvFactory, find_env_factory, import_path
+from poise.envs.env_factory import EnvFactory, find_env_factory
+from poise.envs.env_lookup import import_path
 from poise.errors import (
     ConfigError,
     EnvironmentNotFoundError,

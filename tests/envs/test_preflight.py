@@ -15,8 +15,9 @@ from poise.config import EnvironmentChoice
 from poise.envs.checked_env import forget_closing
 from poise.envs.deadlines import run_with_deadline
 from poise.envs.env_factory import EnvFactory, find_env_factory
-from poise.envs.preflight import STEPS, check_environment
+from poise.envs.preflight import check_environment
 from poise.envs.statistics_wrappers import statistics_advice, with_true_rewards
+from poise.envs.trial_play import STEPS
 from poise.errors import EnvironmentCheckError, EnvironmentNotFoundError, MissingExtraError
 
 from ..environments import (

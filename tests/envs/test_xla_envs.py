@@ -1,5 +1,6 @@
 """Worlds that offer XLA functions: a compiled rollout sees what the same emulators show Python."""
 
+import dataclasses
 import importlib.util
 from typing import Any
 
@@ -7,21 +8,30 @@ import jax
 import numpy as np
 import pytest
 
+from poise.agent.agent import Agent
 from poise.config import EnvironmentChoice
 from poise.envs.env_factory import find_env_factory
 from poise.envs.host_envs import HostEnvs
 from poise.envs.registry import choose_envs, env_backend
 from poise.envs.reward_shaping import RewardShaping
-from poise.envs.rollout import FinishedEpisodes, RolloutState
 from poise.envs.xla_envs import XlaEnvs
 from poise.errors import ConfigError
-from poise.trajectory import ActorOutput, Trajectory
+from poise.learning.rollout import (
+    FinishedEpisodes,
+    RolloutState,
+    first_state,
+    roll_out,
+    to_trajectory,
+)
+from poise.trajectory import Snapshot, Trajectory
 
 pytest.importorskip("ale_py")
 pytest.importorskip("cv2")
 pytest.importorskip("chex")
 
 from poise.envs import atari
+
+from .toys import UniformHead, toy_agent
 
 COPIES, LENGTH, ROLLOUTS = 2, 40, 3
 LIMIT = 240
@@ -33,13 +43,17 @@ def env_factory(name: str = "ALE/Pong-v5", **choice: Any) -> Any:
     return find_env_factory(EnvironmentChoice(name, **choice))
 
 
-def obey(observation: Any, recurrent: Any, first: Any, noise: Any) -> ActorOutput:
-    """The noise says what to do, so that Python can do the same."""
-    return ActorOutput(noise, noise, noise, recurrent)
+def obedient(envs: XlaEnvs, actions: Any) -> Agent:
+    """An agent that is told what to do, so that Python can do the same."""
 
+    class Obedient(UniformHead):
+        def noise(self, draw: Any, batch: tuple[int, ...]) -> Any:
+            return actions
 
-def score(parameters: Any, action: Any) -> Any:
-    return -(parameters + action).astype(np.float32)
+        def to_environment(self, action: Any) -> Any:
+            return action
+
+    return dataclasses.replace(toy_agent(envs), head=Obedient())
 
 
 class Rollouts:
@@ -50,14 +64,19 @@ class Rollouts:
         self.compiled: Any = None
 
     def start(self, emulators: Any, seeds: list[int]) -> RolloutState:
-        state = self.envs.initial_state(np.zeros(2, np.uint32), COPIES, ())
-        return self.envs.begin(state, emulators, seeds)
+        recurrent = np.zeros(COPIES, np.int32)
+        begin = self.envs.start(emulators, seeds)
+        return first_state(np.zeros(2, np.uint32), COPIES, *begin, recurrent)
 
     def __call__(
         self, state: RolloutState, actions: np.ndarray
     ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
         def run(state: Any, actions: Any) -> Any:
-            return self.envs.rollout(obey, score, lambda key, batch: actions, 0, state, LENGTH)
+            agent = obedient(self.envs, actions)
+            snapshot = Snapshot(0, np.zeros(0, np.float32))
+            transitions, after = roll_out(agent, self.envs, snapshot, state, LENGTH)
+            rollout = to_trajectory(agent, self.envs.shaping, 0, state, transitions, after)
+            return rollout, transitions.episodes, after
 
         if self.compiled is None:
             self.compiled = jax.jit(run).lower(state, actions).compile()

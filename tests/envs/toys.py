@@ -1,5 +1,6 @@
 """A toy environment in JAX, the same in plain Python, and a policy for both."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -8,7 +9,11 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.experimental.functional import FuncEnv
 
-from poise.trajectory import ActorOutput
+from poise.agent.agent import Agent, NetworkSpec
+from poise.agent.network import RecurrentNetwork
+from poise.agent.noise import Noise, NoiseKind
+from poise.agent.parameters import ParameterLayout
+from poise.envs.registry import World
 
 LENGTHS = (1, 2, 3, 5, 8)
 """Steps until an episode terminates; which, is drawn when it begins."""
@@ -93,23 +98,60 @@ class Drift(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
         return jnp.bool_(False)
 
 
-def act(observation: Any, state: Any, first: Any, noise: Any) -> ActorOutput:
-    """Act at random; the recurrent state counts the observations of the episode."""
-    state = jnp.where(first, 0, state) + 1
-    action = (noise * 3).astype(jnp.int32)
-    return ActorOutput(
-        action=action,
-        environment_action=action + 5,
-        parameters=noise,
-        state=state,
-    )
+class Counting(RecurrentNetwork):
+    """Counts the observations of an episode; knows nothing else."""
+
+    def init(self, generator: np.random.Generator) -> Any:
+        return {}
+
+    def shapes(self) -> Any:
+        return {}
+
+    def initial_state(self) -> np.ndarray:
+        return np.int32(0)
+
+    def torso(self, parameters: Any, observation: Any) -> Any:
+        return jnp.zeros(0)
+
+    def core(self, parameters: Any, features: Any, state: Any) -> tuple[Any, Any]:
+        return features, state + np.int32(1)
+
+    def heads(self, parameters: Any, features: Any) -> tuple[Any, Any]:
+        return features, jnp.float32(0)
+
+    def describe(self) -> str:
+        return "a counter"
 
 
-def score(parameters: Any, action: Any) -> Any:
-    """The log-probability of `act`'s actions, as it were."""
-    return -parameters
+@dataclasses.dataclass(frozen=True)
+class UniformHead:
+    """Three actions, numbered from 5; stored is the number from 0 to 1 that one was drawn by."""
+
+    outputs: int = 0
+    free_params: int = 0
+
+    def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
+        return draw(UNIFORM, batch)
+
+    def sample(self, dist_params: Any, noise: Any) -> Any:
+        return noise
+
+    def to_environment(self, action: Any) -> Any:
+        return (action * 3).astype(np.int32) + 5
+
+    def log_probability(self, dist_params: Any, action: Any) -> Any:
+        return -action
+
+    def entropy(self, dist_params: Any) -> Any:
+        return jnp.float32(0)
 
 
-def uniform(key: Any, batch: tuple[int, int]) -> Any:
-    """The noise of `act`."""
-    return jax.random.uniform(key, batch)
+UNIFORM = NoiseKind(lambda generator, shape: generator.random(shape), jax.random.uniform)
+
+
+def toy_agent(envs: World) -> Agent:
+    """An agent that acts at random."""
+    network = Counting()
+    layout = ParameterLayout.of({})
+    spaces_of = envs.observation_space, envs.action_space
+    return Agent(*spaces_of, NetworkSpec(), network, layout, UniformHead())

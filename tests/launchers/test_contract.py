@@ -32,6 +32,7 @@ from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.learning.events import Event, Stopped, Updated
 from poise.learning.journal import Journal, Record, RecordKind, StopReason
+from poise.learning.learner import GradientLearner
 from poise.learning.parameter_server import EvaluationAborted, ParameterServer
 from poise.learning.worker import Worker
 from poise.training.components import server_settings
@@ -250,7 +251,13 @@ class Stage:
         self.heartbeats = Heartbeats(self.clock)
         parameters = np.zeros(PARAMETERS, np.float32)
         self.server = ParameterServer(
-            parameters, (), _subtract, settings, self._evaluator, self.events.append, self.journal
+            parameters,
+            (),
+            GradientLearner(_subtract),
+            settings,
+            self._evaluator,
+            self.events.append,
+            self.journal,
         )
 
     def run(

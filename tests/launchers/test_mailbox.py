@@ -3,12 +3,13 @@
 import multiprocessing
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pytest
 
 from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError
 from poise.maths.statistics import Moments
-from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
+from poise.trajectory import EpisodeReport, Gradient, Snapshot, Trajectory, WorkerUpdate
 
 ALIGNMENT = 64
 
@@ -189,3 +190,42 @@ def test_views_do_not_travel(box: Mailbox, worker_update: WorkerUpdate) -> None:
     """Pickled, they would be copies, and the other process would write beside the memory."""
     box.put_update(worker_update, 1)
     assert box._worker_update.__getstate__()["_views"] is None
+
+
+def test_a_trajectory_travels_instead_of_a_gradient(worker_update: WorkerUpdate) -> None:
+    """Whatever its observations are; and it is kept, whatever is written next."""
+    generator = np.random.default_rng(0)
+    flags = generator.random((3, 2)) < 0.5
+    rollout = Trajectory(
+        observations=(
+            generator.integers(0, 255, (4, 2, 5), np.uint8),
+            {"x": generator.random((4, 2))},
+        ),
+        actions=generator.integers(0, 3, (3, 2)).astype(np.int32),
+        rewards=generator.random((3, 2), np.float32),
+        terminated=flags,
+        truncated=~flags,
+        valid=flags,
+        first=generator.random((4, 2)) < 0.5,
+        initial_state=(),
+        behaviour_log_probabilities=generator.random((3, 2), np.float32),
+        version=np.int32(8),
+    )
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), rollout)
+    shape = MailboxShape(5, metrics=4, episodes=3, statistics=2, trajectory=like)
+    box = Mailbox(multiprocessing.get_context("spawn"), shape)
+    box.put_update(worker_update._replace(payload=rollout), 1)
+    found, _ = box.take_update(1)
+    other = jax.tree.map(np.zeros_like, rollout)
+    box.put_update(worker_update._replace(payload=other), 2)
+    assert jax.tree.all(jax.tree.map(np.array_equal, found.payload, rollout))
+    with pytest.raises(TypeError, match="no room for a Gradient"):
+        box.put_update(worker_update, 3)
+
+
+def test_target_parameters_travel_with_a_snapshot(snapshot: Snapshot) -> None:
+    shape = MailboxShape(5, metrics=4, episodes=3, statistics=2, has_target=True)
+    box = Mailbox(multiprocessing.get_context("spawn"), shape)
+    targets = np.arange(5, 10, dtype=np.float32)
+    box.put_snapshot(snapshot._replace(target_parameters=targets), 1)
+    np.testing.assert_array_equal(box.take_snapshot(1)[0].target_parameters, targets)

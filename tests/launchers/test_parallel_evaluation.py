@@ -30,6 +30,7 @@ from poise.launchers.mailbox import MailboxShape
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.evaluation_result import Candidate, Episode, EvaluationResult, Score
 from poise.learning.journal import Journal, Record, RecordKind, StopReason
+from poise.learning.learner import GradientLearner
 from poise.learning.parameter_server import EvaluationAborted, ParameterServer, ServerSettings
 from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
 
@@ -225,7 +226,12 @@ class Stage:
         self.server = ParameterServer(
             np.zeros(PARAMETERS, np.float32),
             (),
-            lambda parameters, state, gradient, norm, rate: (parameters - rate * gradient, state),
+            GradientLearner(
+                lambda parameters, state, gradient, norm, rate: (
+                    parameters - rate * gradient,
+                    state,
+                )
+            ),
             ServerSettings(1.0, None, None, None, 3 * STEPS, None, False),
             self.evaluator,
             lambda event: None,

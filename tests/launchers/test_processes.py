@@ -26,6 +26,7 @@ from poise.launchers.mailbox import MailboxShape
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.learning.events import Event, Updated
 from poise.learning.journal import Journal, Record, RecordKind, StopReason
+from poise.learning.learner import GradientLearner
 from poise.learning.parameter_server import ParameterServer, ServerSettings
 from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
 
@@ -202,7 +203,12 @@ class Stage:
         self.server = ParameterServer(
             np.zeros(PARAMETERS, np.float32),
             (),
-            lambda parameters, state, gradient, norm, rate: (parameters - rate * gradient, state),
+            GradientLearner(
+                lambda parameters, state, gradient, norm, rate: (
+                    parameters - rate * gradient,
+                    state,
+                )
+            ),
             settings,
             lambda snapshot: pytest.fail("nothing is to be evaluated"),
             self.events.append,

@@ -9,6 +9,7 @@ import numpy as np
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.learning.events import Event
 from poise.learning.journal import Journal, JournalFile, header_bytes, read_journal
+from poise.learning.learner import GradientLearner, Learner
 from poise.learning.parameter_server import ParameterServer, ServerSettings
 from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
 
@@ -58,7 +59,13 @@ class Bench:
     The evaluator answers with the script's entries in turn: a result, or an exception to raise.
     """
 
-    def __init__(self, script: Sequence[Any] = (), moments: Any = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        script: Sequence[Any] = (),
+        moments: Any = None,
+        learner: Learner | None = None,
+        **settings: Any,
+    ) -> None:
         self.events: list[Event] = []
         self.evaluated_by: list[Snapshot] = []
         self.asked: list[Candidate] = []
@@ -68,7 +75,7 @@ class Bench:
         self.server = ParameterServer(
             np.zeros(2, np.float32),
             0,
-            plain_update,
+            learner or GradientLearner(plain_update),
             SETTINGS._replace(**settings),
             self._evaluator,
             self.events.append,

@@ -21,9 +21,10 @@ from poise.envs.seeding import Purpose, seed_sequence
 from poise.learning.algorithms.a3c import A3C
 from poise.learning.jax_worker import JaxProgram, JaxWorker
 from poise.learning.journal import Journal
+from poise.learning.learner import GradientLearner
 from poise.learning.optimizer import make_optimizer
 from poise.learning.parameter_server import ParameterServer
-from poise.learning.worker import CompileOptions, compile_options
+from poise.learning.worker import CompileOptions, WorkerSpec, compile_options
 from poise.trajectory import Snapshot, WorkerUpdate
 
 from .fakes import SETTINGS, result
@@ -120,14 +121,14 @@ def program(environment: Any, statistics: Any = ()) -> JaxProgram:
     spaces = envs.observation_space, envs.action_space
     spec = NetworkSpec((16,), normalize_observations=bool(statistics))
     agent, parameters = build_agent(*spaces, spec, None)
-    made = JaxProgram(agent, envs, ALGORITHM, COPIES, LENGTH)
+    made = JaxProgram(WorkerSpec(agent, envs, ALGORITHM, COPIES, LENGTH))
     made.compile(Snapshot(np.int32(0), parameters, statistics), FAST)
     return made
 
 
 def new_server(program: JaxProgram, seed: int, **settings: Any) -> ParameterServer:
     """A server at version 0, with Adam and an unimpressed evaluator."""
-    agent = program.agent
+    agent = program.spec.agent
     _, parameters = build_agent(
         agent.observation_space,
         agent.action_space,
@@ -145,7 +146,7 @@ def new_server(program: JaxProgram, seed: int, **settings: Any) -> ParameterServ
     return ParameterServer(
         parameters,
         initialise(parameters),
-        jax.jit(update, compiler_options=dict(FAST)),
+        GradientLearner(jax.jit(update, compiler_options=dict(FAST))),
         SETTINGS._replace(learning_rate=1e-2, **settings),
         lambda snapshot: result(0.0),
         lambda event: None,
@@ -169,4 +170,4 @@ def train(program: JaxProgram, seed: int, updates: int) -> tuple[Policy, list[Wo
         snapshots.update(server.receive(worker.index, worker_update))
     parameters = np.asarray(server.snapshot().parameters)
     choice = EnvironmentChoice(program.envs.name)
-    return Policy(program.agent, parameters, choice), worker_updates
+    return Policy(program.spec.agent, parameters, choice), worker_updates

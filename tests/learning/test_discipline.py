@@ -180,3 +180,66 @@ def test_a_mean_is_summed_in_order_and_knows_its_norm() -> None:
     # Another order is another sum.
     other = mean_gradient([Gradient(vectors[at], np.float32(0)) for at in (2, 0, 1)])
     np.testing.assert_array_equal(other.vector, np.float32([0.0, 4.0]))
+
+
+# --- Batched: nobody waits ------------------------------------------------------------------------
+
+
+def batched(*workers: int, **settings: object) -> Bench:
+    bench = Bench(discipline="batched", workers=len(workers), **settings)
+    bench.join(*workers)
+    return bench
+
+
+def test_nobody_waits_and_whoever_comes_first_fills_the_batch() -> None:
+    bench = batched(0, 1, 2, learning_rate=1.0)
+    for gradient in (1.0, 2.0):
+        answers = bench.give(1, gradient=gradient)
+        assert {worker: int(one.version) for worker, one in answers.items()} == {1: 0}
+    assert bench.server.version == 0
+    answers = bench.give(0, gradient=6.0)
+    assert {worker: int(one.version) for worker, one in answers.items()} == {0: 1}
+    assert np.asarray(bench.server.snapshot().parameters).tolist() == [-3.0, -3.0]
+    assert [(one.worker, one.staleness) for one in bench.of(Updated)] == [(1, 0), (1, 0), (0, 0)]
+    # Worker 1 still acts with what it was given; that is what staleness tells.
+    bench.give(1)
+    bench.give(2)
+    bench.give(0)
+    assert [one.staleness for one in bench.of(Updated)[3:]] == [1, 1, 0]
+
+
+def test_what_one_that_leaves_had_brought_stays_in_the_batch() -> None:
+    bench = batched(0, 1, learning_rate=1.0)
+    bench.give(1, gradient=4.0)
+    # Alone, the other one needs no second: the batch is complete, and nobody waits for an answer.
+    assert bench.server.leave(1, for_good=True) == {}
+    assert np.asarray(bench.server.snapshot().parameters).tolist() == [-4.0, -4.0]
+    assert {int(one.version) for one in bench.give(0, gradient=1.0).values()} == {2}
+
+
+def test_a_broken_gradient_of_a_batch_changes_nothing() -> None:
+    bench = batched(0, 1, learning_rate=1.0)
+    bench.give(0, gradient=np.nan, metrics=BROKEN)
+    bench.give(1, gradient=2.0)
+    assert np.asarray(bench.server.snapshot().parameters).tolist() == [-2.0, -2.0]
+    assert (bench.server.version, bench.server.bad_gradients) == (1, 1)
+
+
+def test_a_checkpoint_knows_no_half_batches() -> None:
+    bench = batched(0, 1, 2)
+    before = bench.server.run_state()
+    bench.give(0)
+    bench.give(0)
+    assert bench.server.run_state() is not None
+    assert bench.server.run_state().journal_records == before.journal_records
+    assert int(bench.server.run_state().worker_records[0].snapshot.version) == 0
+    bench.give(1)
+    assert bench.server.run_state().version == 1
+
+
+def test_nobody_is_answered_once_the_run_has_ended() -> None:
+    bench = batched(0, 1, max_steps=20)
+    bench.give(0)
+    assert bench.give(1) == {}
+    assert bench.server.stop_reason == StopReason.MAX_STEPS
+    assert bench.give(0) == {}

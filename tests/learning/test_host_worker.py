@@ -19,8 +19,9 @@ from poise.errors import EnvironmentFailureError, TrainingError
 from poise.learning.algorithms.a3c import A3C
 from poise.learning.host_worker import HostProgram, HostWorker
 from poise.learning.journal import Journal
+from poise.learning.learner import GradientLearner
 from poise.learning.parameter_server import ParameterServer, ServerSettings
-from poise.learning.worker import Worker, compile_options
+from poise.learning.worker import Worker, WorkerSpec, compile_options
 from poise.maths.statistics import Moments, normalization
 from poise.trajectory import Snapshot, Trajectory, WorkerUpdate
 
@@ -54,7 +55,7 @@ def build_components(
         spec,
         seed_sequence(0, Purpose.PARAMETERS),
     )
-    program = Watched(agent, envs, ALGORITHM, COPIES, LENGTH, acting)
+    program = Watched(WorkerSpec(agent, envs, ALGORITHM, COPIES, LENGTH), acting)
     program.parameters = parameters
     return program
 
@@ -121,7 +122,6 @@ def literally(agent: Agent, factory: Any, snapshot: Snapshot, root: int, index: 
     ]
     copies = [CheckedEnv(factory(), seed) for seed in seeds]
     key = key_data(seed_sequence(root, Purpose.ROLLOUT, index, 0)).tolist()
-    network = agent.network(snapshot.parameters)
     for cycle in range(CYCLES):
         sequence = np.random.SeedSequence(key, spawn_key=(cycle,))
         draw = draw_with_generator(np.random.Generator(np.random.PCG64(sequence)))
@@ -132,7 +132,9 @@ def literally(agent: Agent, factory: Any, snapshot: Snapshot, root: int, index: 
             for number, copy in enumerate(copies):
                 row.observations.append(copy.observation)
                 row.first.append(copy.first)
-                parameters, _, _ = network(copy.observation, (), copy.first)
+                parameters, _, _ = agent.apply(
+                    snapshot.parameters, copy.observation, (), copy.first
+                )
                 action = agent.head.sample(parameters, noise[now, number])
                 row.actions.append(int(action))
                 row.valid.append(not copy.ended)
@@ -166,7 +168,7 @@ def literally(agent: Agent, factory: Any, snapshot: Snapshot, root: int, index: 
 def test_trajectories_are_those_of_a_plain_loop(ends: Any, root: int) -> None:
     program, snapshot = ends
     worker_updates, trajectories = run(program, snapshot, root_seed=root)
-    expected = list(literally(program.agent, Ends, snapshot, root, 2))
+    expected = list(literally(program.spec.agent, Ends, snapshot, root, 2))
     for found, literal in zip(trajectories, expected, strict=True):
         np.testing.assert_array_equal(found.observations, literal.observations)
         np.testing.assert_array_equal(found.actions, literal.actions)
@@ -197,7 +199,7 @@ def test_the_gradient_is_that_of_its_trajectory(ends: Any) -> None:
     @jax.jit
     def differentiate(parameters: Any, trajectory: Trajectory) -> Any:
         loss = dataclasses.asdict(ALGORITHM)
-        return actor_critic_gradient(program.agent, parameters, trajectory, **loss)
+        return actor_critic_gradient(program.spec.agent, parameters, trajectory, **loss)
 
     for worker_update, trajectory in zip(worker_updates, trajectories, strict=True):
         gradient, losses = differentiate(snapshot.parameters, trajectory)
@@ -254,7 +256,7 @@ def test_numpy_and_xla_act_alike(acting: Any) -> None:
     """Not to the last bit, but the same trajectory: no decision here is so close."""
     program, snapshot = compiled(build_components(Ends, acting))
     _, trajectories = run(program, snapshot)
-    literal = list(literally(program.agent, Ends, snapshot, 1, 2))
+    literal = list(literally(program.spec.agent, Ends, snapshot, 1, 2))
     np.testing.assert_array_equal(trajectories[-1].actions, literal[-1].actions)
 
 
@@ -294,7 +296,7 @@ def test_statistics_add_up_to_the_moments_of_all_observations() -> None:
     server = ParameterServer(
         program.parameters,
         (),
-        lambda parameters, state, gradient, norm, rate: (parameters, state),
+        GradientLearner(lambda parameters, state, gradient, norm, rate: (parameters, state)),
         ServerSettings(1.0, None, None, None, 10**9, None, False),
         lambda snapshot: pytest.fail("nothing is due"),
         lambda event: None,
@@ -311,7 +313,7 @@ def test_statistics_add_up_to_the_moments_of_all_observations() -> None:
         program.seen = []
         worker_update, states[index] = workers[index].cycle(snapshots[index], states[index])
         trajectory = program.seen[0]
-        rows = program.agent.scaling.gather(trajectory.observations)[:-1]
+        rows = program.spec.agent.scaling.gather(trajectory.observations)[:-1]
         seen.append(rows.reshape(-1, size)[trajectory.valid.reshape(-1)])
         assert worker_update.statistics.number == len(seen[-1])
         snapshots[index] = server.receive(index, worker_update)[index]

@@ -9,6 +9,7 @@ import pytest
 
 from poise.agent.gradient import actor_critic_gradient
 from poise.learning.jax_worker import JaxProgram, JaxWorker
+from poise.learning.rollout import roll_out, to_trajectory
 from poise.learning.worker import Worker, compile_options
 from poise.maths.statistics import Moments, normalization
 from poise.trajectory import Snapshot, WorkerUpdate
@@ -65,7 +66,7 @@ def test_a_update_is_of_plain_types(ragged: JaxProgram, snapshot: Snapshot) -> N
     one = found.worker_updates[0]
     assert (type(one.version), one.version) == (int, 5)
     assert type(one.steps) is int
-    assert one.payload.vector.shape == (ragged.agent.layout.size,)
+    assert one.payload.vector.shape == (ragged.spec.agent.layout.size,)
     assert one.payload.vector.dtype == np.float32
     assert one.evidence is None
     assert one.statistics == ()
@@ -77,26 +78,18 @@ def test_a_update_is_of_plain_types(ragged: JaxProgram, snapshot: Snapshot) -> N
 
 
 def test_the_gradient_is_that_of_its_rollout(ragged: JaxProgram, snapshot: Snapshot) -> None:
-    agent = ragged.agent
+    agent = ragged.spec.agent
     found = cycles(JaxWorker(ragged, 0, 0), snapshot)
-    rolled: list[Any] = []
-
-    class Watching(type(ragged.envs)):  # type: ignore[misc]
-        def rollout(self, *given: Any) -> Any:
-            rolled.append(super().rollout(*given))
-            return rolled[-1]
-
-    envs = Watching(ragged.envs.name, ragged.envs.environment, None)
-    watched = JaxProgram(agent, envs, ALGORITHM, COPIES, LENGTH)
+    envs: Any = ragged.envs
     state = found.states[1]
 
     def watch(snapshot: Snapshot, state: Any) -> Any:
-        watched.cycle(snapshot, state)
-        trajectory, episodes, _ = rolled[-1]
+        transitions, after = roll_out(agent, envs, snapshot, state, LENGTH)
+        trajectory = to_trajectory(agent, envs.shaping, snapshot.version, state, transitions, after)
         loss = dataclasses.asdict(ALGORITHM)
         return (
             trajectory,
-            episodes,
+            transitions.episodes,
             actor_critic_gradient(agent, snapshot.parameters, trajectory, **loss),
         )
 

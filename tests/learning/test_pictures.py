@@ -19,6 +19,7 @@ from poise.envs.seeding import Purpose, seed_sequence
 from poise.learning.algorithms.a3c import A3C
 from poise.learning.jax_worker import JaxProgram, JaxWorker
 from poise.learning.optimizer import make_optimizer
+from poise.learning.worker import WorkerSpec
 from poise.trajectory import Snapshot
 
 from .probes import FAST, Probe
@@ -91,7 +92,8 @@ def train(axes: str, seed: int) -> float:
         value_coefficient=config.value_coefficient,
         entropy_coefficient=config.entropy_coefficient,
     )
-    program = JaxProgram(agent, envs, loss, config.envs_per_worker, config.rollout_length)
+    spec = WorkerSpec(agent, envs, loss, config.envs_per_worker, config.rollout_length)
+    program = JaxProgram(spec)
     program.compile(Snapshot(np.int32(0), parameters, ()), FAST)
     initialise, raw_update = make_optimizer(
         config.optimizer,
@@ -102,7 +104,7 @@ def train(axes: str, seed: int) -> float:
         rmsprop_decay=config.rmsprop_decay,
     )
     update = jax.jit(raw_update, compiler_options=dict(FAST))
-    rate, moments = np.float32(agent.usual_learning_rate), initialise(parameters)
+    rate, moments = np.float32(agent.network.usual_learning_rate), initialise(parameters)
     worker = JaxWorker(program, seed, 0)
     state: Any = worker.initial_state()
     returns: list[float] = []

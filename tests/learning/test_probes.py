@@ -32,8 +32,9 @@ def values(policy: Policy, *observations: float) -> list[float]:
 
 
 def chance_of_1(policy: Policy, observation: float) -> float:
-    network = policy.agent.network(policy.parameters)
-    logits = network(np.float32([observation]), (), np.bool_(True))[0].astype(np.float64)
+    seen = np.float32([observation])
+    output = policy.agent.apply(policy.parameters, seen, (), np.bool_(True))
+    logits = output.dist_params.astype(np.float64)
     return float(1 / (1 + np.exp(logits[0] - logits[1])))
 
 

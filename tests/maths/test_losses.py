@@ -1,11 +1,18 @@
 """The actor-critic loss is held against its sum, and against what it must and must not move."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poise.maths.losses import LossTerms, actor_critic_loss, masked_mean
+from poise.maths.losses import (
+    LossTerms,
+    actor_critic_loss,
+    clipped_surrogate_loss,
+    masked_mean,
+)
 
 SHAPE = (5, 3)
 NAMES = ("log_probabilities", "entropies", "values", "advantages", "targets")
@@ -81,3 +88,75 @@ def test_no_valid_step_gives_0() -> None:
 )
 def test_masked_mean(valid: list[bool], mean: float) -> None:
     assert masked_mean(jnp.array([1.0, 9.0, 5.0]), jnp.array(valid)) == mean
+
+
+# --- PPO ------------------------------------------------------------------------------------------
+
+
+def surrogate(valid: np.ndarray, **changed: Any) -> Any:
+    behaviour = jnp.asarray(np.random.default_rng(3).normal(size=SHAPE), jnp.float32)
+    given = arguments(valid) | {"behaviour_log_probabilities": behaviour} | changed
+    weights = {"clip_range": 0.2, "value_coefficient": 0.5, "entropy_coefficient": 0.01}
+    return given, clipped_surrogate_loss(**given, **weights)
+
+
+def test_the_clipped_surrogate_is_equation_7() -> None:
+    valid = some_valid()
+    given, terms = surrogate(valid)
+    policy, beyond, divergence = [], [], []
+    for index in zip(*np.nonzero(valid), strict=True):
+        now, then = (
+            np.float64(given[name][index])
+            for name in ("log_probabilities", "behaviour_log_probabilities")
+        )
+        ratio, advantage = np.exp(now - then), np.float64(given["advantages"][index])
+        clipped = min(max(ratio, 0.8), 1.2)
+        policy.append(-min(ratio * advantage, clipped * advantage))
+        beyond.append(ratio < 0.8 or ratio > 1.2)
+        divergence.append(ratio - 1 - (now - then))
+    plain = actor_critic_loss(**arguments(valid), value_coefficient=0.5, entropy_coefficient=0.01)
+    np.testing.assert_allclose(terms.policy, np.mean(policy), rtol=1e-5)
+    np.testing.assert_allclose(terms.clip_fraction, np.mean(beyond), rtol=1e-5)
+    np.testing.assert_allclose(terms.approximate_kl, np.mean(divergence), rtol=1e-4)
+    np.testing.assert_allclose(terms.value, plain.value)
+    np.testing.assert_allclose(terms.entropy, plain.entropy)
+    total = terms.policy + 0.5 * terms.value - 0.01 * terms.entropy
+    np.testing.assert_allclose(terms.total, total, rtol=1e-6)
+
+
+def test_a_ratio_beyond_the_range_teaches_nothing_more() -> None:
+    """Only where that would go further the same way: what went wrong is always set right."""
+
+    def policy(now: Any, advantages: Any) -> Any:
+        valid, zeros = jnp.ones(4, bool), jnp.zeros(4)
+        weights = (0.2, 0.5, 0.0)
+        return clipped_surrogate_loss(
+            now, zeros, zeros, zeros, advantages, zeros, valid, *weights
+        ).policy
+
+    now = jnp.log(jnp.array([1.5, 1.5, 0.5, 0.5]))
+    slope = jax.grad(policy)(now, jnp.array([1.0, -1.0, 1.0, -1.0]))
+    np.testing.assert_allclose(slope, np.array([0.0, 1.5, -0.5, 0.0]) / 4, atol=1e-6)
+
+
+def test_at_the_policy_that_acted_it_has_the_gradient_of_a2c() -> None:
+    given = arguments(some_valid())
+    weights = {"value_coefficient": 0.5, "entropy_coefficient": 0.01}
+    moving = given.pop("log_probabilities")
+
+    def a2c(now: Any) -> Any:
+        return actor_critic_loss(now, **given, **weights).total
+
+    def ppo(now: Any) -> Any:
+        return clipped_surrogate_loss(now, moving, **given, **weights, clip_range=0.2).total
+
+    np.testing.assert_allclose(jax.grad(ppo)(moving), jax.grad(a2c)(moving), rtol=1e-5)
+
+
+def test_the_action_of_an_invalid_step_can_be_as_improbable_as_it_likes() -> None:
+    valid = some_valid()
+    far = jnp.where(valid, 0.0, -1e30)
+    _, terms = surrogate(valid, behaviour_log_probabilities=far)
+    assert np.isfinite(terms).all()
+    slope = jax.grad(lambda far: surrogate(valid, behaviour_log_probabilities=far)[1].total)(far)
+    assert np.isfinite(slope).all()

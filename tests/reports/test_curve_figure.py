@@ -11,7 +11,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from poise.reports import curve_figure
-from poise.reports.curve_figure import DOTS_PER_INCH, SIZE, Episodes, Marks, Verified, draw
+from poise.reports.curve_data import Episodes, Marks, Verified
+from poise.reports.curve_figure import DOTS_PER_INCH, SIZE, draw
 
 MARKS = Marks("CartPole-v1, A3C, seed 0", 475.0, 21.34, Verified(480.0, 470.0, 490.0, 3))
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from poise.cli import main
 from poise.errors import ConfigError, FileFormatError, RunFolderError
 from poise.reports.curve import draw_curve, read_episodes
-from poise.reports.curve_figure import Marks, Verified
+from poise.reports.curve_data import Marks, Verified
 from poise.reports.plot_process import Plotter
 from poise.reports.plot_run import Draw, plot_folder
 

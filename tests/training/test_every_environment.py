@@ -137,8 +137,8 @@ def test_observations_are_normalised_saved_and_replayed(tmp_path: Path) -> None:
     assert np.abs(scale - 1).max() < 0.5
     assert np.any(mean != 0)
     observation = np.ones(3, np.float32)
-    network = final.agent.network(final.parameters)
-    wanted, _, _ = network((observation - mean) * scale, (), np.bool_(True))
+    seen = (observation - mean) * scale
+    wanted, _, _ = final.agent.apply(final.parameters, seen, (), np.bool_(True))
     assert final.act(observation) == 5 + int(np.argmax(wanted))
     poise.replay(result.folder, environment=Toy)
 

@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 
 import poise
-from poise.agent import agent as agents
+from poise.agent.networks import MlpNetwork
 from poise.config import TrainConfig
 from poise.envs.env_factory import find_env_factory
 from poise.errors import FileFormatError
@@ -71,7 +71,7 @@ def test_a_run_goes_on_and_is_repeated_with_what_was_decided(
     assert config["settings"]["learning_rate"] is None
     assert config["resolved"]["learning_rate"] == 3e-3
     folder = copy(run, tmp_path)
-    monkeypatch.setattr(agents, "LEARNING_RATE", 0.5)
+    monkeypatch.setattr(MlpNetwork, "usual_learning_rate", 0.5)
     poise.resume(folder, environment=make_toy, max_steps=400)
     assert {row["learning_rate"] for row in rows(folder, "update")} == {3e-3}
     assert poise.replay(folder, environment=make_toy).steps >= 400

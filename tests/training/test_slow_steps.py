@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import poise
-from poise.envs import preflight
+from poise.envs import trial_play
 from poise.learning.best_policy import BestPolicyTracker
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.learning.server_settings import ServerSettings
@@ -77,7 +77,7 @@ def test_where_steps_are_quick_nothing_is_spared(
     monkeypatch.setattr(train_module, "SLOW_STEP_SECONDS", SLOW)
     looks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: seconds * next(looks))
-    monkeypatch.setattr(preflight, "time", clock)
+    monkeypatch.setattr(trial_play, "time", clock)
     run = train(tmp_path / "run", max_steps=300)
     slow = json.loads((run.folder / "config.json").read_text())["resolved"]["slow_steps"]
     assert slow is (seconds > SLOW)

@@ -90,6 +90,7 @@ def checkpoint_after(updates: int, lineage: int = 0) -> Checkpoint:
         parameters=array(updates, SIZE),
         optimizer_state=optimizer(5),
         moments=moments(6),
+        target_parameters=(),
         best_policy=BestPolicyState(
             evaluated_at=steps * 4 // 5,
             interval=128,

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from poise.agent.agent import Agent
-from poise.agent.categories import lookup_sizes
-from poise.agent.networks import numpy_policy
+from poise.agent.network import RunsOnNumpy
+from poise.errors import ConfigError
 from poise.trajectory import ActorOutput
 
 __all__ = ["Acting", "Actor", "choose_acting", "make_actor"]
@@ -21,7 +21,7 @@ Acting = Literal["numpy", "xla"]
 Actor = Callable[[Any, Any, Any, Any, Any, Any], ActorOutput]
 """(parameters [P], statistics, observations [N, ...], recurrent state, first [N], noise)."""
 
-MAX_NUMPY_PRODUCTS = 1_000_000
+MAX_NUMPY_MULTIPLICATIONS = 1_000_000
 """Above this many multiplications an act, NumPy takes longer than a call into XLA (measured)."""
 
 
@@ -32,12 +32,10 @@ def choose_acting(agent: Agent, copies: int) -> Acting:
         agent: what decides.
         copies: for how many copies at once.
     """
-    runs_on_numpy = getattr(agent.layout.static, "runs_on_numpy", False)
-    # What is looked up is not multiplied.
-    space, spec = agent.observation_space, agent.spec
-    columns = spec.embedding_units or 2 * (spec.hidden_sizes or (1,))[0]
-    products = agent.layout.size - sum(lookup_sizes(space)) * columns
-    return "numpy" if runs_on_numpy and products * copies <= MAX_NUMPY_PRODUCTS else "xla"
+    network = agent.network
+    if not isinstance(network, RunsOnNumpy):
+        return "xla"
+    return "numpy" if network.multiplications * copies <= MAX_NUMPY_MULTIPLICATIONS else "xla"
 
 
 def make_actor(agent: Agent, acting: Acting, options: dict[str, Any] | None = None) -> Actor:
@@ -49,30 +47,34 @@ def make_actor(agent: Agent, acting: Acting, options: dict[str, Any] | None = No
         options: XLA's compile options.
     """
     if acting == "numpy":
-        return _NumpyActor(agent)
+        if not isinstance(agent.network, RunsOnNumpy):
+            raise ConfigError(f"NumPy cannot act with {agent.network.describe()}: XLA must")
+        return _NumpyActor(agent, agent.network)
     return _XlaActor(agent, options or {})
 
 
 class _NumpyActor:
     """For networks without memory, which see all copies at once."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, network: RunsOnNumpy) -> None:
         self._agent = agent
-        self._parameters: Any = None
+        self._network = network
+        self._vector: Any = None
         self._policy: Any = None
 
     def __call__(
         self,
-        parameters: Any,
+        vector: Any,
         statistics: Any,
         observations: Any,
         state: Any,
         first: Any,
         noise: Any,
     ) -> ActorOutput:
-        if parameters is not self._parameters:
-            self._parameters = parameters
-            self._policy = numpy_policy(self._agent.network(np.asarray(parameters)))
+        if vector is not self._vector:
+            self._vector = vector
+            parameters = self._agent.layout.unflatten(np.asarray(vector))
+            self._policy = self._network.numpy_policy(parameters)
         seen = self._agent.observe(observations, statistics)
         return self._agent.choose(self._policy(seen), state, noise)
 
@@ -81,12 +83,12 @@ class _XlaActor:
     """One compiled program for each batch size, of which the next power of two is taken."""
 
     def __init__(self, agent: Agent, options: dict[str, Any]) -> None:
-        def decide(parameters: Any, copies: Any, noise: Any) -> ActorOutput:
-            network = agent.network(parameters)
+        def decide(vector: Any, copies: Any, noise: Any) -> ActorOutput:
+            parameters = agent.layout.unflatten(vector)
 
             def one(copy: Any, draw: Any) -> ActorOutput:
-                outputs, _, state = network(*copy)
-                return agent.choose(outputs, state, draw)
+                output = agent.network.apply(parameters, *copy)
+                return agent.choose(output.dist_params, output.state, draw)
 
             noise_axis = None if noise is None else 0
             decision: ActorOutput = jax.vmap(one, in_axes=(0, noise_axis))(copies, noise)
@@ -97,7 +99,7 @@ class _XlaActor:
 
     def __call__(
         self,
-        parameters: Any,
+        vector: Any,
         statistics: Any,
         observations: Any,
         state: Any,
@@ -115,6 +117,6 @@ class _XlaActor:
         seen = self._agent.observe(jax.tree.map(np.asarray, observations), statistics)
         copies = jax.tree.map(pad, (seen, state, first))
         padded = None if noise is None else jax.tree.map(pad, noise)
-        decision = self._decide(parameters, copies, padded)
+        decision = self._decide(vector, copies, padded)
         answer: ActorOutput = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], decision)
         return answer

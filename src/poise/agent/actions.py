@@ -1,5 +1,6 @@
 """From a Gymnasium action space to the head that acts in it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,9 @@ from poise.agent.heads import (
     JointHead,
     dtype_on,
 )
-from poise.batching import mapping
 from poise.errors import UnsupportedSpaceError
 from poise.maths.namespace import array_namespace
+from poise.space_parts import children, rebuild
 
 __all__ = ["action_head"]
 
@@ -85,16 +86,10 @@ def _head(space: spaces.Space[Any], gaussian_scale: GaussianScale, path: str) ->
             _require_int32(space, [*starts, *(starts + sizes)])
             components = map(CategoricalHead, map(int, sizes), map(int, starts))
             return JointHead(tuple(components), _stack(tuple(space.shape), space.dtype))
-        case spaces.Tuple():
-            named = [(one, f"{path}[{index}]") for index, one in enumerate(space)]
-            return JointHead(
-                tuple(_head(one, gaussian_scale, where) for one, where in named), tuple
-            )
-        case spaces.Dict():
-            keys = list(space.spaces)
-            parts = [(space.spaces[key], f"{path}[{key!r}]") for key in keys]
-            heads = tuple(_head(one, gaussian_scale, where) for one, where in parts)
-            return JointHead(heads, lambda parts: mapping(zip(keys, parts, strict=True)))
+        case spaces.Tuple() | spaces.Dict():
+            named = [(part, f"{path}[{key!r}]") for key, part in children(space)]
+            heads = tuple(_head(part, gaussian_scale, where) for part, where in named)
+            return JointHead(heads, functools.partial(rebuild, space))
     raise UnsupportedSpaceError(
         f"{path} is {brief_space(space)}, which poise cannot choose; it acts in Box, Discrete, "
         "MultiDiscrete, MultiBinary, and Tuple and Dict of these: make one of them of it in a "
@@ -103,9 +98,9 @@ def _head(space: spaces.Space[Any], gaussian_scale: GaussianScale, path: str) ->
 
 
 def _stack(shape: tuple[int, ...], dtype: Any) -> Callable[[list[Any]], Any]:
-    def build_components(components: list[Any]) -> Any:
+    def combine(components: list[Any]) -> Any:
         xp = array_namespace(*components)
         flat = xp.stack(components, axis=-1)
         return flat.reshape(flat.shape[:-1] + shape).astype(dtype_on(xp, dtype))
 
-    return build_components
+    return combine

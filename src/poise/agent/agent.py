@@ -1,7 +1,7 @@
-"""The agent: a network's layout and an action head, as pure functions of the parameters.
+"""The agent: a network and an action head, as pure functions of the parameters.
 
-It holds no parameters itself: they come in as one flat vector with every call, as NumPy or as JAX
-arrays, so the same agent acts in a compiled rollout, in a NumPy loop and in a loss.
+It holds no parameters itself: they come in with every call, as NumPy or as JAX arrays, so the same
+agent acts in a compiled rollout, in a NumPy loop and in a loss.
 """
 
 import dataclasses
@@ -17,22 +17,17 @@ from poise.agent.categories import MAX_UNITS, choose_embedding_units, lookup_siz
 from poise.agent.encoders import require_encodable
 from poise.agent.heads import ActionHead, GaussianScale
 from poise.agent.image_axes import has_images
-from poise.agent.image_network import HIDDEN_UNITS, image_actor_critic, image_parameter_count
-from poise.agent.networks import actor_critic, parameter_count
+from poise.agent.image_network import HIDDEN_UNITS, ImageNetwork
+from poise.agent.network import Network, NetworkFactory, NetworkOutput
+from poise.agent.networks import MlpNetwork
 from poise.agent.normalizer import Scaling
 from poise.agent.parameters import ParameterLayout
 from poise.agent.space_json import space_to_json
 from poise.errors import ConfigError
 from poise.trajectory import ActorOutput
-from poise.validation import MAX_PARAMETERS, is_image_axes
+from poise.validation import MAX_HIDDEN_LAYERS, MAX_PARAMETERS, is_image_axes, shown
 
-__all__ = ["Agent", "NetworkSpec", "build_agent", "require_supported"]
-
-LEARNING_RATE = 3e-3
-IMAGE_LEARNING_RATE = 1e-3
-"""Adam moves every weight by about so much, and a unit of the convolutional network sums hundreds
-of inputs that are never negative. Measured on two stacked pictures of 36 x 36: 3e-4, 1e-3 and 2e-3
-learned which way a square drifts; with 3e-3 the policy broke down once in between."""
+__all__ = ["Agent", "NetworkSpec", "build_agent", "make_network", "require_supported"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +78,8 @@ class NetworkSpec:
             ValueError, KeyError, TypeError: the description is damaged.
         """
         sizes = tuple(int(size) for size in description["hidden_sizes"])
-        if any(size < 1 for size in sizes):
-            raise ValueError(f"hidden sizes {sizes}")
+        if len(sizes) > MAX_HIDDEN_LAYERS or any(size < 1 for size in sizes):
+            raise ValueError(f"hidden sizes {shown(sizes)}")
         scale = description["gaussian_scale"]
         if scale not in ("free", "network"):
             raise ValueError(f"gaussian scale {scale!r}")
@@ -108,33 +103,25 @@ class Agent:
         observation_space: of one environment copy.
         action_space: of one environment copy.
         spec: which network it is.
-        layout: the network, and where its arrays lie in the parameter vector.
+        network: the network.
+        layout: where its parameters lie in the vector.
         head: the distribution over actions.
     """
 
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
     spec: NetworkSpec
+    network: Network
     layout: ParameterLayout
     head: ActionHead
 
-    @property
-    def usual_learning_rate(self) -> float:
-        """The step size that the network learns well with where none is set."""
-        images = has_images(self.observation_space, self.spec.image_axes)
-        return IMAGE_LEARNING_RATE if images else LEARNING_RATE
-
-    def network(self, parameters: Any) -> Any:
-        """The network with the given ``[P]`` parameters."""
-        return self.layout.unflatten(parameters)
-
     def initial_state(self, copies: int) -> Any:
-        """The network's recurrent state at the start of an episode, as ``[copies, ...]`` zeros.
+        """The network's recurrent state at the start of an episode, ``[copies, ...]``."""
 
-        The network is asked without its trainable arrays: shapes must come from its other fields.
-        """
-        state = self.layout.static.initial_state()
-        return jax.tree.map(lambda leaf: np.zeros((copies, *leaf.shape), leaf.dtype), state)
+        def repeat(leaf: Any) -> np.ndarray:
+            return np.repeat(np.asarray(leaf)[None], copies, axis=0)
+
+        return jax.tree.map(repeat, self.network.initial_state())
 
     @functools.cached_property
     def scaling(self) -> Scaling:
@@ -146,26 +133,36 @@ class Agent:
         """What the network sees of an observation, or of a batch with any leading axes."""
         return self.scaling(observation, statistics)
 
-    def values(self, parameters: Any, statistics: Any, observations: Any, first: Any) -> Any:
+    def apply(self, vector: Any, observation: Any, state: Any, first: Any) -> NetworkOutput:
+        """What the network says, as `Network.apply` does.
+
+        Args:
+            vector: ``[P]``, the network's parameters.
+            observation: as the network sees it (`observe`).
+            state: the recurrent state before it.
+            first: whether it begins an episode.
+        """
+        return self.network.apply(self.layout.unflatten(vector), observation, state, first)
+
+    def values(self, vector: Any, statistics: Any, observations: Any, first: Any) -> Any:
         """The critic's values ``[N]`` of a batch of first observations ``[N, ...]``."""
-        network = self.network(parameters)
-        return jax.vmap(lambda *copy: network(*copy)[1])(
+        return jax.vmap(lambda *copy: self.apply(vector, *copy).value)(
             self.observe(observations, statistics), self.initial_state(len(first)), first
         )
 
     def decide(
         self,
-        network: Any,
+        parameters: Any,
         statistics: Any,
         observation: Any,
         state: Any,
         first: Any,
         noise: Any | None,
     ) -> ActorOutput:
-        """Act on one observation (on NumPy arrays: or on a batch).
+        """Act on one observation.
 
         Args:
-            network: as `network` returns it.
+            parameters: the network's, as a pytree.
             statistics: of the observation normaliser; ``()`` without one.
             observation: an observation, as the environment gave it.
             state: the recurrent state.
@@ -173,22 +170,22 @@ class Agent:
             noise: from the action head; None acts greedily.
         """
         seen = self.observe(observation, statistics)
-        parameters, _, state = network(seen, state, first)
-        return self.choose(parameters, state, noise)
+        output = self.network.apply(parameters, seen, state, first)
+        return self.choose(output.dist_params, output.state, noise)
 
-    def choose(self, parameters: Any, state: Any, noise: Any | None) -> ActorOutput:
+    def choose(self, dist_params: Any, state: Any, noise: Any | None) -> ActorOutput:
         """Draw an action from a distribution.
 
         Args:
-            parameters: ``[..., P]``, what the network said.
+            dist_params: ``[..., P]``, what the network said.
             state: the recurrent state after the observation.
             noise: from the action head; None acts greedily.
         """
-        action = self.head.sample(parameters, noise)
+        action = self.head.sample(dist_params, noise)
         return ActorOutput(
             action=action,
             environment_action=self.head.to_environment(action),
-            parameters=parameters,
+            dist_params=dist_params,
             state=state,
         )
 
@@ -206,12 +203,32 @@ def require_supported(observation: spaces.Space[Any], action: spaces.Space[Any])
     space_to_json(action)
 
 
+def make_network(
+    observation_space: spaces.Space[Any], outputs: int, free: int, spec: NetworkSpec
+) -> Network:
+    """One of poise's own networks.
+
+    Args:
+        observation_space: what it sees.
+        outputs: distribution parameters that depend on the observation.
+        free: distribution parameters that do not.
+        spec: which network.
+    """
+    units, axes = spec.embedding_units, spec.image_axes
+    if units and not lookup_sizes(observation_space):
+        raise ConfigError("there are no categories to be looked up in a table")
+    if has_images(observation_space, axes):
+        return ImageNetwork(observation_space, outputs, free, units, axes)
+    return MlpNetwork(observation_space, outputs, free, spec.hidden_sizes, units)
+
+
 def build_agent(
     observation_space: spaces.Space[Any],
     action_space: spaces.Space[Any],
     spec: NetworkSpec,
     seed: np.random.SeedSequence | None,
     parameter_limit: int = MAX_PARAMETERS,
+    network_factory: NetworkFactory | None = None,
 ) -> tuple[Agent, np.ndarray]:
     """Make an agent and its first parameters, ``[P]`` float32.
 
@@ -221,6 +238,7 @@ def build_agent(
         spec: which network.
         seed: of the first parameters; None leaves them 0, to be replaced.
         parameter_limit: refuse to allocate more than this.
+        network_factory: makes another network than poise's own.
 
     Raises:
         UnsupportedSpaceError: a space that poise cannot learn.
@@ -228,27 +246,16 @@ def build_agent(
     """
     require_encodable(observation_space)
     head = action_head(action_space, spec.gaussian_scale)
-    generator = None if seed is None else np.random.default_rng(seed)
-    axes, units = spec.image_axes, spec.embedding_units
-    images = has_images(observation_space, axes)
-    if units and not lookup_sizes(observation_space):
-        raise ConfigError("there are no categories to be looked up in a table")
-    sizes = head.outputs, head.free
-    if images:
-        count = image_parameter_count(observation_space, *sizes, units, axes)
+    if network_factory is not None:
+        network = network_factory(observation_space, head.outputs, head.free_params)
     else:
-        count = parameter_count(observation_space, *sizes, spec.hidden_sizes, units)
-    if count > parameter_limit:
+        network = make_network(observation_space, head.outputs, head.free_params, spec)
+    layout = ParameterLayout.of(network.shapes())
+    if layout.size > parameter_limit:
         raise ConfigError(
-            f"the network would have {count:,} parameters, more than {parameter_limit:,}"
+            f"the network would have {layout.size:,} parameters, more than {parameter_limit:,}"
         )
-    network: Any
-    if images:
-        network = image_actor_critic(observation_space, *sizes, generator, units, axes)
-    else:
-        network = actor_critic(
-            observation_space, head.outputs, head.free, spec.hidden_sizes, generator, units
-        )
-    layout = ParameterLayout.of(network)
-    agent = Agent(observation_space, action_space, spec, layout, head)
-    return agent, layout.flatten(network)
+    agent = Agent(observation_space, action_space, spec, network, layout, head)
+    if seed is None:
+        return agent, np.zeros(layout.size, np.float32)
+    return agent, layout.flatten(network.init(np.random.default_rng(seed)))

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from poise.maths.namespace import array_namespace
+from poise.space_parts import parts
 
 __all__ = [
     "LOOKUP_FROM",
@@ -48,17 +49,13 @@ class Lookup(NamedTuple):
 
 def lookup_sizes(space: spaces.Space[Any]) -> list[int]:
     """The numbers of categories that are looked up, in the order of the space's parts."""
-    match space:
-        case spaces.Discrete():
-            sizes = [int(space.n)]
-        case spaces.MultiDiscrete():
-            sizes = [int(size) for size in space.nvec.reshape(-1)]
-        case spaces.Tuple():
-            return [size for part in space for size in lookup_sizes(part)]
-        case spaces.Dict():
-            return [size for part in space.spaces.values() for size in lookup_sizes(part)]
-        case _:
-            return []
+    sizes: list[int] = []
+    for _, part in parts(space):
+        match part:
+            case spaces.Discrete():
+                sizes.append(int(part.n))
+            case spaces.MultiDiscrete():
+                sizes.extend(int(size) for size in part.nvec.reshape(-1))
     return [size for size in sizes if size >= LOOKUP_FROM]
 
 

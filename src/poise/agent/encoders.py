@@ -7,7 +7,6 @@ axes.
 
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from poise.agent.categories import LOOKUP_FROM, Lookup, aligned
 from poise.argument_names import given
 from poise.errors import UnsupportedSpaceError
 from poise.maths.namespace import array_namespace
+from poise.space_parts import part_at, parts
 
 __all__ = ["brief_space", "encode", "feature_count", "pieces", "require_encodable"]
 
@@ -33,6 +33,10 @@ def feature_count(space: spaces.Space[Any]) -> int:
         UnsupportedSpaceError: for a space other than Box, Discrete, MultiDiscrete, MultiBinary,
             and Tuple and Dict of these.
     """
+    return sum(_feature_count(part.space) for part in parts(space))
+
+
+def _feature_count(space: spaces.Space[Any]) -> int:
     match space:
         case spaces.Box() | spaces.MultiBinary():
             return math.prod(space.shape)
@@ -40,10 +44,6 @@ def feature_count(space: spaces.Space[Any]) -> int:
             return int(space.n)
         case spaces.MultiDiscrete():
             return int(space.nvec.sum())
-        case spaces.Tuple():
-            return sum(feature_count(part) for part in space)
-        case spaces.Dict():
-            return sum(feature_count(part) for part in space.spaces.values())
     raise _unsupported(space, "observation")
 
 
@@ -54,7 +54,7 @@ def require_encodable(space: spaces.Space[Any]) -> None:
         UnsupportedSpaceError: poise cannot learn from a part; says which, and what to do.
     """
     strange = []
-    for path, part in _parts(space, ()):
+    for path, part in parts(space):
         match part:
             case spaces.Box() | spaces.MultiBinary():
                 pass
@@ -72,21 +72,6 @@ def require_encodable(space: spaces.Space[Any]) -> None:
             names = given("ignore_observations", [_name(path) for path, _ in strange])
             remedy = f"leave it out with {names}, or {remedy}"
         raise _unsupported(strange[0][1], _shown(strange[0][0]), remedy)
-
-
-def _parts(
-    space: spaces.Space[Any], path: tuple[Any, ...]
-) -> Iterator[tuple[tuple[Any, ...], spaces.Space[Any]]]:
-    """What Tuple and Dict spaces are made of, with the keys and indices that lead there."""
-    match space:
-        case spaces.Tuple():
-            for index, part in enumerate(space):
-                yield from _parts(part, (*path, index))
-        case spaces.Dict():
-            for key, part in space.spaces.items():
-                yield from _parts(part, (*path, key))
-        case _:
-            yield path, space
 
 
 def _shown(path: tuple[Any, ...]) -> str:
@@ -115,11 +100,11 @@ def _unsupported(space: spaces.Space[Any], path: str, remedy: str = "") -> Unsup
 
 def encode(space: spaces.Space[Any], observation: Any) -> Any:
     """Encode one observation (or a batch with leading axes) as ``[..., features]`` float32."""
-    parts = [
-        _spelt_out(part) if isinstance(part, Lookup) else part
-        for part in pieces(space, observation)
+    found = [
+        _spelt_out(piece) if isinstance(piece, Lookup) else piece
+        for piece in pieces(space, observation)
     ]
-    return parts[0] if len(parts) == 1 else array_namespace(*parts).concatenate(parts, axis=-1)
+    return found[0] if len(found) == 1 else array_namespace(*found).concatenate(found, axis=-1)
 
 
 def pieces(space: spaces.Space[Any], observation: Any) -> list[Any]:
@@ -128,6 +113,14 @@ def pieces(space: spaces.Space[Any], observation: Any) -> list[Any]:
     Returns:
         Float32 arrays ``[..., n]``, with few categories as one-hot; and a `Lookup` for many.
     """
+    if not isinstance(space, spaces.Tuple | spaces.Dict):
+        return _pieces(space, observation)
+    return [
+        piece for path, part in parts(space) for piece in _pieces(part, part_at(observation, path))
+    ]
+
+
+def _pieces(space: spaces.Space[Any], observation: Any) -> list[Any]:
     match space:
         case spaces.Box() | spaces.MultiBinary():
             return [_flat(space, observation).astype(np.float32)]
@@ -141,13 +134,7 @@ def pieces(space: spaces.Space[Any], observation: Any) -> list[Any]:
         case spaces.MultiDiscrete():
             flat = _flat(space, observation)
             return _categories(flat, space.start.reshape(-1), space.nvec.reshape(-1))
-        case spaces.Tuple():
-            pairs = list(zip(space, observation, strict=True))
-        case spaces.Dict():
-            pairs = [(one, observation[key]) for key, one in space.spaces.items()]
-        case _:
-            raise _unsupported(space, "observation")
-    return [piece for one, part in pairs for piece in pieces(one, part)]
+    raise _unsupported(space, "observation")
 
 
 def _flat(space: spaces.Space[Any], observation: Any) -> Any:

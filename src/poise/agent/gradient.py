@@ -1,4 +1,4 @@
-"""The gradient of the actor-critic loss of one trajectory.
+"""The actor-critic gradient of a trajectory, and what other losses share with it.
 
 Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3, with the episode boundaries of `poise.maths`.
 One forward pass over the T+1 observations serves policy, values and bootstrap alike.
@@ -15,36 +15,43 @@ from poise.maths.losses import LossTerms, actor_critic_loss
 from poise.maths.returns import advantage_estimates, normalize
 from poise.trajectory import Trajectory
 
-__all__ = ["actor_critic_gradient", "unroll"]
+__all__ = ["actor_critic_gradient", "advantages_and_targets", "network_outputs"]
 
 
-def unroll(network: Any, observations: Any, state: Any, first: Any) -> tuple[Any, Any]:
-    """Run a network along one copy's observations.
-
-    A feed-forward network takes them all at once; a recurrent one in turn.
+def network_outputs(agent: Agent, vector: Any, trajectory: Trajectory) -> tuple[Any, Any]:
+    """Distribution parameters ``[T+1, N, P]`` and values ``[T+1, N]`` along a trajectory.
 
     Args:
-        network: ``(observation, state, first) -> (parameters, value, state)``.
-        observations: pytree of ``[T+1, ...]``.
-        state: the recurrent state before the first observation.
-        first: ``[T+1]`` bool, where episodes begin.
-
-    Returns:
-        Distribution parameters ``[T+1, ...]`` and values ``[T+1]``.
+        agent: whose network.
+        vector: ``[P]``, its parameters.
+        trajectory: with observations as the network sees them.
     """
-    if not jax.tree.leaves(state):
-        parameters, values, _ = jax.vmap(lambda one, begins: network(one, state, begins))(
-            observations, first
-        )
-        return parameters, values
+    weights = agent.layout.unflatten(vector)
 
-    def step(carry: Any, now: Any) -> tuple[Any, tuple[Any, Any]]:
-        observation, begins = now
-        parameters, value, carry = network(observation, carry, begins)
-        return carry, (parameters, value)
+    def along_time(*copy: Any) -> tuple[Any, Any]:
+        output = agent.network.unroll(weights, *copy)
+        return output.dist_params, output.value
 
-    _, outputs = jax.lax.scan(step, state, (observations, first))
-    return outputs
+    return jax.vmap(along_time, in_axes=(1, 0, 1), out_axes=1)(
+        trajectory.observations, trajectory.initial_state, trajectory.first
+    )
+
+
+def advantages_and_targets(
+    values: Any, trajectory: Trajectory, discount: float, gae_lambda: float
+) -> tuple[Any, Any]:
+    """Advantages and returns ``[T, N]`` by values ``[T+1, N]``; see `advantage_estimates`."""
+    constants = jax.lax.stop_gradient(values)
+    estimate = jax.vmap(advantage_estimates, in_axes=(1, 1, 1, 1, None, None), out_axes=1)
+    advantages = estimate(
+        constants,
+        trajectory.rewards,
+        trajectory.terminated,
+        trajectory.valid,
+        discount,
+        gae_lambda,
+    )
+    return advantages, advantages + constants[:-1]
 
 
 def actor_critic_gradient(
@@ -76,22 +83,8 @@ def actor_critic_gradient(
     """
 
     def loss(vector: Float[Array, " P"]) -> tuple[Float[Array, ""], LossTerms]:
-        network = agent.network(vector)
-
-        outputs, values = jax.vmap(
-            lambda *copy: unroll(network, *copy), in_axes=(1, 0, 1), out_axes=1
-        )(trajectory.observations, trajectory.initial_state, trajectory.first)
-        constants = jax.lax.stop_gradient(values)
-        estimate = jax.vmap(advantage_estimates, in_axes=(1, 1, 1, 1, None, None), out_axes=1)
-        advantages = estimate(
-            constants,
-            trajectory.rewards,
-            trajectory.terminated,
-            trajectory.valid,
-            discount,
-            gae_lambda,
-        )
-        targets = advantages + constants[:-1]
+        outputs, values = network_outputs(agent, vector, trajectory)
+        advantages, targets = advantages_and_targets(values, trajectory, discount, gae_lambda)
         if normalize_advantages:
             advantages = normalize(advantages, trajectory.valid)
         acted = jax.tree.map(lambda leaf: leaf[:-1], outputs)

@@ -5,8 +5,8 @@ how to turn a sampled action into one that the environment takes. Actions are st
 only `to_environment` shifts, scales or clips them. All methods work on NumPy and on JAX arrays,
 with any leading axes.
 
-"Parameters" of a head are one array ``[..., outputs + free]``: first what the network computes
-from the observation, then the free parameters that do not depend on it.
+A distribution's parameters (``dist_params``) are one array ``[..., outputs + free_params]``: first
+what the network computes from the observation, then what does not depend on it.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from poise.agent.noise import GUMBEL, LOGISTIC, NORMAL, Noise
 from poise.maths import distributions
 from poise.maths.namespace import array_namespace
 
 __all__ = [
     "ActionHead",
     "GaussianScale",
-    "Noise",
     "dtype_on",
 ]
 
@@ -36,8 +36,6 @@ UNBOUNDED = 1e15
 no Gaussian of scale 1 could be stretched over it."""
 
 GaussianScale = Literal["free", "network"]
-Noise = Callable[[str, tuple[int, ...]], Any]
-"""Draws noise: (``gumbel``, ``normal`` or ``logistic``; shape) -> float32 array."""
 
 
 @runtime_checkable
@@ -49,19 +47,19 @@ class ActionHead(Protocol):
         """Number of parameters that the network computes from the observation."""
 
     @property
-    def free(self) -> int:
+    def free_params(self) -> int:
         """Number of trainable parameters that do not depend on the observation."""
 
     def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
         """Draw what `sample` needs for a batch of actions."""
 
-    def sample(self, parameters: Any, noise: Any | None) -> Any:
+    def sample(self, dist_params: Any, noise: Any | None) -> Any:
         """Sample an action; without noise, the most probable one."""
 
-    def log_probability(self, parameters: Any, action: Any) -> Any:
+    def log_probability(self, dist_params: Any, action: Any) -> Any:
         """Log-probability (or density) of a stored action."""
 
-    def entropy(self, parameters: Any) -> Any:
+    def entropy(self, dist_params: Any) -> Any:
         """Entropy in nats."""
 
     def to_environment(self, action: Any) -> Any:
@@ -80,22 +78,22 @@ class CategoricalHead:
         return self.categories
 
     @property
-    def free(self) -> int:
+    def free_params(self) -> int:
         return 0
 
     def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
-        return draw("gumbel", (*batch, self.categories))
+        return draw(GUMBEL, (*batch, self.categories))
 
-    def sample(self, parameters: Any, noise: Any | None) -> Any:
+    def sample(self, dist_params: Any, noise: Any | None) -> Any:
         if noise is None:
             noise = np.float32(0.0)
-        return distributions.categorical_sample(parameters, noise)
+        return distributions.categorical_sample(dist_params, noise)
 
-    def log_probability(self, parameters: Any, action: Any) -> Any:
-        return distributions.categorical_log_probability(parameters, action)
+    def log_probability(self, dist_params: Any, action: Any) -> Any:
+        return distributions.categorical_log_probability(dist_params, action)
 
-    def entropy(self, parameters: Any) -> Any:
-        return distributions.categorical_entropy(parameters)
+    def entropy(self, dist_params: Any) -> Any:
+        return distributions.categorical_entropy(dist_params)
 
     def to_environment(self, action: Any) -> Any:
         return action + self.start if self.start else action
@@ -124,23 +122,23 @@ class GaussianHead:
         return self.size * (2 if self.scale == "network" else 1)
 
     @property
-    def free(self) -> int:
+    def free_params(self) -> int:
         return self.size if self.scale == "free" else 0
 
     def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
-        return draw("normal", (*batch, self.size))
+        return draw(NORMAL, (*batch, self.size))
 
-    def sample(self, parameters: Any, noise: Any | None) -> Any:
-        mean, log_scale = self._split(parameters)
+    def sample(self, dist_params: Any, noise: Any | None) -> Any:
+        mean, log_scale = self._split(dist_params)
         if noise is None:
             return mean
         return distributions.gaussian_sample(mean, log_scale, noise)
 
-    def log_probability(self, parameters: Any, action: Any) -> Any:
-        return distributions.gaussian_log_probability(*self._split(parameters), action)
+    def log_probability(self, dist_params: Any, action: Any) -> Any:
+        return distributions.gaussian_log_probability(*self._split(dist_params), action)
 
-    def entropy(self, parameters: Any) -> Any:
-        return distributions.gaussian_entropy(self._split(parameters)[1])
+    def entropy(self, dist_params: Any) -> Any:
+        return distributions.gaussian_entropy(self._split(dist_params)[1])
 
     def to_environment(self, action: Any) -> Any:
         xp = array_namespace(action)
@@ -158,10 +156,10 @@ class GaussianHead:
         flat = xp.clip(scaled, bottom.reshape(shape), top.reshape(shape))
         return flat.reshape(action.shape[:-1] + self.shape)
 
-    def _split(self, parameters: Any) -> tuple[Any, Any]:
-        xp = array_namespace(parameters)
-        log_scale = xp.clip(parameters[..., self.size :], *LOG_SCALE_BOUNDS)
-        return parameters[..., : self.size], log_scale
+    def _split(self, dist_params: Any) -> tuple[Any, Any]:
+        xp = array_namespace(dist_params)
+        log_scale = xp.clip(dist_params[..., self.size :], *LOG_SCALE_BOUNDS)
+        return dist_params[..., : self.size], log_scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,22 +177,22 @@ class BernoulliHead:
         return self.size
 
     @property
-    def free(self) -> int:
+    def free_params(self) -> int:
         return 0
 
     def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
-        return draw("logistic", (*batch, self.size))
+        return draw(LOGISTIC, (*batch, self.size))
 
-    def sample(self, parameters: Any, noise: Any | None) -> Any:
+    def sample(self, dist_params: Any, noise: Any | None) -> Any:
         if noise is None:
             noise = np.float32(0.0)
-        return distributions.bernoulli_sample(parameters, noise)
+        return distributions.bernoulli_sample(dist_params, noise)
 
-    def log_probability(self, parameters: Any, action: Any) -> Any:
-        return distributions.bernoulli_log_probability(parameters, action)
+    def log_probability(self, dist_params: Any, action: Any) -> Any:
+        return distributions.bernoulli_log_probability(dist_params, action)
 
-    def entropy(self, parameters: Any) -> Any:
-        return distributions.bernoulli_entropy(parameters)
+    def entropy(self, dist_params: Any) -> Any:
+        return distributions.bernoulli_entropy(dist_params)
 
     def to_environment(self, action: Any) -> Any:
         return action.reshape(action.shape[:-1] + self.shape).astype(np.int8)
@@ -204,49 +202,49 @@ class BernoulliHead:
 class JointHead:
     """`MultiDiscrete`, `Tuple` and `Dict` spaces, and a Box of integers: independent components.
 
-    ``build_components`` puts the components' environment actions together as the space has them.
+    ``combine`` puts the components' environment actions together as the space has them.
     """
 
     heads: tuple[ActionHead, ...]
-    build_components: Callable[[list[Any]], Any]
+    combine: Callable[[list[Any]], Any]
 
     @property
     def outputs(self) -> int:
         return sum(head.outputs for head in self.heads)
 
     @property
-    def free(self) -> int:
-        return sum(head.free for head in self.heads)
+    def free_params(self) -> int:
+        return sum(head.free_params for head in self.heads)
 
     def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
         return tuple(head.noise(draw, batch) for head in self.heads)
 
-    def sample(self, parameters: Any, noise: Any | None) -> Any:
+    def sample(self, dist_params: Any, noise: Any | None) -> Any:
         noises = noise if noise is not None else (None,) * len(self.heads)
-        parts = zip(self.heads, self._split(parameters), noises, strict=True)
+        parts = zip(self.heads, self._split(dist_params), noises, strict=True)
         return tuple(head.sample(part, noise) for head, part, noise in parts)
 
-    def log_probability(self, parameters: Any, action: Any) -> Any:
-        parts = zip(self.heads, self._split(parameters), action, strict=True)
+    def log_probability(self, dist_params: Any, action: Any) -> Any:
+        parts = zip(self.heads, self._split(dist_params), action, strict=True)
         return sum(head.log_probability(part, one) for head, part, one in parts)
 
-    def entropy(self, parameters: Any) -> Any:
-        parts = zip(self.heads, self._split(parameters), strict=True)
+    def entropy(self, dist_params: Any) -> Any:
+        parts = zip(self.heads, self._split(dist_params), strict=True)
         return sum(head.entropy(part) for head, part in parts)
 
     def to_environment(self, action: Any) -> Any:
         pairs = zip(self.heads, action, strict=True)
-        return self.build_components([head.to_environment(one) for head, one in pairs])
+        return self.combine([head.to_environment(one) for head, one in pairs])
 
-    def _split(self, parameters: Any) -> list[Any]:
-        xp = array_namespace(parameters)
+    def _split(self, dist_params: Any) -> list[Any]:
+        xp = array_namespace(dist_params)
         parts, output, free = [], 0, self.outputs
         for head in self.heads:
-            computed = parameters[..., output : output + head.outputs]
-            own = parameters[..., free : free + head.free]
-            parts.append(xp.concatenate([computed, own], axis=-1) if head.free else computed)
+            computed = dist_params[..., output : output + head.outputs]
+            own = dist_params[..., free : free + head.free_params]
+            parts.append(xp.concatenate([computed, own], axis=-1) if head.free_params else computed)
             output += head.outputs
-            free += head.free
+            free += head.free_params
         return parts
 
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
+from poise.space_parts import parts
+
 __all__ = [
     "SMALLEST_SIDE",
     "ImageLayout",
@@ -86,9 +88,4 @@ def is_image(space: spaces.Space[Any], image_axes: str = "auto") -> bool:
 
 def has_images(space: spaces.Space[Any], image_axes: str = "auto") -> bool:
     """Whether an observation has an image in any of its parts."""
-    match space:
-        case spaces.Tuple():
-            return any(has_images(part, image_axes) for part in space)
-        case spaces.Dict():
-            return any(has_images(part, image_axes) for part in space.spaces.values())
-    return is_image(space, image_axes)
+    return any(is_image(part.space, image_axes) for part in parts(space))

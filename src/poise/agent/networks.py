@@ -1,44 +1,22 @@
-"""Networks: ``(observation, state, first) -> (distribution parameters, value, state)``.
-
-Equinox modules over one observation; callers `vmap` them over time and copies. ``state`` is the
-recurrent state, ``()`` for a feed-forward network; ``first`` tells a recurrent one to begin anew.
-"""
+"""The network for observations without images: separate multi-layer perceptrons (MLPs)."""
 
 import itertools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import numpy as np
 from gymnasium import spaces
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from poise.agent.categories import lookup_sizes
 from poise.agent.encoders import encode
+from poise.agent.equinox_network import EquinoxNetwork
+from poise.agent.layers import ArrayLike, Dense, orthogonal, zeros
 from poise.agent.seeing import Seen, input_size, make_table, see
 from poise.maths.namespace import array_namespace
 
-__all__ = [
-    "ActorCritic",
-    "Dense",
-    "actor_critic",
-    "numpy_policy",
-    "orthogonal",
-    "parameter_count",
-]
-
-ArrayLike = Array | np.ndarray
-
-
-class Dense(eqx.Module):
-    """An affine layer ``x @ weight + bias``, with the weight as ``[inputs, outputs]``."""
-
-    weight: Float[ArrayLike, "inputs outputs"]
-    bias: Float[ArrayLike, " outputs"]
-
-    def __call__(self, x: Any) -> Any:
-        """``[..., inputs]`` to ``[..., outputs]``."""
-        return x @ self.weight + self.bias
+__all__ = ["ActorCritic", "MlpNetwork", "actor_critic", "describe_table"]
 
 
 class ActorCritic(eqx.Module):
@@ -47,46 +25,96 @@ class ActorCritic(eqx.Module):
     It runs on JAX arrays, and as it stands on NumPy ones with any leading axes.
     """
 
-    runs_on_numpy: ClassVar[bool] = True
-
     policy: tuple[Dense, ...]
     value: tuple[Dense, ...]
     free: Float[ArrayLike, " free"]
     observation_space: spaces.Space[Any] = eqx.field(static=True)
     table: Float[ArrayLike, "categories units"] | None = None
 
-    def __call__(self, observation: Any, state: Any, first: Any) -> tuple[Any, Any, Any]:
-        """Return distribution parameters ``[..., P]``, value ``[...]`` and the state as it was."""
-        del first
+    def __call__(self, observation: Any) -> tuple[Any, Any]:
+        """Return distribution parameters ``[..., P]`` and value ``[...]``."""
         seen = see(self.observation_space, observation, self.table)
-        parameters = _with_free(_trunk(self.policy, seen), self.free)
-        return parameters, _trunk(self.value, seen)[..., 0], state
-
-    def initial_state(self) -> tuple[()]:
-        """A feed-forward network has no state."""
-        return ()
+        dist_params = _with_free(_trunk(self.policy, seen), self.free)
+        return dist_params, _trunk(self.value, seen)[..., 0]
 
 
-def numpy_policy(network: ActorCritic) -> Callable[[Any], Any]:
-    """What acting on NumPy needs of a network: observations ``[..., ]`` to parameters ``[..., P]``.
+class MlpNetwork(EquinoxNetwork):
+    """`ActorCritic` as a network; NumPy can act with it.
 
-    The value is left out, and the arrays are taken out of their modules: for a small network,
-    Equinox's access to them takes longer than the arithmetic.
+    Args:
+        observation_space: what the network sees.
+        outputs: distribution parameters that depend on the observation.
+        free: distribution parameters that do not.
+        hidden_sizes: units of each hidden layer.
+        embedding_units: columns of the table of looked-up categories; 0 for none.
     """
-    space, free, table = network.observation_space, network.free, network.table
-    *hidden, last = [(layer.weight, layer.bias) for layer in network.policy]
-    zero = np.float32(0.0)
-    if lookup_sizes(space):
-        layers = network.policy
-        return lambda observation: _with_free(_trunk(layers, see(space, observation, table)), free)
 
-    def policy(observation: Any) -> Any:
-        x = encode(space, observation)
-        for weight, bias in hidden:
-            x = np.maximum(x @ weight + bias, zero)
-        return _with_free(x @ last[0] + last[1], free)
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        outputs: int,
+        free: int,
+        hidden_sizes: tuple[int, ...],
+        embedding_units: int = 0,
+    ) -> None:
+        self._space = observation_space
+        self._hidden_sizes = hidden_sizes
+        self._embedding_units = embedding_units
+        self._outputs = outputs
 
-    return policy
+        def make(generator: np.random.Generator | None) -> ActorCritic:
+            sizes = outputs, free, hidden_sizes
+            return actor_critic(observation_space, *sizes, generator, embedding_units)
+
+        super().__init__(make)
+
+    @property
+    def multiplications(self) -> int:
+        """Of policy and value, for one observation; what is looked up is not multiplied."""
+        lookups = lookup_sizes(self._space)
+        first = input_size(self._space, self._embedding_units)
+        if not self._embedding_units:
+            first -= sum(lookups)
+        sizes = (first, *self._hidden_sizes)
+        hidden = sum((inputs + 1) * units for inputs, units in itertools.pairwise(sizes))
+        return 2 * hidden + (sizes[-1] + 1) * (self._outputs + 1)
+
+    def numpy_policy(self, parameters: Any) -> Callable[[Any], Any]:
+        """As `RunsOnNumpy.numpy_policy`.
+
+        The arrays are taken out of their modules: for a small network, Equinox's access to them
+        takes longer than the arithmetic.
+        """
+        network: ActorCritic = self.module(parameters)
+        space, free, table = self._space, network.free, network.table
+        *hidden, last = [(layer.weight, layer.bias) for layer in network.policy]
+        zero = np.float32(0.0)
+        if lookup_sizes(space):
+            layers = network.policy
+            return lambda seen: _with_free(_trunk(layers, see(space, seen, table)), free)
+
+        def policy(observation: Any) -> Any:
+            x = encode(space, observation)
+            for weight, bias in hidden:
+                x = np.maximum(x @ weight + bias, zero)
+            return _with_free(x @ last[0] + last[1], free)
+
+        return policy
+
+    def describe(self) -> str:
+        """Its hidden layers, and its table."""
+        sizes = " + ".join(map(str, self._hidden_sizes)) or "no"
+        text = f"an MLP with {sizes} hidden units for the policy and one for the value"
+        return text + describe_table(self._space, self._embedding_units)
+
+
+def describe_table(space: spaces.Space[Any], embedding_units: int) -> str:
+    """The table in which categories are looked up; empty without one."""
+    if not embedding_units:
+        return ""
+    return (
+        f", behind a table of {sum(lookup_sizes(space)):,} categories x {embedding_units} numbers"
+    )
 
 
 def _with_free(parameters: Any, free: Any) -> Any:
@@ -125,7 +153,7 @@ def actor_critic(
         outputs: distribution parameters that depend on the observation.
         free: distribution parameters that do not.
         hidden_sizes: units of each hidden layer.
-        generator: source of the weights; None leaves them 0.
+        generator: source of the weights; None leaves their shapes instead.
         embedding_units: columns of the table of looked-up categories; 0 for none.
     """
     sizes = (input_size(observation_space, embedding_units), *hidden_sizes)
@@ -140,34 +168,7 @@ def actor_critic(
     return ActorCritic(
         policy=trunk(outputs, 0.01),
         value=trunk(1, 1.0),
-        free=np.zeros(free, np.float32),
+        free=zeros((free,), generator),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
     )
-
-
-def parameter_count(
-    observation_space: spaces.Space[Any],
-    outputs: int,
-    free: int,
-    hidden_sizes: tuple[int, ...],
-    embedding_units: int = 0,
-) -> int:
-    """Number of parameters of an `actor_critic`, without making it."""
-    sizes = (input_size(observation_space, embedding_units), *hidden_sizes)
-    hidden = sum((inputs + 1) * units for inputs, units in itertools.pairwise(sizes))
-    table = sum(lookup_sizes(observation_space)) * embedding_units
-    return 2 * hidden + (sizes[-1] + 1) * (outputs + 1) + free + table
-
-
-def orthogonal(
-    generator: np.random.Generator | None, rows: int, columns: int, gain: float
-) -> Dense:
-    """A layer whose weight has orthonormal rows or columns, times ``gain``, and no bias."""
-    if generator is None:
-        return Dense(np.zeros((rows, columns), np.float32), np.zeros(columns, np.float32))
-    tall = generator.standard_normal((max(rows, columns), min(rows, columns)))
-    q, r = np.linalg.qr(tall)
-    q = q * np.sign(np.diagonal(r))
-    weight = (q if rows >= columns else q.T) * gain
-    return Dense(weight.astype(np.float32), np.zeros(columns, np.float32))

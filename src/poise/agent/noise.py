@@ -1,27 +1,49 @@
 """Noise for action heads: from a NumPy generator, or from a JAX key inside compiled functions."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from poise.agent.heads import Noise
+__all__ = [
+    "GUMBEL",
+    "LOGISTIC",
+    "NORMAL",
+    "Noise",
+    "NoiseKind",
+    "draw_with_generator",
+    "draw_with_key",
+]
 
-__all__ = ["draw_with_generator", "draw_with_key"]
+
+class NoiseKind(NamedTuple):
+    """A standard distribution; a head may bring one of its own.
+
+    Attributes:
+        on_numpy: (generator, shape) -> array.
+        in_xla: (key, shape) -> array.
+    """
+
+    on_numpy: Callable[[np.random.Generator, tuple[int, ...]], Any]
+    in_xla: Callable[[Any, tuple[int, ...]], Any]
+
+
+Noise = Callable[[NoiseKind, tuple[int, ...]], Any]
+"""Draws float32 noise of a kind and a shape."""
+
+GUMBEL = NoiseKind(lambda generator, shape: generator.gumbel(size=shape), jax.random.gumbel)
+NORMAL = NoiseKind(
+    lambda generator, shape: generator.standard_normal(shape, np.float32), jax.random.normal
+)
+LOGISTIC = NoiseKind(lambda generator, shape: generator.logistic(size=shape), jax.random.logistic)
 
 
 def draw_with_generator(generator: np.random.Generator) -> Noise:
     """A source of noise that uses up a generator."""
 
-    def draw(kind: str, shape: tuple[int, ...]) -> np.ndarray:
-        match kind:
-            case "gumbel":
-                return generator.gumbel(size=shape).astype(np.float32)
-            case "normal":
-                return generator.standard_normal(shape, np.float32)
-            case "logistic":
-                return generator.logistic(size=shape).astype(np.float32)
-        raise ValueError(f"unknown kind of noise: {kind}")
+    def draw(kind: NoiseKind, shape: tuple[int, ...]) -> Any:
+        return np.asarray(kind.on_numpy(generator, shape)).astype(np.float32, copy=False)
 
     return draw
 
@@ -29,16 +51,9 @@ def draw_with_generator(generator: np.random.Generator) -> Noise:
 def draw_with_key(key: Any) -> Noise:
     """A source of noise that uses up a JAX key."""
 
-    def draw(kind: str, shape: tuple[int, ...]) -> Any:
+    def draw(kind: NoiseKind, shape: tuple[int, ...]) -> Any:
         nonlocal key
         key, now = jax.random.split(key)
-        match kind:
-            case "gumbel":
-                return jax.random.gumbel(now, shape)
-            case "normal":
-                return jax.random.normal(now, shape)
-            case "logistic":
-                return jax.random.logistic(now, shape)
-        raise ValueError(f"unknown kind of noise: {kind}")
+        return kind.in_xla(now, shape)
 
     return draw

@@ -14,8 +14,8 @@ import numpy as np
 from gymnasium import spaces
 
 from poise.agent.image_axes import is_image
-from poise.batching import mapping
 from poise.maths.namespace import array_namespace
+from poise.space_parts import Part, map_parts, part_at, parts
 
 __all__ = ["Scaling", "bounds_describe", "needs_normalization", "scale_by_bounds"]
 
@@ -43,12 +43,12 @@ def bounds_describe(space: spaces.Box) -> bool:
 
 def needs_normalization(space: spaces.Space[Any], image_axes: str = "auto") -> bool:
     """Whether an observation has numbers that no bounds describe."""
-    match space:
-        case spaces.Tuple() | spaces.Dict():
-            return any(needs_normalization(part, image_axes) for _, part in _parts(space))
-        case spaces.Box():
-            return not bounds_describe(space) and not is_image(space, image_axes)
-    return False
+    return any(
+        isinstance(part, spaces.Box)
+        and not bounds_describe(part)
+        and not is_image(part, image_axes)
+        for _, part in parts(space)
+    )
 
 
 def scale_by_bounds(space: Any, numbers: Any) -> Any:
@@ -130,7 +130,14 @@ class Scaling:
 
     def gather(self, observation: Any) -> Any:
         """The numbers that are normalised, ``[..., S]``: float64 from NumPy, float32 from XLA."""
-        found = self._gather(self._space, observation)
+        found = []
+        for path, part in parts(self._space):
+            if self.is_normalized(part):
+                numbers = part_at(observation, path)
+                rank = len(part.shape or ())
+                leading = numbers.shape[: numbers.ndim - rank]
+                wide = np.float64 if array_namespace(numbers) is np else np.float32
+                found.append(numbers.reshape((*leading, _size(part))).astype(wide))
         return array_namespace(*found).concatenate(found, axis=-1)
 
     def is_normalized(self, space: spaces.Space[Any]) -> bool:
@@ -140,32 +147,23 @@ class Scaling:
         floats = np.issubdtype(space.dtype, np.floating)
         return (floats or not bounds_describe(space)) and not is_image(space, self._image_axes)
 
-    def _gather(self, space: spaces.Space[Any], observation: Any) -> list[Any]:
-        if self.is_normalized(space):
-            rank = len(space.shape or ())
-            leading = observation.shape[: observation.ndim - rank]
-            wide = np.float64 if array_namespace(observation) is np else np.float32
-            return [observation.reshape((*leading, _size(space))).astype(wide)]
-        found = []
-        for key, part in _parts(space):
-            found.extend(self._gather(part, observation[key]))
-        return found
-
     def _plan(self, space: spaces.Space[Any]) -> Scale | None:
-        """What is to be done with a part; None if nothing is."""
-        if isinstance(space, spaces.Box):
-            return self._plan_box(space)
-        is_tuple = isinstance(space, spaces.Tuple)
-        plans = [(key, self._plan(part)) for key, part in _parts(space)]
-        if all(plan is None for _, plan in plans):
+        """What is to be done with an observation; None if nothing is."""
+        plans = {
+            path: self._plan_box(part) if isinstance(part, spaces.Box) else None
+            for path, part in parts(space)
+        }
+        if all(plan is None for plan in plans.values()):
             return None
+        if () in plans:
+            return plans[()]
 
         def scale(observation: Any, statistics: Any) -> Any:
-            done = [
-                (key, observation[key] if plan is None else plan(observation[key], statistics))
-                for key, plan in plans
-            ]
-            return tuple(one for _, one in done) if is_tuple else mapping(done)
+            def scale_part(part: Part, numbers: Any) -> Any:
+                plan = plans[part.path]
+                return numbers if plan is None else plan(numbers, statistics)
+
+            return map_parts(scale_part, space, observation)
 
         return scale
 
@@ -195,12 +193,3 @@ def _normalize(numbers: Any, statistics: Any, begin: int, end: int, space: space
 
 def _size(space: spaces.Space[Any]) -> int:
     return math.prod(space.shape or ())
-
-
-def _parts(space: spaces.Space[Any]) -> list[tuple[Any, spaces.Space[Any]]]:
-    match space:
-        case spaces.Tuple():
-            return list(enumerate(space))
-        case spaces.Dict():
-            return list(space.spaces.items())
-    return []

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from poise.batching import mapping
+from poise.space_parts import mapping
 
 __all__ = ["observed"]
 

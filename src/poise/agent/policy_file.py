@@ -53,13 +53,10 @@ def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> byte
         policy: what to save.
         extra: further JSON metadata, such as steps and score; it is not needed to load.
     """
-    layout, offset = policy.agent.layout, 0
-    tensors = {}
-    for name, shape in zip(layout.names, layout.shapes, strict=True):
-        size = int(np.prod(shape, dtype=np.int64))
-        part = policy.parameters[offset : offset + size].reshape(shape)
-        tensors[_PREFIX + name] = np.asarray(part, order="C")
-        offset += size
+    tensors = {
+        _PREFIX + name: np.asarray(part, order="C")
+        for name, part in policy.agent.layout.split(policy.parameters).items()
+    }
     if policy.statistics:
         mean, scale = policy.statistics
         tensors[_MEAN], tensors[_SCALE] = np.asarray(mean), np.asarray(scale)

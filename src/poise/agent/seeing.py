@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from poise.agent.categories import Lookup, look_up, lookup_sizes
 from poise.agent.encoders import feature_count, pieces
+from poise.agent.layers import zeros
 from poise.maths.namespace import array_namespace
 
 __all__ = ["Seen", "input_size", "make_table", "see"]
@@ -88,11 +89,11 @@ def input_size(space: spaces.Space[Any], embedding_units: int) -> int:
 
 def make_table(
     space: spaces.Space[Any], embedding_units: int, generator: np.random.Generator | None
-) -> np.ndarray | None:
-    """A table ``[categories, units]`` of normal numbers; None for none."""
+) -> Any:
+    """A table ``[categories, units]`` of normal numbers, or its shape; None for none."""
     if not embedding_units:
         return None
     shape = sum(lookup_sizes(space)), embedding_units
     if generator is None:
-        return np.zeros(shape, np.float32)
+        return zeros(shape, None)
     return generator.standard_normal(shape, np.float32) * TABLE_SCALE

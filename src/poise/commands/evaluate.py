@@ -63,7 +63,7 @@ class Evaluate:
         kind = "greedy actions" if score.greedy else "sampled actions"
         target = target_return(run, policy.environment)
         setup = ""
-        if policy.environment.name.startswith("ALE/"):
+        if policy.environment.is_atari:
             setup = f", sticky actions {policy.environment.sticky_actions:g}"
         print_score(policy.environment.name, kind, score, target, self.json, setup)
         return 0

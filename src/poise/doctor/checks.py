@@ -14,8 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from poise.agent.categories import lookup_sizes
-from poise.agent.image_axes import SMALLEST_SIDE, has_images, image_layout
+from poise.agent.image_axes import SMALLEST_SIDE, image_layout
 from poise.config import TrainConfig, WorldKind
 from poise.doctor.diagnosis import Finding, brief
 from poise.envs.checked_env import close_environment
@@ -23,6 +22,7 @@ from poise.envs.env_factory import EnvFactory
 from poise.envs.preflight import check_environment
 from poise.envs.registry import env_backend
 from poise.errors import ConfigError, UnsupportedSpaceError
+from poise.space_parts import parts
 from poise.training.components import RunComponents
 
 __all__ = [
@@ -82,17 +82,9 @@ def describe(subject: Subject, components: RunComponents) -> list[Finding]:
     agent, resolved = components.agent, components.resolved()
     observation, action = agent.observation_space, agent.action_space
     found = [Finding("spaces", "ok", f"observes {_space(observation)}; acts in {_space(action)}")]
-    if has_images(observation, agent.spec.image_axes):
-        network = "the convolutional network"
-    else:
-        sizes = " + ".join(map(str, agent.spec.hidden_sizes)) or "no"
-        network = f"an MLP with {sizes} hidden units for the policy and one for the value"
-    if agent.spec.embedding_units:
-        rows = sum(lookup_sizes(observation))
-        network += f", behind a table of {rows:,} categories x {agent.spec.embedding_units} numbers"
     description = (
-        f"{network}, {agent.layout.size:,} parameters; {_head(action)}; {resolved['acting']} acts; "
-        f"learning rate {resolved['learning_rate']:g}"
+        f"{agent.network.describe()}, {agent.layout.size:,} parameters; {_head(action)}; "
+        f"{resolved['acting']} acts; learning rate {resolved['learning_rate']:g}"
     )
     advice = ""
     if agent.layout.size > LARGE_NETWORK:
@@ -163,32 +155,23 @@ def _scaling(components: RunComponents) -> str:
 
 
 def _images(space: spaces.Space[Any], image_axes: str) -> list[str]:
-    match space:
-        case spaces.Dict() | spaces.Tuple():
-            parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
-            return [one for part in parts for one in _images(part, image_axes)]
-    layout = image_layout(space, image_axes)
-    if layout is None:
-        return []
+    layouts = [(part, image_layout(part, image_axes)) for _, part in parts(space)]
     return [
-        f"an image of shape {space.shape} is taken as {layout.axes}: {layout.height} high, "
+        f"an image of shape {part.shape} is taken as {layout.axes}: {layout.height} high, "
         f"{layout.width} wide, {layout.channels} channels (--image-axes corrects it)"
+        for part, layout in layouts
+        if layout is not None
     ]
 
 
 def _float_image(space: spaces.Space[Any], image_axes: str) -> tuple[int, ...] | None:
     """The shape of a part that looks like an image, but is not made of bytes."""
-    match space:
-        case spaces.Dict() | spaces.Tuple():
-            parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
-            return next(
-                (shape for part in parts if (shape := _float_image(part, image_axes))), None
-            )
-        case spaces.Box() if space.dtype != np.uint8 and 2 <= len(space.shape) <= 5:
-            if image_layout(space, image_axes) is not None:
-                return None
-            sides = sorted(space.shape)[-2:]
-            return tuple(space.shape) if min(sides) >= SMALLEST_SIDE else None
+    for _, part in parts(space):
+        if not isinstance(part, spaces.Box) or part.dtype == np.uint8:
+            continue
+        is_small = len(part.shape) < 2 or min(sorted(part.shape)[-2:]) < SMALLEST_SIDE
+        if not is_small and len(part.shape) <= 5 and image_layout(part, image_axes) is None:
+            return tuple(part.shape)
     return None
 
 

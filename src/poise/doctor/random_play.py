@@ -16,6 +16,7 @@ from poise.envs.checked_env import CheckedEnv, close_environment
 from poise.envs.env_factory import known_time_limit
 from poise.envs.statistics_wrappers import with_true_rewards
 from poise.errors import EnvironmentFailureError
+from poise.space_parts import part_at, parts
 
 __all__ = ["random_play"]
 
@@ -131,20 +132,15 @@ def _play(environment: gymnasium.Env[Any, Any], image_axes: str, seconds: float)
 
 def _outside(space: spaces.Space[Any], observation: Any) -> str | None:
     """How an observation of the right shape is not in its space, None if it is."""
-    match space:
-        case spaces.Dict():
-            pairs = [(f"{key!r}: ", part, observation[key]) for key, part in space.items()]
-        case spaces.Tuple():
-            pairs = [
-                (f"part {index}: ", part, observation[index]) for index, part in enumerate(space)
-            ]
-        case spaces.Box():
-            return _outside_box(space, np.asarray(observation))
-        case _:
-            inside = space.contains(observation)
-            return None if inside else f"{brief(repr(observation))} is not in {brief(space)}"
-    problems = ((where, _outside(part, one)) for where, part, one in pairs)
-    return next((where + problem for where, problem in problems if problem), None)
+    for path, part in parts(space):
+        value, problem = part_at(observation, path), None
+        if isinstance(part, spaces.Box):
+            problem = _outside_box(part, np.asarray(value))
+        elif not part.contains(value):
+            problem = f"{brief(repr(value))} is not in {brief(part)}"
+        if problem:
+            return "".join(f"{key!r}: " for key in path) + problem
+    return None
 
 
 def _outside_box(space: spaces.Box, values: np.ndarray) -> str | None:
@@ -160,18 +156,13 @@ def _outside_box(space: spaces.Box, values: np.ndarray) -> str | None:
 
 def _numbers(space: spaces.Space[Any], image_axes: str, batch: Any) -> np.ndarray:
     """The numbers of all Boxes but images in a batch of one, scaled by the bounds there are."""
-    match space:
-        case spaces.Dict():
-            found = [_numbers(part, image_axes, batch[key]) for key, part in space.spaces.items()]
-        case spaces.Tuple():
-            pairs = zip(space, batch, strict=True)
-            found = [_numbers(part, image_axes, one) for part, one in pairs]
-        case spaces.Box() if not is_image(space, image_axes):
-            scaled = scale_by_bounds(space, batch) if bounds_describe(space) else batch
-            found = [np.asarray(scaled, np.float64).reshape(-1)]
-        case _:
-            found = []
-    return np.concatenate([np.zeros(0), *found])
+    found = [np.zeros(0)]
+    for path, part in parts(space):
+        if isinstance(part, spaces.Box) and not is_image(part, image_axes):
+            numbers = part_at(batch, path)
+            scaled = scale_by_bounds(part, numbers) if bounds_describe(part) else numbers
+            found.append(np.asarray(scaled, np.float64).reshape(-1))
+    return np.concatenate(found)
 
 
 def _observations(play: _Play, normalized: bool) -> list[Finding]:

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
 from poise.errors import ConfigError, EnvironmentFailureError, MissingExtraError
+from poise.trajectory import StepResult
 
 __all__ = ["AtariCopies", "make_atari", "make_atari_copies"]
 
@@ -126,11 +127,11 @@ class AtariCopies:
         observations: np.ndarray = self._vector.reset(seed=np.asarray(seeds, np.int32))[0]
         return observations
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def step(self, actions: np.ndarray) -> StepResult:
         """Step all copies."""
         self._actions = actions
         observations, rewards, terminated, truncated, _ = self._vector.step(actions)
-        return observations, np.asarray(rewards, np.float64), terminated, truncated
+        return StepResult(observations, np.asarray(rewards, np.float64), terminated, truncated)
 
     def describe_activity(self) -> str:
         """What is being stepped, or was last."""

@@ -4,53 +4,36 @@ Every score is measured on what `EnvFactory.make` returns: the environment itsel
 time limit and the user's wrappers.
 """
 
-import ast
 import contextlib
 import dataclasses
-import difflib
 import pickle
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from poise.config import EnvironmentChoice
+from poise.config import EnvironmentChoice, is_atari_name
 from poise.envs.atari import make_atari
 from poise.envs.checked_env import close_environment
+from poise.envs.env_lookup import import_callable, parse_keyword_arguments, resolve_name
 from poise.envs.ignore_wrapper import IgnoreObservations
-from poise.envs.modules import import_module, is_file_name, split_path
+from poise.envs.modules import missing_extra
 from poise.envs.mujoco_warnings import remarks_once
 from poise.errors import (
     ConfigError,
     EnvironmentNotFoundError,
-    MissingExtraError,
     UnsupportedSpaceError,
 )
 
 __all__ = [
     "EnvFactory",
     "find_env_factory",
-    "import_path",
     "known_time_limit",
-    "missing_extra",
     "without_deprecations",
 ]
-
-SUGGESTIONS = 3
-ATARI_PREFIX = "ALE/"
-
-_EXTRAS = {
-    "ale_py": "atari",
-    "mujoco": "mujoco",
-    "Box2D": "box2d",
-    "box2d": "box2d",
-    "pygame": "render",
-    "cv2": "atari",
-}
-
 
 _EXAMPLES = {
     "observation": "Box(low, high, shape, dtype)",
@@ -111,7 +94,7 @@ class EnvFactory:
         if self.identity not in gymnasium.registry:
             # In a spawned process nobody has looked for it yet.
             try:
-                find_env_factory(EnvironmentChoice(self.name))
+                resolve_name(self.name)
             except EnvironmentNotFoundError:
                 if self.registration is None:
                     raise
@@ -127,7 +110,7 @@ class EnvFactory:
     @property
     def is_atari(self) -> bool:
         """Whether it is one of ale-py's games."""
-        return self.factory is None and self.identity.startswith(ATARI_PREFIX)
+        return self.factory is None and is_atari_name(self.name)
 
     @property
     def reward_threshold(self) -> float | None:
@@ -267,12 +250,10 @@ def find_env_factory(
             "worker and every evaluation needs copies of its own: give its class, a function that "
             "makes a new one at each call, or its Gymnasium id"
         )
-    loaded = tuple(_import(path, "wrapper") for path in choice.wrappers)
-    arguments = _parse_keyword_arguments(choice.env_kwargs)
-    if choice.name.rpartition(":")[2].startswith(ATARI_PREFIX):
-        _register_atari(choice.name)
-    if factory is None and choice.name not in gymnasium.registry:
-        factory = _find_elsewhere(choice.name)
+    loaded = tuple(import_callable(path, "wrapper") for path in choice.wrappers)
+    arguments = parse_keyword_arguments(choice.env_kwargs)
+    if factory is None:
+        factory = resolve_name(choice.name)
     registration = None
     if factory is None:
         registration = gymnasium.registry[choice.name.rpartition(":")[2]]
@@ -285,117 +266,3 @@ def find_env_factory(
         choice.ignore_observations,
         registration,
     )
-
-
-def _parse_keyword_arguments(texts: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
-    """Read ``key=value`` texts; a value is a Python literal, or else text.
-
-    Raises:
-        ConfigError: a text is not of that form.
-    """
-    pairs = []
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.isidentifier():
-            raise ConfigError(f"--env-kwargs takes key=value, but got {text!r}")
-        try:
-            pairs.append((key, ast.literal_eval(value)))
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            pairs.append((key, value))
-    return tuple(pairs)
-
-
-def import_path(factory: Callable[..., Any]) -> str:
-    """The import path ``module:attribute`` of a class or function."""
-    name = getattr(factory, "__qualname__", type(factory).__qualname__)
-    return f"{getattr(factory, '__module__', '__main__')}:{name}"
-
-
-def _find_elsewhere(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
-    """A factory for ``module:attribute``; None where the module has registered the id."""
-    module, colon, rest = split_path(name)
-    if not colon:
-        if is_file_name(name):
-            raise EnvironmentNotFoundError(
-                f"{name!r} names a file: name the class or function in it, too, as in {name}:MyEnv"
-            )
-        raise _unknown(name)
-    _module(module, name)
-    if rest in gymnasium.registry:
-        return None
-    factory: Callable[..., gymnasium.Env[Any, Any]] = _import(name, "environment")
-    return factory
-
-
-def _import(path: str, kind: str) -> Any:
-    module, colon, attribute = split_path(path)
-    if not colon:
-        raise EnvironmentNotFoundError(f"the {kind} {path!r} is no import path module:attribute")
-    found: Any = _module(module, path)
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            names = [name for name in dir(found) if callable(getattr(found, name, None))]
-            raise EnvironmentNotFoundError(
-                f"the {kind} {path!r}: {module} has no {attribute}{_nearest(part, names)}"
-            )
-        found = getattr(found, part)
-    if not callable(found):
-        what = "is an object" if isinstance(found, gymnasium.Env) else "cannot be called"
-        raise EnvironmentNotFoundError(
-            f"the {kind} {path!r} {what}: name a class, or a function that makes a new one"
-        )
-    return found
-
-
-def _module(module: str, path: str) -> Any:
-    try:
-        return import_module(module)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, EnvironmentNotFoundError):
-            raise
-        if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
-            raise missing_extra(path, error) from error
-        raise EnvironmentNotFoundError(
-            f"{path!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _register_atari(name: str) -> None:
-    try:
-        import ale_py  # an extra, and slow  # noqa: PLC0415
-    except ImportError as error:
-        raise missing_extra(name, error) from error
-    identity = name.rpartition(":")[2]
-    if identity not in gymnasium.registry:
-        gymnasium.register_envs(ale_py)
-    if identity not in gymnasium.registry:
-        raise _unknown(name)
-
-
-def _unknown(name: str) -> EnvironmentNotFoundError:
-    hint = _nearest(name, gymnasium.registry)
-    module, _, attribute = name.rpartition(".")
-    if module.replace(".", "").isidentifier() and attribute.isidentifier():
-        hint = f"; one of a module of yours is written {module}:{attribute}"
-    return EnvironmentNotFoundError(f"there is no environment {name!r} in Gymnasium{hint}")
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence about a name that is not there."""
-    lowered = {one.lower(): one for one in sorted(names)}
-    near = difflib.get_close_matches(name.lower(), lowered, n=SUGGESTIONS, cutoff=0.5)
-    if not near:
-        return ""
-    found = ", ".join(lowered[one] for one in near)
-    return f"; the nearest names are {found}" if len(near) > 1 else f"; the nearest name is {found}"
-
-
-def missing_extra(name: str, error: Exception) -> MissingExtraError:
-    """The error that says which extra an environment needs, from what raised for want of it."""
-    text = f"{error} {getattr(error, 'name', '')} {error.__cause__}"
-    for package, extra in _EXTRAS.items():
-        if package in text:
-            return MissingExtraError(
-                f"the environment {name} needs {package}: pip install 'poise[{extra}]'"
-            )
-    return MissingExtraError(f"the environment {name} needs something not installed: {error}")

@@ -18,9 +18,10 @@ from poise.envs.checked_env import CheckedEnv
 from poise.envs.env_factory import EnvFactory
 from poise.envs.observations import batch_checker
 from poise.envs.reward_shaping import RewardShaping
-from poise.envs.vector_env import StepResult, make_vector_copies
+from poise.envs.vector_env import make_vector_copies
+from poise.trajectory import StepResult
 
-__all__ = ["Copies", "HostEnvs", "HostedKind", "StepResult", "open_loop"]
+__all__ = ["Copies", "HostEnvs", "HostedKind", "open_loop"]
 
 HostedKind = Literal["atari", "vector", "copies"]
 
@@ -129,7 +130,7 @@ class _Loop:
             )
             observations.append(observation)
         self._ended = [one or other for one, other in zip(terminated, truncated, strict=True)]
-        return (
+        return StepResult(
             self._checked(observations),
             np.array(rewards, np.float64),
             np.array(terminated, np.bool_),

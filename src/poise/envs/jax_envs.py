@@ -1,12 +1,12 @@
 """Compiled environments: environments written in JAX, as pure functions.
 
-Environments are Gymnasium's `FuncEnv` (``initial``, ``transition``, ``observation``, ``reward``,
-``terminal``), one copy each; the rollout vectorises, resets (next-step autoreset) and counts the
-time limit, which a `FuncEnv` does not have.
+An environment is Gymnasium's `FuncEnv` (``initial``, ``transition``, ``observation``, ``reward``,
+``terminal``) of one copy; here it is vectorised, reset (next-step autoreset) and given the time
+limit that a `FuncEnv` does not have.
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +17,19 @@ from gymnasium.experimental.functional import FuncEnv
 from poise.batching import keyed
 from poise.config import WorldKind
 from poise.envs.reward_shaping import RewardShaping
-from poise.envs.rollout import (
-    Act,
-    DrawNoise,
-    FinishedEpisodes,
-    RolloutState,
-    Score,
-    StepResult,
-    first_state,
-    roll_out,
-    typed_key,
-)
-from poise.trajectory import Trajectory
+from poise.envs.seeding import typed_key
+from poise.trajectory import StepResult
 
-__all__ = ["JaxEnvs"]
+__all__ = ["Draws", "JaxEnvs"]
+
+
+class Draws(NamedTuple):
+    """The randomness of T steps of N copies."""
+
+    fresh: Any
+    """What each copy would be after a reset at each step: state and observation ``[T, N, ...]``."""
+    keys: Any
+    """``[T, N]`` keys, for the transitions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,64 +65,47 @@ class JaxEnvs:
         """Of one copy."""
         return self.environment.action_space
 
-    def initial_state(self, key: np.ndarray, copies: int, recurrent: Any) -> RolloutState:
-        """The state before the first rollout, inside which its environments are reset."""
-        one_state, one_observation = jax.eval_shape(
-            self._reset_one, typed_key(jnp.zeros(2, "uint32"))
-        )
+    def blank(self, copies: int) -> tuple[Any, Any]:
+        """States and observations of the right shapes ``[N, ...]``; `reset` makes the real ones."""
+        key = typed_key(jnp.zeros(2, "uint32"))
 
         def zeros(shape: jax.ShapeDtypeStruct) -> np.ndarray:
             return np.zeros((copies, *shape.shape), shape.dtype)
 
-        environment, observation = jax.tree.map(zeros, (one_state, one_observation))
-        return first_state(key, copies, environment, observation, recurrent)
+        blank: tuple[Any, Any] = jax.tree.map(zeros, jax.eval_shape(self._reset_one, key))
+        return blank
 
-    def rollout(
-        self,
-        act: Act,
-        score: Score,
-        noise: DrawNoise,
-        version: Any,
-        state: RolloutState,
-        length: int,
-    ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
-        """Step N copies ``length`` times. Pure: to be called inside a compiled function.
+    def draw(self, key: Any, batch: tuple[int, int]) -> tuple[Any, Draws]:
+        """A key for whoever acts; and all randomness of ``[T, N]`` steps at once.
 
-        Args:
-            act: decides for one copy.
-            score: says how probable the actions were.
-            noise: draws the acting noise of the whole rollout.
-            version: of the parameters that act; goes into the trajectory.
-            state: from `initial_state` or the last rollout.
-            length: T.
+        One vectorised generator takes less time than one in every step.
         """
-        batch = length, state.ended.shape[0]
-        key = jax.random.fold_in(typed_key(state.key), state.cycle)
         acting, resetting, stepping = jax.random.split(key, 3)
-        # All randomness is drawn at once: one vectorised generator instead of one in every step.
         fresh = jax.vmap(jax.vmap(self._reset_one))(jax.random.split(resetting, batch))
-        keys = jax.random.split(stepping, batch)
-        starting = state.cycle == 0
-        environment, observation = jax.tree.map(
-            lambda new, old: jnp.where(starting, new[0], old),
-            fresh,
-            (state.environment, state.observation),
+        return acting, Draws(fresh, jax.random.split(stepping, batch))
+
+    def reset(self, environment: Any, observation: Any, draws: Draws) -> tuple[Any, Any]:
+        """States and observations ``[N, ...]`` of new episodes."""
+        del environment, observation
+        environment, observation = jax.tree.map(lambda new: new[0], draws.fresh)
+        return environment, observation
+
+    def step(
+        self, environment: Any, actions: Any, ended: Any, elapsed: Any, draws: Draws
+    ) -> tuple[Any, StepResult]:
+        """Step the copies; those that have ended are reset instead."""
+        limit = self.max_episode_steps
+        following, observation, reward, terminated = jax.vmap(self._step_one)(
+            environment, actions, ended, *draws
         )
-        state = state._replace(environment=environment, observation=observation)
-        draws = noise(acting, batch)
-        return roll_out(self._step, act, score, version, state, draws, (fresh, keys), self.shaping)
+        truncated = jnp.zeros_like(ended) if limit is None else elapsed >= limit
+        reward = jnp.asarray(reward, jnp.float32)
+        return following, StepResult(observation, reward, terminated, truncated)
 
     def _reset_one(self, key: Any) -> tuple[Any, Any]:
         environment = self.environment
         state = environment.initial(key)
         return state, keyed(self.observation_space, environment.observation(state, key))
-
-    def _step(self, states: Any, actions: Any, ended: Any, elapsed: Any, drawn: Any) -> StepResult:
-        fresh, keys = drawn
-        limit = self.max_episode_steps
-        outcome = jax.vmap(self._step_one)(states, actions, ended, fresh, keys)
-        truncated = jnp.zeros_like(ended) if limit is None else elapsed >= limit
-        return StepResult(*outcome, truncated)
 
     def _step_one(
         self, state: Any, action: Any, ended: Any, fresh: Any, key: Any

@@ -6,9 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from poise.errors import EnvironmentNotFoundError
+from poise.errors import EnvironmentNotFoundError, MissingExtraError
 
-__all__ = ["import_module", "is_file_name", "split_path"]
+__all__ = ["EXTRAS", "import_module", "is_file_name", "missing_extra", "split_path"]
+
+EXTRAS = {
+    "ale_py": "atari",
+    "mujoco": "mujoco",
+    "Box2D": "box2d",
+    "box2d": "box2d",
+    "pygame": "render",
+    "cv2": "atari",
+}
+"""Packages that environments need, and the extra of poise that installs each."""
 
 
 def split_path(path: str) -> tuple[str, str, str]:
@@ -63,3 +73,14 @@ def import_module(module: str) -> Any:
 def _put_on_path(folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+
+def missing_extra(name: str, error: Exception) -> MissingExtraError:
+    """The error that says which extra an environment needs, from what raised for want of it."""
+    text = f"{error} {getattr(error, 'name', '')} {error.__cause__}"
+    for package, extra in EXTRAS.items():
+        if package in text:
+            return MissingExtraError(
+                f"the environment {name} needs {package}: pip install 'poise[{extra}]'"
+            )
+    return MissingExtraError(f"the environment {name} needs something not installed: {error}")

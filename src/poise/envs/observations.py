@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from poise.batching import mapping, stack
+from poise.batching import stack
+from poise.space_parts import mapping
 
 __all__ = ["batch_checker", "brief", "observation_checker", "one_line"]
 

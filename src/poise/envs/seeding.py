@@ -5,10 +5,19 @@ NumPy's `SeedSequence`, which is made for this. Nothing reads the clock or the s
 """
 
 import enum
+from typing import Any
 
+import jax
 import numpy as np
 
-__all__ = ["Purpose", "environment_seed", "environment_seeds", "key_data", "seed_sequence"]
+__all__ = [
+    "Purpose",
+    "environment_seed",
+    "environment_seeds",
+    "key_data",
+    "seed_sequence",
+    "typed_key",
+]
 
 
 class Purpose(enum.IntEnum):
@@ -24,6 +33,7 @@ class Purpose(enum.IntEnum):
     BENCHMARK = 7
     ENVIRONMENT = 8
     EVALUATION_ACTIONS = 9
+    LEARNING = 10
 
 
 def seed_sequence(root: int, purpose: Purpose, *numbers: int) -> np.random.SeedSequence:
@@ -34,6 +44,11 @@ def seed_sequence(root: int, purpose: Purpose, *numbers: int) -> np.random.SeedS
 def key_data(seed: np.random.SeedSequence) -> np.ndarray:
     """The ``[2]`` uint32 key data of a JAX threefry key."""
     return seed.generate_state(2, np.uint32)
+
+
+def typed_key(data: Any) -> Any:
+    """The JAX key of ``[2]`` uint32 key data."""
+    return jax.random.wrap_key_data(data, impl="threefry2x32")
 
 
 def environment_seed(seed: np.random.SeedSequence) -> int:

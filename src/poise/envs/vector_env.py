@@ -14,11 +14,9 @@ from poise.envs.checked_env import LARGEST
 from poise.envs.env_factory import EnvFactory, without_deprecations
 from poise.envs.observations import brief, observation_checker, one_line
 from poise.errors import EnvironmentFailureError, UnsupportedSpaceError
+from poise.trajectory import StepResult
 
-__all__ = ["StepResult", "VectorCopies", "make_vector_copies"]
-
-StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray]
-"""Observations ``[N, ...]``, float64 rewards ``[N]``, bool terminated and truncated ``[N]``."""
+__all__ = ["VectorCopies", "make_vector_copies"]
 
 
 def make_vector_copies(
@@ -104,7 +102,7 @@ class VectorCopies:
                 f"returned {brief(result)}"
             )
         observations, rewards, terminated, truncated, _ = result
-        return (
+        return StepResult(
             self._checked(observations),
             self._column("rewards", rewards, np.float64),
             self._column("terminated", terminated, np.bool_),

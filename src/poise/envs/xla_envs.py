@@ -19,18 +19,7 @@ from poise.config import WorldKind
 from poise.envs.atari import AtariCopies, make_atari_copies
 from poise.envs.env_factory import EnvFactory
 from poise.envs.reward_shaping import RewardShaping
-from poise.envs.rollout import (
-    Act,
-    DrawNoise,
-    FinishedEpisodes,
-    RolloutState,
-    Score,
-    StepResult,
-    first_state,
-    roll_out,
-    typed_key,
-)
-from poise.trajectory import Trajectory
+from poise.trajectory import StepResult
 
 __all__ = ["XlaEnvs", "offers_xla_functions"]
 
@@ -91,52 +80,42 @@ class XlaEnvs:
         )
         return copies
 
-    def initial_state(self, key: np.ndarray, copies: int, recurrent: Any) -> RolloutState:
-        """A state of the right shapes, which no emulators belong to yet; see `begin`."""
+    def blank(self, copies: int) -> tuple[np.ndarray, np.ndarray]:
+        """A handle and observations of the right shapes, which no emulators belong to."""
         shape = self.observation_space.shape or ()
         observation = np.zeros((copies, *shape), self.observation_space.dtype)
-        return first_state(key, copies, np.zeros(8, np.uint8), observation, recurrent)
+        return np.zeros(8, np.uint8), observation
 
     @staticmethod
-    def begin(state: RolloutState, emulators: AtariCopies, seeds: Sequence[int]) -> RolloutState:
-        """Reset emulators, each with its own seed, and put them into an initial state."""
+    def start(emulators: AtariCopies, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Reset emulators, each with its own seed; their handle and observations ``[N, ...]``."""
         observation = emulators.reset(seeds)
         handle, _, _ = emulators.xla()
-        return state._replace(environment=np.asarray(handle), observation=observation)
+        return np.asarray(handle), observation
 
-    def rollout(
-        self,
-        act: Act,
-        score: Score,
-        noise: DrawNoise,
-        version: Any,
-        state: RolloutState,
-        length: int,
-    ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
-        """Step N emulators ``length`` times. To be called inside a compiled function.
+    def draw(self, key: Any, batch: tuple[int, int]) -> tuple[Any, Any]:
+        """A key for whoever acts; the emulators have their own randomness."""
+        del batch
+        return key, ()
 
-        Args:
-            act: decides for one copy.
-            score: says how probable the actions were.
-            noise: draws the acting noise of the whole rollout.
-            version: of the parameters that act; goes into the trajectory.
-            state: from `begin` or the last rollout.
-            length: T.
-        """
-        batch = length, state.ended.shape[0]
-        acting = jax.random.fold_in(typed_key(state.key), state.cycle)
-        # Traced once, with emulators of the same shapes, which are let go of again: only shapes are
-        # in the function that steps them.
-        emulators = self.copies(batch[1])
-        _, _, step_emulators = emulators.xla()
+    def reset(self, environment: Any, observation: Any, draws: Any) -> tuple[Any, Any]:
+        """As they were: `start` has reset the emulators."""
+        del draws
+        return environment, observation
 
-        def step(handle: Any, actions: Any, ended: Any, elapsed: Any, drawn: Any) -> StepResult:
-            del ended, elapsed, drawn  # the emulators reset and count by themselves
-            handle, (observation, *outcome, _) = step_emulators(handle, actions.astype(jnp.int32))
-            return StepResult(handle, observation, *outcome)
-
+    def step(
+        self, environment: Any, actions: Any, ended: Any, elapsed: Any, draws: Any
+    ) -> tuple[Any, StepResult]:
+        """Step the emulators of a handle, which reset and count by themselves."""
+        del elapsed, draws
+        # Traced with emulators of the same shapes, which are let go of again: only shapes are in
+        # the function that steps them.
+        emulators = self.copies(ended.shape[0])
         try:
-            draws = noise(acting, batch)
-            return roll_out(step, act, score, version, state, draws, (), self.shaping)
+            _, _, step_emulators = emulators.xla()
+            handle, (observation, reward, *flags, _) = step_emulators(
+                environment, actions.astype(jnp.int32)
+            )
         finally:
             emulators.close()
+        return handle, StepResult(observation, jnp.asarray(reward, jnp.float32), *flags)

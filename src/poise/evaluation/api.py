@@ -7,7 +7,8 @@ from typing import Any
 from poise.agent.policy import Policy
 from poise.config import STEP_LIMIT, EnvironmentChoice, TrainConfig
 from poise.envs.checked_env import forget_closing
-from poise.envs.env_factory import EnvFactory, find_env_factory, import_path
+from poise.envs.env_factory import EnvFactory, find_env_factory
+from poise.envs.env_lookup import import_path
 from poise.envs.preflight import check_environment
 from poise.envs.registry import env_backend
 from poise.envs.seeding import Purpose, environment_seed, seed_sequence

@@ -118,7 +118,7 @@ class DecidedActions:
         batch = self._batch([self.lanes[row].observation] * ROWS)
         state = self._policy.agent.initial_state(ROWS)
         decision = self._policy.decide(batch, state, np.ones(ROWS, np.bool_), None)
-        leaves = jax.tree.leaves((decision.parameters, decision.state))
+        leaves = jax.tree.leaves((decision.dist_params, decision.state))
         return all(
             np.asarray(leaf)[0].tobytes() == np.asarray(leaf)[one].tobytes()
             for leaf in leaves

@@ -13,7 +13,7 @@ import numpy as np
 from poise.agent.policy import Player, Policy
 from poise.config import STEP_LIMIT
 from poise.envs.checked_env import CheckedEnv, forget_closing
-from poise.envs.env_factory import missing_extra
+from poise.envs.modules import missing_extra
 from poise.envs.seeding import Purpose, environment_seed, seed_sequence
 from poise.envs.statistics_wrappers import with_true_rewards
 from poise.errors import ConfigError, EnvironmentFailureError, InputError

@@ -5,6 +5,7 @@ does only when it has been answered. So the parameters of a snapshot are read by
 and so is a gradient; nothing large is copied twice.
 """
 
+import math
 from multiprocessing.context import SpawnContext
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ class MailboxShape(NamedTuple):
         episodes: how many episodes one rollout can finish at most.
         statistics: S, length of the normaliser's statistics; None without a normaliser.
         state: a worker's state (a pytree of arrays); ``()`` if it is not available.
+        trajectory: what a rollout looks like (arrays, or shapes and dtypes), where workers send it
+            instead of a gradient; None where they do not.
+        has_target: whether snapshots hold a target network's parameters.
     """
 
     parameters: int
@@ -35,11 +39,13 @@ class MailboxShape(NamedTuple):
     episodes: int
     statistics: int | None
     state: Any = ()
+    trajectory: Trajectory | None = None
+    has_target: bool = False
 
     @property
-    def state_bytes(self) -> int:
-        """Length of a state's bytes."""
-        return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.state))
+    def gradient_size(self) -> int:
+        """Numbers of the gradient that is sent."""
+        return self.parameters if self.trajectory is None else 0
 
 
 class Mailbox:
@@ -53,11 +59,13 @@ class Mailbox:
     def __init__(self, context: SpawnContext, shape: MailboxShape) -> None:
         self._episodes = shape.episodes
         self._has_statistics = shape.statistics is not None
-        count, state = (shape.statistics or 0,), (shape.state_bytes,)
+        self._trajectory = shape.trajectory
+        self._has_target = shape.has_target
+        count, state = (shape.statistics or 0,), (_byte_count(shape.state),)
         self._worker_update = SharedMessage(
             context,
             [
-                ("gradient", "f4", (shape.parameters,)),
+                ("gradient", "f4", (shape.gradient_size,)),
                 ("norm", "f4", ()),
                 ("version", "i8", ()),
                 ("steps", "i8", ()),
@@ -69,6 +77,7 @@ class Mailbox:
                 ("mean", "f8", count),
                 ("squares", "f8", count),
                 ("state", "u1", state),
+                ("trajectory", "u1", (_byte_count(shape.trajectory),)),
             ],
             checked=True,
         )
@@ -76,6 +85,7 @@ class Mailbox:
             context,
             [
                 ("parameters", "f4", (shape.parameters,)),
+                ("target_parameters", "f4", (shape.parameters if shape.has_target else 0,)),
                 ("version", "i8", ()),
                 ("mean", "f8", count),
                 ("scale", "f4", count),
@@ -88,7 +98,7 @@ class Mailbox:
 
     def put_initial_state(self, state: Any) -> None:
         """Write a worker's state before its first cycle; message 0."""
-        _write_state(self._worker_update.parts["state"], state)
+        _write(self._worker_update.parts["state"], state)
         self._worker_update.seal(0)
 
     def take_initial_state(self, like: Any) -> Any:
@@ -97,7 +107,7 @@ class Mailbox:
         Raises:
             TornMessageError: it is not whole.
         """
-        return _read_state(self._worker_update.take(0)["state"], like)
+        return _read(self._worker_update.take(0)["state"], like)
 
     def put_update(self, worker_update: WorkerUpdate, sequence: int, state: Any = ()) -> None:
         """Write an update, and the worker's state after it where that is available."""
@@ -114,17 +124,22 @@ class Mailbox:
             moments: Moments = worker_update.statistics
             for name, one in zip(("number", "mean", "squares"), moments, strict=True):
                 parts[name][...] = one
-        if not isinstance(worker_update.payload, Gradient):
-            raise TypeError("a mailbox has room for a gradient, not for a trajectory")
-        parts["gradient"][...] = np.asarray(worker_update.payload.vector)
-        parts["norm"][...] = worker_update.payload.norm
-        _write_state(parts["state"], state)
+        payload = worker_update.payload
+        if isinstance(payload, Gradient) is not (self._trajectory is None):
+            raise TypeError(f"this mailbox has no room for a {type(payload).__name__}")
+        if isinstance(payload, Gradient):
+            parts["gradient"][...] = np.asarray(payload.vector)
+            parts["norm"][...] = payload.norm
+        else:
+            _write(parts["trajectory"], payload)
+        _write(parts["state"], state)
         self._worker_update.seal(sequence)
 
     def take_update(self, sequence: int, like: Any = ()) -> tuple[WorkerUpdate, Any]:
         """Read an update and the state left with it (shaped like ``like``).
 
-        The gradient is a view, unless the update is not finite: then it is kept for longer.
+        A gradient is a view, unless the update is not finite: then it is kept for longer, as a
+        trajectory always is.
 
         Raises:
             TornMessageError: it is not whole, or not the one that was announced.
@@ -136,9 +151,14 @@ class Mailbox:
         statistics: Any = ()
         if self._has_statistics:
             statistics = Moments(*(np.array(parts[one]) for one in ("number", "mean", "squares")))
+        payload: Gradient | Trajectory
+        if self._trajectory is None:
+            payload = Gradient(parts["gradient"].view(), np.float32(parts["norm"]))
+        else:
+            payload = _read(parts["trajectory"], self._trajectory)
         worker_update = WorkerUpdate(
             version=int(parts["version"]),
-            payload=Gradient(parts["gradient"].view(), np.float32(parts["norm"])),
+            payload=payload,
             statistics=statistics,
             metrics=parts["metrics"].copy(),
             steps=int(parts["steps"]),
@@ -146,10 +166,10 @@ class Mailbox:
                 parts["returns"][:count].copy(), parts["lengths"][:count].copy()
             ),
         )
-        if not worker_update.is_finite:
+        if not worker_update.is_finite and isinstance(payload, Gradient):
             kept = Gradient(parts["gradient"].copy(), np.float32(parts["norm"]))
             worker_update = worker_update._replace(payload=kept)
-        return worker_update, _read_state(parts["state"], like)
+        return worker_update, _read(parts["state"], like)
 
     def put_snapshot(self, snapshot: Snapshot, sequence: int, state: Any = None) -> None:
         """Write a snapshot; with a state, the worker goes on from that instead of its own."""
@@ -158,9 +178,11 @@ class Mailbox:
         if self._has_statistics:
             parts["mean"][...], parts["scale"][...] = snapshot.statistics
         parts["parameters"][...] = np.asarray(snapshot.parameters)
+        if self._has_target:
+            parts["target_parameters"][...] = np.asarray(snapshot.target_parameters)
         parts["has_state"][...] = state is not None
         if state is not None:
-            _write_state(parts["state"], state)
+            _write(parts["state"], state)
         self._snapshot.seal(sequence)
 
     def take_snapshot(self, sequence: int, like: Any = ()) -> tuple[Snapshot, Any]:
@@ -176,27 +198,32 @@ class Mailbox:
         # A new view each time: other parameters must be another object, or what was made of the
         # old ones would be taken for theirs.
         parameters = parts["parameters"].view()
-        snapshot = Snapshot(np.int32(parts["version"]), parameters, statistics)
-        return snapshot, _read_state(parts["state"], like) if parts["has_state"] else None
+        targets = parts["target_parameters"].view() if self._has_target else ()
+        snapshot = Snapshot(np.int32(parts["version"]), parameters, statistics, targets)
+        return snapshot, _read(parts["state"], like) if parts["has_state"] else None
 
 
-def _write_state(row: np.ndarray, state: Any) -> None:
+def _byte_count(tree: Any) -> int:
+    """Bytes of all arrays of a pytree."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _write(row: np.ndarray, tree: Any) -> None:
     begin = 0
-    for leaf in jax.tree.leaves(state):
+    for leaf in jax.tree.leaves(tree):
         content = np.asarray(leaf, order="C").reshape(-1).view(np.uint8)
         row[begin : begin + content.size] = content
         begin += content.size
 
 
-def _read_state(row: np.ndarray, like: Any) -> Any:
-    """A copy of a state, which is kept for longer than the slot; None where there is none."""
+def _read(row: np.ndarray, like: Any) -> Any:
+    """A copy of a pytree, which is kept for longer than the slot; None where there is none."""
     leaves, structure = jax.tree.flatten(like)
     found, begin = [], 0
     for leaf in leaves:
-        leaf = np.asarray(leaf)
-        content = row[begin : begin + leaf.nbytes].copy()
-        found.append(content.view(leaf.dtype).reshape(leaf.shape))
-        begin += leaf.nbytes
+        end = begin + _byte_count(leaf)
+        found.append(row[begin:end].copy().view(leaf.dtype).reshape(leaf.shape))
+        begin = end
     return jax.tree.unflatten(structure, found) if found else None
 
 

@@ -1,8 +1,9 @@
 """How the workers' updates meet.
 
 Asynchronous: each is applied as it comes (Mnih et al. 2016, arXiv 1602.01783). Synchronous: all
-workers are waited for, and the mean of their gradients is applied, as A2C does; one that leaves
-is not waited for any longer.
+workers are waited for, and what they bring is one batch (A2C, PPO); one that leaves is not waited
+for any longer. Batched: nobody waits, and so many updates, whosoever they are, are one batch
+(IMPALA; Espeholt et al. 2018, arXiv 1802.01561).
 """
 
 from collections.abc import Collection, Sequence
@@ -14,7 +15,7 @@ from poise.trajectory import Gradient
 
 __all__ = ["DISCIPLINES", "Discipline", "DisciplineName", "mean_gradient"]
 
-DisciplineName = Literal["asynchronous", "synchronous"]
+DisciplineName = Literal["asynchronous", "synchronous", "batched"]
 
 
 @runtime_checkable
@@ -22,36 +23,48 @@ class Discipline(Protocol):
     """When the updates that have come are applied."""
 
     @property
-    def waits(self) -> bool:
+    def batches(self) -> bool:
         """Whether an update may have to wait for others."""
 
-    def is_complete(self, pending: Collection[int], workers: Collection[int]) -> bool:
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether a worker goes on before its update is applied."""
+
+    def is_complete(self, pending: Sequence[int], workers: Collection[int]) -> bool:
         """Whether what has come is applied now.
 
         Args:
             pending: whose updates have come, one at least.
-            workers: who is waited for, whether there already or not.
+            workers: who takes part, whether there already or not.
         """
 
 
 class _Asynchronous:
-    waits = False
+    batches, answers_at_once = False, False
 
-    def is_complete(self, pending: Collection[int], workers: Collection[int]) -> bool:
+    def is_complete(self, pending: Sequence[int], workers: Collection[int]) -> bool:
         del pending, workers
         return True
 
 
 class _Synchronous:
-    waits = True
+    batches, answers_at_once = True, False
 
-    def is_complete(self, pending: Collection[int], workers: Collection[int]) -> bool:
+    def is_complete(self, pending: Sequence[int], workers: Collection[int]) -> bool:
         return all(worker in pending for worker in workers)
+
+
+class _Batched:
+    batches, answers_at_once = True, True
+
+    def is_complete(self, pending: Sequence[int], workers: Collection[int]) -> bool:
+        return len(pending) >= max(1, len(workers))
 
 
 DISCIPLINES: dict[DisciplineName, Discipline] = {
     "asynchronous": _Asynchronous(),
     "synchronous": _Synchronous(),
+    "batched": _Batched(),
 }
 
 

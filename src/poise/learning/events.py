@@ -86,12 +86,14 @@ class Updated(NamedTuple):
     Attributes:
         worker: whose it was.
         update: the version of the parameters that it led to, from 1: where workers wait for each
-            other, that of all updates of a round.
+            other, that of all updates of a batch.
         steps: environment steps of all workers so far.
         metrics: what the algorithm logs. A3C: ``loss`` (policy loss, plus the weighted value loss,
             less the weighted entropy), ``policy_loss`` (mean over the rollout's steps),
             ``value_loss`` (half the mean squared error of the critic), ``entropy`` (mean of the
-            policy's, in nats), ``gradient_norm`` (before it was clipped).
+            policy's, in nats), ``gradient_norm`` (before it was clipped). PPO: the same, as means
+            over all minibatches, and ``clip_fraction`` (share of the steps beyond the clip range)
+            and ``approximate_kl`` (divergence from the policy that acted, in nats).
         staleness: updates between the worker's snapshot and its update.
         learning_rate: that it was applied with.
     """

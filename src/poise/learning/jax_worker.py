@@ -8,17 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from poise.agent.agent import Agent
-from poise.agent.noise import draw_with_key
 from poise.envs.atari import AtariCopies
-from poise.envs.jax_envs import JaxEnvs
-from poise.envs.rollout import FinishedEpisodes, RolloutState
+from poise.envs.host_envs import HostEnvs
 from poise.envs.seeding import Purpose, environment_seeds, key_data, seed_sequence
 from poise.envs.xla_envs import XlaEnvs
 from poise.errors import TrainingError
-from poise.learning.algorithms.algorithm import Algorithm
+from poise.learning.rollout import RolloutState, Transition, first_state, roll_out, to_trajectory
 from poise.learning.worker import (
     CompileOptions,
+    WorkerSpec,
     compute_update,
     episode_report,
     observed_moments,
@@ -28,48 +26,28 @@ from poise.trajectory import Snapshot, Trajectory, WorkerUpdate
 
 __all__ = ["JaxProgram", "JaxWorker", "XlaWorker"]
 
-_Acted = tuple[Trajectory, FinishedEpisodes, RolloutState]
-
 
 class JaxProgram:
-    """A worker's whole cycle as one XLA call, shared by all workers of a run.
+    """A worker's whole cycle as one XLA call, shared by all workers of a run."""
 
-    Args:
-        agent: what decides.
-        envs: what happens.
-        algorithm: what a worker makes of its rollout.
-        copies: environment copies N.
-        length: rollout length T.
-    """
-
-    def __init__(
-        self,
-        agent: Agent,
-        envs: JaxEnvs | XlaEnvs,
-        algorithm: Algorithm,
-        copies: int,
-        length: int,
-    ) -> None:
-        self.agent = agent
+    def __init__(self, spec: WorkerSpec) -> None:
+        agent, envs = spec.agent, spec.envs
+        if isinstance(envs, HostEnvs):
+            raise TypeError("Python steps these environments: take a HostProgram")
+        self.spec = spec
         self.envs = envs
-        self.copies = copies
-        self.length = length
-        self.algorithm = algorithm
         self._compiled: Any = None
 
         # Not a method: the program would hold a function that holds the program, and only Python's
         # cyclic collector would ever free what is compiled. It runs seldom, because it counts
         # Python's objects and does not see XLA's megabytes behind them.
-        def act(snapshot: Snapshot, state: RolloutState) -> _Acted:
-            network = agent.network(snapshot.parameters)
-            return envs.rollout(
-                lambda *copy: agent.decide(network, snapshot.statistics, *copy),
-                agent.head.log_probability,
-                lambda key, batch: agent.head.noise(draw_with_key(key), batch),
-                snapshot.version,
-                state,
-                length,
-            )
+        def act(
+            snapshot: Snapshot, state: RolloutState
+        ) -> tuple[Trajectory, Transition, RolloutState]:
+            transitions, after = roll_out(agent, envs, snapshot, state, spec.length)
+            version = snapshot.version
+            rollout = to_trajectory(agent, envs.shaping, version, state, transitions, after)
+            return rollout, transitions, after
 
         self._act = act
         self._trajectory = jax.jit(act)
@@ -80,13 +58,14 @@ class JaxProgram:
         What cannot be done again to be looked at (a rollout that is not pure) is part of the
         outcome.
         """
-        trajectory, finished, after = self._act(snapshot, state)
+        agent = self.spec.agent
+        trajectory, transitions, after = self._act(snapshot, state)
         kept = () if self.envs.is_pure else trajectory
-        seen = self.agent.observe(trajectory.observations, snapshot.statistics)
+        seen = agent.observe(trajectory.observations, snapshot.statistics)
         seen_by_network = trajectory._replace(observations=seen)
-        computed = compute_update(self.agent, self.algorithm, snapshot.parameters, seen_by_network)
-        statistics = observed_moments(self.agent, trajectory)
-        return (*computed, statistics, finished, kept), after
+        computed = compute_update(agent, self.spec.algorithm, snapshot, seen_by_network)
+        statistics = observed_moments(agent, trajectory)
+        return (*computed, statistics, transitions.episodes, kept), after
 
     def trajectory(self, snapshot: Snapshot, state: RolloutState) -> Trajectory:
         """The trajectory of a pure cycle, once more; compiled when it is first wanted."""
@@ -95,8 +74,15 @@ class JaxProgram:
 
     def initial_state(self, key: np.ndarray) -> RolloutState:
         """A worker's state before its first cycle."""
-        recurrent = self.agent.initial_state(self.copies)
-        return self.envs.initial_state(key, self.copies, recurrent)
+        copies = self.spec.copies
+        environment, observation = self.envs.blank(copies)
+        recurrent = self.spec.agent.initial_state(copies)
+        return first_state(key, copies, environment, observation, recurrent)
+
+    def computed_shapes(self, snapshot: Snapshot) -> Any:
+        """What the algorithm makes of a rollout, as shapes and dtypes."""
+        state = self.initial_state(np.zeros(2, np.uint32))
+        return jax.eval_shape(self.cycle, snapshot, state)[0][0]
 
     def compile(self, snapshot: Snapshot, options: CompileOptions) -> None:
         """Compile the cycle for snapshots like this one (seconds; XLA works outside the GIL)."""
@@ -113,22 +99,16 @@ class JaxProgram:
             EnvironmentFailureError: an observation or a reward is not finite.
         """
         outcome, after = self._compiled(snapshot, state)
-        computed, metrics, steps, statistics, finished, kept = outcome
+        computed, metrics, steps, statistics, episodes, kept = outcome
         # To NumPy at once: what JAX's own arrays do takes ten times as long.
         metrics = np.asarray(metrics)
-        mask = np.asarray(finished.finished)
         worker_update = WorkerUpdate(
             version=int(snapshot.version),
-            payload=self.algorithm.payload(computed, metrics),
+            payload=self.spec.algorithm.payload(computed, metrics),
             statistics=statistics.absolute() if statistics else (),
             metrics=metrics,
             steps=np.asarray(steps).item(),
-            episodes=episode_report(
-                np.asarray(finished.returns)[mask],
-                np.asarray(finished.lengths)[mask],
-                metrics,
-                self.envs.name,
-            ),
+            episodes=episode_report(episodes, metrics, self.envs.name),
         )
         if not worker_update.is_finite:
             evidence = kept
@@ -193,7 +173,7 @@ class XlaWorker:
         self.index = index
         self.generation = generation
         self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, generation))
-        self._seeds = environment_seeds(root_seed, index, generation, program.copies)
+        self._seeds = environment_seeds(root_seed, index, generation, program.spec.copies)
         self._emulators: AtariCopies | None = None
 
     @property
@@ -209,9 +189,10 @@ class XlaWorker:
     def initial_state(self) -> RolloutState:
         """Make and reset the emulators; the state holds their handle."""
         self.close()
-        self._emulators = self._envs.copies(self._program.copies)
+        self._emulators = self._envs.copies(self._program.spec.copies)
+        handle, observation = self._envs.start(self._emulators, self._seeds)
         state = self._program.initial_state(self._key)
-        return self._envs.begin(state, self._emulators, self._seeds)
+        return state._replace(environment=handle, observation=observation)
 
     def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[WorkerUpdate, RolloutState]:
         """One XLA call, outside the GIL."""

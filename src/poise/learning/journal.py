@@ -74,7 +74,7 @@ class UpdateDetail(enum.IntEnum):
     REJECTED = 0
     APPLIED = 1
     WAITS = 2
-    """Until its round is complete, whose record is a CHANGE."""
+    """Until its batch is complete, whose record is a CHANGE."""
 
 
 _KINDS = frozenset(int(kind) for kind in RecordKind)

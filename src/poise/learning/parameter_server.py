@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from poise.learning.best_policy import BestPolicyTracker
-from poise.learning.discipline import DISCIPLINES, mean_gradient
+from poise.learning.discipline import DISCIPLINES
 from poise.learning.episode_statistics import EpisodeStatistics
 from poise.learning.evaluation_result import Candidate, EvaluationResult
 from poise.learning.journal import Journal, StopReason
-from poise.learning.optimizer import OptimizerState, Update
+from poise.learning.learner import Learned, Learner, ProtocolError
+from poise.learning.optimizer import OptimizerState
 from poise.learning.run_state import RunState, WorkerRecord
 from poise.learning.server_log import Emit, ServerLog
 from poise.learning.server_settings import ServerSettings
 from poise.maths.statistics import Moments, merge_moments, normalization
-from poise.trajectory import Gradient, Snapshot, WorkerUpdate
+from poise.trajectory import Snapshot, WorkerUpdate
 
 __all__ = ["EvaluationAborted", "ParameterServer", "ProtocolError", "ServerSettings"]
 
@@ -38,13 +39,10 @@ class EvaluationAborted(Exception):  # noqa: N818 - a signal, not an error
         self.reason = reason
 
 
-class ProtocolError(ValueError):
-    """A worker did what it may not do at this point."""
-
-
 class _Brought(NamedTuple):
     """What a worker has brought."""
 
+    worker: int
     worker_update: WorkerUpdate
     worker_state: Any
     is_finite: bool
@@ -59,7 +57,7 @@ class ParameterServer:
     Args:
         parameters: ``[P]`` float32, version 0.
         optimizer_state: as the optimizer initialises it.
-        update: as `make_optimizer` makes it.
+        learner: changes the parameters by what has come.
         settings: schedule, budgets and evaluation.
         evaluator: evaluates a candidate; called between two updates, never by the clock.
         emit: receives every event; must be quick, and must not write to disk.
@@ -71,7 +69,7 @@ class ParameterServer:
         self,
         parameters: Any,
         optimizer_state: OptimizerState,
-        update: Update,
+        learner: Learner,
         settings: ServerSettings,
         evaluator: Evaluator,
         emit: Emit,
@@ -79,10 +77,11 @@ class ParameterServer:
         moments: Moments | None = None,
     ) -> None:
         self._parameters = parameters
+        self._target_parameters: Any = () if settings.target_interval is None else parameters
         self._moments = moments
         self._statistics: Any = () if moments is None else normalization(moments)
         self._optimizer_state = optimizer_state
-        self._update = update
+        self._learner = learner
         self._settings = settings
         self._evaluator = evaluator
         self._log = ServerLog(journal, emit, settings.metrics)
@@ -92,8 +91,9 @@ class ParameterServer:
         self._state_at = 0
         self._state_wanted = False
         self._discipline = DISCIPLINES[settings.discipline]
-        self._pending: dict[int, _Brought] = {}
-        self._before_round: RunState | None = None
+        self._pending: list[_Brought] = []
+        self._before_batch: RunState | None = None
+        self._rejected_now = False
         self._worker_records: dict[int, WorkerRecord] = {}
         self._generations: dict[int, int] = {}
         self._lost: set[int] = set()
@@ -143,7 +143,8 @@ class ParameterServer:
 
     def snapshot(self) -> Snapshot:
         """The current version and parameters."""
-        return Snapshot(np.int32(self.version), self._parameters, self._statistics)
+        version = np.int32(self.version)
+        return Snapshot(version, self._parameters, self._statistics, self._target_parameters)
 
     def join(self, worker: int, generation: int = 0, worker_state: Any = None) -> Snapshot:
         """Admit a worker and hand it its first snapshot.
@@ -169,7 +170,7 @@ class ParameterServer:
         return snapshot
 
     def leave(self, worker: int, *, for_good: bool = False) -> dict[int, Snapshot]:
-        """Let a worker go. What it brought to a round that waits for others is dropped.
+        """Let a worker go. If it waits for others, what it brought is dropped.
 
         Args:
             worker: its number.
@@ -179,7 +180,8 @@ class ParameterServer:
             Snapshots to hand out, by worker: it may have been the last one that others waited for.
         """
         self._resumed.discard(worker)
-        self._pending.pop(worker, None)
+        if not self._discipline.answers_at_once:
+            self._pending = [one for one in self._pending if one.worker != worker]
         worker_record = self._worker_records.pop(worker, None)
         if for_good:
             self._lost.add(worker)
@@ -188,7 +190,7 @@ class ParameterServer:
             self._log.left(worker, worker_record.generation, version, for_good)
         elif for_good:
             self._log.left(worker, self._generations.get(worker, 0), self.version, for_good)
-        return self._advance() if self._pending and not self.stopped else {}
+        return self._advance([]) if self._pending and not self.stopped else {}
 
     def rejoin(self, worker: int) -> WorkerRecord | None:
         """The record of a worker in the state that the run resumed from; None: it joins anew."""
@@ -202,7 +204,7 @@ class ParameterServer:
     def receive(
         self, worker: int, worker_update: WorkerUpdate, worker_state: Any = None
     ) -> dict[int, Snapshot]:
-        """Take an update, and apply it when the discipline says so.
+        """Take an update, and learn from it when the discipline says so.
 
         Args:
             worker: who brings it.
@@ -221,43 +223,51 @@ class ParameterServer:
             return {}
         self._check_protocol(worker, worker_update)
         generation = self._worker_records[worker].generation
-        if self._discipline.waits and not self._pending:
-            # A checkpoint knows no half rounds: what has come of this one is done again.
-            self._before_round = self.run_state()
+        if self._discipline.batches and not self._pending:
+            # A checkpoint knows no half batches: what has come of this one is done again.
+            self._before_batch = self.run_state()
         is_finite = worker_update.is_finite
         if not is_finite:
-            self.bad_gradients += 1
-            self._log.rejected(
-                worker, generation, worker_update, self.version, self.steps, self.bad_gradients
-            )
-        elif self._discipline.waits:
+            self._reject(worker, worker_update)
+        elif self._discipline.batches:
             self._log.waits(worker, generation, worker_update, self.steps)
-        self._pending[worker] = _Brought(worker_update, worker_state, is_finite)
+        brought = _Brought(worker, worker_update, worker_state, is_finite)
+        self._pending.append(brought)
         self.last_worker = worker
-        return self._advance()
+        return self._advance([brought])
 
-    def _advance(self) -> dict[int, Snapshot]:
-        """Apply what has come, if it is complete; returns whom to answer."""
+    def _advance(self, came: list[_Brought]) -> dict[int, Snapshot]:
+        """Learn from all that has come, if it is complete; returns whom to answer.
+
+        Args:
+            came: what has come just now.
+        """
         awaited = [one for one in range(self._settings.workers) if one not in self._lost]
-        if not self._discipline.is_complete(self._pending, awaited):
-            return {}
-        brought = sorted(self._pending.items())
-        self._pending.clear()
-        finite = [(one, it.worker_update) for one, it in brought if it.is_finite]
-        self._apply(finite)
-        answer = self.snapshot()
-        for worker, it in brought:
-            generation = self._worker_records[worker].generation
-            self._worker_records[worker] = WorkerRecord(generation, answer, it.worker_state)
-        too_many = self.bad_gradients > self._settings.max_bad_gradients
-        if too_many and len(finite) < len(brought):
+        if not self._discipline.is_complete([one.worker for one in self._pending], awaited):
+            return self._answer(came) if self._discipline.answers_at_once else {}
+        brought, self._pending = self._pending, []
+        if not self._discipline.answers_at_once:
+            # The order of a sum is a part of its result: by the workers' numbers.
+            came = brought = sorted(brought, key=lambda one: one.worker)
+        self._learn([(one.worker, one.worker_update) for one in brought if one.is_finite])
+        answers = self._answer(came)
+        if self.bad_gradients > self._settings.max_bad_gradients and self._rejected_now:
             self.stop(StopReason.NOT_FINITE)
+        self._rejected_now = False
         self._evaluate_if_due()
         self._check_budgets()
         if self.stopped:
             return {}
         self._report_state_if_due()
-        return dict.fromkeys([worker for worker, _ in brought], answer)
+        return answers
+
+    def _answer(self, brought: list[_Brought]) -> dict[int, Snapshot]:
+        """Hand the current snapshot to those who have brought something."""
+        answer = self.snapshot()
+        for one in brought:
+            generation = self._worker_records[one.worker].generation
+            self._worker_records[one.worker] = WorkerRecord(generation, answer, one.worker_state)
+        return dict.fromkeys([one.worker for one in brought], answer)
 
     def stop(self, reason: StopReason) -> None:
         """End the run; updates that come later are refused. A second call changes nothing.
@@ -285,11 +295,11 @@ class ParameterServer:
     def run_state(self) -> RunState:
         """Everything that the run has come to: parameters, counters, every worker's record.
 
-        While a round waits for some, what there was before it.
+        While a batch is not complete, what there was before it.
         """
         if self._pending:
-            assert self._before_round is not None, "a round has begun"
-            return self._before_round
+            assert self._before_batch is not None, "a batch has begun"
+            return self._before_batch
         return RunState(
             version=self.version,
             steps=self.steps,
@@ -299,6 +309,7 @@ class ParameterServer:
             parameters=self._parameters,
             optimizer_state=self._optimizer_state,
             moments=self._moments,
+            target_parameters=self._target_parameters,
             best_policy=self._best_policy.state,
             worker_records=dict(self._worker_records),
             generations=dict(self._generations),
@@ -324,6 +335,7 @@ class ParameterServer:
         self.episode_statistics.restore(run_state.episode_statistics)
         self._parameters, self._optimizer_state = run_state.parameters, run_state.optimizer_state
         self._moments = run_state.moments
+        self._target_parameters = run_state.target_parameters
         self._statistics = () if run_state.moments is None else normalization(run_state.moments)
         self._worker_records, self._generations = (
             dict(run_state.worker_records),
@@ -356,7 +368,8 @@ class ParameterServer:
     def _check_protocol(self, worker: int, worker_update: WorkerUpdate) -> None:
         if worker not in self._worker_records:
             raise ProtocolError(f"worker {worker} contributes without having joined")
-        if worker in self._pending:
+        waiting = [one.worker for one in self._pending]
+        if worker in waiting and not self._discipline.answers_at_once:
             raise ProtocolError(f"worker {worker} contributes twice without an answer")
         held = int(self._worker_records[worker].snapshot.version)
         if worker_update.version != held:
@@ -364,39 +377,61 @@ class ParameterServer:
                 f"worker {worker} acted with version {worker_update.version}, but was given {held}"
             )
 
-    def _apply(self, updates: list[tuple[int, WorkerUpdate]]) -> None:
-        """Apply the mean of what these workers bring; nothing that is not finite is among it."""
+    def _reject(self, worker: int, worker_update: WorkerUpdate) -> None:
+        """Count what is not finite, and tell of it."""
+        self.bad_gradients += 1
+        self._rejected_now = True
+        # One of a batch may have left since.
+        generation = self._generations[worker]
+        self._log.rejected(
+            worker, generation, worker_update, self.version, self.steps, self.bad_gradients
+        )
+
+    def _learn(self, updates: list[tuple[int, WorkerUpdate]]) -> None:
+        """Change the parameters by what these workers bring, which is finite."""
         if not updates:
             return
-        gradient = mean_gradient([_gradient(*update) for update in updates])
         learning_rate = self._settings.learning_rate_after(self.steps)
-        self._parameters, self._optimizer_state = self._update(
-            self._parameters,
-            self._optimizer_state,
-            gradient.vector,
-            gradient.norm,
-            np.float32(learning_rate),
+        learned = self._learner(
+            self._parameters, self._optimizer_state, updates, learning_rate, self.version
         )
+        if learned.metrics is not None and not np.isfinite(learned.metrics).all():
+            for update in updates:
+                self._reject(*update)
+            return
+        self._parameters, self._optimizer_state = learned.parameters, learned.optimizer_state
         self.version += 1
+        steps = self.steps
         for worker, worker_update in updates:
-            if self._moments is not None:
-                self._moments = merge_moments(self._moments, worker_update.statistics)
-            self.steps += worker_update.steps
-            if not self._discipline.waits:
-                generation = self._worker_records[worker].generation
-                self._log.applied(worker, generation, worker_update, self.steps)
-            self._log.counted(
-                worker,
-                worker_update,
-                self.version,
-                self.steps,
-                learning_rate,
-                self.episode_statistics,
-            )
+            self._count(worker, worker_update, learned, learning_rate)
+        every = self._settings.target_interval
+        if every is not None and self.steps // every > steps // every:
+            self._target_parameters = self._parameters
         if self._moments is not None:
             self._statistics = normalization(self._moments)
-        if self._discipline.waits:
+        if self._discipline.batches:
             self._log.changed(self.version, self.steps)
+
+    def _count(
+        self, worker: int, worker_update: WorkerUpdate, learned: Learned, learning_rate: float
+    ) -> None:
+        """What an update adds to all counters."""
+        if self._moments is not None:
+            self._moments = merge_moments(self._moments, worker_update.statistics)
+        self.steps += worker_update.steps
+        if not self._discipline.batches:
+            generation = self._worker_records[worker].generation
+            self._log.applied(worker, generation, worker_update, self.steps)
+        metrics = worker_update.metrics if learned.metrics is None else learned.metrics
+        self._log.counted(
+            worker,
+            worker_update,
+            metrics,
+            self.version,
+            self.steps,
+            learning_rate,
+            self.episode_statistics,
+        )
 
     def _evaluate_if_due(self) -> None:
         least = self._settings.training_before_evaluation(
@@ -431,10 +466,3 @@ class ParameterServer:
             self._state_wanted = False
             self._state_at = self.steps
             self._log.run_state(self.run_state())
-
-
-def _gradient(worker: int, worker_update: WorkerUpdate) -> Gradient:
-    payload = worker_update.payload
-    if not isinstance(payload, Gradient):
-        raise ProtocolError(f"worker {worker} brings a trajectory, but gradients are applied")
-    return payload

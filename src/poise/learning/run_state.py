@@ -41,6 +41,7 @@ class RunState(NamedTuple):
         parameters: ``[P]`` float32.
         optimizer_state: of the shared optimizer.
         moments: of the observations, None where they are not normalised.
+        target_parameters: of the target network; ``()`` without one.
         best_policy: what the evaluations have come to.
         worker_records: of the workers that are there.
         generations: the latest of every worker that ever joined.
@@ -57,6 +58,7 @@ class RunState(NamedTuple):
     parameters: Any
     optimizer_state: Any
     moments: Moments | None
+    target_parameters: Any
     best_policy: BestPolicyState
     worker_records: dict[int, WorkerRecord]
     generations: dict[int, int]

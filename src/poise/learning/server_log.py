@@ -6,6 +6,8 @@ The records determine a replay; the events are for everybody who wants to see wh
 import struct
 from collections.abc import Callable
 
+import numpy as np
+
 from poise.learning.episode_statistics import EpisodeStatistics
 from poise.learning.evaluation_result import EvaluationResult
 from poise.learning.events import (
@@ -67,11 +69,11 @@ class ServerLog:
         self._record(RecordKind.LEAVE, int(for_good), worker, generation, version, 0)
 
     def waits(self, worker: int, generation: int, worker_update: WorkerUpdate, steps: int) -> None:
-        """An update waits for its round to be complete."""
+        """An update waits for its batch to be complete."""
         self._received(UpdateDetail.WAITS, worker, generation, worker_update, steps)
 
     def changed(self, version: int, steps: int) -> None:
-        """A round is complete, and the parameters have changed."""
+        """A batch was learned from, and the parameters have changed."""
         self._record(RecordKind.CHANGE, 0, 0, 0, version, steps)
 
     def applied(
@@ -84,6 +86,7 @@ class ServerLog:
         self,
         worker: int,
         worker_update: WorkerUpdate,
+        metrics: np.ndarray,
         update: int,
         steps: int,
         learning_rate: float,
@@ -94,18 +97,19 @@ class ServerLog:
         Args:
             worker: who brought it.
             worker_update: what was applied.
+            metrics: ``[K]``, to be logged of it.
             update: the version of the parameters behind it.
             steps: environment steps so far.
             learning_rate: with which it was applied.
             episode_statistics: counts the episodes.
         """
-        metrics = dict(zip(self._metrics, worker_update.metrics.tolist(), strict=True))
+        named = dict(zip(self._metrics, metrics.tolist(), strict=True))
         self._emit(
             Updated(
                 worker=worker,
                 update=update,
                 steps=steps,
-                metrics=metrics,
+                metrics=named,
                 staleness=update - 1 - worker_update.version,
                 learning_rate=learning_rate,
             )
@@ -123,7 +127,7 @@ class ServerLog:
                     episode_return=episode_return,
                     length=length,
                     moving_average=episode_statistics.moving_average or 0.0,
-                    loss=metrics[self._metrics[0]],
+                    loss=named[self._metrics[0]],
                 )
             )
             if solved:

@@ -37,6 +37,8 @@ class ServerSettings(NamedTuple):
     """The names of what an update brings to be logged, as the algorithm gives them."""
     discipline: DisciplineName = A3C.discipline
     """How the workers' updates meet."""
+    target_interval: int | None = None
+    """Steps after which the target network becomes the network; None without one."""
     max_bad_gradients: int = 10
     selection_episodes: int = 10
     evaluation_thrift: int = 0

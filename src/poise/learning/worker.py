@@ -4,15 +4,17 @@ Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3, as a pure step:
 ``cycle(snapshot, state) -> (update, state)``.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from poise.agent.agent import Agent
+from poise.envs.registry import World
 from poise.errors import EnvironmentFailureError
 from poise.learning.algorithms.algorithm import Algorithm
+from poise.learning.rollout import FinishedEpisodes
 from poise.maths.statistics import moments_of
 from poise.trajectory import EpisodeReport, Snapshot, Trajectory, WorkerUpdate
 
@@ -21,6 +23,7 @@ __all__ = [
     "Opens",
     "Releases",
     "Worker",
+    "WorkerSpec",
     "compile_options",
     "compute_update",
     "episode_report",
@@ -33,6 +36,24 @@ CompileOptions = dict[str, str | bool | int]
 
 FUSION_EMITTERS_ALWAYS_SINCE = (0, 11, 1)
 """The version of JAX from which on XLA knows no option against its fusion emitters on the CPU."""
+
+
+class WorkerSpec(NamedTuple):
+    """What all workers of a run have in common.
+
+    Attributes:
+        agent: what decides.
+        envs: what happens.
+        algorithm: what a worker makes of its rollout.
+        copies: environment copies N.
+        length: rollout length T.
+    """
+
+    agent: Agent
+    envs: World
+    algorithm: Algorithm
+    copies: int
+    length: int
 
 
 @runtime_checkable
@@ -119,16 +140,25 @@ def require_finite(trajectory: Trajectory, environment: str) -> None:
 
 
 def episode_report(
-    returns: Any, lengths: Any, metrics: np.ndarray, environment: str
+    episodes: FinishedEpisodes, metrics: np.ndarray, environment: str
 ) -> EpisodeReport:
-    """The episodes that finished, ``[K]`` returns and lengths, in order of time, then of copy.
+    """The episodes that finished, in order of time, then of copy.
+
+    Args:
+        episodes: of a rollout.
+        metrics: of the update that was made of it.
+        environment: its name, for the message.
 
     Raises:
         EnvironmentFailureError: finite rewards have added up to what is no float32, though the
             update is finite, so that the rollout would be learned from.
     """
+    finished = np.asarray(episodes.finished)
+    returns, lengths = np.asarray(episodes.returns), np.asarray(episodes.lengths)
     with np.errstate(over="ignore"):
-        report = EpisodeReport(np.asarray(returns, np.float32), np.asarray(lengths, np.int32))
+        report = EpisodeReport(
+            returns[finished].astype(np.float32), lengths[finished].astype(np.int32)
+        )
     if np.isfinite(metrics).all() and not np.isfinite(report.returns).all():
         raise EnvironmentFailureError(
             f"the rewards of an episode in {environment} add up to more than a float32 can hold: "
@@ -138,14 +168,14 @@ def episode_report(
 
 
 def compute_update(
-    agent: Agent, algorithm: Algorithm, parameters: Any, trajectory: Trajectory
+    agent: Agent, algorithm: Algorithm, snapshot: Snapshot, trajectory: Trajectory
 ) -> tuple[Any, Any, Any]:
     """What a worker makes of a trajectory, with observations as the network sees them. Pure.
 
     Returns:
         As `Algorithm.compute` does, and the number of valid steps.
     """
-    computed, metrics = algorithm.compute(agent, parameters, trajectory)
+    computed, metrics = algorithm.compute(agent, snapshot, trajectory)
     return computed, metrics, jnp.sum(trajectory.valid, dtype=jnp.int32)
 
 

@@ -1,7 +1,8 @@
-"""The actor-critic loss: policy gradient, value regression and entropy bonus.
+"""Losses: policy gradient or clipped surrogate, value regression and entropy bonus.
 
-Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3 and section 4. All means are over the valid
-steps, so that a rollout with resets in it weighs its true steps alone.
+Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3 and section 4; Schulman et al. 2017 (arXiv
+1707.06347), equations 7 and 9. All means are over the valid steps, so that a rollout with resets in
+it weighs its true steps alone.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["LossTerms", "actor_critic_loss", "masked_mean"]
+__all__ = [
+    "LossTerms",
+    "SurrogateTerms",
+    "actor_critic_loss",
+    "clipped_surrogate_loss",
+    "masked_mean",
+]
 
 
 class LossTerms(NamedTuple):
@@ -20,6 +27,20 @@ class LossTerms(NamedTuple):
     policy: Float[Array, ""]
     value: Float[Array, ""]
     entropy: Float[Array, ""]
+
+
+class SurrogateTerms(NamedTuple):
+    """The parts of PPO's loss, and how far the policy is from the one that acted."""
+
+    total: Float[Array, ""]
+    policy: Float[Array, ""]
+    value: Float[Array, ""]
+    entropy: Float[Array, ""]
+    clip_fraction: Float[Array, ""]
+    """Share of the steps whose probability ratio is beyond the clip range."""
+    approximate_kl: Float[Array, ""]
+    """KL divergence of the policy from the one that acted, estimated without bias from its steps
+    (mean of ratio - 1 - log ratio; Schulman 2020, "Approximating KL Divergence")."""
 
 
 def masked_mean(terms: Float[Array, "*batch"], valid: Bool[Array, "*batch"]) -> Float[Array, ""]:
@@ -64,3 +85,56 @@ def actor_critic_loss(
     entropy = masked_mean(entropies, valid)
     total = policy + value_coefficient * value - entropy_coefficient * entropy
     return LossTerms(total, policy, value, entropy)
+
+
+def clipped_surrogate_loss(
+    log_probabilities: Float[Array, "*batch"],
+    behaviour_log_probabilities: Float[Array, "*batch"],
+    entropies: Float[Array, "*batch"],
+    values: Float[Array, "*batch"],
+    advantages: Float[Array, "*batch"],
+    targets: Float[Array, "*batch"],
+    valid: Bool[Array, "*batch"],
+    clip_range: float,
+    value_coefficient: float,
+    entropy_coefficient: float,
+) -> SurrogateTerms:
+    r"""PPO's loss.
+
+    .. math:: L = -\overline{\min(r_t A_t, \mathrm{clip}(r_t, 1-\epsilon, 1+\epsilon) A_t)}
+              + c_v \tfrac12 \overline{(G_t - V(s_t))^2} - c_e \overline{H(\pi(\cdot|s_t))}
+
+    with the ratio :math:`r_t = \pi(a_t|s_t) / \pi_\mathrm{acted}(a_t|s_t)` (Schulman et al. 2017,
+    equations 7 and 9; the value's factor of a half is ours, as in `actor_critic_loss`).
+
+    Args:
+        log_probabilities: :math:`\log\pi(a_t|s_t)` of the actions taken, any shape.
+        behaviour_log_probabilities: the same, of the policy that acted.
+        entropies: :math:`H(\pi(\cdot|s_t))`.
+        values: :math:`V(s_t)`.
+        advantages: :math:`A_t`; constants.
+        targets: :math:`G_t`, the returns that the values regress to; constants.
+        valid: false for the steps that only reset.
+        clip_range: :math:`\epsilon`.
+        value_coefficient: :math:`c_v`.
+        entropy_coefficient: :math:`c_e`.
+    """
+    advantages = jax.lax.stop_gradient(advantages)
+    targets = jax.lax.stop_gradient(targets)
+    # An invalid step's action was never taken: whatever its ratio is, it must not overflow.
+    log_ratio = jnp.where(valid, log_probabilities - behaviour_log_probabilities, 0.0)
+    ratio = jnp.exp(log_ratio)
+    clipped = jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
+    policy = -masked_mean(jnp.minimum(ratio * advantages, clipped * advantages), valid)
+    value = 0.5 * masked_mean(jnp.square(targets - values), valid)
+    entropy = masked_mean(entropies, valid)
+    total = policy + value_coefficient * value - entropy_coefficient * entropy
+    beyond = (jnp.abs(ratio - 1.0) > clip_range).astype(ratio.dtype)
+    return SurrogateTerms(
+        total,
+        policy,
+        value,
+        entropy,
+        clip_fraction=masked_mean(beyond, valid),
+        approximate_kl=masked_mean(ratio - 1.0 - log_ratio, valid),
+    )

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,25 +10,17 @@ import numpy as np
 
 from poise.agent.policy_file import parameter_hash
 from poise.errors import FileFormatError, ReplayMismatchError, RunFolderError
-from poise.evaluation.evaluator import Evaluator
 from poise.launchers.stop_signals import handlers_kept
-from poise.learning.evaluation_result import Candidate, EvaluationResult
 from poise.learning.journal import (
-    Journal,
     JournalFile,
-    Record,
     RecordKind,
-    StopReason,
     read_journal,
 )
 from poise.learning.parameter_server import (
-    EvaluationAborted,
-    ParameterServer,
-    ProtocolError,
     ServerSettings,
 )
-from poise.learning.worker import Worker
 from poise.replaying.comparison import compare_parameters, has_final
+from poise.replaying.following import CheckingJournal, ReplayedEvaluator, follow
 from poise.settings import known_arguments
 from poise.storage.config_digest import require_unchanged
 from poise.storage.run_folder import load_config, load_resumptions, run_path, with_decisions
@@ -37,16 +29,8 @@ from poise.training.components import MeasuredTraits, RunComponents, build_compo
 from poise.training.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.training.provenance import differences
 from poise.training.runtime import prepare_jax
-from poise.trajectory import Snapshot
 
 __all__ = ["ReplayReport", "replay"]
-
-# Why a run gave up an evaluation.
-_ABORTING = (StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.FAILED)
-# Why a run was ended from outside, with an evaluation of what had been learned since the last one.
-_CONCLUDED = (StopReason.MAX_SECONDS, StopReason.CALLBACK)
-# Why a run was ended from outside; every other reason, the server must come to by itself.
-_OUTSIDE = (*_ABORTING, *_CONCLUDED)
 
 
 class ReplayReport(NamedTuple):
@@ -102,15 +86,15 @@ def replay(
     components = dataclasses.replace(components, measured=MeasuredTraits.recorded(resolved))
     warnings = differences(journal.header, resolved, components)
     components.compile()
-    checking = _CheckingJournal(journal.records)
+    checking = CheckingJournal(journal.records)
     evaluator = components.evaluator()
     try:
         segments = _segments(components, load_resumptions(folder))
         server = components.server(
-            _ReplayedEvaluator(evaluator, checking), lambda event: None, checking, segments.pop(-1)
+            ReplayedEvaluator(evaluator, checking), lambda event: None, checking, segments.pop(-1)
         )
         with _as_announced(resolved):
-            _follow(server, components, checking, segments)
+            follow(server, components, checking, segments)
     finally:
         evaluator.close()
         components.close()
@@ -146,145 +130,6 @@ def _as_announced(resolved: dict[str, Any]) -> Iterator[None]:
         ) from error
 
 
-class _CheckingJournal(Journal):
-    """Compares every record with what the run wrote down, as soon as it is made."""
-
-    def __init__(self, expected: Sequence[Record]) -> None:
-        super().__init__()
-        self._expected = expected
-
-    @property
-    def next(self) -> Record | None:
-        """The record that must come next; None at the end."""
-        return self._expected[self.length] if self.length < len(self._expected) else None
-
-    def peek(self, ahead: int) -> Record | None:
-        """The record after this many others."""
-        position = self.length + ahead
-        return self._expected[position] if position < len(self._expected) else None
-
-    def append(self, record: Record) -> None:
-        if self.next is None:
-            raise _EndOfJournalError
-        if record != self.next:
-            raise ReplayMismatchError(
-                f"the replay differs at record {self.length + 1}: "
-                f"the journal says {_describe(self.next)}, the replay {_describe(record)}"
-            )
-        super().append(record)
-        self.drain()
-
-
-class _ReplayedEvaluator:
-    """The run's evaluator, which gives up an evaluation where the run had to."""
-
-    def __init__(self, evaluator: Evaluator, journal: _CheckingJournal) -> None:
-        self._evaluator = evaluator
-        self._journal = journal
-
-    def __call__(self, candidate: Candidate) -> EvaluationResult:
-        upcoming = self._journal.next
-        if upcoming is None:
-            raise _EndOfJournalError
-        if upcoming.kind == RecordKind.STOP and _reason(upcoming) in _ABORTING:
-            raise EvaluationAborted(_reason(upcoming))
-        return self._evaluator(candidate)
-
-
-class _EndOfJournalError(Exception):
-    """The run was killed before it could write the next record."""
-
-
-def _follow(
-    server: ParameterServer,
-    components: RunComponents,
-    journal: _CheckingJournal,
-    segments: dict[int, ServerSettings],
-) -> None:
-    workers: dict[int, Worker] = {}
-    snapshots: dict[int, Snapshot] = {}
-    states: dict[int, Any] = {}
-
-    def differ(what: str) -> ReplayMismatchError:
-        return ReplayMismatchError(f"the journal differs: record {journal.length + 1} {what}")
-
-    def join(record: Record) -> None:
-        if record.worker >= components.config.workers:
-            raise differ(f"is of worker {record.worker}, which this run does not have")
-        snapshots[record.worker] = server.join(record.worker, record.generation)
-        if record.worker in workers:
-            workers[record.worker].close()
-        worker = components.worker(record.worker, record.generation)
-        workers[record.worker] = worker
-        states[record.worker] = worker.initial_state()
-
-    def contribute(record: Record) -> None:
-        if record.worker not in snapshots:
-            raise differ(f"is an update of worker {record.worker}, which holds no snapshot")
-        worker = workers[record.worker]
-        snapshot = snapshots.pop(record.worker)
-        worker_update, states[record.worker] = worker.cycle(snapshot, states[record.worker])
-        snapshots.update(server.receive(record.worker, worker_update))
-
-    def leave(record: Record) -> None:
-        snapshots.update(server.leave(record.worker, for_good=bool(record.detail)))
-
-    def evaluate(record: Record) -> None:
-        # An evaluation that no update led to belongs to the end of the run behind it.
-        del record
-        end = journal.peek(1)
-        reason = StopReason.MAX_SECONDS
-        if end is not None:
-            reason = _reason(end) if end.kind == RecordKind.STOP else StopReason.FAILED
-            if reason not in (*_CONCLUDED, StopReason.SOLVED):
-                raise differ("is an evaluation out of turn")
-            # What ended a run that this evaluation solved is not known, and makes no difference.
-            reason = StopReason.MAX_SECONDS if reason == StopReason.SOLVED else reason
-        server.stop(reason)
-
-    def resume(record: Record) -> None:
-        del record
-        # An evaluation that the run was stopped in came first, under the old ones.
-        due = [begin for begin in segments if begin <= journal.length]
-        if not due:
-            raise differ("goes on under budgets that config.json does not know")
-        settings = segments[max(due)]
-        for begin in due:
-            del segments[begin]
-        server.change(settings)
-
-    def stop(record: Record) -> None:
-        reason = _reason(record)
-        # How many bad gradients were too many, only the journal says.
-        broken = reason == StopReason.NOT_FINITE and server.bad_gradients > 0
-        if reason not in _OUTSIDE and not broken:
-            raise differ(f"says that the run ended by {reason.name}, to which it had not come")
-        server.stop(reason)
-
-    steps: dict[RecordKind, Callable[[Record], None]] = {
-        RecordKind.JOIN: join,
-        RecordKind.UPDATE: contribute,
-        RecordKind.LEAVE: leave,
-        RecordKind.EVALUATION: evaluate,
-        RecordKind.RESUME: resume,
-        RecordKind.STOP: stop,
-    }
-    while (record := journal.next) is not None:
-        before = journal.length
-        if record.kind not in steps:
-            raise ReplayMismatchError(f"record {before + 1} is of a kind that cannot be replayed")
-        try:
-            steps[record.kind](record)
-        except _EndOfJournalError:
-            return
-        except ProtocolError as error:
-            raise differ(f"cannot be: {error}") from error
-        if journal.length == before:
-            raise ReplayMismatchError(
-                f"the replay differs: record {before + 1} ({_describe(record)}) did not come about"
-            )
-
-
 def _read(folder: Path) -> JournalFile:
     path = folder / "journal"
     try:
@@ -316,19 +161,3 @@ def _segments(
         else settings._replace(max_steps=None, max_episodes=None, stop_when_flat=None)
         for record, settings in segments.items()
     }
-
-
-def _reason(record: Record) -> StopReason:
-    try:
-        return StopReason(record.detail)
-    except ValueError as error:
-        raise ReplayMismatchError(f"a stop for an unknown reason: {record.detail}") from error
-
-
-def _describe(record: Record | None) -> str:
-    if record is None:
-        return "that the run had ended"
-    return (
-        f"{record.kind.name.lower()} of worker {record.worker} "
-        f"(version {record.version}, detail {record.detail}, value {record.value})"
-    )

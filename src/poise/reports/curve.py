@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from poise.errors import ConfigError, FileFormatError, RunFolderError
-from poise.reports.curve_figure import DOTS_PER_INCH, SIZE, Episodes, Marks, Verified, draw
+from poise.reports.curve_data import Episodes, Marks, Verified
+from poise.reports.curve_figure import DOTS_PER_INCH, SIZE, draw
 from poise.safe_open import open_to_read
 from poise.storage.files import write_bytes
 

@@ -4,13 +4,14 @@ The colours are Okabe and Ito's, which everybody can tell apart (jfly.uni-koeln.
 markers have different shapes, too, for print without colours.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from poise.reports.axis_range import amount, moving_mean, return_range, tick_labels
+from poise.reports.curve_data import Episodes, Marks, drawable
 
-__all__ = ["Episodes", "Marks", "Verified", "draw"]
+__all__ = ["draw"]
 
 SIZE = (8.0, 4.8)
 """Inches."""
@@ -26,79 +27,14 @@ COLUMNS_OF_TRIANGLES = 150
 """Each has one, however many episodes are beyond the axis."""
 POINT_SIZES = ((50, 5.0), (500, 3.0), (np.inf, 2.0))
 """Points wide, up to this many episodes: few are seen beside lines, many leave them free."""
-LARGEST = 1e300
-"""Returns beyond this are not drawn."""
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 POINTS, GREY, BLACK = "0.68", "0.35", "black"
 ELLIPSIS = "…"
 
 
-class Episodes(NamedTuple):
-    """What a run's records say of its episodes.
-
-    Attributes:
-        steps: ``[E]`` float64, environment steps when each training episode ended.
-        returns: ``[E]`` float64, their returns.
-        evaluated_steps: ``[K]`` float64, environment steps at each evaluation.
-        evaluated_means: ``[K]`` float64, mean returns of the greedy policy.
-        evaluated_versions: ``[K]`` float64, of the parameters; -1 where the record does not say.
-    """
-
-    steps: np.ndarray
-    returns: np.ndarray
-    evaluated_steps: np.ndarray
-    evaluated_means: np.ndarray
-    evaluated_versions: np.ndarray
-
-
-class Verified(NamedTuple):
-    """The score of a run's best policy, from fresh episodes.
-
-    Attributes:
-        mean: return.
-        low: lower end of the mean's 95% interval, None if there is none.
-        high: upper end.
-        version: of the parameters that were scored, None if it is not known.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    version: int | None
-
-
-class Marks(NamedTuple):
-    """What is drawn beside a run's records.
-
-    Attributes:
-        title: above the plot.
-        target: the return that solves the environment, if any does.
-        baseline: the mean return of random actions, if it was measured.
-        verified: the score that the run reports, if it has one.
-    """
-
-    title: str
-    target: float | None = None
-    baseline: float | None = None
-    verified: Verified | None = None
-
-
 def draw(figure: Any, data: Episodes, marks: Marks) -> None:
     """Draw a learning curve on an empty figure."""
-    _Drawing(figure, _drawable(data), marks).draw()
-
-
-def _drawable(data: Episodes) -> Episodes:
-    """Without returns that are no numbers, or so large that their sums are none."""
-    episodes = (np.abs(data.returns) < LARGEST) & np.isfinite(data.steps)
-    evaluations = (np.abs(data.evaluated_means) < LARGEST) & np.isfinite(data.evaluated_steps)
-    return Episodes(
-        data.steps[episodes],
-        data.returns[episodes],
-        data.evaluated_steps[evaluations],
-        data.evaluated_means[evaluations],
-        data.evaluated_versions[evaluations],
-    )
+    _Drawing(figure, drawable(data), marks).draw()
 
 
 class _Drawing:

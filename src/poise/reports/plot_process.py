@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from poise.reports.curve import draw_curve
-from poise.reports.curve_figure import Marks
+from poise.reports.curve_data import Marks
 
 __all__ = ["Plotter"]
 

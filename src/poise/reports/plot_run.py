@@ -7,7 +7,7 @@ from typing import Any
 from poise.agent.policy_file import MAX_POLICY_BYTES, read_metadata
 from poise.errors import ConfigError, InputError
 from poise.reports.curve import draw_curve, image_format
-from poise.reports.curve_figure import Marks, Verified
+from poise.reports.curve_data import Marks, Verified
 from poise.safe_open import read_bytes
 from poise.storage.files import json_number
 from poise.storage.run_folder import load_config, load_summary

@@ -38,15 +38,14 @@ def save_bad_batch(folder: Path, event: Rejected, agent: Agent) -> Path:
     """Save the gradient (by tensor) and, where it was brought, the trajectory."""
     worker_update = event.worker_update
     tensors: dict[str, np.ndarray] = {"losses": np.asarray(worker_update.metrics)}
-    payload = worker_update.payload
-    gradient = np.asarray(payload.vector if isinstance(payload, Gradient) else ())
-    offset = 0
-    for name, shape in zip(agent.layout.names, agent.layout.shapes, strict=True):
-        size = int(np.prod(shape, dtype=np.int64))
-        tensors[f"gradient{name}"] = gradient[offset : offset + size].reshape(shape)
-        offset += size
-    if worker_update.evidence is not None:
-        leaves = jax.tree_util.tree_flatten_with_path(worker_update.evidence)[0]
+    evidence, payload = worker_update.evidence, worker_update.payload
+    if isinstance(payload, Gradient):
+        for name, part in agent.layout.split(np.asarray(payload.vector)).items():
+            tensors[f"gradient{name}"] = part
+    else:
+        evidence = payload
+    if evidence is not None:
+        leaves = jax.tree_util.tree_flatten_with_path(evidence)[0]
         for path, leaf in leaves:
             tensors[f"trajectory{jax.tree_util.keystr(path)}"] = np.asarray(leaf)
     metadata = {"worker": str(event.worker), "version": str(worker_update.version)}

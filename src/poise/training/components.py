@@ -18,7 +18,7 @@ from poise.envs.env_factory import EnvFactory, find_env_factory
 from poise.envs.host_envs import HostEnvs
 from poise.envs.registry import World, choose_envs, is_well_scaled
 from poise.envs.reward_shaping import RewardShaping
-from poise.envs.seeding import Purpose, seed_sequence
+from poise.envs.seeding import Purpose, key_data, seed_sequence, typed_key
 from poise.envs.xla_envs import XlaEnvs
 from poise.errors import ConfigError
 from poise.evaluation.evaluator import FEWEST_SELECTED, SELECTION_EPISODES, Evaluator
@@ -26,21 +26,23 @@ from poise.evaluation.phase_times import PhaseTimes
 from poise.evaluation.worker_episodes import WorkerPlayer, copies_of
 from poise.launchers.evaluation_helpers import Players
 from poise.launchers.mailbox import MailboxShape
+from poise.learning.algorithms.algorithm import LearnsFromTrajectories
 from poise.learning.algorithms.registry import make_algorithm
 from poise.learning.host_worker import HostProgram, HostWorker
 from poise.learning.jax_worker import JaxProgram, JaxWorker, XlaWorker
 from poise.learning.journal import Journal
+from poise.learning.learner import GradientLearner, TrajectoryLearner, join_trajectories
 from poise.learning.optimizer import OptimizerState, Update, make_optimizer
 from poise.learning.parameter_server import Evaluator as JudgeFunction
 from poise.learning.parameter_server import ParameterServer
 from poise.learning.server_log import Emit
 from poise.learning.server_settings import ServerSettings
-from poise.learning.worker import CompileOptions, Releases, Worker, compile_options
+from poise.learning.worker import CompileOptions, Releases, Worker, WorkerSpec, compile_options
 from poise.maths.statistics import Moments, normalization
 from poise.training.jax_settings import adopt_settings, decisive_settings, shared_settings
 from poise.training.launcher_choice import usual_launcher
 from poise.training.runtime import prepare_jax
-from poise.trajectory import Snapshot
+from poise.trajectory import Snapshot, Trajectory
 
 __all__ = [
     "MeasuredTraits",
@@ -123,7 +125,7 @@ class RunComponents:
     raw_update: Update
     measured: MeasuredTraits = dataclasses.field(default_factory=MeasuredTraits)
     """What was found out about the environment before training."""
-    _update: Any = None
+    _learner: Any = None
     _workers: list[Worker] = dataclasses.field(default_factory=list)
 
     def compile(self, *alongside: Callable[[], Any], cycle: bool = True) -> None:
@@ -134,7 +136,7 @@ class RunComponents:
             cycle: whether workers run here; those in processes compile their cycle themselves.
         """
         pool = _compilers()
-        jobs = [pool.submit(self._compile_update)]
+        jobs = [pool.submit(self._compile_learner)]
         if cycle:
             jobs.append(pool.submit(self.program.compile, self.first_snapshot(), self.options))
         jobs.extend(pool.submit(work) for work in alongside)
@@ -142,12 +144,32 @@ class RunComponents:
         for job in jobs:
             job.result()
 
-    def _compile_update(self) -> None:
+    def _compile_learner(self) -> None:
         state = self._initialise(self.parameters)
+        algorithm = self.program.spec.algorithm
+        if isinstance(algorithm, LearnsFromTrajectories):
+            self._learner = self._trajectory_learner(algorithm)
+            rollout = self.program.computed_shapes(self.first_snapshot())
+            zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), rollout)
+            batch = join_trajectories([zeros] * self.config.workers)
+            self._learner.compile(self.parameters, state, batch)
+            return
         gradient = np.zeros_like(self.parameters)
         norm, rate = np.float32(0), np.float32(0)
         lowered = jax.jit(self.raw_update).lower(self.parameters, state, gradient, norm, rate)
-        self._update = lowered.compile(compiler_options=dict[str, Any](self.options))
+        update = lowered.compile(compiler_options=dict[str, Any](self.options))
+        self._learner = GradientLearner(update)
+
+    def _trajectory_learner(self, algorithm: LearnsFromTrajectories) -> TrajectoryLearner:
+        agent, update = self.agent, self.raw_update
+
+        def learn(
+            parameters: Any, state: Any, batch: Trajectory, rate: Any, key: Any
+        ) -> tuple[Any, Any, Any]:
+            return algorithm.learn(agent, update, parameters, state, batch, rate, typed_key(key))
+
+        seed = key_data(seed_sequence(self.config.seed, Purpose.LEARNING))
+        return TrajectoryLearner(learn, seed, dict[str, Any](self.options))
 
     def server(
         self,
@@ -161,7 +183,7 @@ class RunComponents:
         return ParameterServer(
             self.parameters,
             state,
-            self._update,
+            self._learner,
             settings or self.server_settings(self.config),
             evaluator,
             emit,
@@ -184,7 +206,9 @@ class RunComponents:
         """What the workers begin with."""
         moments = self.initial_moments()
         statistics = () if moments is None else normalization(moments)
-        return Snapshot(np.int32(0), self.parameters, statistics)
+        has_target = self.program.spec.algorithm.target_interval is not None
+        targets = self.parameters if has_target else ()
+        return Snapshot(np.int32(0), self.parameters, statistics, targets)
 
     def initial_moments(self) -> Moments | None:
         """Of no observations yet; None where they are not normalised."""
@@ -296,8 +320,19 @@ class RunComponents:
         """What travels between such a process and the server."""
         statistics = self.agent.scaling.count or None
         episodes = self.config.envs_per_worker * self.config.rollout_length
-        size, metrics = self.agent.layout.size, len(self.program.algorithm.metrics)
-        return MailboxShape(size, metrics, episodes, statistics, self.worker_state())
+        algorithm = self.program.spec.algorithm
+        trajectory = None
+        if isinstance(algorithm, LearnsFromTrajectories):
+            trajectory = self.program.computed_shapes(self.first_snapshot())
+        return MailboxShape(
+            self.agent.layout.size,
+            len(algorithm.worker_metrics),
+            episodes,
+            statistics,
+            self.worker_state(),
+            trajectory,
+            algorithm.target_interval is not None,
+        )
 
     def worker_state(self) -> Any:
         """What a worker's state looks like, where a checkpoint can hold it; ``()`` if it cannot."""
@@ -399,6 +434,7 @@ def server_settings(
         target_return=target_return,
         stop_when_solved=config.stop_when_solved,
         checkpoint_steps=config.checkpoint_steps,
+        target_interval=algorithm.target_interval,
         max_bad_gradients=config.max_bad_gradients,
         selection_episodes=config.selection_episodes or SELECTION_EPISODES,
         evaluation_thrift=thrift,
@@ -440,13 +476,13 @@ def build_components(config: TrainConfig, env_factory: EnvFactory | None = None)
             "--normalize-observations is on, but there are no floats (other than images) in the "
             f"observations of {config.environment}: {envs.observation_space}"
         )
-    algorithm = make_algorithm(config)
-    copies, length = config.envs_per_worker, config.rollout_length
+    copies = config.envs_per_worker
+    spec = WorkerSpec(agent, envs, make_algorithm(config), copies, config.rollout_length)
     program: JaxProgram | HostProgram
     if isinstance(envs, HostEnvs):
-        program = HostProgram(agent, envs, algorithm, copies, length, choose_acting(agent, copies))
+        program = HostProgram(spec, choose_acting(agent, copies))
     else:
-        program = JaxProgram(agent, envs, algorithm, copies, length)
+        program = JaxProgram(spec)
     initialise, update = make_optimizer(
         config.optimizer,
         max_gradient_norm=config.max_gradient_norm,
@@ -460,7 +496,7 @@ def build_components(config: TrainConfig, env_factory: EnvFactory | None = None)
         target = env_factory.reward_threshold
     rate = config.learning_rate
     if rate is None:
-        rate = agent.usual_learning_rate
+        rate = agent.network.usual_learning_rate
     options = compile_options(jax.default_backend())
     return RunComponents(
         config,

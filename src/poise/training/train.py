@@ -12,7 +12,8 @@ from poise.agent.agent import require_supported
 from poise.config import TrainConfig, WorldKind
 from poise.envs.checked_env import forget_closing
 from poise.envs.deadlines import run_with_deadline
-from poise.envs.env_factory import EnvFactory, find_env_factory, import_path
+from poise.envs.env_factory import EnvFactory, find_env_factory
+from poise.envs.env_lookup import import_path
 from poise.envs.observations import one_line
 from poise.envs.preflight import EnvironmentTraits, check_environment
 from poise.envs.registry import env_backend

@@ -12,7 +12,7 @@ from poise.agent.agent import Agent
 from poise.agent.gradient import actor_critic_gradient
 from poise.config import TrainConfig
 from poise.learning.discipline import DisciplineName
-from poise.trajectory import Gradient, Trajectory
+from poise.trajectory import Gradient, Snapshot, Trajectory
 
 __all__ = ["A3C"]
 
@@ -33,15 +33,19 @@ class A3C:
         *("loss", "policy_loss", "value_loss", "entropy"),
         "gradient_norm",
     )
+    worker_metrics: ClassVar[tuple[str, ...]] = metrics
+    target_interval: ClassVar[int | None] = None
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> "A3C":
         """With a run's settings."""
         return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
 
-    def compute(self, agent: Agent, parameters: Any, trajectory: Trajectory) -> tuple[Any, Any]:
+    def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
         """The gradient of the loss ``[P]``; the loss, its terms and the gradient's norm ``[5]``."""
-        return actor_critic_gradient(agent, parameters, trajectory, **dataclasses.asdict(self))
+        return actor_critic_gradient(
+            agent, snapshot.parameters, trajectory, **dataclasses.asdict(self)
+        )
 
     def payload(self, computed: Any, metrics: Any) -> Gradient:
         """The gradient, with its norm, which need not be added up once more to clip it."""

@@ -6,12 +6,14 @@ from poise.config import TrainConfig
 from poise.learning.algorithms.a2c import A2C
 from poise.learning.algorithms.a3c import A3C
 from poise.learning.algorithms.algorithm import Algorithm
+from poise.learning.algorithms.ppo import PPO
 
 __all__ = ["ALGORITHMS", "make_algorithm"]
 
 ALGORITHMS: dict[str, Callable[[TrainConfig], Algorithm]] = {
     A3C.name: A3C.from_config,
     A2C.name: A2C.from_config,
+    PPO.name: PPO.from_config,
 }
 """What makes each of a run's settings."""
 

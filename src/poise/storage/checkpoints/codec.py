@@ -86,6 +86,8 @@ def checkpoint_to_bytes(checkpoint: Checkpoint) -> bytes:
     tensors: dict[str, np.ndarray] = {"parameters": np.asarray(run_state.parameters)}
     for number, leaf in enumerate(jax.tree.leaves(run_state.optimizer_state)):
         tensors[f"optimizer/{number}"] = np.asarray(leaf)
+    if np.size(run_state.target_parameters):
+        tensors["target_parameters"] = np.asarray(run_state.target_parameters)
     if run_state.moments is not None:
         for name, leaf in run_state.moments._asdict().items():
             tensors[f"moments/{name}"] = np.asarray(leaf, np.float64)
@@ -197,7 +199,12 @@ class _Arrays:
         name, like = f"snapshot/{version}", self._template.snapshot
         parameters = self.tensor(f"{name}/parameters", like.parameters)
         statistics = self.tree(f"{name}/statistics", like.statistics)
-        return Snapshot(np.int32(version), parameters, statistics)
+        targets = self.targets(f"{name}/target_parameters")
+        return Snapshot(np.int32(version), parameters, statistics, targets)
+
+    def targets(self, name: str) -> Any:
+        like = self._template.snapshot.target_parameters
+        return self.tensor(name, like) if np.size(like) else ()
 
     def moments(self) -> Moments | None:
         if self._template.moments is None:
@@ -243,6 +250,7 @@ def _decode(arrays: _Arrays, metadata: dict[str, Any], template: Template) -> Ch
         parameters=arrays.tensor("parameters", template.snapshot.parameters),
         optimizer_state=arrays.tree("optimizer", template.optimizer_state),
         moments=arrays.moments(),
+        target_parameters=arrays.targets("target_parameters"),
         best_policy=_best_policy(arrays, metadata, version, steps),
         worker_records=worker_records,
         generations=generations,
@@ -286,6 +294,8 @@ def _put_snapshot(tensors: dict[str, np.ndarray], snapshot: Snapshot) -> None:
     tensors[f"{name}/parameters"] = np.asarray(snapshot.parameters)
     for number, leaf in enumerate(snapshot.statistics):
         tensors[f"{name}/statistics/{number}"] = np.asarray(leaf)
+    if np.size(snapshot.target_parameters):
+        tensors[f"{name}/target_parameters"] = np.asarray(snapshot.target_parameters)
 
 
 def _nbytes(tree: Any) -> int:

@@ -11,12 +11,18 @@ import pytest
 
 from poise.envs.jax_envs import JaxEnvs
 from poise.envs.reward_shaping import RewardShaping
-from poise.envs.rollout import FinishedEpisodes, RolloutState
 from poise.envs.seeding import Purpose, key_data, seed_sequence
+from poise.learning.rollout import (
+    FinishedEpisodes,
+    RolloutState,
+    first_state,
+    roll_out,
+    to_trajectory,
+)
 from poise.learning.worker import compile_options
-from poise.trajectory import Trajectory
+from poise.trajectory import Snapshot, Trajectory
 
-from .toys import LENGTHS, Countdown, Drift, PlainCountdown, act, score, uniform
+from ..envs.toys import LENGTHS, Countdown, Drift, PlainCountdown, toy_agent
 
 LENGTH, COPIES, ROLLOUTS = 9, 4, 6
 NO_SHAPING = RewardShaping()
@@ -43,15 +49,22 @@ def key(*numbers: int) -> np.ndarray:
     return key_data(seed_sequence(7, Purpose.ROLLOUT, *numbers))
 
 
-def runner(envs: JaxEnvs, act: Callable[..., Any] = act) -> Callable[..., Run]:
-    def rollout(state: RolloutState) -> Any:
-        return envs.rollout(act, score, uniform, np.int32(3), state, LENGTH)
+def runner(envs: JaxEnvs) -> Callable[..., Run]:
+    agent = toy_agent(envs)
+    snapshot = Snapshot(np.int32(3), np.zeros(0, np.float32))
 
-    start = envs.initial_state(key(0, 0), COPIES, np.zeros(COPIES, np.int32))
-    compiled = jax.jit(rollout).lower(start).compile(compiler_options=FAST)
+    def rollout(state: RolloutState) -> Any:
+        transitions, after = roll_out(agent, envs, snapshot, state, LENGTH)
+        trajectory = to_trajectory(agent, envs.shaping, snapshot.version, state, transitions, after)
+        return trajectory, transitions.episodes, after
+
+    def start(key: np.ndarray) -> RolloutState:
+        return first_state(key, COPIES, *envs.blank(COPIES), agent.initial_state(COPIES))
+
+    compiled = jax.jit(rollout).lower(start(key(0, 0))).compile(compiler_options=FAST)
 
     def run(key: np.ndarray, rollouts: int = ROLLOUTS, state: RolloutState | None = None) -> Run:
-        state = state or envs.initial_state(key, COPIES, np.zeros(COPIES, np.int32))
+        state = state or start(key)
         done = Run([state], [], [])
         for _ in range(rollouts):
             trajectory, episodes, state = jax.tree.map(np.asarray, compiled(state))
@@ -114,7 +127,7 @@ def test_the_rollout_is_the_plain_loop(limited: tuple[int | None, Run]) -> None:
                 assert not finished[0][t, copy]
                 begins = True
                 continue
-            _, reward, terminated, truncated = plain.step(int(actions[t, copy]) + 5)
+            _, reward, terminated, truncated = plain.step(int(3 * actions[t, copy]) + 5)
             assert rows["rewards"][t, copy] == reward
             assert bool(rows["terminated"][t, copy]) is terminated
             assert bool(rows["truncated"][t, copy]) is truncated
@@ -190,7 +203,7 @@ def test_the_recurrent_state_is_carried_on_and_is_the_agents_to_reset(
 def test_decisions_are_kept_as_they_were_made(limited: tuple[int | None, Run]) -> None:
     _, run = limited
     scores, actions = run.joined("behaviour_log_probabilities"), run.joined("actions")
-    np.testing.assert_array_equal(actions, np.floor(-scores * 3))
+    np.testing.assert_array_equal(actions, -scores)
     assert all(trajectory.version == 3 for trajectory in run.trajectories)
 
 
@@ -206,7 +219,7 @@ def test_shapes_and_dtypes(limited: tuple[int | None, Run]) -> None:
         ("truncated", np.bool_),
         ("valid", np.bool_),
         ("behaviour_log_probabilities", np.float32),
-        ("actions", np.int32),
+        ("actions", np.float32),
     ):
         column = getattr(trajectory, name)
         assert column.shape == (LENGTH, COPIES), name

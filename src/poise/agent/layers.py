@@ -1,0 +1,48 @@
+"""Layers and their first weights.
+
+These are made with NumPy, since compiling an initialiser would take longer than running it. Without
+a generator there are their shapes instead, so that a network can be counted before it is made.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float
+
+__all__ = ["ArrayLike", "Dense", "orthogonal", "zeros"]
+
+ArrayLike = Any
+"""JAX's arrays, NumPy's, or their shapes (`jax.ShapeDtypeStruct`)."""
+
+
+class Dense(eqx.Module):
+    """An affine layer ``x @ weight + bias``, with the weight as ``[inputs, outputs]``."""
+
+    weight: Float[ArrayLike, "inputs outputs"]
+    bias: Float[ArrayLike, " outputs"]
+
+    def __call__(self, x: Any) -> Any:
+        """``[..., inputs]`` to ``[..., outputs]``."""
+        return x @ self.weight + self.bias
+
+
+def zeros(shape: tuple[int, ...], generator: np.random.Generator | None) -> Any:
+    """Float32 zeros, or without a generator their shape."""
+    if generator is None:
+        return jax.ShapeDtypeStruct(shape, np.dtype(np.float32))  # type: ignore[no-untyped-call]
+    return np.zeros(shape, np.float32)
+
+
+def orthogonal(
+    generator: np.random.Generator | None, rows: int, columns: int, gain: float
+) -> Dense:
+    """A layer whose weight has orthonormal rows or columns, times ``gain``, and no bias."""
+    if generator is None:
+        return Dense(zeros((rows, columns), None), zeros((columns,), None))
+    tall = generator.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(tall)
+    q = q * np.sign(np.diagonal(r))
+    weight = (q if rows >= columns else q.T) * gain
+    return Dense(weight.astype(np.float32), np.zeros(columns, np.float32))

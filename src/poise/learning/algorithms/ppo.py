@@ -1,0 +1,172 @@
+"""PPO: proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347), clipped surrogate.
+
+Workers send their rollouts. When those of all have come, they are one batch, from which is learned
+several times over (section 5, Algorithm 1), in minibatches drawn anew for each epoch.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from poise.agent.agent import Agent
+from poise.agent.gradient import advantages_and_targets, network_outputs
+from poise.config import TrainConfig
+from poise.learning.discipline import DisciplineName
+from poise.learning.optimizer import OptimizerState, Update
+from poise.maths.losses import clipped_surrogate_loss, masked_mean
+from poise.maths.returns import normalize
+from poise.trajectory import Snapshot, Trajectory
+
+__all__ = ["PPO"]
+
+
+class _Samples(NamedTuple):
+    """What a minibatch is drawn from; leading axes: samples, and time where there is memory."""
+
+    observations: Any
+    first: Any
+    initial_state: Any
+    actions: Any
+    log_probabilities: Any
+    advantages: Any
+    targets: Any
+    valid: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class PPO:
+    """PPO with its settings; see `TrainConfig` for what each means."""
+
+    discount: float
+    gae_lambda: float
+    normalize_advantages: bool
+    value_coefficient: float
+    entropy_coefficient: float
+    clip_range: float
+    epochs: int
+    minibatches: int
+
+    name: ClassVar[str] = "ppo"
+    discipline: ClassVar[DisciplineName] = "synchronous"
+    metrics: ClassVar[tuple[str, ...]] = (
+        *("loss", "policy_loss", "value_loss", "entropy"),
+        *("gradient_norm", "clip_fraction", "approximate_kl"),
+    )
+    worker_metrics: ClassVar[tuple[str, ...]] = ("log_probability", "reward", "value")
+    target_interval: ClassVar[int | None] = None
+
+    @classmethod
+    def from_config(cls, config: TrainConfig) -> "PPO":
+        """With a run's settings."""
+        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
+
+    def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
+        """The rollout as it is, and means over it, which are finite where all of it is."""
+        trajectory = jax.tree.map(jnp.asarray, trajectory)
+        _, values = network_outputs(agent, snapshot.parameters, trajectory)
+        means = [
+            masked_mean(trajectory.behaviour_log_probabilities, trajectory.valid),
+            masked_mean(trajectory.rewards, trajectory.valid),
+            jnp.mean(values),
+        ]
+        return trajectory, jnp.stack(means).astype(jnp.float32)
+
+    def payload(self, computed: Any, metrics: Any) -> Trajectory:
+        """The rollout."""
+        del metrics
+        rollout: Trajectory = jax.tree.map(np.asarray, computed)
+        return rollout
+
+    def learn(
+        self,
+        agent: Agent,
+        update: Update,
+        parameters: Any,
+        optimizer_state: OptimizerState,
+        batch: Trajectory,
+        learning_rate: Any,
+        key: Any,
+    ) -> tuple[Any, OptimizerState, Any]:
+        """As `LearnsFromTrajectories.learn`; what is logged are means over all minibatches."""
+        samples = self._samples(agent, parameters, batch)
+        count = jax.tree.leaves(samples.advantages)[0].shape[0]
+        size = max(1, count // self.minibatches)
+
+        def learn_minibatch(carry: Any, chosen: Any) -> tuple[Any, Any]:
+            parameters, optimizer_state = carry
+            minibatch = jax.tree.map(lambda leaf: leaf[chosen], samples)
+            gradient, metrics = jax.grad(self._loss, 1, has_aux=True)(agent, parameters, minibatch)
+            norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
+            carry = update(parameters, optimizer_state, gradient, norm, learning_rate)
+            return carry, metrics.at[self.metrics.index("gradient_norm")].set(norm)
+
+        def learn_epoch(carry: Any, key: Any) -> tuple[Any, Any]:
+            # Where they do not divide, as when a worker was lost, each epoch leaves out others.
+            order = jax.random.permutation(key, count)[: count // size * size]
+            return jax.lax.scan(learn_minibatch, carry, order.reshape(-1, size))
+
+        carry = parameters, optimizer_state
+        carry, metrics = jax.lax.scan(learn_epoch, carry, jax.random.split(key, self.epochs))
+        parameters, optimizer_state = carry
+        return parameters, optimizer_state, metrics.mean(axis=(0, 1)).astype(jnp.float32)
+
+    def _samples(self, agent: Agent, parameters: Any, batch: Trajectory) -> _Samples:
+        """Steps; where the network has memory, whole sequences, one a copy."""
+        _, values = network_outputs(agent, parameters, batch)
+        advantages, targets = advantages_and_targets(values, batch, self.discount, self.gae_lambda)
+        samples = _Samples(
+            observations=jax.tree.map(lambda leaf: leaf[:-1], batch.observations),
+            first=batch.first[:-1],
+            initial_state=batch.initial_state,
+            actions=batch.actions,
+            log_probabilities=batch.behaviour_log_probabilities,
+            advantages=advantages,
+            targets=targets,
+            valid=batch.valid,
+        )
+        if jax.tree.leaves(batch.initial_state):
+            turned: _Samples = jax.tree.map(
+                lambda leaf: jnp.swapaxes(leaf, 0, 1), samples._replace(initial_state=())
+            )
+            return turned._replace(initial_state=batch.initial_state)
+        steps: _Samples = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
+        return steps
+
+    def _loss(self, agent: Agent, parameters: Any, samples: _Samples) -> tuple[Any, Any]:
+        network, weights = agent.network, agent.layout.unflatten(parameters)
+        has_memory = bool(jax.tree.leaves(samples.initial_state))
+        run = network.unroll if has_memory else network.apply
+        state_axis = 0 if has_memory else None
+        output = jax.vmap(
+            lambda observation, state, first: run(weights, observation, state, first)[:2],
+            in_axes=(0, state_axis, 0),
+        )(samples.observations, samples.initial_state, samples.first)
+        dist_params, values = output
+        advantages = samples.advantages
+        if self.normalize_advantages:
+            advantages = normalize(advantages, samples.valid)
+        terms = clipped_surrogate_loss(
+            agent.head.log_probability(dist_params, samples.actions),
+            samples.log_probabilities,
+            agent.head.entropy(dist_params),
+            values,
+            advantages,
+            samples.targets,
+            samples.valid,
+            self.clip_range,
+            self.value_coefficient,
+            self.entropy_coefficient,
+        )
+        metrics = {
+            "loss": terms.total,
+            "policy_loss": terms.policy,
+            "value_loss": terms.value,
+            "entropy": terms.entropy,
+            "gradient_norm": jnp.zeros_like(terms.total),
+            "clip_fraction": terms.clip_fraction,
+            "approximate_kl": terms.approximate_kl,
+        }
+        return terms.total, jnp.stack([metrics[name] for name in self.metrics])

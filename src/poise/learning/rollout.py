@@ -1,0 +1,289 @@
+"""Rollouts: T steps in N copies, with next-step autoreset, as in Gymnasium's vector environments.
+
+The step after an end only resets its copy. What a step comes to (`advance`) and what becomes of all
+of them (`to_trajectory`) is the same whether XLA steps the environments or Python does.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from poise.agent.agent import Agent
+from poise.agent.noise import draw_with_key
+from poise.envs.reward_shaping import RewardShaping
+from poise.envs.seeding import typed_key
+from poise.maths.namespace import array_namespace
+from poise.trajectory import ActorOutput, Snapshot, StepResult, Trajectory
+
+__all__ = [
+    "CompiledEnvs",
+    "FinishedEpisodes",
+    "RolloutState",
+    "Transition",
+    "advance",
+    "first_state",
+    "roll_out",
+    "roll_out_in_python",
+    "to_trajectory",
+]
+
+
+class RolloutState(NamedTuple):
+    """Everything that a worker carries from one cycle to the next; leading axis N copies."""
+
+    key: Any
+    """``[2]`` uint32: key data; the cycle's randomness is ``fold_in(key, cycle)``."""
+    cycle: Any
+    """int32 scalar: rollouts done."""
+    environment: Any
+    """Pytree: what is stepped; ``[N, ...]`` states, or a handle to them, or ``()`` in Python."""
+    observation: Any
+    """Pytree of ``[N, ...]``: the current observations."""
+    ended: Any
+    """``[N]`` bool: the next step only resets."""
+    first: Any
+    """``[N]`` bool: the current observation begins an episode."""
+    elapsed: Any
+    """``[N]`` int32: steps in the unfinished episode."""
+    episode_return: Any
+    """``[N]`` float32, float64 in Python: sum of rewards of the unfinished episode."""
+    recurrent: Any
+    """Pytree of ``[N, ...]``: the network's recurrent state."""
+
+
+class Transition(NamedTuple):
+    """One step of N copies; or with one more leading axis, T of them."""
+
+    observation: Any
+    """Pytree of ``[N, ...]``: acted upon."""
+    action: Any
+    """Pytree of ``[N, ...]``, as sampled."""
+    dist_params: Any
+    """``[N, P]``: of the distribution that it was drawn from."""
+    reward: Any
+    """``[N]``: the environment's own; 0 where the step only reset."""
+    terminated: Any
+    """``[N]`` bool."""
+    truncated: Any
+    """``[N]`` bool."""
+    valid: Any
+    """``[N]`` bool: false where the step only reset."""
+    first: Any
+    """``[N]`` bool: the observation began an episode."""
+    episode_return: Any
+    """``[N]``: sum of the episode's rewards so far."""
+    elapsed: Any
+    """``[N]`` int32: its steps so far."""
+
+    @property
+    def episodes(self) -> "FinishedEpisodes":
+        """The episodes that ended here."""
+        finished = self.terminated | self.truncated
+        return FinishedEpisodes(finished, self.episode_return, self.elapsed)
+
+
+class FinishedEpisodes(NamedTuple):
+    """Which steps of a rollout finished an episode, and what it came to; ``[T, N]`` each."""
+
+    finished: Any
+    """bool."""
+    returns: Any
+    """Sum of the episode's rewards, meaningful where it finished."""
+    lengths: Any
+    """int32 steps, meaningful where it finished."""
+
+
+@runtime_checkable
+class CompiledEnvs(Protocol):
+    """N copies of an environment that are stepped inside a compiled function."""
+
+    def draw(self, key: Any, batch: tuple[int, int]) -> tuple[Any, Any]:
+        """A key for whoever acts; and all randomness of ``[T, N]`` steps, leading axis T."""
+
+    def reset(self, environment: Any, observation: Any, draws: Any) -> tuple[Any, Any]:
+        """The copies and their observations ``[N, ...]`` at the start of the first rollout."""
+
+    def step(
+        self, environment: Any, actions: Any, ended: Any, elapsed: Any, draws: Any
+    ) -> tuple[Any, StepResult]:
+        """Step the copies; those that have ended are reset instead.
+
+        Args:
+            environment: as in `RolloutState`.
+            actions: as the environment takes them, ``[N, ...]``.
+            ended: ``[N]`` bool.
+            elapsed: ``[N]`` int32, steps of the episode with this one.
+            draws: this step's part of what `draw` returned.
+        """
+
+
+def first_state(
+    key: np.ndarray, copies: int, environment: Any, observation: Any, recurrent: Any
+) -> RolloutState:
+    """The state before the first rollout.
+
+    Args:
+        key: ``[2]`` uint32 key data.
+        copies: N.
+        environment: what is stepped.
+        observation: pytree of ``[N, ...]``.
+        recurrent: the network's recurrent state at the start of an episode, ``[N, ...]``.
+    """
+    return RolloutState(
+        key=np.asarray(key, np.uint32),
+        cycle=np.int32(0),
+        environment=environment,
+        observation=observation,
+        ended=np.zeros(copies, np.bool_),
+        first=np.ones(copies, np.bool_),
+        elapsed=np.zeros(copies, np.int32),
+        episode_return=np.zeros(copies, np.float32),
+        recurrent=recurrent,
+    )
+
+
+def roll_out(
+    agent: Agent, envs: CompiledEnvs, snapshot: Snapshot, state: RolloutState, length: int
+) -> tuple[Transition, RolloutState]:
+    """Act and step T times in N copies. To be called inside a compiled function.
+
+    Returns:
+        The transitions, leading axes ``[T, N]``, and the state behind them.
+    """
+    batch = length, state.ended.shape[0]
+    acting_key, draws = envs.draw(jax.random.fold_in(typed_key(state.key), state.cycle), batch)
+    # All noise is drawn at once: one vectorised generator instead of one in every step.
+    noise = agent.head.noise(draw_with_key(acting_key), batch)
+    parameters = agent.layout.unflatten(snapshot.parameters)
+    begins, before = state.cycle == 0, (state.environment, state.observation)
+    environment, observation = jax.tree.map(
+        lambda new, old: jnp.where(begins, new, old), envs.reset(*before, draws), before
+    )
+    state = state._replace(environment=environment, observation=observation)
+
+    def act(observation: Any, recurrent: Any, first: Any, noise: Any) -> ActorOutput:
+        return agent.decide(parameters, snapshot.statistics, observation, recurrent, first, noise)
+
+    def move(state: RolloutState, given: Any) -> tuple[RolloutState, Transition]:
+        noise, draws = given
+        output = jax.vmap(act)(state.observation, state.recurrent, state.first, noise)
+        environment, result = envs.step(
+            state.environment, output.environment_action, state.ended, _elapsed(state), draws
+        )
+        return advance(state, output, environment, result)
+
+    after, transitions = jax.lax.scan(move, state, (noise, draws))
+    return transitions, after._replace(cycle=state.cycle + 1)
+
+
+def roll_out_in_python(
+    act: Callable[[Any, Any, Any, Any], ActorOutput],
+    step: Callable[[Any], StepResult],
+    state: RolloutState,
+    noise: Iterable[Any],
+) -> tuple[Transition, RolloutState]:
+    """Act and step N copies in a Python loop.
+
+    Args:
+        act: (observations, recurrent state, first, noise) of all copies -> what to do.
+        step: steps all copies; one that has ended is reset instead.
+        state: where the rollout begins.
+        noise: of each of the T steps.
+
+    Returns:
+        The transitions, leading axes ``[T, N]``, and the state behind them.
+    """
+    rows = []
+    cycle = state.cycle
+    for one in noise:
+        output = act(state.observation, state.recurrent, state.first, one)
+        state, row = advance(state, output, (), step(output.environment_action))
+        rows.append(row)
+    transitions: Transition = jax.tree.map(lambda *steps: np.array(steps), *rows)
+    return transitions, state._replace(cycle=cycle + 1)
+
+
+def advance(
+    state: RolloutState, output: ActorOutput, environment: Any, result: StepResult
+) -> tuple[RolloutState, Transition]:
+    """What a step of N copies comes to: the state behind it, and its row of the rollout.
+
+    Args:
+        state: before it.
+        output: what was done.
+        environment: what is stepped, behind it.
+        result: what it showed; flags and rewards of copies that only reset are ignored.
+    """
+    xp = array_namespace(state.ended, result.terminated)
+    valid = ~state.ended
+    reward = xp.where(valid, result.reward, np.float32(0))
+    transition = Transition(
+        observation=state.observation,
+        action=output.action,
+        dist_params=output.dist_params,
+        reward=reward,
+        terminated=result.terminated & valid,
+        truncated=result.truncated & valid,
+        valid=valid,
+        first=state.first,
+        episode_return=xp.where(state.first, np.float32(0), state.episode_return) + reward,
+        elapsed=_elapsed(state),
+    )
+    after = state._replace(
+        environment=environment,
+        observation=result.observation,
+        ended=transition.episodes.finished,
+        first=state.ended,
+        elapsed=transition.elapsed,
+        episode_return=transition.episode_return,
+        recurrent=output.state,
+    )
+    return after, transition
+
+
+def to_trajectory(
+    agent: Agent,
+    shaping: RewardShaping,
+    version: Any,
+    before: RolloutState,
+    transitions: Transition,
+    after: RolloutState,
+) -> Trajectory:
+    """What is learned from, of a rollout.
+
+    Args:
+        agent: who acted.
+        shaping: what the loss sees of the rewards.
+        version: of the parameters that acted.
+        before: where the rollout began.
+        transitions: leading axes ``[T, N]``.
+        after: where it ended.
+    """
+    xp = array_namespace(transitions.valid)
+
+    def append(rows: Any, last: Any) -> Any:
+        return xp.concatenate([rows, last[None]])
+
+    score = agent.head.log_probability(transitions.dist_params, transitions.action)
+    rewards = shaping(transitions.reward.astype(np.float32), transitions.terminated)
+    return Trajectory(
+        observations=jax.tree.map(append, transitions.observation, after.observation),
+        actions=transitions.action,
+        rewards=rewards.astype(np.float32),
+        terminated=transitions.terminated,
+        truncated=transitions.truncated,
+        valid=transitions.valid,
+        first=append(transitions.first, after.first),
+        initial_state=before.recurrent,
+        behaviour_log_probabilities=score.astype(np.float32),
+        version=version,
+    )
+
+
+def _elapsed(state: RolloutState) -> Any:
+    """Steps of each copy's episode, with the one to come."""
+    xp = array_namespace(state.ended)
+    return xp.where(state.ended, np.int32(0), state.elapsed + np.int32(1))

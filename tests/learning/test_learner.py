@@ -1,0 +1,152 @@
+"""What becomes of updates: gradients are averaged, trajectories joined and learned from."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from poise.learning.events import Rejected, Updated
+from poise.learning.journal import StopReason
+from poise.learning.learner import (
+    GradientLearner,
+    ProtocolError,
+    TrajectoryLearner,
+    join_trajectories,
+)
+from poise.trajectory import Trajectory, WorkerUpdate
+
+from .fakes import Bench, plain_update, worker_update
+
+SEED = np.uint32([3, 4])
+
+
+def trajectory(number: float, copies: int = 2) -> Trajectory:
+    """Every number in it is the same."""
+
+    def full(*shape: int) -> np.ndarray:
+        return np.full(shape, number, np.float32)
+
+    flags = np.zeros((3, copies), np.bool_)
+    return Trajectory(
+        observations={"a": full(4, copies, 5), "b": full(4, copies)},
+        actions=full(3, copies),
+        rewards=full(3, copies),
+        terminated=flags,
+        truncated=flags,
+        valid=~flags,
+        first=np.zeros((4, copies), np.bool_),
+        initial_state=full(copies, 7),
+        behaviour_log_probabilities=full(3, copies),
+        version=np.int32(0),
+    )
+
+
+def brings(number: float, version: int = 0) -> WorkerUpdate:
+    return worker_update(version, metrics=[0.0])._replace(payload=trajectory(number))
+
+
+def learn(parameters: Any, state: Any, batch: Trajectory, rate: Any, key: Any) -> Any:
+    """The parameters become the sum of the rewards; the metrics are the loss and the key."""
+    total = batch.rewards.sum()
+    metrics = jnp.stack([rate * total, *key.astype(jnp.float32)])
+    return parameters * 0 + total, state + 1, metrics
+
+
+def learner(seed: np.ndarray = SEED) -> TrajectoryLearner:
+    return TrajectoryLearner(learn, seed, {})
+
+
+def test_trajectories_are_joined_side_by_side() -> None:
+    joined = join_trajectories([trajectory(1), trajectory(2, copies=3)])
+    assert joined.observations["a"].shape == (4, 5, 5)
+    assert joined.initial_state.shape == (5, 7)
+    assert joined.rewards[0].tolist() == [1, 1, 2, 2, 2]
+    assert joined.initial_state[:, 0].tolist() == [1, 1, 2, 2, 2]
+    assert joined.first.shape == (4, 5)
+
+
+def test_a_batch_is_learned_from_at_once() -> None:
+    made = learner()
+    learned = made(np.zeros(2, np.float32), 0, [(0, brings(1)), (1, brings(2))], 0.5, 7)
+    assert np.asarray(learned.parameters).tolist() == [18.0, 18.0]
+    assert learned.optimizer_state == 1
+    assert learned.metrics is not None
+    assert learned.metrics[0] == 9.0
+
+
+def test_what_is_drawn_depends_on_the_seed_and_the_version_alone() -> None:
+    def key(version: int, seed: np.ndarray = SEED, number: float = 1) -> list[float]:
+        learned = learner(seed)(np.zeros(2, np.float32), 0, [(0, brings(number))], 0.5, version)
+        assert learned.metrics is not None
+        found: list[float] = learned.metrics[1:].tolist()
+        return found
+
+    assert key(1) == key(1, number=2)
+    assert key(1) != key(2)
+    assert key(1) != key(1, np.uint32([3, 5]))
+
+
+def test_who_brings_the_wrong_thing_is_told() -> None:
+    made = learner()
+    with pytest.raises(ProtocolError, match="worker 3 brings a gradient"):
+        made(np.zeros(2, np.float32), 0, [(3, worker_update(0))], 0.5, 0)
+    with pytest.raises(ProtocolError, match="worker 3 brings a trajectory"):
+        GradientLearner(plain_update)(np.zeros(2), 0, [(3, brings(1))], 0.5, 0)
+
+
+def bench(**settings: Any) -> Bench:
+    made = Bench(
+        learner=learner(),
+        discipline="synchronous",
+        workers=2,
+        metrics=("loss", "one", "other"),
+        **settings,
+    )
+    made.join(0, 1)
+    return made
+
+
+def test_the_server_logs_what_the_learner_tells() -> None:
+    made = bench(learning_rate=0.5)
+    assert made.server.receive(0, brings(1)) == {}
+    assert sorted(made.server.receive(1, brings(2))) == [0, 1]
+    assert np.asarray(made.server.snapshot().parameters).tolist() == [18.0, 18.0]
+    assert [one.metrics["loss"] for one in made.of(Updated)] == [9.0, 9.0]
+    assert (made.server.version, made.server.steps) == (1, 20)
+
+
+def test_what_learning_breaks_is_never_taken_over() -> None:
+    made = bench(max_bad_gradients=3)
+    for round_ in range(2):
+        made.server.receive(0, brings(1))
+        made.server.receive(1, brings(np.inf))
+        assert np.asarray(made.server.snapshot().parameters).tolist() == [0.0, 0.0]
+        assert made.server.bad_gradients == 2 * (round_ + 1)
+    assert made.server.version == 0
+    assert [one.worker for one in made.of(Rejected)] == [0, 1, 0, 1]
+    assert made.server.stop_reason == StopReason.NOT_FINITE
+
+
+# --- Target networks ------------------------------------------------------------------------------
+
+
+def test_the_target_network_follows_every_so_many_steps() -> None:
+    made = Bench(target_interval=25, learning_rate=1.0)
+    made.join(0)
+    seen = []
+    for _ in range(5):
+        seen.append(np.asarray(made.snapshots[0].target_parameters)[0])
+        made.give(gradient=1.0)
+    # 10 steps an update: after 30 and 50 steps an interval is over.
+    assert seen == [0.0, 0.0, 0.0, -3.0, -3.0]
+    assert np.asarray(made.server.snapshot().target_parameters)[0] == -5.0
+    again = Bench(target_interval=25, learning_rate=1.0)
+    again.server.resume(made.server.run_state())
+    assert np.asarray(again.server.snapshot().target_parameters)[0] == -5.0
+
+
+def test_without_one_there_are_no_target_parameters() -> None:
+    made = Bench()
+    made.join(0)
+    assert made.snapshots[0].target_parameters == ()
