@@ -14,6 +14,7 @@ import cloudpickle
 import gymnasium
 import numpy as np
 
+from poise.argument_names import spelled
 from poise.doctor.checks import Subject
 from poise.doctor.diagnosis import Finding, brief
 from poise.envs.checked_env import close_environment
@@ -48,7 +49,7 @@ def spawning(subject: Subject, *, needed: bool) -> Finding:
     try:
         payload = _payload(subject)
     except ConfigError as error:
-        text, _, advice = str(error).partition("; ")
+        text, advice = spelled(error.problem), spelled(error.advice)
     else:
         answer = _ask(payload, "make", subject.config.worker_timeout)
         if answer.outcome == "ok":

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import connection
 from typing import Any
 
-from poise.errors import InputError, PoiseError, WorkerError
+from poise.argument_names import spelled
+from poise.errors import DeadlineError, InputError, WorkerError
 from poise.launchers.evaluation_helpers import NO_HELPERS, EvaluationHelpers
 from poise.launchers.evaluation_worker import ALIVE, PlayerFactory
 from poise.launchers.mailbox import MailboxShape, TornMessageError, unpack_batch
@@ -367,8 +368,8 @@ class _Team:
         )
         self._lost_to(worker_process, self._supervision.hung(worker_process.index, where))
 
-    def _lost_to(self, worker_process: WorkerProcess, error: PoiseError) -> None:
-        self._lost(worker_process, str(error).partition("; what was learned")[0], error)
+    def _lost_to(self, worker_process: WorkerProcess, error: DeadlineError) -> None:
+        self._lost(worker_process, spelled(error.what), error)
 
     def _lost(self, worker_process: WorkerProcess, what: str, error: Exception) -> None:
         """A worker is gone through no fault of its environment's.

@@ -74,9 +74,9 @@ class Supervision(NamedTuple):
             what = f"worker {who} in {self.environment}"
         if where:
             what += f" ({where})"
-        saved = "; what was learned so far is saved" if self.keep else ""
         return DeadlineError(
-            f"{what} has not answered for {self.worker_timeout:g} s (--worker-timeout){saved}"
+            f"{what} has not answered for {self.worker_timeout:g} s (--worker-timeout)",
+            "what was learned so far is saved" if self.keep else "",
         )
 
 

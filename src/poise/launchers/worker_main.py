@@ -88,8 +88,8 @@ def pickle_factory(factory: WorkerFactory, environment: str) -> bytes:
     except Exception as error:
         raise ConfigError(
             f"the environment {environment} cannot be sent to a worker process: it does not "
-            f"pickle ({type(error).__name__}: {error}); use --launcher threads, or make it from "
-            "a function at the top of a module"
+            f"pickle ({type(error).__name__}: {error})",
+            "use --launcher threads, or make it from a function at the top of a module",
         ) from error
 
 

@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.util import Finalize
 from typing import Any
 
-from poise.errors import PoiseError
+from poise.errors import DeadlineError
 from poise.launchers.framed_pipe import FramedPipe
 from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError
 from poise.launchers.shared_policy import SharedPolicy
@@ -119,7 +119,7 @@ class WorkerProcess:
         """Copies that it plays in."""
         self.part: dict[int, int] = {}
         """Seeds of the episodes that it is to play, by their numbers."""
-        self.fault: PoiseError | None = None
+        self.fault: DeadlineError | None = None
         """Why it was killed."""
         self.mailbox = Mailbox(context, shape)
         ours, theirs = map(FramedPipe, context.Pipe())
@@ -163,7 +163,7 @@ class WorkerProcess:
         """Whether it has said something that nobody has heard, or has ended."""
         return bool(self.inbox) or self.pipe.has_mail()
 
-    def condemn(self, error: PoiseError) -> None:
+    def condemn(self, error: DeadlineError) -> None:
         """Kill it for what it has done; the launcher says so when it sees that it is dead."""
         self.fault, self.can_play = error, False
         self.kill()

@@ -403,10 +403,8 @@ def _check(
         except InputError:
             raise error from None
         raise EnvironmentCheckError(
-            f"the environment {env_factory.name} works in the main thread only, and "
-            "--launcher threads "
-            "makes and steps environments in several threads: use --launcher serial or processes "
-            f"({one_line(error).removeprefix(env_factory.name + ': ')})"
+            f"{one_line(error)}; it works in the main thread only, and --launcher threads makes "
+            "and steps environments in several threads: use --launcher serial or processes"
         ) from error
 
 
