@@ -21,7 +21,13 @@ from poise.envs.reward_shaping import RewardShaping
 from poise.envs.seeding import Purpose, seed_sequence
 from poise.envs.xla_envs import XlaEnvs
 from poise.errors import ConfigError
-from poise.evaluation.evaluator import FEWEST_SELECTED, SELECTION_EPISODES, Evaluator
+from poise.evaluation.episodes import EpisodePlayer
+from poise.evaluation.evaluator import (
+    FEWEST_SELECTED,
+    SELECTION_EPISODES,
+    EvaluationTerms,
+    Evaluator,
+)
 from poise.evaluation.phase_times import PhaseTimes
 from poise.evaluation.worker_episodes import WorkerPlayer, copies_of
 from poise.launchers.evaluation_helpers import Players
@@ -200,7 +206,7 @@ class RunComponents:
     def evaluator(
         self,
         alive: Callable[[], None] = lambda: None,
-        spending: PhaseTimes | None = None,
+        phase_times: PhaseTimes | None = None,
         release: Callable[[], None] | None = None,
         players: Callable[[], Players | None] = lambda: None,
     ) -> Evaluator:
@@ -208,22 +214,26 @@ class RunComponents:
 
         Args:
             alive: called between steps; may raise to give up.
-            spending: what its seconds are noted in.
+            phase_times: what its seconds are noted in.
             release: closes the workers' environments until their next cycle; by default those of
                 the workers that were made here.
             players: who plays instead, as long as they are there.
         """
-        make_room = (release or self.release) if self.has_one_copy_at_a_time else None
+        alone = self.has_one_copy_at_a_time
+        player = EpisodePlayer(
+            self.env_factory.make,
+            self.config.longest_evaluation_episode,
+            alive,
+            1 if alone else self.config.evaluation_copies,
+            players,
+        )
         return Evaluator(
             self.agent,
             self.config,
-            self.target_return,
-            self.env_factory,
-            alive,
-            spending,
-            make_room,
-            self.thrift,
-            players,
+            EvaluationTerms(self.target_return, self.thrift),
+            player,
+            phase_times,
+            (release or self.release) if alone else None,
         )
 
     @property

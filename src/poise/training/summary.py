@@ -20,7 +20,7 @@ def summarise(
     components: RunComponents,
     server: ParameterServer,
     recorder: Recorder,
-    spending: PhaseTimes,
+    phase_times: PhaseTimes,
     score: FinalScore | None,
     reason: StopReason,
     *,
@@ -34,7 +34,7 @@ def summarise(
         components: its parts.
         server: stopped.
         recorder: what the run's clock said.
-        spending: what this process spent its time on.
+        phase_times: what this process spent its time on.
         score: of the best policy; None if there was no time for it.
         reason: why it ended.
         random_baseline: mean return of random actions, None if it was not measured.
@@ -45,7 +45,7 @@ def summarise(
     seconds = round(recorder.training_seconds, 6)
     solved = score is not None and score.solved
     sampled = None if score is None else score.sampled
-    attempts = server.verifications if score is None else score.attempts
+    attempts = server.verifications + (score is not None and score.is_extra)
     solved_at = recorder.solved_at_steps
     if solved and solved_at is None:
         solved_at = server.steps
@@ -62,7 +62,7 @@ def summarise(
         "updates": server.version,
         "wall_seconds": round(recorder.wall_seconds, 6),
         "training_seconds": seconds,
-        "seconds": _seconds(recorder, spending),
+        "seconds": _seconds(recorder, phase_times),
         "steps_per_second": round(server.steps / seconds, 1) if seconds else None,
         "workers": config.workers,
         "launcher": components.launcher,
@@ -85,18 +85,18 @@ def summarise(
     }
 
 
-def _seconds(recorder: Recorder, spending: PhaseTimes) -> dict[str, float]:
+def _seconds(recorder: Recorder, phase_times: PhaseTimes) -> dict[str, float]:
     """What this process spent its time on; evaluations are not part of the training here."""
     now = time.monotonic()
     first, last = recorder.span or (now, now)
-    compiling = spending.seconds("compilation")
-    between = spending.seconds("selection", "verification", until=last)
+    compiling = phase_times.seconds("compilation")
+    between = phase_times.seconds("selection", "verification", until=last)
     found = {
         "start_up": first - recorder.started - compiling,
         "compilation": compiling,
         "training": last - first - between,
-        "selection": spending.seconds("selection"),
-        "verification": spending.seconds("verification"),
-        "baseline": spending.seconds("baseline"),
+        "selection": phase_times.seconds("selection"),
+        "verification": phase_times.seconds("verification"),
+        "baseline": phase_times.seconds("baseline"),
     }
     return {name: round(max(0.0, seconds), 6) for name, seconds in found.items()}

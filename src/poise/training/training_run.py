@@ -143,10 +143,10 @@ class TrainingRun:
         signals = signals or StopSignals()
         self._heartbeats = Heartbeats()
         heartbeat = Heartbeat(self._heartbeats, signals)
-        self._spending = PhaseTimes()
+        self._phase_times = PhaseTimes()
         self._room = room = _Room()
         self._evaluator = components.evaluator(
-            heartbeat.beat, self._spending, room.make, room.players
+            heartbeat.beat, self._phase_times, room.make, room.players
         )
         self._policy_writer = PolicyWriter(
             folder, self._evaluator, components.agent, config.seed, keep
@@ -267,7 +267,7 @@ class TrainingRun:
         return said if self._keep else ""
 
     def _begin(self) -> ParameterServer:
-        with self._spending.on("compilation"):
+        with self._phase_times.on("compilation"):
             alongside = [import_matplotlib] if self._draw is None else []
             self._components.compile(*alongside, cycle=self._components.launcher != "processes")
         server = self._server = self._components.server(
@@ -416,7 +416,7 @@ class TrainingRun:
             # Without a score the run has not ended well, whatever ended its training.
             self._ended_by = aborted.reason
             return
-        with self._spending.on("baseline"):
+        with self._phase_times.on("baseline"):
             thrift = self._components.thrift
             budget = [server.steps // (2 * thrift)] if thrift else []
             self._baseline = self._evaluation_supervisor.random_baseline(
@@ -450,7 +450,7 @@ class TrainingRun:
             self._components,
             server,
             self._recorder,
-            self._spending,
+            self._phase_times,
             self._score,
             reason,
             random_baseline=None if baseline is None else baseline.mean,
