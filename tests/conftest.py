@@ -73,13 +73,14 @@ def patience() -> Iterator[None]:
     from poise.doctor import random_play, seeding
     from poise.envs import object_walk, shared_state
     from poise.evaluation import episodes, supervision
-    from poise.launchers import processes, serial, threads
-    from poise.training import train, training_run
+    from poise.launchers import process_pool, serial, threads, worker_process
+    from poise.training import closing, train
 
     with pytest.MonkeyPatch.context() as patch:
-        for launcher in (processes, serial, threads):
-            patch.setattr(launcher, "LEAVE_SECONDS", PATIENCE)
-        patch.setattr(training_run, "CLOSE_SECONDS", PATIENCE)
+        for module in (process_pool, serial, threads):
+            patch.setattr(module, "LEAVE_SECONDS", PATIENCE)
+        patch.setattr(worker_process, "EXIT_SECONDS", PATIENCE)
+        patch.setattr(closing, "CLOSE_SECONDS", PATIENCE)
         patch.setattr(random_play, "SECONDS", PATIENCE)
         patch.setattr(seeding, "TRACE_SECONDS", PATIENCE)
         for search in (shared_state, object_walk):

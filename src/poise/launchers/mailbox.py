@@ -54,7 +54,7 @@ class Mailbox:
         self._episodes = shape.episodes
         self._has_statistics = shape.statistics is not None
         count, state = (shape.statistics or 0,), (shape.state_bytes,)
-        self._worker_update = SharedMessage(
+        self.update_message = SharedMessage(
             context,
             [
                 ("gradient", "f4", (shape.parameters,)),
@@ -72,7 +72,7 @@ class Mailbox:
             ],
             checked=True,
         )
-        self._snapshot = SharedMessage(
+        self.snapshot_message = SharedMessage(
             context,
             [
                 ("parameters", "f4", (shape.parameters,)),
@@ -88,8 +88,8 @@ class Mailbox:
 
     def put_initial_state(self, state: Any) -> None:
         """Write a worker's state before its first cycle; message 0."""
-        _write_state(self._worker_update.parts["state"], state)
-        self._worker_update.seal(0)
+        _write_state(self.update_message.parts["state"], state)
+        self.update_message.seal(0)
 
     def take_initial_state(self, like: Any) -> Any:
         """Copy out the state before the first cycle; None where there is none.
@@ -97,11 +97,11 @@ class Mailbox:
         Raises:
             TornMessageError: it is not whole.
         """
-        return _read_state(self._worker_update.take(0)["state"], like)
+        return _read_state(self.update_message.take(0)["state"], like)
 
     def put_update(self, worker_update: WorkerUpdate, sequence: int, state: Any = ()) -> None:
         """Write an update, and the worker's state after it where that is available."""
-        parts = self._worker_update.parts
+        parts = self.update_message.parts
         parts["version"][...] = worker_update.version
         parts["steps"][...] = worker_update.steps
         returns, lengths = worker_update.episodes
@@ -119,7 +119,7 @@ class Mailbox:
         parts["gradient"][...] = np.asarray(worker_update.payload.vector)
         parts["norm"][...] = worker_update.payload.norm
         _write_state(parts["state"], state)
-        self._worker_update.seal(sequence)
+        self.update_message.seal(sequence)
 
     def take_update(self, sequence: int, like: Any = ()) -> tuple[WorkerUpdate, Any]:
         """Read an update and the state left with it (shaped like ``like``).
@@ -129,7 +129,7 @@ class Mailbox:
         Raises:
             TornMessageError: it is not whole, or not the one that was announced.
         """
-        parts = self._worker_update.take(sequence)
+        parts = self.update_message.take(sequence)
         count = int(parts["episodes"])
         if not 0 <= count <= self._episodes:
             raise TornMessageError(f"an update of {count} episodes")
@@ -153,7 +153,7 @@ class Mailbox:
 
     def put_snapshot(self, snapshot: Snapshot, sequence: int, state: Any = None) -> None:
         """Write a snapshot; with a state, the worker goes on from that instead of its own."""
-        parts = self._snapshot.parts
+        parts = self.snapshot_message.parts
         parts["version"][...] = int(snapshot.version)
         if self._has_statistics:
             parts["mean"][...], parts["scale"][...] = snapshot.statistics
@@ -161,7 +161,7 @@ class Mailbox:
         parts["has_state"][...] = state is not None
         if state is not None:
             _write_state(parts["state"], state)
-        self._snapshot.seal(sequence)
+        self.snapshot_message.seal(sequence)
 
     def take_snapshot(self, sequence: int, like: Any = ()) -> tuple[Snapshot, Any]:
         """Read a snapshot, and the state to go on from, None for the worker's own.
@@ -169,7 +169,7 @@ class Mailbox:
         Raises:
             TornMessageError: it is not whole, or not the one that was announced.
         """
-        parts = self._snapshot.take(sequence)
+        parts = self.snapshot_message.take(sequence)
         statistics: Any = ()
         if self._has_statistics:
             statistics = (parts["mean"].copy(), parts["scale"].copy())

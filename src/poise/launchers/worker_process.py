@@ -24,6 +24,8 @@ __all__ = ["WorkerProcess", "wait_for_end"]
 
 GROUP_SECONDS = 2.0
 """How long what the environments have started may take to end, once they have been closed."""
+EXIT_SECONDS = 5.0
+"""How long the exit code of a process is waited for that has closed its pipe."""
 _LOOK = 0.05
 """Seconds between two looks at processes that are to end."""
 
@@ -117,7 +119,7 @@ class WorkerProcess:
         self.has_played = False
         self.lanes = 1
         """Copies that it plays in."""
-        self.part: dict[int, int] = {}
+        self.episodes: dict[int, int] = {}
         """Seeds of the episodes that it is to play, by their numbers."""
         self.fault: DeadlineError | None = None
         """Why it was killed."""
@@ -158,6 +160,10 @@ class WorkerProcess:
             self.is_waiting = self.can_play = True
         elif kind == ERROR:
             self.can_play = False
+
+    def hear_last_word(self, message: bytes) -> None:
+        """Note where it says that it hangs."""
+        self.last_word = message[1:].decode(errors="replace")
 
     def has_mail(self) -> bool:
         """Whether it has said something that nobody has heard, or has ended."""
@@ -202,6 +208,14 @@ class WorkerProcess:
     def let_go(self) -> None:
         """Tell the process to close its environments and leave, by the end of the pipe."""
         self.pipe.close()
+
+    def exit_code(self) -> int | None:
+        """How its process has ended; None if it has not.
+
+        It is waited for a little: sentinel and pipe tell the end a moment before the code is there.
+        """
+        wait_for_end([self], EXIT_SECONDS)
+        return self.process.exitcode
 
     def urge(self) -> None:
         """Let it give up the cycle under way."""

@@ -2,10 +2,11 @@
 
 import math
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from poise.evaluation.evaluator import FinalScore
 from poise.evaluation.phase_times import PhaseTimes
+from poise.learning.evaluation_result import Score
 from poise.learning.event_json import score_to_json
 from poise.learning.journal import StopReason
 from poise.learning.parameter_server import ParameterServer
@@ -13,7 +14,25 @@ from poise.observers.recorder import Recorder
 from poise.training.components import RunComponents
 from poise.training.runtime import processor_model, versions
 
-__all__ = ["summarise"]
+__all__ = ["RunOutcome", "summarise"]
+
+
+class RunOutcome(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        reason: why.
+        score: of the best policy; None if there was no time for it.
+        baseline: of random actions; None if it was not measured.
+        restarts: of workers.
+        failure: the name of the exception that ended the run, None if none did.
+    """
+
+    reason: StopReason
+    score: FinalScore | None
+    baseline: Score | None
+    restarts: int
+    failure: str | None
 
 
 def summarise(
@@ -21,12 +40,7 @@ def summarise(
     server: ParameterServer,
     recorder: Recorder,
     phase_times: PhaseTimes,
-    score: FinalScore | None,
-    reason: StopReason,
-    *,
-    random_baseline: float | None,
-    restarts: int,
-    failure: str | None,
+    outcome: RunOutcome,
 ) -> dict[str, Any]:
     """Sum a run up.
 
@@ -35,13 +49,9 @@ def summarise(
         server: stopped.
         recorder: what the run's clock said.
         phase_times: what this process spent its time on.
-        score: of the best policy; None if there was no time for it.
-        reason: why it ended.
-        random_baseline: mean return of random actions, None if it was not measured.
-        restarts: of workers.
-        failure: the name of the exception that ended the run, None if none did.
+        outcome: how it ended.
     """
-    config = components.config
+    config, score = components.config, outcome.score
     seconds = round(recorder.training_seconds, 6)
     solved = score is not None and score.solved
     sampled = None if score is None else score.sampled
@@ -65,21 +75,21 @@ def summarise(
         "seconds": _seconds(recorder, phase_times),
         "steps_per_second": round(server.steps / seconds, 1) if seconds else None,
         "workers": config.workers,
-        "launcher": components.launcher,
+        "launcher": components.placement.launcher.name,
         "evaluation": score_to_json(score.verified) if score is not None else None,
         "sampled_evaluation": score_to_json(sampled) if sampled is not None else None,
         "evaluation_step_limit": score.step_limit if score is not None else None,
         "sticky_actions": config.sticky_actions if components.env_factory.is_atari else None,
         "policy": config.policy,
         "verification_attempts": attempts,
-        "random_baseline": random_baseline,
+        "random_baseline": None if outcome.baseline is None else outcome.baseline.mean,
         "training_mean_100": mean if mean is None or math.isfinite(mean) else None,
         "training_solved_at_seconds": recorder.training_solved_seconds,
         "training_solved_at_steps": recorder.training_solved_steps,
-        "restarts": restarts,
+        "restarts": outcome.restarts,
         "bad_gradients": server.bad_gradients,
-        "stopped": reason.name.lower(),
-        "failure": failure,
+        "stopped": outcome.reason.name.lower(),
+        "failure": outcome.failure,
         "versions": versions(),
         "processor": processor_model(),
     }

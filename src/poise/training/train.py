@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from poise.agent.agent import require_supported
-from poise.config import TrainConfig, WorldKind
+from poise.config import THREADS, TrainConfig, WorldKind
 from poise.envs.checked_env import forget_closing
 from poise.envs.deadlines import run_with_deadline
 from poise.envs.env_factory import EnvFactory, find_env_factory, import_path
@@ -25,6 +25,7 @@ from poise.errors import (
     RunWriteError,
 )
 from poise.launchers.main_script import unguarded_script
+from poise.launchers.registry import LAUNCHERS
 from poise.launchers.stop_signals import StopSignals, handlers_kept
 from poise.launchers.worker_main import leave_unguarded_script, pickle_factory
 from poise.learning.journal import StopReason
@@ -54,18 +55,18 @@ from poise.storage.run_folder import (
 )
 from poise.storage.trust import EnvironmentFactory, env_factory_from_file
 from poise.training.budgets import budgets_from, lift_used_up
-from poise.training.components import (
-    MeasuredTraits,
-    RunComponents,
-    build_components,
-    needed_copies,
-)
+from poise.training.components import RunComponents, build_components
+from poise.training.decisions import decisions
 from poise.training.jax_settings import adopt_settings, recorded_settings, settings_restored
+from poise.training.measured_traits import MeasuredTraits
 from poise.training.one_copy import one_copy_a_process
+from poise.training.placement import needed_copies
 from poise.training.provenance import warn_of_differences
 from poise.training.result import TrainResult
+from poise.training.run_inputs import Audience, ResumePoint, RunPlace
 from poise.training.runtime import prepare_jax
-from poise.training.training_run import Audience, ResumePoint, RunPlace, TrainingRun
+from poise.training.training_run import TrainingRun
+from poise.training.worker_factory import SpawnedWorkerFactory
 from poise.user_warnings import warn_at, warn_caller
 from poise.validation import shown
 
@@ -75,6 +76,7 @@ SLOW_STEP_SECONDS = 2e-3
 """A step that takes longer than this makes evaluations sparing. Measured before training, decided
 once, and written into ``config.json``, so that the clock has no part in what a replay repeats."""
 
+_STEPPED_OUTSIDE_PYTHON: tuple[WorldKind, ...] = ("atari", "xla")
 _FINISHED = {
     reason.name.lower()
     for reason in (
@@ -177,27 +179,28 @@ def train_config(
         config = one_copy_a_process(config, traits.shared)
     components = build_components(config, env_factory)
     script = unguarded_script()
-    if components.launcher == "processes" and config.launcher == "auto" and script is not None:
+    imports_script = components.placement.launcher.traits.imports_script
+    if imports_script and config.launcher == "auto" and script is not None:
         warn_at(
             script,
             "the workers run as threads, because worker processes would begin to run your script "
             "again: put the call of poise.train under  if __name__ == '__main__':  for processes",
         )
-        config = dataclasses.replace(config, launcher="threads")
+        config = dataclasses.replace(config, launcher=THREADS)
     # The median: one step that takes long does not make an environment slow.
     slow = bool(times) and statistics.median(times) > SLOW_STEP_SECONDS
     limited = env_factory.is_atari or env_factory.time_limit() is not None
     measured = MeasuredTraits(slow, traits.remembers, limited)
     components = dataclasses.replace(components, config=config, measured=measured)
-    if components.launcher == "processes":
-        pickle_factory(components.worker_factory(), env_factory.name)
+    if components.placement.launcher.traits.own_processes:
+        pickle_factory(SpawnedWorkerFactory.of(components), env_factory.name)
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         if not keep:
             folder = stack.enter_context(passing_folder())
         create_run_folder(folder)
         stack.enter_context(lock_folder(folder))
-        resolved = components.resolved()
+        resolved = decisions(components)
         _say_whether_replayable(resolved, traits)
         _write_config(folder, config_to_json(config, resolved))
         observers = []
@@ -315,7 +318,7 @@ def resume(
         run_state = checkpoint.run_state if checkpoint is not None else None
         resumptions = budgets_from(later, run_state, config if changed else None)
         base = old if checkpoint is not None else config
-        kept = {**components.resolved(), "replayable": resolved.get("replayable")}
+        kept = {**decisions(components), "replayable": resolved.get("replayable")}
         _write_config(folder, config_to_json(base, kept, resumptions))
         # What the end before wrote is no longer true; the best policy so far stays.
         for name in ("summary.json", "final.safetensors", "learning_curve.png"):
@@ -390,8 +393,11 @@ def _check(
             env_factory, timeout, kind, require_supported, needed, timed, in_threads
         )
 
-    by_default = config.launcher == "auto" and kind in ("atari", "xla")
-    if config.launcher != "threads" and not by_default:
+    if config.launcher == "auto":
+        in_threads = kind in _STEPPED_OUTSIDE_PYTHON
+    else:
+        in_threads = LAUNCHERS[config.launcher].traits.several_threads
+    if not in_threads:
         return check(False)
     try:
         return check(True)
