@@ -74,7 +74,7 @@ def patience() -> Iterator[None]:
     from poise.envs import object_walk, shared_state
     from poise.evaluation import episodes, supervision
     from poise.launchers import process_pool, serial, threads, worker_process
-    from poise.training import closing, train
+    from poise.training import closing, environment_check
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (process_pool, serial, threads):
@@ -86,7 +86,7 @@ def patience() -> Iterator[None]:
         for search in (shared_state, object_walk):
             patch.setattr(search, "MOST_SECONDS", PATIENCE)
         # Whatever a step or a copy takes is quick.
-        patch.setattr(train, "SLOW_STEP_SECONDS", math.inf)
+        patch.setattr(environment_check, "SLOW_STEP_SECONDS", math.inf)
         patch.setattr(episodes, "MAKING_SECONDS", math.inf)
         # Random play is the same whatever a run has learned: a few episodes of it will do.
         patch.setattr(supervision, "BASELINE_STEPS", 500)

@@ -8,7 +8,7 @@ import pytest
 from poise.config import TrainConfig
 from poise.evaluation import supervision
 from poise.replaying import replay
-from poise.training import run_report, train, training_run
+from poise.training import resume, run_report, train, training_run
 from poise.training.components import RunComponents, build_components
 
 # What no compiled program depends on.
@@ -54,7 +54,7 @@ def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
             compiled[key] = components.program, components.compiled_update
         components.program, components.compiled_update = compiled[key]
 
-    for module in (train, replay):
+    for module in (train, resume, replay):
         monkeypatch.setattr(module, "build_components", built)
 
 
