@@ -27,7 +27,7 @@ Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def zero_or_one(errors: float) -> Draw:
-    """A mean that is so many standard errors (of 100 episodes) above the target."""
+    """A mean that is this many standard errors (of 100 episodes) above the target."""
     mean = TARGET
     for _ in range(50):
         mean = TARGET + errors * (mean * (1 - mean) / 100) ** 0.5

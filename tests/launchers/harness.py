@@ -285,7 +285,7 @@ class Stage:
         )
 
     def until(self, count: int, *which: tuple[int, int]) -> Direct:
-        """Ends the run when these (worker, generation) have brought so many updates."""
+        """Ends the run when each of these (worker, generation) has brought this many updates."""
 
         def direct() -> StopReason | None:
             there = all(self.count(*one) >= count for one in which)

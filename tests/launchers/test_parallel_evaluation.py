@@ -198,7 +198,7 @@ class Stage(harness.Stage):
         return self.found[-1]
 
     def train(self, crew: Crew, until: int = 4, max_restarts: int = 0, joins: int = 0) -> None:
-        """Until so many updates were applied, and so many workers have joined."""
+        """Run until this many updates were applied, and this many workers have joined."""
 
         def direct() -> StopReason | None:
             there = self.server.version >= until and self.kinds.count(RecordKind.JOIN) >= joins

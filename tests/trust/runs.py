@@ -39,7 +39,7 @@ class Interruption:
     """Stops runs at points that are counted, as Ctrl-C would stop them.
 
     Attributes:
-        updates: stop once the server has received so many in this process; None never.
+        worker_updates: stop once the server has received this many in this process; None never.
         evaluation_steps: give up an evaluation after this many steps of evaluations; None never.
         reason: why.
     """
