@@ -73,19 +73,20 @@ def patience() -> Iterator[None]:
     from poise.doctor import random_play, seeding
     from poise.envs import object_walk, shared_state
     from poise.evaluation import episodes, supervision
-    from poise.launchers import processes, serial, threads
-    from poise.training import train, training_run
+    from poise.launchers import process_pool, serial, threads, worker_process
+    from poise.training import closing, environment_check
 
     with pytest.MonkeyPatch.context() as patch:
-        for launcher in (processes, serial, threads):
-            patch.setattr(launcher, "LEAVE_SECONDS", PATIENCE)
-        patch.setattr(training_run, "CLOSE_SECONDS", PATIENCE)
+        for module in (process_pool, serial, threads):
+            patch.setattr(module, "LEAVE_SECONDS", PATIENCE)
+        patch.setattr(worker_process, "EXIT_SECONDS", PATIENCE)
+        patch.setattr(closing, "CLOSE_SECONDS", PATIENCE)
         patch.setattr(random_play, "SECONDS", PATIENCE)
         patch.setattr(seeding, "TRACE_SECONDS", PATIENCE)
         for search in (shared_state, object_walk):
             patch.setattr(search, "MOST_SECONDS", PATIENCE)
         # Whatever a step or a copy takes is quick.
-        patch.setattr(train, "SLOW_STEP_SECONDS", math.inf)
+        patch.setattr(environment_check, "SLOW_STEP_SECONDS", math.inf)
         patch.setattr(episodes, "MAKING_SECONDS", math.inf)
         # Random play is the same whatever a run has learned: a few episodes of it will do.
         patch.setattr(supervision, "BASELINE_STEPS", 500)

@@ -8,7 +8,7 @@ import pytest
 from poise.config import TrainConfig
 from poise.evaluation import supervision
 from poise.replaying import replay
-from poise.training import train, training_run
+from poise.training import resume, run_report, train, training_run
 from poise.training.components import RunComponents, build_components
 
 # What no compiled program depends on.
@@ -51,15 +51,15 @@ def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         key = repr({name: settings[name] for name in sorted(settings.keys() - _FREE)})
         if key not in compiled:
             RunComponents.compile(components)
-            compiled[key] = components.program, components._update
-        components.program, components._update = compiled[key]
+            compiled[key] = components.program, components.learner
+        components.program, components.learner = compiled[key]
 
-    monkeypatch.setattr(train, "build_components", built)
-    monkeypatch.setattr(replay, "build_components", built)
+    for module in (train, resume, replay):
+        monkeypatch.setattr(module, "build_components", built)
 
 
 def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spend no time on plots and on the baseline of random actions."""
-    monkeypatch.setattr(training_run, "plot_folder", lambda *arguments, **settings: None)
+    monkeypatch.setattr(run_report, "plot_folder", lambda *arguments, **settings: None)
     monkeypatch.setattr(training_run, "import_matplotlib", lambda: None)
     monkeypatch.setattr(supervision, "BASELINE_STEPS", 50)

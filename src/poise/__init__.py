@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from poise.storage.run_folder import load as load
     from poise.storage.run_folder import remove_run as remove_run
     from poise.training.result import TrainResult as TrainResult
-    from poise.training.train import resume as resume
+    from poise.training.resume import resume as resume
     from poise.training.train import train as train
 
 __all__ = [
@@ -124,7 +124,7 @@ _HOMES = {
     "register": "poise.envs.registry",
     "remove_run": "poise.storage.run_folder",
     "replay": "poise.replaying.replay",
-    "resume": "poise.training.train",
+    "resume": "poise.training.resume",
     "train": "poise.training.train",
 }
 

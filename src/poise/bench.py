@@ -10,16 +10,15 @@ import numpy as np
 
 from poise.config import TrainConfig
 from poise.errors import DeadlineError
-from poise.launchers.processes import run_processes
+from poise.launchers.launcher import Launch, Launcher, WorkerStart
 from poise.launchers.supervision import Heartbeats, Supervision
-from poise.launchers.threads import run_threads
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.learning.events import Event, Updated
 from poise.learning.jax_worker import JaxProgram
 from poise.learning.journal import Journal, StopReason
 from poise.training.components import RunComponents, build_components
-from poise.training.launcher_choice import Launcher
 from poise.training.runtime import prepare_jax
+from poise.training.worker_factory import RunWorkerFactory
 from poise.trajectory import Gradient, Snapshot
 
 __all__ = ["BenchRow", "bench", "training_rate"]
@@ -81,7 +80,7 @@ def bench(
         )
         components = build_components(dataclasses.replace(config, max_steps=UNLIMITED))
         components.compile()
-        launcher: Launcher = "processes" if components.launcher == "processes" else "threads"
+        launcher = components.placement.launcher
         fused = None
         if isinstance(components.program, JaxProgram) and components.envs.is_pure:
             fused = _fused_loop(components, components.program)
@@ -92,7 +91,7 @@ def bench(
             if fused is not None:
                 base.append(_rate(fused, seconds))
             for count in workers:
-                measured[count].append(training_rate(components, count, seconds, launcher))
+                measured[count].append(training_rate(components, launcher, count, seconds))
         ceiling = float(np.median(base)) if base else None
         for count in workers:
             rate = float(np.median(measured[count]))
@@ -103,9 +102,9 @@ def bench(
 
 def training_rate(
     components: RunComponents,
+    launcher: Launcher,
     workers: int,
     seconds: float,
-    launcher: Launcher = "threads",
     timeout: float = 60.0,
 ) -> float:
     """Steps per second of real training, without evaluations.
@@ -115,9 +114,9 @@ def training_rate(
 
     Args:
         components: compiled parts of a run; its budget must not be used up by the measurement.
+        launcher: runs the workers.
         workers: how many.
         seconds: length of the measurement.
-        launcher: where the workers run.
         timeout: seconds without an update after which a worker counts as hung.
 
     Raises:
@@ -145,19 +144,15 @@ def training_rate(
 
     supervision = Supervision(pump, 0.01, timeout, components.config.environment)
     try:
-        if launcher == "processes":
-            worker_records = [(index, 0) for index in range(workers)]
-            factory, shape = components.worker_factory(), components.mailbox_shape()
-            run_processes(server, factory, worker_records, shape, supervision, Heartbeats())
-        else:
-            everyone = [components.worker(index) for index in range(workers)]
-            run_threads(server, everyone, supervision, Heartbeats())
+        factory = RunWorkerFactory(components)
+        starts = [WorkerStart(index) for index in range(workers)]
+        launcher.run(Launch(server, factory, starts, supervision, Heartbeats()))
     finally:
         components.close()
     rate = window.rate()
     if rate is None:
         raise DeadlineError(
-            f"{components.config.environment}: {workers} workers ({launcher}) made too few "
+            f"{components.config.environment}: {workers} workers ({launcher.name}) made too few "
             "updates to measure"
         )
     return rate

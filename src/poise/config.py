@@ -15,8 +15,12 @@ from poise.errors import ConfigError
 from poise.validation import checkpoint_interval, validated
 
 __all__ = [
+    "PROCESSES",
+    "SERIAL",
     "STEP_LIMIT",
+    "THREADS",
     "EnvironmentChoice",
+    "LauncherName",
     "TrainConfig",
     "WorldChoice",
     "WorldKind",
@@ -30,6 +34,8 @@ STEP_LIMIT = 10_000
 
 WorldKind = Literal["compiled", "xla", "atari", "vector", "copies"]
 WorldChoice = Literal["auto", "compiled", "xla", "atari", "vector", "copies"]
+LauncherName = Literal["threads", "processes", "serial"]
+THREADS, PROCESSES, SERIAL = typing.get_args(LauncherName)
 
 
 def usable_cores() -> int:
@@ -114,7 +120,7 @@ class TrainConfig:
     workers: int = dataclasses.field(default_factory=usable_cores)
     """Number of workers. Default: the usable processor cores."""
 
-    launcher: Literal["auto", "threads", "processes", "serial"] = "auto"
+    launcher: Literal["auto", LauncherName] = "auto"
     """Where workers run: threads, processes, or serial (in turn; deterministic for a seed). auto:
     threads for compiled and C++ environments, processes for Python ones, which hold the GIL (it is
     not measured; poise doctor measures both)."""

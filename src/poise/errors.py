@@ -63,7 +63,20 @@ class InputError(PoiseError):
 
 
 class ConfigError(InputError, ValueError):
-    """A setting has an impossible value."""
+    """A setting has an impossible value.
+
+    Attributes:
+        problem: what is wrong.
+        advice: what to do about it; empty where the problem says it.
+    """
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        self.problem = problem
+        self.advice = advice
+        super().__init__(problem, advice)
+
+    def __str__(self) -> str:
+        return spelled("; ".join(filter(None, (self.problem, self.advice))))
 
 
 class EnvironmentNotFoundError(InputError, LookupError):
@@ -152,7 +165,20 @@ class RunWriteError(TrainingError):
 
 
 class DeadlineError(TrainingError):
-    """A worker or an environment did not answer before its deadline."""
+    """A worker or an environment did not answer before its deadline.
+
+    Attributes:
+        what: what did not answer, and for how long.
+        consequence: what became of the run; empty where nothing is said of it.
+    """
+
+    def __init__(self, what: str, consequence: str = "") -> None:
+        self.what = what
+        self.consequence = consequence
+        super().__init__(what, consequence)
+
+    def __str__(self) -> str:
+        return spelled("; ".join(filter(None, (self.what, self.consequence))))
 
 
 class ReplayMismatchError(PoiseError):

@@ -22,7 +22,7 @@ from poise.config import EnvironmentChoice, TrainConfig
 from poise.envs.env_factory import EnvFactory, find_env_factory
 from poise.errors import ConfigError
 from poise.evaluation import episodes
-from poise.evaluation.api import _share_a_state
+from poise.evaluation.api import copies_share_state
 from poise.evaluation.episodes import EpisodePlayer, score, student_t_quantile
 from poise.evaluation.lanes import DecidedActions
 from poise.launchers.evaluation_helpers import Task
@@ -460,7 +460,7 @@ class TestEvaluate:
             ask(subject, **bad)
 
 
-def test_copies_that_share_a_state_are_evaluated_in_one(serial_run: Path) -> None:
+def test_copies_thatcopies_share_state_are_evaluated_in_one(serial_run: Path) -> None:
     """An episode of n steps is worth 1 + 2 + ... + n, where no other copy is stepped in between."""
     policy = poise.load(serial_run)
     made: list[Crosstalk] = []
@@ -469,7 +469,7 @@ def test_copies_that_share_a_state_are_evaluated_in_one(serial_run: Path) -> Non
         made.append(Crosstalk())
         return made[-1]
 
-    player = EpisodePlayer(make, LIMIT, copies=4, alone=lambda: _share_a_state(env_factory))
+    player = EpisodePlayer(make, LIMIT, copies=4, alone=lambda: copies_share_state(env_factory))
     env_factory = EnvFactory("toy", Crosstalk)
     try:
         episodes = player.episodes(policy, list(range(12)))
@@ -495,6 +495,6 @@ def test_whether_they_do_is_asked_before_a_second_copy_is_made(
         assert len(made) == 1
         return shares
 
-    monkeypatch.setattr("poise.evaluation.api._share_a_state", share)
+    monkeypatch.setattr("poise.evaluation.api.copies_share_state", share)
     poise.evaluate(serial_run, episodes=5, copies=3, environment=make)
     assert len(made) == copies

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from poise.config import TrainConfig
-from poise.evaluation.episodes import score
-from poise.evaluation.evaluator import Evaluator
+from poise.evaluation.episodes import EpisodePlayer, score
+from poise.evaluation.evaluator import EvaluationTerms, Evaluator
 from poise.evaluation.phase_times import PhaseTimes
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.training.components import build_components
@@ -17,7 +17,7 @@ TARGET = 100.0
 GOOD, BAD = [120.0, 121.0, 122.0, 123.0], [10.0, 11.0, 12.0, 13.0]
 
 
-class FakePlayer:
+class FakePlayer(EpisodePlayer):
     """Answers with the returns of a script, and keeps what it was asked for."""
 
     def __init__(self, *script: Sequence[float]) -> None:
@@ -49,31 +49,33 @@ class FakePlayer:
         pass
 
 
-Set = Callable[..., tuple[Evaluator, Candidate, FakePlayer]]
+NewEvaluator = Callable[..., tuple[Evaluator, Candidate, FakePlayer]]
 
 
 @pytest.fixture
-def worker_record() -> Set:
+def new_evaluator() -> NewEvaluator:
     """Makes an evaluator whose player has a script."""
 
     def make(
-        *script: Sequence[float], target: float | None = TARGET, **settings: Any
+        *script: Sequence[float],
+        target: float | None = TARGET,
+        phase_times: PhaseTimes | None = None,
+        **settings: Any,
     ) -> tuple[Evaluator, Candidate, FakePlayer]:
         config = TrainConfig(
             selection_episodes=20, verification_episodes=100, hidden_sizes=(2,), **settings
         )
         components = build_components(config)
-        evaluator = components.evaluator()
         player = FakePlayer(*script)
-        evaluator._player = player  # type: ignore[assignment]
-        evaluator._target = target
+        terms = EvaluationTerms(target)
+        evaluator = Evaluator(components.agent, config, terms, player, phase_times)
         return evaluator, Candidate(components.first_snapshot(), 1000), player
 
     return make
 
 
-def test_below_the_target_nobody_is_verified(worker_record: Set):
-    evaluator, candidate, player = worker_record(BAD)
+def test_below_the_target_nobody_is_verified(new_evaluator: NewEvaluator):
+    evaluator, candidate, player = new_evaluator(BAD)
     result = evaluator(candidate)
     assert result.selection.mean == np.mean(BAD)
     assert result.verification is None
@@ -81,29 +83,29 @@ def test_below_the_target_nobody_is_verified(worker_record: Set):
     assert len(player.seeds) == 1
 
 
-def test_the_target_is_plausible_up_to_the_upper_bound(worker_record: Set):
+def test_the_target_is_plausible_up_to_the_upper_bound(new_evaluator: NewEvaluator):
     uncertain = [0.0, 190.0, 20.0, 180.0]
     assert (
         np.mean(uncertain) < TARGET < score(np.array(uncertain), np.ones(4), greedy=True, cut=0)[3]
     )
-    evaluator, candidate, _ = worker_record(uncertain, GOOD)
+    evaluator, candidate, _ = new_evaluator(uncertain, GOOD)
     assert evaluator(candidate).verification is not None
 
 
-def test_the_mean_of_training_makes_it_plausible_too(worker_record: Set):
-    evaluator, candidate, _ = worker_record(BAD, BAD)
+def test_the_mean_of_training_makes_it_plausible_too(new_evaluator: NewEvaluator):
+    evaluator, candidate, _ = new_evaluator(BAD, BAD)
     assert evaluator(candidate._replace(training_mean=TARGET)).verification is not None
-    evaluator, candidate, _ = worker_record(BAD)
+    evaluator, candidate, _ = new_evaluator(BAD)
     assert evaluator(candidate._replace(training_mean=TARGET - 1)).verification is None
 
 
-def test_nothing_is_verified_before_the_wait_is_over(worker_record: Set):
-    evaluator, candidate, _ = worker_record(GOOD)
+def test_nothing_is_verified_before_the_wait_is_over(new_evaluator: NewEvaluator):
+    evaluator, candidate, _ = new_evaluator(GOOD)
     assert evaluator(candidate._replace(may_verify=False)).verification is None
 
 
-def test_a_good_candidate_is_verified_on_fresh_seeds(worker_record: Set):
-    evaluator, candidate, player = worker_record(GOOD, GOOD)
+def test_a_good_candidate_is_verified_on_fresh_seeds(new_evaluator: NewEvaluator):
+    evaluator, candidate, player = new_evaluator(GOOD, GOOD)
     result = evaluator(candidate)
     assert result.verification is not None
     assert result.confirmation is None
@@ -113,25 +115,25 @@ def test_a_good_candidate_is_verified_on_fresh_seeds(worker_record: Set):
     assert len({*selection, *verification}) == 120
 
 
-def test_the_verification_decides(worker_record: Set):
-    evaluator, candidate, _ = worker_record(GOOD, BAD)
+def test_the_verification_decides(new_evaluator: NewEvaluator):
+    evaluator, candidate, _ = new_evaluator(GOOD, BAD)
     result = evaluator(candidate)
     assert result.verification is not None
     assert result.verification.mean == np.mean(BAD)
     assert result.solved is False
 
 
-def test_the_target_itself_is_enough(worker_record: Set):
-    evaluator, candidate, _ = worker_record([TARGET] * 4, [TARGET] * 4)
+def test_the_target_itself_is_enough(new_evaluator: NewEvaluator):
+    evaluator, candidate, _ = new_evaluator([TARGET] * 4, [TARGET] * 4)
     assert evaluator(candidate).solved is True
 
 
 @pytest.mark.parametrize(("second", "solved"), [(GOOD, True), (BAD, False)])
 def test_what_is_close_to_the_target_must_reach_it_once_more(
-    second: list[float], solved: bool, worker_record: Set
+    second: list[float], solved: bool, new_evaluator: NewEvaluator
 ):
     close = [TARGET - 40, TARGET + 42] * 10
-    evaluator, candidate, player = worker_record(GOOD, close, second)
+    evaluator, candidate, player = new_evaluator(GOOD, close, second)
     result = evaluator(candidate)
     assert result.solved is solved
     assert result.reported == result.confirmation
@@ -141,42 +143,42 @@ def test_what_is_close_to_the_target_must_reach_it_once_more(
     assert len({*player.seeds[1], *player.seeds[2]}) == 300
 
 
-def test_the_more_attempts_the_further_above_the_target(worker_record: Set):
+def test_the_more_attempts_the_further_above_the_target(new_evaluator: NewEvaluator):
     """The interval at the first attempt is some 2.0 standard errors wide, at the tenth some 3.6."""
     returns = [TARGET + 5 * (1 + 2.5 * (-1) ** number) for number in range(50)]
     above = score(np.array(returns), np.ones(50), greedy=True, cut=0)
     assert 2.3 < (above.mean - TARGET) / above.standard_error < 3.3
-    evaluator, candidate, _ = worker_record(GOOD, returns)
+    evaluator, candidate, _ = new_evaluator(GOOD, returns)
     assert evaluator(candidate).confirmation is None
-    evaluator, candidate, _ = worker_record(GOOD, returns, GOOD)
+    evaluator, candidate, _ = new_evaluator(GOOD, returns, GOOD)
     assert evaluator(candidate._replace(attempts=9)).confirmation is not None
 
 
-def test_seeds_are_new_at_each_evaluation_and_attempt(worker_record: Set):
-    evaluator, candidate, player = worker_record(GOOD, BAD, GOOD, BAD, GOOD, GOOD)
+def test_seeds_are_new_at_each_evaluation_and_attempt(new_evaluator: NewEvaluator):
+    evaluator, candidate, player = new_evaluator(GOOD, BAD, GOOD, BAD, GOOD, GOOD)
     for number in range(3):
         evaluator(candidate._replace(number=number, attempts=number))
     assert len({seed for seeds in player.seeds for seed in seeds}) == 360
 
 
-def test_the_seeds_are_a_function_of_the_run_s_seed(worker_record: Set):
+def test_the_seeds_are_a_function_of_the_run_s_seed(new_evaluator: NewEvaluator):
     seeds = []
     for seed in (0, 0, 1):
-        evaluator, candidate, player = worker_record(GOOD, GOOD, seed=seed)
+        evaluator, candidate, player = new_evaluator(GOOD, GOOD, seed=seed)
         evaluator(candidate)
         seeds.append(player.seeds)
     assert seeds[0] == seeds[1]
     assert not {*seeds[0][0], *seeds[0][1]} & {*seeds[2][0], *seeds[2][1]}
 
 
-def test_episodes_are_cut_where_the_candidate_says(worker_record: Set):
-    evaluator, candidate, player = worker_record(GOOD, GOOD)
+def test_episodes_are_cut_where_the_candidate_says(new_evaluator: NewEvaluator):
+    evaluator, candidate, player = new_evaluator(GOOD, GOOD)
     evaluator(candidate._replace(step_limit=77))
     assert player.limits == [77, 77]
 
 
-def test_a_sampled_policy_is_selected_and_verified_by_samples(worker_record: Set):
-    evaluator, candidate, player = worker_record(GOOD, GOOD, GOOD, GOOD, policy="sampled")
+def test_a_sampled_policy_is_selected_and_verified_by_samples(new_evaluator: NewEvaluator):
+    evaluator, candidate, player = new_evaluator(GOOD, GOOD, GOOD, GOOD, policy="sampled")
     result = evaluator(candidate)
     evaluator(candidate._replace(number=1, attempts=1))
     assert None not in player.sampling
@@ -185,19 +187,19 @@ def test_a_sampled_policy_is_selected_and_verified_by_samples(worker_record: Set
     assert evaluator.policy(candidate.snapshot).mode == "sampled"
 
 
-def test_a_run_ends_with_the_verification_that_there_is_or_a_last_one(worker_record: Set):
-    evaluator, candidate, player = worker_record(BAD, BAD)
+def test_a_run_ends_with_the_verification_that_there_is_or_a_last_one(new_evaluator: NewEvaluator):
+    evaluator, candidate, player = new_evaluator(BAD, BAD)
     best = candidate._replace(attempts=2)
     verified = score(np.array(BAD), np.ones(4), greedy=True, cut=0)
     final = evaluator.conclude(best, EvaluationResult(verified, verified, False))
-    assert (final.attempts, final.solved, player.seeds) == (2, False, [])
+    assert (final.is_extra, final.solved, player.seeds) == (False, False, [])
     final = evaluator.conclude(best, EvaluationResult(verified, None, False))
-    assert (final.attempts, final.verified.mean, final.sampled) == (3, np.mean(BAD), None)
+    assert (final.is_extra, final.verified.mean, final.sampled) == (True, np.mean(BAD), None)
     assert len(player.seeds) == 1
 
 
-def test_sampled_actions_are_scored_too_where_training_was_better(worker_record: Set):
-    evaluator, candidate, player = worker_record(BAD, GOOD)
+def test_sampled_actions_are_scored_too_where_training_was_better(new_evaluator: NewEvaluator):
+    evaluator, candidate, player = new_evaluator(BAD, GOOD)
     selection = score(np.array(BAD), np.ones(4), greedy=True, cut=0)
     final = evaluator.conclude(
         candidate._replace(training_mean=90.0), EvaluationResult(selection, None, False)
@@ -205,35 +207,35 @@ def test_sampled_actions_are_scored_too_where_training_was_better(worker_record:
     assert final.sampled is not None
     assert final.sampled.mean == np.mean(GOOD)
     assert final.sampled.greedy is False
-    evaluator, candidate, player = worker_record(BAD)
+    evaluator, candidate, player = new_evaluator(BAD)
     within = candidate._replace(training_mean=selection.high - 0.1)
     assert evaluator.conclude(within, EvaluationResult(selection, None, False)).sampled is None
     assert len(player.seeds) == 1
 
 
-def test_without_a_target_nothing_is_solved(worker_record: Set):
-    evaluator, candidate, _ = worker_record(GOOD, GOOD, target=None)
+def test_without_a_target_nothing_is_solved(new_evaluator: NewEvaluator):
+    evaluator, candidate, _ = new_evaluator(GOOD, GOOD, target=None)
     result = evaluator(candidate)
     assert (result.verification, result.solved) == (None, False)
     assert evaluator.conclude(candidate, result).solved is False
 
 
-def test_a_policy_is_a_frozen_copy(worker_record: Set):
-    evaluator, candidate, _ = worker_record()
+def test_a_policy_is_a_frozen_copy(new_evaluator: NewEvaluator):
+    evaluator, candidate, _ = new_evaluator()
     snapshot = candidate.snapshot
     parameters = np.array(snapshot.parameters)
     policy = evaluator.policy(snapshot._replace(parameters=parameters))
     assert np.array_equal(policy.parameters, snapshot.parameters)
 
 
-def test_what_is_under_way_is_said_and_timed(worker_record: Set):
-    evaluator, candidate, player = worker_record(GOOD, GOOD)
-    player.watch = evaluator
+def test_what_is_under_way_is_said_and_timed(new_evaluator: NewEvaluator):
     times = iter([1.0, 4.0, 10.0, 30.0])
-    spending = evaluator._spending = PhaseTimes(lambda: next(times))
+    phase_times = PhaseTimes(lambda: next(times))
+    evaluator, candidate, player = new_evaluator(GOOD, GOOD, phase_times=phase_times)
+    player.watch = evaluator
     evaluator(candidate)
     assert player.said == ["selecting: 3 of 20 episodes", "verifying: 3 of 100 episodes"]
     assert evaluator.activity == ""
-    assert spending.seconds("selection") == 3.0
-    assert spending.seconds("verification") == 20.0
-    assert spending.seconds("selection", "verification", until=5.0) == 3.0
+    assert phase_times.seconds("selection") == 3.0
+    assert phase_times.seconds("verification") == 20.0
+    assert phase_times.seconds("selection", "verification", until=5.0) == 3.0

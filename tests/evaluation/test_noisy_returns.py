@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from poise.config import TrainConfig
+from poise.evaluation.episodes import EpisodePlayer
+from poise.evaluation.evaluator import EvaluationTerms, Evaluator
 from poise.evaluation.scoring import score
 from poise.learning.evaluation_result import Score
 from poise.learning.journal import StopReason
@@ -25,7 +27,7 @@ Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def zero_or_one(errors: float) -> Draw:
-    """A mean that is so many standard errors (of 100 episodes) above the target."""
+    """A mean that is this many standard errors (of 100 episodes) above the target."""
     mean = TARGET
     for _ in range(50):
         mean = TARGET + errors * (mean * (1 - mean) / 100) ** 0.5
@@ -36,14 +38,14 @@ def normal(errors: float) -> Draw:
     return lambda generator, count: generator.normal(TARGET + errors / 10, 1.0, count)
 
 
-class Drawn:
+class Drawn(EpisodePlayer):
     """Plays nothing: the return of an episode is drawn from its seed."""
 
     def __init__(self, draw: Draw) -> None:
-        self._draw = draw
+        self.draw = draw
 
     def play(self, policy: Any, seeds: Sequence[int], *rest: Any) -> Score:
-        returns = np.array([self._draw(np.random.default_rng(seed), 1)[0] for seed in seeds])
+        returns = np.array([self.draw(np.random.default_rng(seed), 1)[0] for seed in seeds])
         return score(returns, np.full(len(seeds), LENGTH), greedy=True, cut=0)
 
     def close(self) -> None:
@@ -52,20 +54,18 @@ class Drawn:
 
 def run(draw: Draw, seed: int, arrives: int, end: int) -> Bench:
     """A run whose policy is there after this many steps."""
-    bench = Bench(evaluation_interval=4096, max_steps=end, target_return=TARGET)
-    evaluator = build_components(TrainConfig(seed=seed, hidden_sizes=(1,))).evaluator()
-    evaluator._target = TARGET
+    config = TrainConfig(seed=seed, hidden_sizes=(1,))
     player = Drawn(lambda generator, count: np.zeros(count))
-    evaluator._player = player  # type: ignore[assignment]
-    bench.server._evaluator = evaluator
+    evaluator = Evaluator(build_components(config).agent, config, EvaluationTerms(TARGET), player)
+    bench = Bench(evaluator, evaluation_interval=4096, max_steps=end, target_return=TARGET)
     bench.join(0)
     generator = np.random.default_rng(seed)
     while not bench.server.stopped:
         if bench.server.steps >= arrives:
-            player._draw = draw
+            player.draw = draw
         # The further a run is, the more comes at once, only to be quick.
         steps = max(800, bench.server.steps // 32)
-        bench.give(steps=steps, returns=player._draw(generator, 26))
+        bench.give(steps=steps, returns=player.draw(generator, 26))
     return bench
 
 

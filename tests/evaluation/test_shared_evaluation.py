@@ -51,7 +51,7 @@ def test_the_score_is_that_of_playing_alone_and_the_run_replays(
     assert found["episodes"] == 11
     assert result.summary["random_baseline"] == poise.random_baseline(f"{NAME}Toy").mean
     evaluator = build_components(load_config(folder)[0]).evaluator()
-    alone = evaluator._player.play(result.policy, evaluator._seeds(Purpose.VERIFICATION, 1, 11))
+    alone = evaluator.player.play(result.policy, evaluator.seeds(Purpose.VERIFICATION, 1, 11))
     evaluator.close()
     assert {**alone._asdict()} == found
     poise.replay(folder, trust=True)

@@ -20,12 +20,12 @@ from poise.errors import (
 from poise.evaluation import supervision
 from poise.evaluation.evaluator import Evaluator
 from poise.evaluation.supervision import EvaluationSupervisor, Heartbeat
+from poise.launchers.serial import Serial
 from poise.launchers.stop_signals import StopSignals
 from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.learning.journal import StopReason
 from poise.learning.parameter_server import EvaluationAborted
-from poise.training.training_run import TrainingRun
 from poise.trajectory import Snapshot
 
 from ..small import train
@@ -139,7 +139,7 @@ def test_a_run_that_cannot_begin_leaves_nothing_but_an_old_one_stays(
         raise InputError("put the call under a guard")
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingRun, "_launch", refuse)
+        patch.setattr(Serial, "run", refuse)
         with pytest.raises(InputError):
             train(tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -148,7 +148,7 @@ def test_a_run_that_cannot_begin_leaves_nothing_but_an_old_one_stays(
     shutil.rmtree(old / "checkpoints")
     (old / "summary.json").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingRun, "_launch", refuse)
+        patch.setattr(Serial, "run", refuse)
         with pytest.raises(InputError, match="guard"):
             poise.resume(old)
     assert (old / "config.json").exists()

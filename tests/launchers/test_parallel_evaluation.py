@@ -5,7 +5,6 @@ by files in the test's folder, so that nothing here depends on how long somethin
 """
 
 import dataclasses
-import multiprocessing
 import os
 import signal
 import sys
@@ -24,34 +23,24 @@ from poise.errors import (
     EnvironmentNotFoundError,
     WorkerError,
 )
-from poise.launchers import processes
+from poise.launchers import process_pool
 from poise.launchers.evaluation_helpers import EvaluationHelpers, Players, Task
-from poise.launchers.mailbox import MailboxShape
-from poise.launchers.supervision import Heartbeats, Supervision
-from poise.learning.evaluation_result import Candidate, Episode, EvaluationResult, Score
-from poise.learning.journal import Journal, Record, RecordKind, StopReason
-from poise.learning.learner import GradientLearner
-from poise.learning.parameter_server import EvaluationAborted, ParameterServer, ServerSettings
-from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
+from poise.launchers.processes import Processes
+from poise.learning.evaluation_result import Candidate, Episode, EvaluationResult
+from poise.learning.journal import RecordKind, StopReason
+from poise.learning.parameter_server import EvaluationAborted
+from poise.trajectory import Snapshot, WorkerUpdate
+
+from . import harness
+from .harness import SETTINGS, STEPS, TIMEOUT, FakeWorker, wait_for
 
 # Classes of this module travel by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
+
 PARAMETERS = 3
-STEPS = 5
-PATIENCE = 120.0
-"""Real seconds after which a test gives up. No outcome depends on it."""
-TIMEOUT = 1000.0
-"""Of a clock that stands still until a test moves it."""
 SEEDS = list(range(100, 112))
-SHAPE = MailboxShape(PARAMETERS, metrics=5, episodes=2, statistics=None)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
 
 
 def played(seed: int, snapshot: Snapshot | None, sampling: Any, number: int) -> Episode:
@@ -69,23 +58,15 @@ def played(seed: int, snapshot: Snapshot | None, sampling: Any, number: int) -> 
 
 
 @dataclasses.dataclass(frozen=True)
-class Crew:
+class Crew(FakeWorker):
     """A worker, its factory, and the factory of what plays."""
 
-    folder: Path
+    folder: Path = Path()
     does: tuple[str, ...] = ("plays", "plays")
     """What each does when it is to play, once; later it plays."""
     room: tuple[int, ...] = (2, 2)
     together: bool = True
     """Nobody goes on behind his first episode before all have begun one."""
-    index: int = 0
-    generation: int = 0
-
-    is_checkpointable = False
-
-    @property
-    def seed(self) -> int:
-        return 1000 + self.index
 
     def __call__(self, index: int, generation: int) -> "Crew":
         return dataclasses.replace(self, index=index, generation=generation)
@@ -96,9 +77,6 @@ class Crew:
     def player(self, index: int) -> "FakePlayer":
         return FakePlayer(self, index)
 
-    def initial_state(self) -> int:
-        return 0
-
     def cycle(self, snapshot: Snapshot, state: int) -> tuple[WorkerUpdate, int]:
         # Nobody gets to his second before all are there.
         (self.folder / f"cycled-{self.index}").touch()
@@ -106,15 +84,7 @@ class Crew:
             wait_for(
                 lambda: all((self.folder / f"cycled-{n}").exists() for n in range(len(self.room)))
             )
-        worker_update = WorkerUpdate(
-            version=int(snapshot.version),
-            payload=Gradient(np.full(PARAMETERS, self.index + 1, np.float32), np.float32(0)),
-            statistics=(),
-            metrics=np.zeros(5, np.float32),
-            steps=STEPS,
-            episodes=EpisodeReport(np.zeros(0, np.float32), np.zeros(0, np.int32)),
-        )
-        return worker_update, state + 1
+        return super().cycle(snapshot, state)
 
     def describe_activity(self) -> str:
         return "in training"
@@ -197,95 +167,55 @@ class FakePlayer:
         (self._crew.folder / f"put away-{self._index}").touch()
 
 
-class KeptJournal(Journal):
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[Record] = []
-
-    def append(self, record: Record) -> None:
-        self.records.append(record)
-        super().append(record)
-
-
-class Stage:
+class Stage(harness.Stage):
     """A server whose evaluations the workers play, as far as they do."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, evaluation_interval: int = 3 * STEPS) -> None:
         self.folder = folder
-        self.now = 0.0
         self.helpers: list[EvaluationHelpers] = []
-        self.counts: list[int] = []
+        self.played: list[int] = []
+        """How many episodes were over, whenever one was."""
         self.found: list[dict[int, Episode]] = []
         self.expected: list[dict[int, Episode]] = []
-        self.said: list[str] = []
         self.sampling: Any = None
-        self.alive: Callable[[], None] = lambda: None
-        self.concluded: Callable[[], object] = lambda: None
-        self.journal = KeptJournal()
-        self.heartbeats = Heartbeats(lambda: self.now)
-        self.server = ParameterServer(
-            np.zeros(PARAMETERS, np.float32),
-            (),
-            GradientLearner(
-                lambda parameters, state, gradient, norm, rate: (
-                    parameters - rate * gradient,
-                    state,
-                )
-            ),
-            ServerSettings(1.0, None, None, None, 3 * STEPS, None, False),
-            self.evaluator,
-            lambda event: None,
-            self.journal,
-        )
+        self.alive: Callable[[], None] = harness.never
+        settings = SETTINGS._replace(evaluation_interval=evaluation_interval)
+        super().__init__(Processes(), PARAMETERS, settings)
 
-    def evaluator(self, candidate: Candidate) -> EvaluationResult:
+    def evaluate(self, candidate: Candidate) -> EvaluationResult:
         self.play(candidate.snapshot)
-        score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes=2, greedy=True, cut=0, steps=2)
-        return EvaluationResult(score, None, False)
+        return super().evaluate(candidate)
 
     def play(self, snapshot: Snapshot | None, budget: int | None = None) -> dict[int, Episode]:
         players = self.helpers[-1].players
         assert isinstance(players, Players)
         task = Task(snapshot, SEEDS, self.sampling, budget)
-        self.found.append(players.play(task, self.alive, self.counts.append))
+        self.found.append(players.play(task, self.alive, self.played.append))
         episodes = enumerate(SEEDS)
         self.expected.append(
             {number: played(seed, snapshot, self.sampling, number) for number, seed in episodes}
         )
         return self.found[-1]
 
-    def run(self, crew: Crew, until: int = 4, max_restarts: int = 0, joins: int = 0) -> None:
-        """Until so many updates were applied, and so many workers have joined."""
-        deadline = time.monotonic() + PATIENCE
+    def train(self, crew: Crew, until: int = 4, max_restarts: int = 0, joins: int = 0) -> None:
+        """Run until this many updates were applied, and this many workers have joined."""
 
-        def pump() -> StopReason | None:
-            assert time.monotonic() < deadline, "the test waits for something that never came"
-            there = self.server.version >= until and self.kinds().count(RecordKind.JOIN) >= joins
+        def direct() -> StopReason | None:
+            there = self.server.version >= until and self.kinds.count(RecordKind.JOIN) >= joins
             return StopReason.INTERRUPTED if there else None
 
-        supervision = Supervision(
-            pump=pump,
-            interval=0.01,
-            worker_timeout=TIMEOUT,
-            environment="Fake-v0",
-            max_restarts=max_restarts,
-            on_restart=lambda worker, generation, what: self.said.append(what),
-            on_loss=self.said.append,
-            lend=self.helpers.append,
-        )
-        worker_processes = [(index, 0) for index in range(len(crew.room))]
-        processes.run_processes(
-            self.server,
+        self.run(
             crew,
-            worker_processes,
-            SHAPE,
-            supervision,
-            self.heartbeats,
-            lambda: self.concluded(),
+            direct,
+            workers=len(crew.room),
+            max_restarts=max_restarts,
+            offer_helpers=self.helpers.append,
         )
 
-    def kinds(self) -> list[RecordKind]:
-        return [record.kind for record in self.journal.records]
+    @property
+    def said(self) -> list[str]:
+        """What was said of workers that were lost."""
+        return self.restarts + self.losses
 
     def who_began(self) -> dict[int, set[int]]:
         """Who began which episodes."""
@@ -304,12 +234,8 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(processes, "LEAVE_SECONDS", 20.0)
-    threads = set(threading.enumerate())
-    yield
-    assert not multiprocessing.active_children()
-    assert set(threading.enumerate()) <= threads
+def some_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_pool, "LEAVE_SECONDS", 20.0)
 
 
 @pytest.mark.parametrize("room", [(2, 2), pytest.param((1, 0), marks=pytest.mark.slow)])
@@ -319,12 +245,12 @@ def test_all_who_may_play_side_by_side_and_training_goes_on(
     """With each evaluation's own parameters; and behind the end of training, with no parameters."""
     stage.sampling = np.random.SeedSequence(2**70, spawn_key=(3, 4))
     stage.concluded = lambda: stage.play(None, budget=10)
-    stage.run(Crew(stage.folder, room=room), until=12)
-    assert stage.kinds().count(RecordKind.EVALUATION) >= 2
+    stage.train(Crew(folder=stage.folder, room=room), until=12)
+    assert stage.kinds.count(RecordKind.EVALUATION) >= 2
     assert stage.found[:-1] == stage.expected[:-1]
     strengths = {one[0].total for one in stage.expected[:-1]}
     assert len(strengths) == len(stage.expected) - 1
-    assert stage.counts[: len(SEEDS)] == list(range(1, len(SEEDS) + 1))
+    assert stage.played[: len(SEEDS)] == list(range(1, len(SEEDS) + 1))
     taken = set().union(*stage.who_began().values())
     assert taken == {index for index, count in enumerate(room) if count}
     # What a budget needs, and hardly more: 3, 4 and 5 steps, and what was begun meanwhile.
@@ -339,17 +265,17 @@ def test_all_who_may_play_side_by_side_and_training_goes_on(
 
 def test_a_workers_episodes_are_taken_over_when_it_dies(stage: Stage) -> None:
     """It is started again, but only behind the evaluation, as the journal's order must be."""
-    stage.run(Crew(stage.folder, ("plays", "dies")), max_restarts=1, joins=3)
+    stage.train(Crew(folder=stage.folder, does=("plays", "dies")), max_restarts=1, joins=3)
     assert stage.found == stage.expected
     [lost] = stage.folder.glob("lost-1-*")
     assert 0 in stage.who_began()[int(lost.name.split("-")[2])]
     assert len(stage.said) == 1
     assert "worker 1" in stage.said[0]
     assert "SIGKILL" in stage.said[0]
-    kinds = stage.kinds()
+    kinds = stage.kinds
     assert kinds.index(RecordKind.EVALUATION) < kinds.index(RecordKind.LEAVE)
     assert kinds.count(RecordKind.JOIN) == 3
-    assert -np.sum(np.asarray(stage.server.snapshot().parameters)) == PARAMETERS * sum(
+    assert -stage.sum_of_parameters == PARAMETERS * sum(
         record.worker + 1 for record in stage.journal.records if record.kind == RecordKind.UPDATE
     )
 
@@ -357,14 +283,14 @@ def test_a_workers_episodes_are_taken_over_when_it_dies(stage: Stage) -> None:
 def test_what_nobody_is_left_to_play_is_not_waited_for(stage: Stage) -> None:
     """The one worker dies, once: what is left is for whoever asked."""
     with pytest.raises(WorkerError, match="SIGKILL"):
-        stage.run(Crew(stage.folder, ("dies",), room=(2,)))
+        stage.train(Crew(folder=stage.folder, does=("dies",), room=(2,)))
     assert stage.found == [{}]
 
 
 def test_an_episode_that_is_the_end_of_two_workers_ends_the_run(stage: Stage) -> None:
-    crew = Crew(stage.folder, ("dies", "dies behind another"))
+    crew = Crew(folder=stage.folder, does=("dies", "dies behind another"))
     with pytest.raises(WorkerError) as caught:
-        stage.run(crew, max_restarts=9)
+        stage.train(crew, max_restarts=9)
     assert caught.value.seed in SEEDS
     assert "SIGKILL in an evaluation" in str(caught.value)
     assert not stage.said
@@ -374,7 +300,7 @@ def test_an_episode_that_is_the_end_of_two_workers_ends_the_run(stage: Stage) ->
 def test_a_failure_comes_back_with_worker_seed_and_traceback(stage: Stage, does: str) -> None:
     kind = EnvironmentFailureError if does == "fails" else WorkerError
     with pytest.raises(kind) as caught:
-        stage.run(Crew(stage.folder, (does, does)), max_restarts=9)
+        stage.train(Crew(folder=stage.folder, does=(does, does)), max_restarts=9)
     error: Any = caught.value
     assert "worker" in str(error)
     assert "Fake-v0" in str(error)
@@ -390,9 +316,9 @@ def test_a_failure_comes_back_with_worker_seed_and_traceback(stage: Stage, does:
 
 @pytest.mark.slow
 def test_a_worker_without_room_is_done_without(stage: Stage) -> None:
-    crew = Crew(stage.folder, ("plays", "finds no room"), together=False)
+    crew = Crew(folder=stage.folder, does=("plays", "finds no room"), together=False)
     with pytest.warns(RuntimeWarning, match="without worker 1.*the licence is for three") as said:
-        stage.run(crew, until=12)
+        stage.train(crew, until=12)
     assert len(said) == 1
     assert len(stage.found) >= 2
     assert stage.found == stage.expected
@@ -403,17 +329,19 @@ def test_a_worker_without_room_is_done_without(stage: Stage) -> None:
 def test_a_worker_that_hangs_is_killed_and_its_episodes_taken_over(stage: Stage) -> None:
     def alive() -> None:
         if (stage.folder / "began-1").exists():
-            stage.now += TIMEOUT / 4
+            stage.clock.now += TIMEOUT / 4
 
     stage.alive = alive
-    stage.run(Crew(stage.folder, ("plays", "hangs"), room=(0, 2)), max_restarts=1, joins=3)
+    stage.train(
+        Crew(folder=stage.folder, does=("plays", "hangs"), room=(0, 2)), max_restarts=1, joins=3
+    )
     assert len(stage.said) == 1
     assert "worker 1" in stage.said[0]
     assert "in an evaluation, with environment seed" in stage.said[0]
     assert "has not answered" in stage.said[0]
     # Nobody else may play: the rest is for whoever asked.
     assert stage.found[0] == {}
-    assert stage.kinds().index(RecordKind.EVALUATION) < stage.kinds().index(RecordKind.LEAVE)
+    assert stage.kinds.index(RecordKind.EVALUATION) < stage.kinds.index(RecordKind.LEAVE)
 
 
 @pytest.mark.parametrize("when", ["training", pytest.param("the end", marks=pytest.mark.slow)])
@@ -428,23 +356,21 @@ def test_giving_up_ends_the_run_and_those_who_play_close(stage: Stage, when: str
         with pytest.raises(EvaluationAborted):
             stage.play(stage.server.snapshot())
 
-    crew = Crew(stage.folder, ("goes on", "goes on"))
-    stage.alive = alive
     if when == "the end":
+        stage = Stage(stage.folder, evaluation_interval=10**9)
         stage.concluded = conclude
-        state = stage.server._best_policy.state
-        stage.server._best_policy.state = state._replace(interval=10**9)
-    stage.run(crew)
+    stage.alive = alive
+    stage.train(Crew(folder=stage.folder, does=("goes on", "goes on")))
     assert stage.server.stop_reason == StopReason.INTERRUPTED
-    assert RecordKind.EVALUATION not in stage.kinds()
+    assert RecordKind.EVALUATION not in stage.kinds
     names = {path.name for path in stage.folder.iterdir()}
     assert {"closed-0", "closed-1", "put away-1"} <= names
     assert not stage.found
 
 
 def test_one_who_is_in_a_cycle_plays_when_it_is_over_and_is_heard_afterwards(stage: Stage) -> None:
-    crew = Crew(stage.folder)
-    stage.run(crew, until=9)
+    crew = Crew(folder=stage.folder)
+    stage.train(crew, until=9)
     assert stage.found == stage.expected
     # Both play, but only one of them had brought what the evaluation followed on.
     assert set().union(*stage.who_began().values()) == {0, 1}
@@ -456,6 +382,6 @@ def test_one_who_is_in_a_cycle_plays_when_it_is_over_and_is_heard_afterwards(sta
 @pytest.mark.slow
 def test_many_evaluations_one_after_the_other(stage: Stage) -> None:
     stage.concluded = lambda: [stage.play(stage.server.snapshot()) for _ in range(20)]
-    stage.run(Crew(stage.folder, room=(3, 1)), until=6)
+    stage.train(Crew(folder=stage.folder, room=(3, 1)), until=6)
     assert stage.found == stage.expected
     assert len(stage.found) >= 21

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,29 +20,26 @@ import numpy as np
 import pytest
 
 from poise.errors import ConfigError, DeadlineError, InputError, WorkerError
-from poise.launchers import processes, worker_main
-from poise.launchers.mailbox import MailboxShape
-from poise.launchers.supervision import Heartbeats, Supervision
-from poise.learning.events import Event, Updated
-from poise.learning.journal import Journal, Record, RecordKind, StopReason
-from poise.learning.learner import GradientLearner
-from poise.learning.parameter_server import ParameterServer, ServerSettings
-from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
+from poise.launchers import process_pool, processes, worker_main
+from poise.launchers.process_pool import ProcessPool
+from poise.launchers.processes import Processes
+from poise.launchers.worker_process import WorkerProcess
+from poise.learning.events import Updated
+from poise.learning.journal import RecordKind, StopReason
+from poise.trajectory import Snapshot, WorkerUpdate
 
 from ..shared_memory import held_here
+from . import harness
+from .harness import PATIENCE, STEPS, TIMEOUT, FakeWorker, never, update_of, wait_for
 
 # Classes of this module travel by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
+pytestmark = pytest.mark.usefixtures("no_main_module", "nothing_is_left_behind")
+
 ROOT = Path(__file__).parents[2]
 PARAMETERS = 20_000
 """Enough that a write can be torn."""
-STEPS = 5
-PATIENCE = 120.0
-"""Real seconds after which a test gives up. No outcome depends on it."""
-TIMEOUT = 1000.0
-"""Of a clock that stands still until a test moves it."""
-SHAPE = MailboxShape(PARAMETERS, metrics=5, episodes=2, statistics=None)
 
 
 def gradient_of(index: int, generation: int, cycle: int) -> float:
@@ -52,8 +48,8 @@ def gradient_of(index: int, generation: int, cycle: int) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fake:
-    """A worker that counts its cycles, and its factory."""
+class Fake(FakeWorker):
+    """A worker that misbehaves in one of its cycles, and its factory."""
 
     point: str = ""
     """Where its process kills itself (see `arm`), or what it does instead of its work."""
@@ -62,24 +58,11 @@ class Fake:
     deaths: int = 1
     """How many of its generations do so."""
     victim: int = 1
-    index: int = 0
-    generation: int = 0
-
-    @property
-    def seed(self) -> int:
-        return 1000 + self.index
-
-    @property
-    def is_checkpointable(self) -> bool:
-        return False
 
     def __call__(self, index: int, generation: int) -> "Fake":
         point = self.point if index == self.victim and generation < self.deaths else ""
         arm(point, self.at)
         return dataclasses.replace(self, index=index, generation=generation, point=point)
-
-    def initial_state(self) -> int:
-        return 0
 
     def cycle(self, snapshot: Snapshot, state: int) -> tuple[WorkerUpdate, int]:
         if state + 1 == self.at:
@@ -97,21 +80,7 @@ class Fake:
                         "BrokenPipeError": BrokenPipeError,
                     }[self.point]("the pole broke")
         value = gradient_of(self.index, self.generation, state)
-        worker_update = WorkerUpdate(
-            version=int(snapshot.version),
-            payload=Gradient(np.full(PARAMETERS, value, np.float32), np.float32(0)),
-            statistics=(),
-            metrics=np.zeros(5, np.float32),
-            steps=STEPS,
-            episodes=EpisodeReport(np.array([value], np.float32), np.array([7], np.int32)),
-        )
-        return worker_update, state + 1
-
-    def describe_activity(self) -> str:
-        return "the pole, last action 1"
-
-    def close(self) -> None:
-        pass
+        return update_of(snapshot, value, returns=[value]), state + 1
 
 
 POINTS = (
@@ -135,7 +104,7 @@ def arm(point: str, at: int) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    box, send, checksum = mailbox.Mailbox, framed_pipe.FramedPipe.send, shared_message._checksum
+    box, send, checksum = mailbox.Mailbox, framed_pipe.FramedPipe.send, shared_message.checksum_of
     put, take = box.put_update, box.take_snapshot
     writing = False
 
@@ -150,7 +119,7 @@ def arm(point: str, at: int) -> None:
             if point == "before writing":
                 die()
             if point == "half written":
-                parts = self._worker_update.parts
+                parts = self.update_message.parts
                 parts["version"][...], parts["sequence"][...] = worker_update.version, sequence
                 parts["gradient"][: PARAMETERS // 2] = np.asarray(worker_update.payload.vector)[0]
                 die()
@@ -175,91 +144,14 @@ def arm(point: str, at: int) -> None:
             die()
 
     box.take_snapshot, box.put_update = take_snapshot, put_update
-    shared_message._checksum, framed_pipe.FramedPipe.send = checksum_of, send_message
+    shared_message.checksum_of, framed_pipe.FramedPipe.send = checksum_of, send_message
 
 
-class KeptJournal(Journal):
-    """Keeps its records for the test to read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[Record] = []
-
-    def append(self, record: Record) -> None:
-        self.records.append(record)
-        super().append(record)
-
-
-class Stage:
-    """A server, what it did, and the clock of the heartbeats."""
+class Stage(harness.Stage):
+    """A server of many parameters, and its processes."""
 
     def __init__(self) -> None:
-        self.now = 0.0
-        self.events: list[Event] = []
-        self.restarts: list[str] = []
-        self.journal = KeptJournal()
-        self.heartbeats = Heartbeats(lambda: self.now)
-        settings = ServerSettings(1.0, None, None, None, 10**9, None, False)
-        self.server = ParameterServer(
-            np.zeros(PARAMETERS, np.float32),
-            (),
-            GradientLearner(
-                lambda parameters, state, gradient, norm, rate: (
-                    parameters - rate * gradient,
-                    state,
-                )
-            ),
-            settings,
-            lambda snapshot: pytest.fail("nothing is to be evaluated"),
-            self.events.append,
-            self.journal,
-        )
-
-    def run(
-        self,
-        factory: Any,
-        direct: Callable[[], StopReason | None],
-        workers: int = 2,
-        max_restarts: int = 0,
-        **supervised: Any,
-    ) -> None:
-        deadline = time.monotonic() + PATIENCE
-
-        def pump() -> StopReason | None:
-            assert time.monotonic() < deadline, "the test waits for something that never came"
-            return direct()
-
-        settings = {"close_timeout": PATIENCE, **supervised}
-        supervision = Supervision(
-            pump=pump,
-            interval=0.01,
-            worker_timeout=TIMEOUT,
-            environment="Fake-v0",
-            max_restarts=max_restarts,
-            on_restart=lambda worker, generation, what: self.restarts.append(what),
-            **settings,
-        )
-        worker_processes = [(index, 0) for index in range(workers)]
-        processes.run_processes(
-            self.server, factory, worker_processes, SHAPE, supervision, self.heartbeats
-        )
-
-    def count(self, worker: int, generation: int = 0) -> int:
-        """Contributions that were applied."""
-        return sum(
-            record.kind == RecordKind.UPDATE
-            and (record.worker, record.generation) == (worker, generation)
-            for record in self.journal.records
-        )
-
-    def until(self, count: int, *which: tuple[int, int]) -> Callable[[], StopReason | None]:
-        """A pump that ends the run when these (worker, generation) have contributed so often."""
-
-        def direct() -> StopReason | None:
-            there = all(self.count(*one) >= count for one in which)
-            return StopReason.INTERRUPTED if there else None
-
-        return direct
+        super().__init__(Processes(), PARAMETERS)
 
     def check_books(self, reason: StopReason) -> None:
         """The parameters are what a replay of the journal comes to: no update was halved."""
@@ -284,29 +176,11 @@ class Stage:
         assert set(np.asarray(server.snapshot().parameters).tolist()) == {total}
 
 
-def never() -> None:
-    return None
-
-
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
     stage.server.stop(StopReason.FAILED)
-
-
-@pytest.fixture(autouse=True)
-def no_main_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes do not begin with importing pytest, of which no worker here needs anything."""
-    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_behind() -> Iterator[None]:
-    threads = set(threading.enumerate())
-    yield
-    assert not multiprocessing.active_children()
-    assert set(threading.enumerate()) <= threads
 
 
 def test_updates_of_all_workers_arrive(stage: Stage) -> None:
@@ -338,7 +212,7 @@ def test_an_exception_in_the_pump_propagates(stage: Stage) -> None:
 def test_a_workers_exception_comes_back_with_its_traceback(stage: Stage, kind: str) -> None:
     """Also one that looks as if the pipe to the parent had broken."""
     with pytest.raises(WorkerError) as caught:
-        stage.run(Fake(kind, victim=0, deaths=9), never, workers=1, max_restarts=2)
+        stage.run(Fake(point=kind, victim=0, deaths=9), never, workers=1, max_restarts=2)
     error = caught.value
     assert (error.worker, error.environment, error.seed) == (0, "Fake-v0", 1000)
     assert "Traceback" in error.worker_traceback
@@ -352,7 +226,7 @@ def test_a_workers_exception_comes_back_with_its_traceback(stage: Stage, kind: s
 @pytest.mark.slow
 def test_a_worker_that_raised_is_restarted_on_request(stage: Stage) -> None:
     stage.run(
-        Fake("ValueError"),
+        Fake(point="ValueError"),
         stage.until(2, (0, 0), (1, 1)),
         max_restarts=1,
         restart_on_error=True,
@@ -367,7 +241,7 @@ def test_a_worker_that_raised_is_restarted_on_request(stage: Stage) -> None:
 @pytest.mark.slow
 def test_a_worker_that_exits_says_how(stage: Stage) -> None:
     with pytest.raises(WorkerError, match=r"it has had enough|exit code 1"):
-        stage.run(Fake("exit", victim=0), never, workers=1)
+        stage.run(Fake(point="exit", victim=0), never, workers=1)
     stage.check_books(StopReason.FAILED)
 
 
@@ -376,21 +250,15 @@ def overdue_after(stage: Stage, count: int, victim: int = 1) -> Callable[[], Non
 
     def direct() -> None:
         if stage.count(victim) >= count:
-            stage.now += TIMEOUT / 4
+            stage.clock.now += TIMEOUT / 4
 
     return direct
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kill soon what does not leave."""
-    monkeypatch.setattr(processes, "LEAVE_SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_hung_worker_is_killed_at_its_deadline(stage: Stage) -> None:
     with pytest.raises(DeadlineError) as caught:
-        stage.run(Fake("hang", victim=0), overdue_after(stage, 2, 0), workers=1)
+        stage.run(Fake(point="hang", victim=0), overdue_after(stage, 2, 0), workers=1)
     assert "worker 0 in Fake-v0 (environment seed 1000" in str(caught.value)
     assert "has not answered for 1000 s" in str(caught.value)
     stage.check_books(StopReason.FAILED)
@@ -400,18 +268,17 @@ def test_a_hung_worker_is_killed_at_its_deadline(stage: Stage) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_the_others_go_on_without_a_worker_that_may_not_be_restarted(stage: Stage) -> None:
     """Until none is left."""
-    losses: list[str] = []
     goes_on = stage.until(5, (0, 0))
 
     def direct() -> StopReason | None:
-        if not losses:
+        if not stage.losses:
             return overdue_after(stage, 2)()
         return goes_on()
 
-    stage.run(Fake("hang"), direct, on_loss=losses.append)
+    stage.run(Fake(point="hang"), direct)
     stage.check_books(StopReason.INTERRUPTED)
-    assert len(losses) == 1
-    assert "worker 1 in Fake-v0" in losses[0]
+    assert len(stage.losses) == 1
+    assert "worker 1 in Fake-v0" in stage.losses[0]
     assert stage.count(1) == 2
 
 
@@ -420,23 +287,21 @@ def test_the_others_go_on_without_a_worker_that_may_not_be_restarted(stage: Stag
 def test_a_hung_worker_says_where_it_hangs(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last word comes before the parent loses patience; here that is as long as it takes."""
     words: list[str] = []
-    hear = processes._Team._hear
+    hear = WorkerProcess.hear_last_word
 
-    def heard(team: Any, worker_process: Any, message: bytes) -> None:
-        hear(team, worker_process, message)
-        if message.startswith(worker_main.LAST_WORD):
-            words.append(worker_process.last_word)
+    def heard(worker_process: WorkerProcess, message: bytes) -> None:
+        hear(worker_process, message)
+        words.append(worker_process.last_word)
 
-    monkeypatch.setattr(processes._Team, "_hear", heard)
+    monkeypatch.setattr(WorkerProcess, "hear_last_word", heard)
     moved = overdue_after(stage, 2, 0)
 
     def direct() -> None:
         if words:
             moved()
 
-    monkeypatch.setattr(sys.modules[__name__], "TIMEOUT", 2.0)
     with pytest.raises(DeadlineError) as caught:
-        stage.run(Fake("hang", victim=0), direct, workers=1)
+        stage.run(Fake(point="hang", victim=0), direct, workers=1, worker_timeout=2.0)
     assert words == [f"the pole, last action 1; {words[0].partition('; ')[2]}"]
     assert "in wait" in words[0]
     assert words[0] in str(caught.value)
@@ -456,7 +321,7 @@ def test_a_worker_that_gets_any_signal_is_restarted(stage: Stage, number: int) -
             os.kill(victim.pid or 0, number)
             sent.append(stage.count(1))
         if sent and number == signal.SIGSTOP and not stage.restarts:
-            stage.now += TIMEOUT / 4
+            stage.clock.now += TIMEOUT / 4
         return stage.until(3, (1, 1))()
 
     stage.run(Fake(), direct, max_restarts=1)
@@ -504,14 +369,14 @@ def test_nobody_is_overdue_whose_answer_lies_unread(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the parent evaluates, it listens to nobody."""
-    teams: list[Any] = []
-    run = processes._Team.run
+    pools: list[ProcessPool] = []
 
-    def running(team: Any) -> None:
-        teams.append(team)
-        run(team)
+    class KeptPool(ProcessPool):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            pools.append(self)
 
-    monkeypatch.setattr(processes._Team, "run", running)
+    monkeypatch.setattr(processes, "ProcessPool", KeptPool)
     receive = stage.server.receive
     waited: list[int] = []
 
@@ -519,7 +384,7 @@ def test_nobody_is_overdue_whose_answer_lies_unread(
         answers = receive(worker, *rest)
         others = [
             worker_process
-            for worker_process in teams[0]._worker_processes.values()
+            for worker_process in pools[0].workers.values()
             if worker_process.index != worker and worker_process.ready
         ]
         if others and len(waited) < 2:
@@ -527,7 +392,7 @@ def test_nobody_is_overdue_whose_answer_lies_unread(
             while not all(worker_process.pipe.has_mail() for worker_process in others):
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
-            stage.now += 2 * TIMEOUT
+            stage.clock.now += 2 * TIMEOUT
             waited.append(worker)
         return answers
 
@@ -543,10 +408,10 @@ def test_nobody_is_overdue_whose_answer_lies_unread(
 def test_a_hung_worker_is_restarted(stage: Stage) -> None:
     def direct() -> StopReason | None:
         if stage.count(1) >= 2 and not stage.restarts:
-            stage.now += TIMEOUT / 4
+            stage.clock.now += TIMEOUT / 4
         return stage.until(3, (1, 1))()
 
-    stage.run(Fake("hang"), direct, max_restarts=1)
+    stage.run(Fake(point="hang"), direct, max_restarts=1)
     stage.check_books(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 1
     assert "has not answered" in stage.restarts[0]
@@ -560,7 +425,7 @@ def test_a_hung_worker_is_restarted(stage: Stage) -> None:
     ],
 )
 def test_a_worker_that_is_killed_never_leaves_half_an_update(stage: Stage, point: str) -> None:
-    stage.run(Fake(point, victim=0), stage.until(3, (0, 1)), workers=1, max_restarts=1)
+    stage.run(Fake(point=point, victim=0), stage.until(3, (0, 1)), workers=1, max_restarts=1)
     stage.check_books(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 1
     assert "killed by SIGKILL" in stage.restarts[0]
@@ -572,7 +437,7 @@ def test_a_worker_that_is_killed_never_leaves_half_an_update(stage: Stage, point
 
 @pytest.mark.slow
 def test_the_others_go_on_while_a_worker_is_restarted(stage: Stage) -> None:
-    stage.run(Fake("half written", deaths=2), stage.until(3, (0, 0), (1, 2)), max_restarts=2)
+    stage.run(Fake(point="half written", deaths=2), stage.until(3, (0, 0), (1, 2)), max_restarts=2)
     stage.check_books(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 2
     assert stage.count(0, 0) > 3
@@ -581,7 +446,7 @@ def test_the_others_go_on_while_a_worker_is_restarted(stage: Stage) -> None:
 @pytest.mark.slow
 def test_restarts_are_counted(stage: Stage) -> None:
     with pytest.raises(WorkerError, match="killed by SIGKILL") as caught:
-        stage.run(Fake("cycle", victim=0, deaths=9), never, workers=1, max_restarts=1)
+        stage.run(Fake(point="cycle", victim=0, deaths=9), never, workers=1, max_restarts=1)
     assert (caught.value.worker, caught.value.seed) == (0, 1000)
     assert len(stage.restarts) == 1
     stage.check_books(StopReason.FAILED)
@@ -714,35 +579,32 @@ def test_environments_may_have_processes_and_are_closed_once(
 def test_a_cycle_that_takes_too_long_is_given_up_and_closed(
     stage: Stage, simulators: Simulators
 ) -> None:
-    unclosed: list[str] = []
 
     def direct() -> StopReason | None:
         return StopReason.INTERRUPTED if simulators.words("stuck") else None
 
     factory = Simulated(log=str(simulators.path), stuck="cycle")
-    stage.run(factory, direct, workers=1, on_unclosed=unclosed.append)
+    stage.run(factory, direct, workers=1)
     assert len(simulators.words("closed")) == 1
     wait_for(simulators.are_gone)
-    assert not unclosed
+    assert not stage.unclosed
 
 
 @pytest.mark.usefixtures("impatient")
 def test_environments_that_do_not_close_are_killed_and_reported(
     stage: Stage, simulators: Simulators
 ) -> None:
-    unclosed: list[str] = []
     factory = Simulated(log=str(simulators.path), stuck="close")
     stage.run(
         factory,
         stage.until(3, (0, 0)),
         workers=1,
-        on_unclosed=unclosed.append,
         close_timeout=0.5,
     )
     stage.check_books(StopReason.INTERRUPTED)
     wait_for(simulators.are_gone)
-    assert len(unclosed) == 1
-    assert "worker 0 in Fake-v0 has not closed" in unclosed[0]
+    assert len(stage.unclosed) == 1
+    assert "worker 0 in Fake-v0 has not closed" in stage.unclosed[0]
 
 
 @pytest.mark.parametrize("restarts", [pytest.param(0, marks=pytest.mark.slow), 1])
@@ -760,7 +622,7 @@ def test_environments_are_closed_after_a_failure(
 def test_a_death_is_seen_although_a_forked_process_holds_the_pipe(
     stage: Stage, simulators: Simulators
 ) -> None:
-    factory = Simulated("cycle", log=str(simulators.path))
+    factory = Simulated(point="cycle", log=str(simulators.path))
     stage.run(factory, stage.until(3, (1, 1)), max_restarts=1)
     stage.check_books(StopReason.INTERRUPTED)
     assert "killed by SIGKILL" in stage.restarts[0]
@@ -773,7 +635,7 @@ def test_a_second_interrupt_kills_what_does_not_close(
     def interrupted(*arguments: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(processes, "wait_for_end", interrupted)
+    monkeypatch.setattr(process_pool, "wait_for_end", interrupted)
     factory = Simulated(log=str(simulators.path), stuck="close")
     with pytest.raises(KeyboardInterrupt):
         stage.run(factory, stage.until(3, (0, 0)), workers=1)
@@ -903,13 +765,6 @@ def test_children_leave_when_their_parent_is_killed(stopped: bool, tmp_path: Pat
         parent.kill()
         parent.wait()
     wait_for(lambda: not any(map(is_alive, children)))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "the test waits for something that never came"
-        time.sleep(0.05)
 
 
 def has_learned(run: Path) -> bool:

@@ -1,6 +1,6 @@
 """Fakes for the server: an update that can be done in the head, an evaluator with a script."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,13 @@ def plain_update(parameters: Any, state: Any, gradient: Any, norm: Any, learning
 class Bench:
     """A server with its fakes, and what it told them.
 
-    The evaluator answers with the script's entries in turn: a result, or an exception to raise.
+    The evaluator is given, or a script whose entries are its answers in turn: a result, or an
+    exception to raise.
     """
 
     def __init__(
         self,
-        script: Sequence[Any] = (),
+        script: Sequence[Any] | Callable[[Candidate], EvaluationResult] = (),
         moments: Any = None,
         learner: Learner | None = None,
         **settings: Any,
@@ -70,14 +71,14 @@ class Bench:
         self.evaluated_by: list[Snapshot] = []
         self.asked: list[Candidate] = []
         self.journal = Journal()
-        self._script = list(script)
+        self._script = [] if callable(script) else list(script)
         self._content = b""
         self.server = ParameterServer(
             np.zeros(2, np.float32),
             0,
             learner or GradientLearner(plain_update),
             SETTINGS._replace(**settings),
-            self._evaluator,
+            script if callable(script) else self._evaluator,
             self.events.append,
             self.journal,
             moments,

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from poise.config import TrainConfig
-from poise.training.train import resume, train_config
+from poise.training.resume import resume
+from poise.training.train import train_config
 
 from ..small import SMALL
 

@@ -45,7 +45,7 @@ class Recorded(NamedTuple):
             summary["stopped"].startswith("max"),
             spent["selection"] + spent["verification"] + spent["baseline"],
             summary["wall_seconds"],
-            FinalScore(Score(**score), False, 1, None, 10_000),
+            FinalScore(Score(**score), False, True, None, 10_000),
         )
 
 

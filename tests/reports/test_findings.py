@@ -118,7 +118,7 @@ def final(greedy: float, sampled: float | None, interval: float = 1.0) -> FinalS
         return Score(mean, 0.5, low, high, low, high, 100, is_greedy, 0, 1000)
 
     other = None if sampled is None else score(sampled, False)
-    return FinalScore(score(greedy, True), False, 1, other, 10_000)
+    return FinalScore(score(greedy, True), False, True, other, 10_000)
 
 
 def test_a_sampled_policy_that_is_better_by_more_than_both_intervals_is_named() -> None:

@@ -22,8 +22,9 @@ from poise.cli import main
 from poise.config import TrainConfig
 from poise.envs import registry
 from poise.errors import ConfigError, EnvironmentNotFoundError
-from poise.launchers import processes, threads
+from poise.launchers import process_pool, threads
 from poise.training.components import build_components
+from poise.training.worker_factory import SpawnedWorkerFactory
 
 from ..environments import ACTION_SPACES, OBSERVATION_SPACES, RELEASE, Ends, Faulty, Toy
 from ..hanging import leap_at
@@ -379,7 +380,7 @@ def test_what_hangs_later_ends_at_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     at, updates = ("at=103", 24) if fault == "hangs" else ("at=28", 32)
-    monkeypatch.setattr(processes, "LEAVE_SECONDS", 0.5)
+    monkeypatch.setattr(process_pool, "LEAVE_SECONDS", 0.5)
     arguments = ("--env-kwargs", f"fault={fault}", at, mark, *DEADLINE, "--max-restarts", "0")
     assert train(tmp_path / "run", *arguments, launcher=launcher) == 1
     text = said()
@@ -533,4 +534,4 @@ def test_workers_are_told_which_world_was_chosen() -> None:
     """A process may not know of what the run's own script has registered."""
     components = build_components(TrainConfig("CartPole-v1"))
     assert components.config.world == "auto"
-    assert components.worker_factory().config.world == "compiled"
+    assert SpawnedWorkerFactory.of(components).config.world == "compiled"

@@ -10,9 +10,10 @@ import pytest
 
 import poise
 from poise.errors import ConfigError, DeadlineError, InputError, RunFolderError
+from poise.launchers.launcher import Launch
+from poise.launchers.serial import Serial
 from poise.learning.events import Event, Updated
 from poise.learning.parameter_server import ParameterServer
-from poise.training.training_run import TrainingRun
 
 from ..small import SMALL, TIMES, summary, train
 
@@ -82,25 +83,27 @@ def test_a_run_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any) -> None:
         raise InputError("put the call under a guard")
 
-    monkeypatch.setattr(TrainingRun, "_launch", refuse)
+    monkeypatch.setattr(Serial, "run", refuse)
     with pytest.raises(InputError, match="guard"):
         passing()
 
 
-def test_a_process_that_must_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_must_be_given_up(
+    monkeypatch: pytest.MonkeyPatch, nothing_is_left: Path
+) -> None:
     """Its main thread hangs for good: it is left from another, and nothing else is done."""
     left: list[BaseException] = []
     monkeypatch.setattr("poise.training.training_run.leave", left.append)
-    launch = TrainingRun._launch
+    run = Serial.run
 
-    def hang(session: TrainingRun, server: ParameterServer) -> None:
-        launch(session, server)
-        session._abandon(DeadlineError("hangs"))
-        folder = session._folder
-        assert not folder.exists()
+    def hang(serial: Serial, launch: Launch) -> None:
+        run(serial, launch)
+        assert list(nothing_is_left.iterdir())
+        launch.supervision.give_up(DeadlineError("hangs"))
+        assert not list(nothing_is_left.iterdir())
         raise SystemExit
 
-    monkeypatch.setattr(TrainingRun, "_launch", hang)
+    monkeypatch.setattr(Serial, "run", hang)
     with pytest.raises(SystemExit):
         passing()
     assert len(left) == 1

@@ -16,6 +16,7 @@ from poise.envs.env_factory import find_env_factory
 from poise.errors import FileFormatError
 from poise.storage.config_digest import sealed
 from poise.training.components import build_components
+from poise.training.decisions import decisions
 
 from ..environments import Toy
 from ..small import copy, rows
@@ -42,7 +43,7 @@ def test_it_depends_on_the_network_unless_it_is_set(
     config = TrainConfig(environment="toy", workers=1, **settings)
     env_factory = find_env_factory(config.environment_choice, functools.partial(Toy, space))
     components = build_components(config, env_factory)
-    assert components.resolved()["learning_rate"] == rate
+    assert decisions(components)["learning_rate"] == rate
     assert components.server_settings(config).learning_rate == rate
     assert config.learning_rate == settings.get("learning_rate")
 

@@ -9,10 +9,14 @@ import pytest
 
 import poise
 from poise.config import TrainConfig
+from poise.envs.env_factory import find_env_factory, import_path
 from poise.errors import EnvironmentCheckError
 from poise.learning.worker import Releases
 from poise.training.components import build_components
 
+from ..environments import Faulty
+
+PATIENCE = 60.0
 NAME = "tests.environments:OnlyOne"
 pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 SMALL: dict[str, Any] = {
@@ -80,29 +84,47 @@ def test_its_policy_is_scored_in_one_copy_with_a_warning(tmp_path: Path):
         assert poise.evaluate(tmp_path / "run", episodes=3, trust=True) == alone
 
 
-def test_a_worker_begins_anew_with_other_seeds_and_not_before_its_cycle(tmp_path: Path):
-    del tmp_path
-    config = TrainConfig("tests.environments:Faulty", world="copies", **SMALL)
-    components = build_components(config)
+class Gated(Faulty):
+    """Waits in a step until the test lets it go on."""
+
+    reached, gate = threading.Event(), threading.Event()
+
+    def step(self, action: Any) -> Any:
+        self.reached.set()
+        assert self.gate.wait(PATIENCE)
+        return super().step(action)
+
+
+def test_a_worker_begins_anew_with_other_seeds_and_not_before_its_cycle():
+    config = TrainConfig(import_path(Gated), world="copies", **SMALL)
+    components = build_components(config, find_env_factory(config.environment_choice, Gated))
     components.compile()
     worker = components.worker(0)
-    state = worker.initial_state()
+    states = [worker.initial_state()]
     snapshot = components.first_snapshot()
     assert isinstance(worker, Releases)
     seeds = [worker.seed]
     for _ in range(2):
-        _, state = worker.cycle(snapshot, state)
-        thread = threading.Thread(target=worker.release)
-        with worker._busy:  # type: ignore[attr-defined]
-            thread.start()
-            assert worker.describe_activity()
-        thread.join()
+        Gated.gate.clear()
+        Gated.reached.clear()
+        cycle = threading.Thread(
+            target=lambda: states.append(worker.cycle(snapshot, states[-1])[1])
+        )
+        cycle.start()
+        assert Gated.reached.wait(PATIENCE)
+        release = threading.Thread(target=worker.release)
+        release.start()
+        assert worker.describe_activity()
+        assert release.is_alive()
+        Gated.gate.set()
+        cycle.join()
+        release.join()
         worker.release()
         assert worker.describe_activity() == ""
-        before = state
-        _, state = worker.cycle(snapshot, state)
-        assert state.cycle == before.cycle + 1
-        assert not np.array_equal(state.observation, before.observation)
+        before = states[-1]
+        states.append(worker.cycle(snapshot, before)[1])
+        assert states[-1].cycle == before.cycle + 1
+        assert not np.array_equal(states[-1].observation, before.observation)
         seeds.append(worker.seed)
     assert len(set(seeds)) == 3
     components.close()

@@ -14,12 +14,12 @@ from poise.envs import trial_play
 from poise.learning.best_policy import BestPolicyTracker
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.learning.server_settings import ServerSettings
-from poise.training import train as train_module
+from poise.training import environment_check
 from poise.trajectory import Snapshot
 
 from ..small import rows
 
-SLOW = train_module.SLOW_STEP_SECONDS
+SLOW = environment_check.SLOW_STEP_SECONDS
 """As it is where no test has changed it."""
 
 pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a step takes is slow."""
-    monkeypatch.setattr(train_module, "SLOW_STEP_SECONDS", -1.0)
+    monkeypatch.setattr(environment_check, "SLOW_STEP_SECONDS", -1.0)
 
 
 def train(folder: Path, **settings: Any) -> Any:
@@ -74,7 +74,7 @@ def test_no_fewer_episodes_than_a_flag_asks_for(tmp_path: Path):
 def test_where_steps_are_quick_nothing_is_spared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ):
-    monkeypatch.setattr(train_module, "SLOW_STEP_SECONDS", SLOW)
+    monkeypatch.setattr(environment_check, "SLOW_STEP_SECONDS", SLOW)
     looks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: seconds * next(looks))
     monkeypatch.setattr(trial_play, "time", clock)

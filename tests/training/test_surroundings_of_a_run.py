@@ -13,7 +13,7 @@ import pytest
 from gymnasium import spaces
 
 import poise
-from poise.training.runtime import _usable_cache_folder
+from poise.training.runtime import usable_cache_folder
 
 from ..small import train
 
@@ -150,7 +150,7 @@ def test_a_cache_folder_that_is_given_is_used(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
-    assert _usable_cache_folder() == tmp_path / "cache" / "poise" / "xla"
+    assert usable_cache_folder() == tmp_path / "cache" / "poise" / "xla"
 
 
 @pytest.mark.parametrize("place", ["HOME", "XDG_CACHE_HOME"])
@@ -161,7 +161,7 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv(place, str(tmp_path / "file"))
     with pytest.warns(RuntimeWarning, match="no cache folder") as said:
-        assert _usable_cache_folder() is None
+        assert usable_cache_folder() is None
     assert len(said) == 1
 
 
@@ -173,7 +173,7 @@ def test_neither_a_home_nor_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr("pwd.getpwuid", nobody)
     with pytest.warns(RuntimeWarning, match="no cache folder"):
-        assert _usable_cache_folder() is None
+        assert usable_cache_folder() is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with warnings.catch_warnings(action="error"):
-        assert _usable_cache_folder() == tmp_path / "poise" / "xla"
+        assert usable_cache_folder() == tmp_path / "poise" / "xla"

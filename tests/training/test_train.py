@@ -442,7 +442,7 @@ def test_it_learns(tmp_path: Path):
 
 
 def once(do: Callable[[], None], at: int = 20) -> Callable[[float, Event], None]:
-    """A callback that does something, once, when so many updates have been made."""
+    """A callback that does something, once, when this many updates have been made."""
     done: list[bool] = []
 
     def follow(when: float, event: Event) -> None:

@@ -1,20 +1,21 @@
 """Small runs, compiled once, that are stopped where a test says: nothing depends on the clock."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import poise
 from poise.evaluation.supervision import Heartbeat
 from poise.learning.journal import StopReason
 from poise.learning.parameter_server import EvaluationAborted, ParameterServer
 from poise.training.result import TrainResult
 
+from .. import small
+
 TINY: dict[str, Any] = {
     "environment": "CartPole-v1",
+    "seed": 0,
     "workers": 2,
     "envs_per_worker": 2,
     "rollout_length": 5,
@@ -27,27 +28,18 @@ TINY: dict[str, Any] = {
     "record_every": 3,
     "checkpoint_every": "50steps",
 }
-TIMES = (
-    "seconds",
-    "wall_seconds",
-    "training_seconds",
-    "steps_per_second",
-    "training_solved_at_seconds",
-    # What one process has seen, clock times among it.
-    "findings",
-)
 
 
 def train(folder: Path, **settings: Any) -> TrainResult:
     """A tiny run in its folder."""
-    return poise.train(**{**TINY, **settings}, run_dir=folder)
+    return small.train(folder, **{**TINY, **settings})
 
 
 class Interruption:
     """Stops runs at points that are counted, as Ctrl-C would stop them.
 
     Attributes:
-        updates: stop once the server has received so many in this process; None never.
+        worker_updates: stop once the server has received this many in this process; None never.
         evaluation_steps: give up an evaluation after this many steps of evaluations; None never.
         reason: why.
     """
@@ -102,12 +94,13 @@ class Remains:
 
 def remains(folder: Path) -> Remains:
     """Read it."""
-    summary = json.loads((folder / "summary.json").read_text())
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    summary = small.summary(folder)
     return Remains(
         journal=(folder / "journal").read_bytes(),
-        metrics=[{name: row[name] for name in row if name != "wall_time"} for row in rows],
-        summary={name: summary[name] for name in summary if name not in TIMES},
+        metrics=[
+            {name: row[name] for name in row if name != "wall_time"} for row in small.rows(folder)
+        ],
+        summary={name: summary[name] for name in summary if name not in small.TIMES},
         final=(folder / "final.safetensors").read_bytes(),
         best=(folder / "best.safetensors").read_bytes(),
     )

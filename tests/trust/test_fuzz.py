@@ -41,7 +41,7 @@ from poise.storage.run_folder import (
 )
 from poise.storage.trust import env_factory_from_file
 from poise.training.components import build_components
-from poise.training.train import resume
+from poise.training.resume import resume
 
 from .example import TEMPLATE
 from .hostile import (

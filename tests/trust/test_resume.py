@@ -367,8 +367,8 @@ def test_a_run_that_was_killed_after_a_new_budget_is_not_taken_for_finished(
 
 def _die(running: TrainingRun, *arguments: Any) -> None:
     running._finishing = True
-    running._recorder._metrics_file.close()
-    running._recorder._journal_file.close()
+    running._records.recorder._metrics_file.close()
+    running._records.recorder._journal_file.close()
     raise KeyboardInterrupt
 
 

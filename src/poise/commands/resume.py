@@ -37,8 +37,8 @@ class Resume:
 
     def __call__(self) -> int:
         """Go on; exit codes as of train."""
+        from poise.training.resume import resume  # noqa: PLC0415
         from poise.training.runtime import process_age  # noqa: PLC0415
-        from poise.training.train import resume  # noqa: PLC0415
 
         here = Path.cwd()
         result = resume(

@@ -24,6 +24,7 @@ from poise.envs.registry import env_backend
 from poise.errors import ConfigError, UnsupportedSpaceError
 from poise.space_parts import parts
 from poise.training.components import RunComponents
+from poise.training.decisions import decisions
 
 __all__ = [
     "Subject",
@@ -79,7 +80,7 @@ def possible_envs(env_factory: EnvFactory) -> list[WorldKind]:
 
 def describe(subject: Subject, components: RunComponents) -> list[Finding]:
     """The spaces, the network that they get, and what steps the environment."""
-    agent, resolved = components.agent, components.resolved()
+    agent, resolved = components.agent, decisions(components)
     observation, action = agent.observation_space, agent.action_space
     found = [Finding("spaces", "ok", f"observes {_space(observation)}; acts in {_space(action)}")]
     description = (

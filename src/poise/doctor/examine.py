@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from poise.bench import UNLIMITED
-from poise.config import TrainConfig
+from poise.config import LauncherName, TrainConfig
 from poise.doctor.checks import (
     Subject,
     contract,
@@ -32,10 +32,11 @@ from poise.envs.host_envs import HostEnvs
 from poise.envs.registry import env_backend
 from poise.envs.xla_envs import XlaEnvs
 from poise.errors import ConfigError, EnvironmentNotFoundError, PoiseError, UnsupportedSpaceError
+from poise.launchers.registry import LAUNCHERS
 from poise.launchers.worker_main import leave_unguarded_script
 from poise.storage.trust import EnvironmentFactory
 from poise.training.components import RunComponents, build_components
-from poise.training.launcher_choice import Launcher, clearly_faster, usual_reason
+from poise.training.launcher_choice import PARALLEL, clearly_faster, usual_reason
 from poise.training.runtime import prepare_jax
 
 __all__ = ["examine"]
@@ -120,7 +121,7 @@ class _Examination:
             )
         processes = False
         if components is not None and not self._hung:
-            spawned = spawning(subject, needed=components.launcher == "processes")
+            spawned = spawning(subject, needed=components.placement.launcher.traits.own_processes)
             self._say(spawned)
             processes = spawned.status == "ok"
             patience = subject.config.worker_timeout
@@ -195,7 +196,9 @@ class _Examination:
             self._look("speed", lambda: [copies_rate(subject, envs)], subject.seconds)
         if self._hung:
             return None
-        launchers: list[Launcher] = ["threads", "processes"] if processes else ["threads"]
+        launchers = [
+            name for name in PARALLEL if processes or not LAUNCHERS[name].traits.own_processes
+        ]
         first = training_rates(subject, components, launchers)
         for outcome in first.values():
             self._say(outcome)
@@ -206,13 +209,13 @@ class _Examination:
         flags += [flag for finding in self._findings for flag in finding.flags]
         return _command(subject.config, flags)
 
-    def _launcher(self, components: RunComponents, rates: dict[Launcher, float]) -> list[str]:
+    def _launcher(self, components: RunComponents, rates: dict[LauncherName, float]) -> list[str]:
         """Say where the workers run, and why; returns the flags that ask for it."""
-        usual = components.launcher
+        usual = components.placement.launcher.name
         if self._subject.config.launcher != "auto":
             return ["--launcher", usual]
         why = f"auto takes {usual}: {usual_reason(components.envs)}"
-        if usual == "serial" or usual not in rates:
+        if usual not in rates:
             # What hinders the usual one has been said.
             launcher = max(rates, key=lambda one: rates[one])
             return ["--launcher", launcher]
@@ -247,7 +250,7 @@ class _Examination:
         return []
 
 
-def _speeds(outcomes: dict[Launcher, Rate | Finding]) -> dict[Launcher, float]:
+def _speeds(outcomes: dict[LauncherName, Rate | Finding]) -> dict[LauncherName, float]:
     """Of the launchers that could be measured."""
     return {
         launcher: outcome.steps_per_second

@@ -34,7 +34,7 @@ def seeding(subject: Subject) -> list[Finding]:
     finally:
         for copy in copies:
             copy.close()
-    mend = (
+    advice = (
         "reset(seed=...) must call super().reset(seed=seed), and everything random must be drawn "
         "from self.np_random, which no other copy shares; nothing of an earlier episode may be "
         "left. Without it scores cannot be repeated, nor runs replayed"
@@ -53,7 +53,7 @@ def seeding(subject: Subject) -> list[Finding]:
             text = f"{who} {where}"
             if random:
                 text += "; it is registered as nondeterministic"
-            return [Finding("seeding", "warning" if random else "failure", text, mend)]
+            return [Finding("seeding", "warning" if random else "failure", text, advice)]
     if _difference(first, different) is None:
         return [
             Finding(
@@ -61,7 +61,7 @@ def seeding(subject: Subject) -> list[Finding]:
                 "warning",
                 "seeds 0 and 1 give the same episode, step by step",
                 "nothing, if chance has no part in the environment (then all evaluation episodes "
-                f"are alike); otherwise {mend}",
+                f"are alike); otherwise {advice}",
             )
         ]
     return [Finding("seeding", "ok", "a seed repeats its episode, and another gives another")]

@@ -14,15 +14,18 @@ import cloudpickle
 import gymnasium
 import numpy as np
 
+from poise.argument_names import spelled
+from poise.config import PROCESSES
 from poise.doctor.checks import Subject
 from poise.doctor.diagnosis import Finding, brief
 from poise.envs.checked_env import close_environment
 from poise.errors import ConfigError, MissingExtraError
 from poise.launchers.worker_failure import describe_exit
 from poise.launchers.worker_main import MISSING_GUARD_EXIT_CODE, pickle_factory
-from poise.training.components import ComponentsWorkerFactory, build_components
+from poise.training.components import build_components
 from poise.training.jax_settings import adopt_settings
 from poise.training.runtime import prepare_jax
+from poise.training.worker_factory import SpawnedWorkerFactory
 
 __all__ = ["rendering", "spawning"]
 
@@ -44,11 +47,11 @@ def spawning(subject: Subject, *, needed: bool) -> Finding:
         subject: whose environment is pickled and made.
         needed: whether the run would use processes, so that it is a failure if not.
     """
-    name = "processes"
+    name = PROCESSES
     try:
         payload = _payload(subject)
     except ConfigError as error:
-        text, _, advice = str(error).partition("; ")
+        text, advice = spelled(error.problem), spelled(error.advice)
     else:
         answer = _ask(payload, "make", subject.config.worker_timeout)
         if answer.outcome == "ok":
@@ -92,7 +95,7 @@ def rendering(subject: Subject) -> Finding:
 
 
 def _payload(subject: Subject) -> bytes:
-    factory = ComponentsWorkerFactory(subject.config, subject.env_factory, lends_players=False)
+    factory = SpawnedWorkerFactory(subject.config, subject.env_factory, workers_play=False)
     return pickle_factory(factory, subject.env_factory.name)
 
 
@@ -137,7 +140,7 @@ def _child(payload: bytes, task: Task, pipe: connection.Connection) -> None:
     for stream in (1, 2):
         os.dup2(quiet, stream)
     try:
-        factory: ComponentsWorkerFactory = cloudpickle.loads(payload)
+        factory: SpawnedWorkerFactory = cloudpickle.loads(payload)
         env_factory = factory.env_factory
         adopt_settings(factory.jax_settings)
         prepare_jax()

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 
 from poise.bench import training_rate
+from poise.config import LauncherName
 from poise.doctor.checks import Subject
 from poise.doctor.diagnosis import Finding, Rate, brief
 from poise.envs.checked_env import close_environment
@@ -15,8 +16,8 @@ from poise.envs.host_envs import HostEnvs
 from poise.envs.seeding import Purpose, environment_seed, seed_sequence
 from poise.envs.xla_envs import XlaEnvs
 from poise.errors import PoiseError
+from poise.launchers.registry import LAUNCHERS
 from poise.training.components import RunComponents
-from poise.training.launcher_choice import Launcher
 
 __all__ = ["copies_rate", "one_copy_rate", "training_rates"]
 
@@ -63,8 +64,8 @@ def copies_rate(subject: Subject, envs: HostEnvs | XlaEnvs) -> Rate:
 
 
 def training_rates(
-    subject: Subject, components: RunComponents, launchers: Iterable[Launcher], remark: str = ""
-) -> dict[Launcher, Rate | Finding]:
+    subject: Subject, components: RunComponents, launchers: Iterable[LauncherName], remark: str = ""
+) -> dict[LauncherName, Rate | Finding]:
     """Short training, without evaluations, under each launcher; a failure where it fails.
 
     Args:
@@ -74,7 +75,7 @@ def training_rates(
         remark: what tells these measurements from those before.
     """
     config = subject.config
-    rates: dict[Launcher, Rate | Finding] = {}
+    rates: dict[LauncherName, Rate | Finding] = {}
     for launcher in launchers:
         workers = f"{config.workers} worker{'s' if config.workers > 1 else ''}"
         what = f"training, {workers}, {launcher}{remark and f', {remark}'}"
@@ -82,7 +83,11 @@ def training_rates(
             if not rates and not remark:
                 components.compile()
             rate = training_rate(
-                components, config.workers, subject.seconds, launcher, config.worker_timeout
+                components,
+                LAUNCHERS[launcher],
+                config.workers,
+                subject.seconds,
+                config.worker_timeout,
             )
             rates[launcher] = Rate(what, rate)
         except Exception as error:

@@ -22,7 +22,7 @@ from poise.storage.run_folder import Which, policy_of
 from poise.storage.trust import EnvironmentFactory, env_factory_from_file
 from poise.validation import MAX_ENVS_PER_WORKER, MAX_EPISODES, shown
 
-__all__ = ["evaluate", "random_baseline"]
+__all__ = ["copies_share_state", "evaluate", "random_baseline"]
 
 
 @known_arguments
@@ -70,7 +70,7 @@ def evaluate(
         maker(policy, env_factory),
         step_limit,
         copies=copies,
-        alone=lambda: _share_a_state(env_factory),
+        alone=lambda: copies_share_state(env_factory),
     )
     seeds = _seeds(seed, Purpose.EVALUATION, episodes)
     greedy = policy.mode == "greedy" if greedy is None else greedy
@@ -135,7 +135,7 @@ def random_baseline(
         player.close()
 
 
-def _share_a_state(env_factory: EnvFactory) -> bool:
+def copies_share_state(env_factory: EnvFactory) -> bool:
     """Whether stepping one copy of an environment changes another; False where it cannot be told.
 
     What is wrong with it otherwise the episodes themselves will show.

@@ -18,16 +18,20 @@ from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import Agent
 from poise.agent.policy import ROWS, Mode, Policy
 from poise.config import TrainConfig
-from poise.envs.env_factory import EnvFactory
 from poise.envs.seeding import Purpose, environment_seed, seed_sequence
 from poise.evaluation.episodes import EpisodePlayer
 from poise.evaluation.phase_times import Phase, PhaseTimes
 from poise.evaluation.scoring import student_t_quantile
-from poise.launchers.evaluation_helpers import Players
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.trajectory import Snapshot
 
-__all__ = ["SELECTION_EPISODES", "Evaluator", "FinalScore"]
+__all__ = [
+    "FEWEST_SELECTED",
+    "SELECTION_EPISODES",
+    "EvaluationTerms",
+    "Evaluator",
+    "FinalScore",
+]
 
 
 SELECTION_EPISODES = 10
@@ -48,16 +52,29 @@ class FinalScore(NamedTuple):
     Attributes:
         verified: the score of its best policy on fresh seeds.
         solved: it reaches the target return: clearly, or once more.
-        attempts: verifications that there were.
+        is_extra: a verification more was needed for it than the evaluations had done.
         sampled: where actions are greedy and sampled ones seemed to be better: their score.
         step_limit: episodes were cut after this many steps.
     """
 
     verified: Score
     solved: bool
-    attempts: int
+    is_extra: bool
     sampled: Score | None
     step_limit: int
+
+
+class EvaluationTerms(NamedTuple):
+    """What a run's evaluations go by.
+
+    Attributes:
+        target_return: what solves the environment; None if nothing does.
+        thrift: steps of training for each step of a verification, at least, unless a number of
+            episodes is set; 0 where steps are quick.
+    """
+
+    target_return: float | None
+    thrift: int = 0
 
 
 class Evaluator:
@@ -65,45 +82,30 @@ class Evaluator:
 
     Args:
         agent: how to act, given parameters.
-        config: seeds, number of episodes, step limit.
-        target_return: what solves the environment; None if nothing does.
-        env_factory: makes copies of Gymnasium's own environment.
-        alive: called between steps; may raise to give up.
-        spending: what the seconds of selection and verification are noted in.
-        make_room: where only one copy may be open at a time: closes those that train. Then one
-            copy plays, and is closed at the end.
-        thrift: steps of training for each step of a verification, at least, unless a number of
-            episodes is set; 0 where steps are quick.
-        players: who plays instead, as long as they are there.
+        config: seeds, and numbers of episodes.
+        terms: what counts as solved, and how sparing to be.
+        player: plays the episodes.
+        phase_times: what the seconds of selection and verification are noted in.
+        make_room: where only one copy may be open at a time: closes those that train. What was
+            opened to play is closed behind it, too.
     """
 
     def __init__(
         self,
         agent: Agent,
         config: TrainConfig,
-        target_return: float | None,
-        env_factory: EnvFactory,
-        alive: Callable[[], None] = lambda: None,
-        spending: PhaseTimes | None = None,
+        terms: EvaluationTerms,
+        player: EpisodePlayer,
+        phase_times: PhaseTimes | None = None,
         make_room: Callable[[], None] | None = None,
-        thrift: int = 0,
-        players: Callable[[], Players | None] = lambda: None,
     ) -> None:
         self._agent = agent
         self._config = config
-        self._target = target_return
-        self._env_factory = env_factory
+        self._target, self._thrift = terms
         self._actor = make_actor(agent, choose_acting(agent, ROWS))
-        self._player = EpisodePlayer(
-            env_factory.make,
-            config.longest_evaluation_episode,
-            alive,
-            config.evaluation_copies if make_room is None else 1,
-            players,
-        )
-        self._spending = spending or PhaseTimes()
+        self._player = player
+        self._phase_times = phase_times or PhaseTimes()
         self._make_room = make_room
-        self._thrift = thrift
         self.activity = ""
         """What is under way, in words, and how far; empty where nothing is."""
 
@@ -139,9 +141,9 @@ class Evaluator:
             best: the best candidate, as it would be asked about now.
             result: on it.
         """
-        policy, attempts = self.policy(best.snapshot), best.attempts
-        if result.verification is None:
-            attempts += 1
+        policy = self.policy(best.snapshot)
+        is_extra = result.verification is None
+        if is_extra:
             result = self._verify(policy, result.selection, best)
         score = result.reported
         assert score is not None, "it was verified"
@@ -149,8 +151,9 @@ class Evaluator:
         seems_better = best.training_mean is not None and best.training_mean > score.high
         if self._config.policy == "greedy" and not result.solved and seems_better:
             numbers = range(score.episodes)
-            sampled = self._fresh(policy, attempts, numbers, best.step_limit, "sampled")
-        return FinalScore(score, result.solved, attempts, sampled, best.step_limit)
+            attempt = best.attempts + is_extra
+            sampled = self._fresh(policy, attempt, numbers, best.step_limit, "sampled")
+        return FinalScore(score, result.solved, is_extra, sampled, best.step_limit)
 
     def _is_plausible(self, selection: Score, candidate: Candidate) -> bool:
         """Whether the target may have been reached."""
@@ -183,13 +186,13 @@ class Evaluator:
         mode: Mode | None = None,
     ) -> Score:
         """Play the episodes of these numbers of an attempt; by default in the run's mode."""
-        seeds = self._seeds(Purpose.VERIFICATION, attempt, numbers.stop)[numbers.start :]
+        seeds = self.seeds(Purpose.VERIFICATION, attempt, numbers.stop)[numbers.start :]
         sampling = self._sampling(mode, Purpose.VERIFICATION, attempt, numbers.start)
         return self._play(policy, seeds, "verification", limit, sampling)
 
     def _select(self, policy: Policy, candidate: Candidate) -> Score:
         count, number = self._config.selection_episodes, candidate.number
-        seeds = self._seeds(Purpose.SELECTION, number, count or SELECTION_EPISODES)
+        seeds = self.seeds(Purpose.SELECTION, number, count or SELECTION_EPISODES)
         sampling = self._sampling(None, Purpose.SELECTION, number)
 
         def play(count: int) -> Score:
@@ -225,7 +228,7 @@ class Evaluator:
         done(0)
         try:
             self.make_room()
-            with self._spending.on(phase):
+            with self._phase_times.on(phase):
                 return self._player.play(policy, seeds, sampling, done, step_limit)
         finally:
             self.activity = ""
@@ -254,7 +257,8 @@ class Evaluator:
         root = self._config.seed
         return seed_sequence(root, Purpose.EVALUATION_ACTIONS, int(purpose), *numbers)
 
-    def _seeds(self, purpose: Purpose, attempt: int, count: int) -> list[int]:
+    def seeds(self, purpose: Purpose, attempt: int, count: int) -> list[int]:
+        """The seeds of the episodes of one selection or verification."""
         root = self._config.seed
         return [
             environment_seed(seed_sequence(root, purpose, attempt, episode))

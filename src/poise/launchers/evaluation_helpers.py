@@ -1,4 +1,4 @@
-"""What a launcher offers while the server evaluates: room for a copy, and idle workers."""
+"""What a launcher offers an evaluation: room for a copy, and workers that wait meanwhile."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -8,7 +8,7 @@ import numpy as np
 from poise.learning.evaluation_result import Episode
 from poise.trajectory import Snapshot
 
-__all__ = ["NO_HELPERS", "EvaluationHelpers", "Players", "Task"]
+__all__ = ["NO_HELPERS", "CurrentHelpers", "EvaluationHelpers", "Players", "Task"]
 
 
 class Task(NamedTuple):
@@ -57,7 +57,7 @@ class Players(Protocol):
 
 
 class EvaluationHelpers(NamedTuple):
-    """What is lent.
+    """What the workers offer while the server evaluates.
 
     Attributes:
         release: makes all workers close their environments until their next cycle.
@@ -73,3 +73,22 @@ def _nothing() -> None:
 
 
 NO_HELPERS = EvaluationHelpers(_nothing)
+
+
+class CurrentHelpers:
+    """What the workers offer an evaluation at the moment."""
+
+    def __init__(self) -> None:
+        self._helpers = NO_HELPERS
+
+    def offer(self, helpers: EvaluationHelpers) -> None:
+        """What is available from now on."""
+        self._helpers = helpers
+
+    def release(self) -> None:
+        """Close the copies that train, until they are needed again."""
+        self._helpers.release()
+
+    def players(self) -> Players | None:
+        """Who plays the episodes."""
+        return self._helpers.players

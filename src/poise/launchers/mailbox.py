@@ -62,7 +62,7 @@ class Mailbox:
         self._trajectory = shape.trajectory
         self._has_target = shape.has_target
         count, state = (shape.statistics or 0,), (_byte_count(shape.state),)
-        self._worker_update = SharedMessage(
+        self.update_message = SharedMessage(
             context,
             [
                 ("gradient", "f4", (shape.gradient_size,)),
@@ -81,7 +81,7 @@ class Mailbox:
             ],
             checked=True,
         )
-        self._snapshot = SharedMessage(
+        self.snapshot_message = SharedMessage(
             context,
             [
                 ("parameters", "f4", (shape.parameters,)),
@@ -98,8 +98,8 @@ class Mailbox:
 
     def put_initial_state(self, state: Any) -> None:
         """Write a worker's state before its first cycle; message 0."""
-        _write(self._worker_update.parts["state"], state)
-        self._worker_update.seal(0)
+        _write(self.update_message.parts["state"], state)
+        self.update_message.seal(0)
 
     def take_initial_state(self, like: Any) -> Any:
         """Copy out the state before the first cycle; None where there is none.
@@ -107,11 +107,11 @@ class Mailbox:
         Raises:
             TornMessageError: it is not whole.
         """
-        return _read(self._worker_update.take(0)["state"], like)
+        return _read(self.update_message.take(0)["state"], like)
 
     def put_update(self, worker_update: WorkerUpdate, sequence: int, state: Any = ()) -> None:
         """Write an update, and the worker's state after it where that is available."""
-        parts = self._worker_update.parts
+        parts = self.update_message.parts
         parts["version"][...] = worker_update.version
         parts["steps"][...] = worker_update.steps
         returns, lengths = worker_update.episodes
@@ -133,7 +133,7 @@ class Mailbox:
         else:
             _write(parts["trajectory"], payload)
         _write(parts["state"], state)
-        self._worker_update.seal(sequence)
+        self.update_message.seal(sequence)
 
     def take_update(self, sequence: int, like: Any = ()) -> tuple[WorkerUpdate, Any]:
         """Read an update and the state left with it (shaped like ``like``).
@@ -144,7 +144,7 @@ class Mailbox:
         Raises:
             TornMessageError: it is not whole, or not the one that was announced.
         """
-        parts = self._worker_update.take(sequence)
+        parts = self.update_message.take(sequence)
         count = int(parts["episodes"])
         if not 0 <= count <= self._episodes:
             raise TornMessageError(f"an update of {count} episodes")
@@ -173,7 +173,7 @@ class Mailbox:
 
     def put_snapshot(self, snapshot: Snapshot, sequence: int, state: Any = None) -> None:
         """Write a snapshot; with a state, the worker goes on from that instead of its own."""
-        parts = self._snapshot.parts
+        parts = self.snapshot_message.parts
         parts["version"][...] = int(snapshot.version)
         if self._has_statistics:
             parts["mean"][...], parts["scale"][...] = snapshot.statistics
@@ -183,7 +183,7 @@ class Mailbox:
         parts["has_state"][...] = state is not None
         if state is not None:
             _write(parts["state"], state)
-        self._snapshot.seal(sequence)
+        self.snapshot_message.seal(sequence)
 
     def take_snapshot(self, sequence: int, like: Any = ()) -> tuple[Snapshot, Any]:
         """Read a snapshot, and the state to go on from, None for the worker's own.
@@ -191,7 +191,7 @@ class Mailbox:
         Raises:
             TornMessageError: it is not whole, or not the one that was announced.
         """
-        parts = self._snapshot.take(sequence)
+        parts = self.snapshot_message.take(sequence)
         statistics: Any = ()
         if self._has_statistics:
             statistics = (parts["mean"].copy(), parts["scale"].copy())

@@ -9,10 +9,10 @@ import json
 import selectors
 import time
 import warnings
-from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from poise.errors import EnvironmentFailureError, WorkerError
+from poise.launchers.episode_queue import EpisodeQueue
 from poise.launchers.evaluation_helpers import Task
 from poise.launchers.evaluation_worker import (
     ALIVE,
@@ -27,70 +27,70 @@ from poise.launchers.shared_policy import SharedPolicy
 from poise.launchers.supervision import Heartbeats, Supervision
 from poise.launchers.worker_failure import describe_exit
 from poise.launchers.worker_main import ERROR, START_SECONDS
-from poise.launchers.worker_process import WorkerProcess, wait_for_end
+from poise.launchers.worker_process import WorkerProcess
 from poise.learning.evaluation_result import Episode
 
 __all__ = ["ProcessPlayers"]
-
-ATTEMPTS = 2
-"""Workers that an episode may be the end of, before the run ends, too."""
-_EXIT_SECONDS = 5.0
-"""How long the exit code of a process that has closed its pipe is waited for."""
 
 
 class ProcessPlayers:
     """Workers in processes, as players.
 
     Args:
-        records: the workers that there are.
+        workers: that there are, by number.
         copies: copies that each may play in at most, by its number; 0 where it may not play.
         shared_policy: where they read the policy.
         supervision: how the run watches.
-        heartbeats: when workers last gave a sign of life.
+        heartbeats: where their signs of life are noted.
     """
 
     def __init__(
         self,
-        worker_processes: Mapping[int, WorkerProcess],
+        workers: Mapping[int, WorkerProcess],
         copies: Callable[[int], int],
         shared_policy: SharedPolicy,
         supervision: Supervision,
         heartbeats: Heartbeats,
     ) -> None:
-        self._worker_processes = worker_processes
-        self._copies = copies
+        self.workers = workers
+        self.copies = copies
+        self.supervision = supervision
+        self.heartbeats = heartbeats
         self._shared_policy = shared_policy
-        self._supervision = supervision
-        self._heartbeats = heartbeats
         self._unable: set[int] = set()
 
     def are_there(self) -> bool:
         """Whether any worker can play."""
-        return any(
-            self._can_play(worker_process) for worker_process in self._worker_processes.values()
-        )
+        return bool(self.able())
+
+    def able(self) -> list[WorkerProcess]:
+        """The workers that can play."""
+        return [
+            one
+            for one in self.workers.values()
+            if one.can_play and one.index not in self._unable and self.copies(one.index) > 0
+        ]
 
     def play(
         self, task: Task, alive: Callable[[], None], done: Callable[[int], None]
     ) -> dict[int, Episode]:
         """Play episodes, until all are over or nobody is left who can; see `Players`."""
         policy = None if task.snapshot is None else self._shared_policy.post(task.snapshot)
+        sampling = pack_sampling(task.sampling)
+
+        def order(lanes: int, episodes: list[tuple[int, int]]) -> bytes:
+            return pack_order(policy, sampling, task.step_limit, lanes, episodes)
+
+        queue = EpisodeQueue(task, done)
         with selectors.DefaultSelector() as selector:
-            shift = _Shift(self, task, policy, alive, done, selector)
+            evaluation = _ParallelEvaluation(self, queue, order, alive, selector)
             try:
-                shift.run()
+                evaluation.run()
             finally:
-                shift.leave()
-            return shift.found
+                evaluation.leave()
+        return queue.found
 
-    def _can_play(self, worker_process: WorkerProcess) -> bool:
-        return (
-            worker_process.can_play
-            and worker_process.index not in self._unable
-            and self._copies(worker_process.index) > 0
-        )
-
-    def _exclude(self, worker_process: WorkerProcess, why: str) -> None:
+    def exclude(self, worker_process: WorkerProcess, why: str) -> None:
         """It cannot make a copy to play in."""
         if worker_process.index not in self._unable:
             self._unable.add(worker_process.index)
@@ -102,34 +102,25 @@ class ProcessPlayers:
             )
 
 
-class _Shift:
-    """One task."""
+class _ParallelEvaluation:
+    """The episodes of one task, and the workers that play them."""
 
     def __init__(
         self,
         players: ProcessPlayers,
-        task: Task,
-        policy: int | None,
+        queue: EpisodeQueue,
+        order: Callable[[int, list[tuple[int, int]]], bytes],
         alive: Callable[[], None],
-        done: Callable[[int], None],
         selector: selectors.BaseSelector,
     ) -> None:
         self._players = players
-        self._supervision, self._heartbeats = players._supervision, players._heartbeats
-        self._task = task
-        self._policy, self._sampling = policy, pack_sampling(task.sampling)
+        self._supervision, self._heartbeats = players.supervision, players.heartbeats
+        self._queue = queue
+        self._order = order
         self._alive = alive
-        self._done = done
         self._selector = selector
-        self._waiting = deque(enumerate(task.seeds))
-        self._begun = 0
-        """Episodes that have been handed out: the first this many."""
-        self._steps = 0
-        self._ends: Counter[int] = Counter()
-        """Workers that an episode was the end of."""
-        self.found: dict[int, Episode] = {}
-        for worker_process in players._worker_processes.values():
-            worker_process.part.clear()
+        for worker_process in players.workers.values():
+            worker_process.episodes.clear()
             selector.register(worker_process.pipe, selectors.EVENT_READ, (worker_process, True))
             selector.register(
                 worker_process.process.sentinel, selectors.EVENT_READ, (worker_process, False)
@@ -155,62 +146,49 @@ class _Shift:
 
     def leave(self) -> None:
         """Nobody expects them to say anything until the server has answered them."""
-        for worker_process in self._players._worker_processes.values():
+        for worker_process in self._players.workers.values():
             if worker_process.is_waiting:
                 self._heartbeats.leave(worker_process.index)
 
-    def _is_enough(self) -> bool:
-        budget = self._task.step_budget
-        return budget is not None and self._begun > 0 and self._steps >= budget
-
     def _hand_out(self) -> bool:
         """Give those who are free something to play; says whether there is anything to wait for."""
-        if self._is_enough():
-            # Of what was begun, all is needed: it may be that only later ones are over.
-            self._waiting = deque(one for one in self._waiting if one[0] < self._begun)
-        able = [
-            worker_process
-            for worker_process in self._players._worker_processes.values()
-            if self._players._can_play(worker_process)
-        ]
+        self._queue.drop_unneeded()
         late = set(self._heartbeats.overdue(self._supervision.worker_timeout))
-        able = [
-            worker_process
-            for worker_process in able
-            if worker_process.is_waiting or worker_process.index not in late
-        ]
-        playing = sum(len(worker_process.part) for worker_process in able)
-        if not able or not (playing or self._waiting):
+        able = [one for one in self._players.able() if one.is_waiting or one.index not in late]
+        playing = sum(len(one.episodes) for one in able)
+        if not able or not (playing or self._queue):
             return False
-        share = -(-(playing + len(self._waiting)) // len(able))
+        share = -(-(playing + len(self._queue)) // len(able))
         given: dict[int, list[tuple[int, int]]] = {}
-        while self._waiting:
-            free = [s for s in able if s.is_waiting and len(s.part) < min(s.lanes, share)]
+        while self._queue:
+            free = [
+                one for one in able if one.is_waiting and len(one.episodes) < min(one.lanes, share)
+            ]
             if not free:
                 break
-            worker_process = min(free, key=lambda one: len(one.part))
-            number, seed = self._waiting.popleft()
-            self._begun = max(self._begun, number + 1)
-            worker_process.part[number] = seed
+            worker_process = min(free, key=lambda one: len(one.episodes))
+            number, seed = self._queue.take()
+            worker_process.episodes[number] = seed
             given.setdefault(worker_process.index, []).append((number, seed))
         for index, episodes in given.items():
-            worker_process = self._players._worker_processes[index]
-            lanes = min(self._players._copies(index), share)
-            if not worker_process.has_played:
-                # It may compile what acts first.
-                self._heartbeats.beat(index, START_SECONDS)
-                worker_process.has_played = True
-            elif len(worker_process.part) == len(episodes):
-                self._heartbeats.beat(index)
-            try:
-                worker_process.pipe.send(self._order(lanes, episodes))
-            except OSError:
-                self._ended(worker_process)
+            self._send(self._players.workers[index], share, episodes)
         return True
 
-    def _order(self, lanes: int, episodes: list[tuple[int, int]]) -> bytes:
-        limit = self._task.step_limit
-        return pack_order(self._policy, self._sampling, limit, lanes, episodes)
+    def _send(
+        self, worker_process: WorkerProcess, share: int, episodes: list[tuple[int, int]]
+    ) -> None:
+        """Send a worker episodes, in addition to those that it plays already."""
+        index = worker_process.index
+        if not worker_process.has_played:
+            # It may compile what acts first.
+            self._heartbeats.beat(index, START_SECONDS)
+            worker_process.has_played = True
+        elif len(worker_process.episodes) == len(episodes):
+            self._heartbeats.beat(index)
+        try:
+            worker_process.pipe.send(self._order(min(self._players.copies(index), share), episodes))
+        except OSError:
+            self._ended(worker_process)
 
     def _is_listed(self, worker_process: WorkerProcess) -> bool:
         return worker_process.pipe.fileno() in self._selector.get_map()
@@ -233,7 +211,7 @@ class _Shift:
         kind, content = message[:1], message[1:]
         if kind not in (ALIVE, LANES, PLAYED, CANNOT_PLAY, PLAY_FAILED):
             worker_process.keep(message)
-            if kind == ERROR and worker_process.part:
+            if kind == ERROR and worker_process.episodes:
                 self._lost(worker_process, self._worker_error(worker_process, *json.loads(content)))
             return
         self._heartbeats.beat(worker_process.index)
@@ -241,26 +219,20 @@ class _Shift:
             worker_process.lanes = max(1, content[0])
         elif kind == PLAYED:
             number, *episode = json.loads(content)
-            worker_process.part.pop(number, None)
-            self._over(number, Episode(*episode))
+            worker_process.episodes.pop(number, None)
+            self._queue.over(number, Episode(*episode))
         elif kind == CANNOT_PLAY:
-            self._players._exclude(worker_process, content.decode(errors="replace"))
+            self._players.exclude(worker_process, content.decode(errors="replace"))
             self._give_back(worker_process)
         elif kind == PLAY_FAILED:
             self._failed(worker_process, *json.loads(content))
-        if worker_process.ready and not worker_process.part:
+        if worker_process.ready and not worker_process.episodes:
             self._heartbeats.leave(worker_process.index)
-
-    def _over(self, number: int, episode: Episode) -> None:
-        if number not in self.found:
-            self.found[number] = episode
-            self._steps += episode.length
-            self._done(len(self.found))
 
     def _give_back(self, worker_process: WorkerProcess) -> None:
         """What it was to play is played by others, and first."""
-        self._waiting.extendleft(sorted(worker_process.part.items(), reverse=True))
-        worker_process.part.clear()
+        self._queue.give_back(worker_process.episodes)
+        worker_process.episodes.clear()
 
     def _failed(
         self, worker_process: WorkerProcess, is_environment: bool, cause: str, traceback: str
@@ -280,8 +252,7 @@ class _Shift:
         if not self._is_listed(worker_process):
             return
         self._unlist(worker_process)
-        wait_for_end([worker_process], _EXIT_SECONDS)
-        how = describe_exit(worker_process.process.exitcode)
+        how = describe_exit(worker_process.exit_code())
         self._lost(
             worker_process,
             self._worker_error(worker_process, f"its process {how} in an evaluation"),
@@ -290,23 +261,23 @@ class _Shift:
     def _worker_error(
         self, worker_process: WorkerProcess, cause: str, traceback: str = ""
     ) -> WorkerError:
-        seed = next(iter(worker_process.part.values()), worker_process.seed)
+        seed = next(iter(worker_process.episodes.values()), worker_process.seed)
         return WorkerError(
             worker_process.index, self._supervision.environment, seed, cause, traceback
         )
 
     def _look_after(self) -> None:
-        for worker_process in self._players._worker_processes.values():
+        for worker_process in self._players.workers.values():
             # A process that an environment forked may hold pipe and sentinel open.
             if not worker_process.process.is_alive() and not worker_process.pipe.has_mail():
                 self._ended(worker_process)
         for index in self._heartbeats.overdue(self._supervision.worker_timeout):
-            seat_of = self._players._worker_processes.get(index)
-            if seat_of is not None and seat_of.part and not seat_of.pipe.has_mail():
-                self._hangs(seat_of)
+            hung = self._players.workers.get(index)
+            if hung is not None and hung.episodes and not hung.pipe.has_mail():
+                self._hangs(hung)
 
     def _hangs(self, worker_process: WorkerProcess) -> None:
-        seeds = ", ".join(map(str, worker_process.part.values()))
+        seeds = ", ".join(map(str, worker_process.episodes.values()))
         where = f"in an evaluation, with environment seed {seeds}"
         error = self._supervision.hung(
             worker_process.index, "; ".join(filter(None, (where, worker_process.last_word)))
@@ -317,8 +288,5 @@ class _Shift:
 
     def _lost(self, worker_process: WorkerProcess, error: Exception) -> None:
         self._alive()
-        for number in worker_process.part:
-            self._ends[number] += 1
-            if self._ends[number] >= ATTEMPTS:
-                raise error
-        self._give_back(worker_process)
+        self._queue.lose(worker_process.episodes, error)
+        worker_process.episodes.clear()

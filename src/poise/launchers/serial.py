@@ -9,18 +9,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from poise.config import SERIAL, LauncherName
 from poise.envs.watchdog import Watchdog, can_interrupt
 from poise.errors import DeadlineError, PoiseError, WorkerError
 from poise.launchers.evaluation_helpers import NO_HELPERS, EvaluationHelpers
-from poise.launchers.supervision import Heartbeats, Supervision
+from poise.launchers.launcher import Launch, LauncherTraits
 from poise.launchers.threads import run_in_one_thread
 from poise.launchers.worker_failure import describe_failure, describe_hang
 from poise.learning.journal import StopReason
-from poise.learning.parameter_server import ParameterServer
 from poise.learning.worker import Releases, Worker
 from poise.trajectory import Snapshot
 
-__all__ = ["run_serial"]
+__all__ = ["Serial"]
 
 LEAVE_SECONDS = 10.0
 """How long a cycle may go on once the run is asked to end, before it is given up."""
@@ -28,28 +28,25 @@ LEAVE_SECONDS = 10.0
 Result = TypeVar("Result")
 
 
-def run_serial(
-    server: ParameterServer,
-    workers: Sequence[Worker],
-    supervision: Supervision,
-    heartbeats: Heartbeats,
-) -> None:
-    """Run the workers in turn: deterministic for a seed.
+class Serial:
+    """Runs the workers in turn: deterministic for a seed."""
 
-    Raises:
-        WorkerError: a worker raised.
-        DeadlineError: a worker hung.
-    """
-    if not can_interrupt():
-        run_in_one_thread(server, workers, supervision, heartbeats)
-        return
-    turns = _Turns(server, workers, supervision, heartbeats)
-    supervision.lend(EvaluationHelpers(turns.release))
-    try:
-        turns.run()
-    finally:
-        server.stop(StopReason.FAILED)
-        supervision.lend(NO_HELPERS)
+    name: LauncherName = SERIAL
+    traits = LauncherTraits(in_turn=True)
+
+    def run(self, launch: Launch) -> None:
+        """Run workers until the server stops; see `Launcher`."""
+        workers = launch.local_workers()
+        if not can_interrupt():
+            run_in_one_thread(launch, workers)
+            return
+        turns = _Turns(launch, workers)
+        launch.supervision.offer_helpers(EvaluationHelpers(turns.release))
+        try:
+            turns.run()
+        finally:
+            launch.server.stop(StopReason.FAILED)
+            launch.supervision.offer_helpers(NO_HELPERS)
 
 
 class _AbandonedError(DeadlineError):
@@ -59,21 +56,15 @@ class _AbandonedError(DeadlineError):
 class _Turns:
     """Whose turn it is."""
 
-    def __init__(
-        self,
-        server: ParameterServer,
-        workers: Sequence[Worker],
-        supervision: Supervision,
-        heartbeats: Heartbeats,
-    ) -> None:
-        self._server = server
+    def __init__(self, launch: Launch, workers: Sequence[Worker]) -> None:
+        self._server = launch.server
         self._workers = workers
-        self._supervision = supervision
-        self._heartbeats = heartbeats
+        self._supervision = launch.supervision
+        self._heartbeats = launch.heartbeats
         self._inbox: dict[int, Snapshot] = {}
         self._states: dict[int, Any] = {}
         self._current = workers[0]
-        self._pumped = -supervision.interval
+        self._pumped = -launch.supervision.interval
         self._asked: float | None = None
         """When somebody asked for the end; of the watchdog's thread."""
 

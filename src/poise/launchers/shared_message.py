@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SharedMessage", "TornMessageError"]
+__all__ = ["SharedMessage", "TornMessageError", "checksum_of"]
 
 _WORD = 8
 _ALIGNMENT = 64
@@ -65,12 +65,18 @@ class SharedMessage:
         """Views of the parts of the message, to be written before `seal`."""
         return self._open()[0]
 
+    @property
+    def content(self) -> memoryview:
+        """The bytes of the message and of the checksum behind it, as they lie in memory."""
+        begin = self._offset
+        return memoryview(self._memory).cast("B")[begin : begin + (self._words + 1) * _WORD]
+
     def seal(self, sequence: int) -> None:
         """Number the message that has been written, and declare it whole."""
         parts, words, checksum = self._open()
         parts["sequence"][...] = sequence
         if self._checked:
-            checksum[0] = _checksum(words)
+            checksum[0] = checksum_of(words)
 
     def take(self, sequence: int) -> dict[str, np.ndarray]:
         """Views of a whole message's parts, which hold until the next one is written.
@@ -81,12 +87,12 @@ class SharedMessage:
         parts, words, checksum = self._open()
         if int(parts["sequence"]) != sequence:
             raise TornMessageError(f"message {int(parts['sequence'])} instead of {sequence}")
-        if self._checked and checksum[0] != _checksum(words):
+        if self._checked and checksum[0] != checksum_of(words):
             raise TornMessageError(f"message {sequence} is not whole")
         return parts
 
 
-def _checksum(words: np.ndarray) -> np.uint64:
+def checksum_of(words: np.ndarray) -> np.uint64:
     """A sum (modulo 2**64) of the words: fast, and enough to tell a torn write from a whole one."""
     total: np.uint64 = np.add.reduce(words, dtype=np.uint64)
     return total ^ np.uint64(0x9E3779B97F4A7C15)

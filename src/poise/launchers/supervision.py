@@ -1,8 +1,4 @@
-"""What every launcher is given, and what it gives back.
-
-A launcher runs workers against a server. It holds the locks, the waiting and the deadlines; it
-knows neither the loss nor the files of a run.
-"""
+"""Supervision: how a run watches over its launcher, and the signs of life that it looks for."""
 
 import threading
 import time
@@ -12,15 +8,33 @@ from typing import NamedTuple
 from poise.envs.watchdog import leave
 from poise.errors import DeadlineError, PoiseError
 from poise.launchers.evaluation_helpers import EvaluationHelpers
+from poise.launchers.restart_policy import RestartPolicy
 from poise.learning.journal import StopReason
 
-__all__ = ["CLOSE_SECONDS", "EVALUATION", "Heartbeats", "Supervision"]
+__all__ = ["CLOSE_SECONDS", "EVALUATION", "Heartbeats", "Notices", "Supervision"]
 
 CLOSE_SECONDS = 10.0
 """How long an environment may take to close."""
 
 EVALUATION = -1
 """Who is watched, in place of a worker's number, while an evaluation is under way."""
+_NO_RESTARTS = RestartPolicy()
+"""It never counts any, so that all may share it."""
+
+
+class Notices(NamedTuple):
+    """Who is told what became of workers.
+
+    Attributes:
+        on_restart: told whenever a worker is started again: its number, the generation that is
+            started, and what happened.
+        on_loss: told what happened, whenever the run goes on without a worker.
+        on_unclosed: told what happened, whenever a worker has not closed its environments in time.
+    """
+
+    on_restart: Callable[[int, int, str], None] = print
+    on_loss: Callable[[str], None] = print
+    on_unclosed: Callable[[str], None] = print
 
 
 class Supervision(NamedTuple):
@@ -31,17 +45,13 @@ class Supervision(NamedTuple):
         interval: seconds between two calls.
         worker_timeout: seconds without a sign of life after which a worker counts as hung.
         environment: the environment's name, for error messages.
-        max_restarts: how many workers that died or hung may be started again.
-        restart_on_error: start a worker again that raised, too.
-        on_restart: told whenever a worker is started again: its number, the generation that is
-            started, and what happened.
-        on_loss: told what happened, whenever the run goes on without a worker.
+        restart_policy: which workers are started again; by default none.
+        notices: who is told what became of them.
         close_timeout: seconds that a worker may take to close its environments.
-        on_unclosed: told what happened, whenever that takes longer.
         is_stopping: whether somebody has asked for the end; from any thread.
         give_up: what to do with an error where the main thread hangs for good; ends the process.
         evaluating: says what the evaluation under way does, for the report of a hang.
-        lend: given what is available of the workers while the server evaluates.
+        offer_helpers: given what the workers offer while the server evaluates.
         keep: whether what is saved outlives the run.
     """
 
@@ -49,16 +59,13 @@ class Supervision(NamedTuple):
     interval: float
     worker_timeout: float
     environment: str
-    max_restarts: int = 0
-    restart_on_error: bool = False
-    on_restart: Callable[[int, int, str], None] = print
-    on_loss: Callable[[str], None] = print
+    restart_policy: RestartPolicy = _NO_RESTARTS
+    notices: Notices = Notices()
     close_timeout: float = CLOSE_SECONDS
-    on_unclosed: Callable[[str], None] = print
     is_stopping: Callable[[], bool] = bool
     give_up: Callable[[PoiseError], None] = leave
     evaluating: Callable[[], str] = str
-    lend: Callable[[EvaluationHelpers], None] = lambda helpers: None
+    offer_helpers: Callable[[EvaluationHelpers], None] = lambda helpers: None
     keep: bool = True
 
     def hung(self, who: int, where: str) -> DeadlineError:
@@ -74,9 +81,9 @@ class Supervision(NamedTuple):
             what = f"worker {who} in {self.environment}"
         if where:
             what += f" ({where})"
-        saved = "; what was learned so far is saved" if self.keep else ""
         return DeadlineError(
-            f"{what} has not answered for {self.worker_timeout:g} s (--worker-timeout){saved}"
+            f"{what} has not answered for {self.worker_timeout:g} s (--worker-timeout)",
+            "what was learned so far is saved" if self.keep else "",
         )
 
 

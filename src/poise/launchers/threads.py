@@ -8,16 +8,17 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from poise.config import THREADS, LauncherName
 from poise.errors import WorkerError
 from poise.launchers.evaluation_helpers import EvaluationHelpers
-from poise.launchers.supervision import EVALUATION, Heartbeats, Supervision
+from poise.launchers.launcher import Launch, LauncherTraits
+from poise.launchers.supervision import EVALUATION
 from poise.launchers.worker_failure import Failure, describe_failure, describe_hang
 from poise.learning.journal import StopReason
-from poise.learning.parameter_server import ParameterServer
 from poise.learning.worker import Opens, Releases, Worker
 from poise.trajectory import Snapshot
 
-__all__ = ["run_in_one_thread", "run_threads"]
+__all__ = ["Threads", "run_in_one_thread"]
 
 LAST_TRY_SECONDS = 1.0
 """How long the server's lock is waited for where a worker hangs, perhaps while it holds it."""
@@ -25,45 +26,30 @@ LEAVE_SECONDS = 10.0
 """How long a thread may take to leave after the end of a run, before it is left behind."""
 
 
-def run_threads(
-    server: ParameterServer,
-    workers: Sequence[Worker],
-    supervision: Supervision,
-    heartbeats: Heartbeats,
-) -> None:
-    """Run every worker in a thread of its own until the server stops.
+class Threads:
+    """Runs every worker in a thread of its own."""
 
-    Raises:
-        WorkerError: a worker raised; the others have been stopped.
-        DeadlineError: a worker hung.
-    """
-    _Team(server, [[worker] for worker in workers], supervision, heartbeats).run()
+    name: LauncherName = THREADS
+    traits = LauncherTraits(several_threads=True)
+
+    def run(self, launch: Launch) -> None:
+        """Run workers until the server stops; see `Launcher`."""
+        _Team(launch, [[worker] for worker in launch.local_workers()]).run()
 
 
-def run_in_one_thread(
-    server: ParameterServer,
-    workers: Sequence[Worker],
-    supervision: Supervision,
-    heartbeats: Heartbeats,
-) -> None:
-    """Run the workers in turn, in one thread; see `run_threads`."""
-    _Team(server, [list(workers)], supervision, heartbeats).run()
+def run_in_one_thread(launch: Launch, workers: Sequence[Worker]) -> None:
+    """Run these workers in turn, in one thread that is none of the caller's."""
+    _Team(launch, [list(workers)]).run()
 
 
 class _Team:
     """Threads, each of which serves some of the workers in turn."""
 
-    def __init__(
-        self,
-        server: ParameterServer,
-        shares: list[list[Worker]],
-        supervision: Supervision,
-        heartbeats: Heartbeats,
-    ) -> None:
-        self._server = server
+    def __init__(self, launch: Launch, shares: list[list[Worker]]) -> None:
+        self._server = launch.server
         self._shares = shares
-        self._supervision = supervision
-        self._heartbeats = heartbeats
+        self._supervision = launch.supervision
+        self._heartbeats = launch.heartbeats
         self._lock = threading.Condition()
         self._inbox: dict[int, Snapshot] = {}
         self._failure: WorkerError | None = None
@@ -79,7 +65,7 @@ class _Team:
         ]
         for thread in threads:
             thread.start()
-        self._supervision.lend(EvaluationHelpers(self._release))
+        self._supervision.offer_helpers(EvaluationHelpers(self._release))
         try:
             self._supervise()
         finally:

@@ -17,7 +17,7 @@ class Failure(NamedTuple):
 
     Attributes:
         cause: in one sentence.
-        traceback: of the code that is to be mended; empty where the sentence says it all.
+        traceback: of the code that is to be fixed; empty where the sentence says it all.
     """
 
     cause: str

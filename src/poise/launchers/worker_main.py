@@ -25,6 +25,7 @@ from poise.launchers.evaluation_worker import ALIVE, PLAY, EvaluationWorker, Pla
 from poise.launchers.framed_pipe import FramedPipe
 from poise.launchers.mailbox import Mailbox, pack_batch
 from poise.launchers.shared_policy import SharedPolicy
+from poise.launchers.worker_factory import RemoteWorkerFactory
 from poise.launchers.worker_failure import describe_failure, describe_hang
 from poise.learning.worker import Opens, Releases, Worker
 
@@ -42,14 +43,10 @@ __all__ = [
     "SIGNAL",
     "START_SECONDS",
     "UPDATE",
-    "WorkerFactory",
     "leave_unguarded_script",
     "pickle_factory",
     "run_child",
 ]
-
-WorkerFactory = Callable[[int, int], Worker]
-"""(index, generation) -> a worker, ready to cycle; called in the worker's process."""
 
 COMPILED, READY, UPDATE, ERROR, BATCH, LAST_WORD = b"X", b"R", b"C", b"E", b"B", b"W"
 RELEASE, RELEASED = b"L", b"F"
@@ -66,7 +63,7 @@ _URGED = signal.SIGTERM
 _PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that this process gets when its parent dies."""
 _LAST_WORD_AFTER = 0.8
-"""Share of the parent's patience after which a silent worker's activity are told."""
+"""Share of the parent's patience after which a silent worker's activity is told."""
 _LONGEST_PAUSE = 5.0
 """Seconds between two looks at the worker, at most."""
 
@@ -77,7 +74,7 @@ def leave_unguarded_script() -> None:
         sys.exit(MISSING_GUARD_EXIT_CODE)
 
 
-def pickle_factory(factory: WorkerFactory, environment: str) -> bytes:
+def pickle_factory(factory: RemoteWorkerFactory, environment: str) -> bytes:
     """Prepare a factory for its way into a spawned process.
 
     Raises:
@@ -88,8 +85,8 @@ def pickle_factory(factory: WorkerFactory, environment: str) -> bytes:
     except Exception as error:
         raise ConfigError(
             f"the environment {environment} cannot be sent to a worker process: it does not "
-            f"pickle ({type(error).__name__}: {error}); use --launcher threads, or make it from "
-            "a function at the top of a module"
+            f"pickle ({type(error).__name__}: {error})",
+            "use --launcher threads, or make it from a function at the top of a module",
         ) from error
 
 
@@ -191,7 +188,7 @@ def run_child(
     watch = _Watch(pipe, patience)
     with contextlib.ExitStack() as stack:
         try:
-            factory: WorkerFactory = cloudpickle.loads(payload)
+            factory: RemoteWorkerFactory = cloudpickle.loads(payload)
             worker = factory(index, generation)
             stack.callback(worker.close)
             watch.describe_activity = worker.describe_activity
@@ -223,7 +220,7 @@ def run_child(
             is_leaving = True
 
 
-def _player(factory: WorkerFactory, index: int) -> Player:
+def _player(factory: RemoteWorkerFactory, index: int) -> Player:
     if not isinstance(factory, PlayerFactory):
         raise TrainingError(f"worker {index} cannot play in evaluations")
     return factory.player(index)

@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.util import Finalize
 from typing import Any
 
-from poise.errors import PoiseError
+from poise.errors import DeadlineError
 from poise.launchers.framed_pipe import FramedPipe
 from poise.launchers.mailbox import Mailbox, MailboxShape, TornMessageError
 from poise.launchers.shared_policy import SharedPolicy
@@ -24,6 +24,8 @@ __all__ = ["WorkerProcess", "wait_for_end"]
 
 GROUP_SECONDS = 2.0
 """How long what the environments have started may take to end, once they have been closed."""
+EXIT_SECONDS = 5.0
+"""How long the exit code of a process is waited for that has closed its pipe."""
 _LOOK = 0.05
 """Seconds between two looks at processes that are to end."""
 
@@ -117,9 +119,9 @@ class WorkerProcess:
         self.has_played = False
         self.lanes = 1
         """Copies that it plays in."""
-        self.part: dict[int, int] = {}
+        self.episodes: dict[int, int] = {}
         """Seeds of the episodes that it is to play, by their numbers."""
-        self.fault: PoiseError | None = None
+        self.fault: DeadlineError | None = None
         """Why it was killed."""
         self.mailbox = Mailbox(context, shape)
         ours, theirs = map(FramedPipe, context.Pipe())
@@ -159,11 +161,15 @@ class WorkerProcess:
         elif kind == ERROR:
             self.can_play = False
 
+    def hear_last_word(self, message: bytes) -> None:
+        """Note where it says that it hangs."""
+        self.last_word = message[1:].decode(errors="replace")
+
     def has_mail(self) -> bool:
         """Whether it has said something that nobody has heard, or has ended."""
         return bool(self.inbox) or self.pipe.has_mail()
 
-    def condemn(self, error: PoiseError) -> None:
+    def condemn(self, error: DeadlineError) -> None:
         """Kill it for what it has done; the launcher says so when it sees that it is dead."""
         self.fault, self.can_play = error, False
         self.kill()
@@ -202,6 +208,14 @@ class WorkerProcess:
     def let_go(self) -> None:
         """Tell the process to close its environments and leave, by the end of the pipe."""
         self.pipe.close()
+
+    def exit_code(self) -> int | None:
+        """How its process has ended; None if it has not.
+
+        It is waited for a little: sentinel and pipe tell the end a moment before the code is there.
+        """
+        wait_for_end([self], EXIT_SECONDS)
+        return self.process.exitcode
 
     def urge(self) -> None:
         """Let it give up the cycle under way."""

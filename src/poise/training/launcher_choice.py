@@ -5,26 +5,28 @@ long as many a run. Who has measured (the doctor) departs from it only for a cle
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
+from poise.config import PROCESSES, THREADS, LauncherName
 from poise.envs.registry import World
 
-__all__ = ["CLEARLY_FASTER", "Launcher", "clearly_faster", "usual_launcher", "usual_reason"]
+__all__ = ["CLEARLY_FASTER", "PARALLEL", "clearly_faster", "usual_launcher", "usual_reason"]
 
-Launcher = Literal["threads", "processes"]
+PARALLEL: tuple[LauncherName, ...] = (THREADS, PROCESSES)
+"""The launchers that ``auto`` chooses from."""
 
 CLEARLY_FASTER = 1.25
 """What another launcher must gain over the usual one, in every round of measurements. Less comes
 and goes with what else the machine does."""
 
 
-def usual_launcher(envs: World) -> Launcher:
+def usual_launcher(envs: World) -> LauncherName:
     """What ``--launcher auto`` takes.
 
     Processes where Python steps the environment: it holds the GIL meanwhile, may be bound to the
     main thread, and a worker process in which it hangs can be killed. Threads everywhere else.
     """
-    return "processes" if envs.holds_gil else "threads"
+    name: LauncherName = PROCESSES if envs.holds_gil else THREADS
+    return name
 
 
 def usual_reason(envs: World) -> str:
@@ -38,8 +40,8 @@ def usual_reason(envs: World) -> str:
 
 
 def clearly_faster(
-    usual: Launcher, rounds: Sequence[Mapping[Launcher, float]]
-) -> tuple[Launcher, float] | None:
+    usual: LauncherName, rounds: Sequence[Mapping[LauncherName, float]]
+) -> tuple[LauncherName, float] | None:
     """The launcher to take instead of the usual one, and what it gains at least.
 
     Args:
@@ -49,7 +51,7 @@ def clearly_faster(
     Returns:
         None where the usual one stays: the other one was not clearly faster in every round.
     """
-    gains: dict[Launcher, float] = {}
+    gains: dict[LauncherName, float] = {}
     for rates in rounds:
         for launcher, rate in rates.items():
             if launcher != usual and usual in rates:

@@ -1,21 +1,19 @@
 """The monitor: what the main thread does while workers train.
 
-It writes records, makes checkpoints, watches budgets and signals, and counts restarts.
+It writes records, makes checkpoints, watches budgets and signals, and says what becomes of workers.
 """
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from poise.config import TrainConfig
+from poise.launchers.restart_policy import RestartPolicy
 from poise.launchers.stop_signals import StopSignals
 from poise.learning.events import WorkerRestarted
 from poise.learning.journal import StopReason
 from poise.learning.parameter_server import ParameterServer
-from poise.observers.callback import Callbacks
-from poise.observers.dispatcher import Dispatcher
-from poise.observers.recorder import Recorder
 from poise.storage.checkpoints.store import Checkpoint, Offsets, write_checkpoint
+from poise.training.run_records import RunRecords
 from poise.user_warnings import warn_caller
 
 __all__ = ["RunMonitor"]
@@ -27,36 +25,29 @@ class RunMonitor:
     Args:
         folder: of the run.
         config: its settings.
-        recorder: what was written down of it.
-        dispatcher: passes on its events.
+        records: what is kept of it.
         signals: why to stop.
-        restarts: of workers, before this process.
-        callbacks: the user's, which may end the run.
-        tick: called whenever there is time to show what is under way.
+        restart_policy: counts the restarts of workers.
     """
 
     def __init__(
         self,
         folder: Path,
         config: TrainConfig,
-        recorder: Recorder,
-        dispatcher: Dispatcher,
+        records: RunRecords,
         signals: StopSignals,
-        restarts: int,
-        callbacks: Callbacks,
-        tick: Callable[[], None] = lambda: None,
+        restart_policy: RestartPolicy,
     ) -> None:
         self._folder = folder
         self._config = config
-        self._recorder = recorder
-        self._dispatcher = dispatcher
+        self._records = records
+        self._recorder = records.recorder
+        self._dispatcher = records.dispatcher
+        self._callbacks = records.callbacks
         self._signals = signals
-        self._callbacks = callbacks
-        self._tick = tick
+        self._restart_policy = restart_policy
         self._began: float | None = None
         self._last_checkpoint = time.monotonic()
-        self.restarts = restarts
-        """Of workers, so far."""
         self._server: ParameterServer | None = None
 
     def watch(self, server: ParameterServer | None) -> None:
@@ -72,7 +63,7 @@ class RunMonitor:
         """
         self._signals.keep()
         self._dispatcher.pump()
-        self._tick()
+        self._records.show_progress()
         self.checkpoint()
         server = self._server
         if server is None or not server.stopped or self._callbacks.interrupts:
@@ -105,7 +96,7 @@ class RunMonitor:
             metrics_bytes=metrics_bytes,
             training_seconds=recorder.training_seconds,
             wall_seconds=recorder.wall_seconds,
-            restarts=self.restarts,
+            restarts=self._restart_policy.restarts,
             solved_at_steps=solved.solved_at_steps,
             training_solved_seconds=solved.training_solved_seconds,
             training_solved_steps=solved.training_solved_steps,
@@ -116,7 +107,6 @@ class RunMonitor:
 
     def note_restart(self, worker: int, generation: int, what: str) -> None:
         """A worker is started again."""
-        self.restarts += 1
         self._dispatcher.emit(WorkerRestarted(worker, generation, what))
         warn_caller(f"{what}; started again")
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from poise.config import TrainConfig
+from poise.config import PROCESSES, TrainConfig
 from poise.errors import EnvironmentCheckError
+from poise.launchers.registry import LAUNCHERS
 from poise.user_warnings import warn_caller
 
 __all__ = ["one_copy_a_process"]
@@ -28,7 +29,7 @@ def one_copy_a_process(config: TrainConfig, shared: str = "") -> TrainConfig:
         f"({shared or 'a simulator or a variable that belongs to the module or the class'})"
     )
     one = dataclasses.replace(config, envs_per_worker=1, evaluation_copies=1)
-    if config.launcher in ("threads", "serial"):
+    if config.launcher != "auto" and not LAUNCHERS[config.launcher].traits.own_processes:
         if config.workers == 1 and config.envs_per_worker == 1:
             return one
         raise EnvironmentCheckError(
@@ -41,4 +42,4 @@ def one_copy_a_process(config: TrainConfig, shared: str = "") -> TrainConfig:
             "process"
         )
     warn_caller(f"{shares}; each process gets one copy")
-    return dataclasses.replace(one, launcher="processes")
+    return dataclasses.replace(one, launcher=PROCESSES)

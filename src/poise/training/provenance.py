@@ -5,6 +5,7 @@ from typing import Any
 
 from poise.learning.journal import JournalReader
 from poise.training.components import RunComponents
+from poise.training.decisions import decisions
 from poise.training.runtime import processor_model, versions
 from poise.user_warnings import warn_caller
 from poise.validation import shown
@@ -33,7 +34,7 @@ def differences(
     if header.get("processor") != processor_model():
         was = _plain(header.get("processor"))
         found.append(f"the processor was {was}, here {processor_model()}")
-    for name, value in components.resolved().items():
+    for name, value in decisions(components).items():
         if resolved.get(name) != value:
             found.append(f"{name} was {_plain(resolved.get(name))}, here {value}")
     return tuple(found)

@@ -13,7 +13,7 @@ from pathlib import Path
 from poise.training.jax_settings import require_usable_settings
 from poise.user_warnings import warn_caller
 
-__all__ = ["prepare_jax", "process_age", "processor_model", "versions"]
+__all__ = ["prepare_jax", "process_age", "processor_model", "usable_cache_folder", "versions"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """mallopt(3): bytes at the top of the heap, and of a piece, from which on glibc gives them back."""
@@ -31,7 +31,7 @@ def prepare_jax() -> None:
     call. A user's own settings are kept.
 
     Raises:
-        ConfigError: nothing can be had under the user's settings of JAX.
+        ConfigError: nothing can be trained under the user's settings of JAX.
     """
     import jax  # slow to import  # noqa: PLC0415
     from jax._src import xla_bridge  # noqa: PLC0415 - there is no public way to ask
@@ -44,7 +44,7 @@ def prepare_jax() -> None:
     update("jax_cpu_enable_async_dispatch", False)
     if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
-    folder = _usable_cache_folder()
+    folder = usable_cache_folder()
     if folder is not None:
         update("jax_compilation_cache_dir", str(folder))
         update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -66,7 +66,7 @@ def _keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
-def _usable_cache_folder() -> Path | None:
+def usable_cache_folder() -> Path | None:
     """Where compiled programs are kept; None where nothing can be: every start compiles then.
 
     In a container there may be no HOME, a user id without a name, or a file system that cannot be

@@ -1,0 +1,80 @@
+"""Compiling a run's programs side by side."""
+
+import concurrent.futures
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from poise.envs.seeding import typed_key
+from poise.learning.learner import TrajectoryLearner, join_trajectories
+from poise.learning.optimizer import OptimizerState, Update
+from poise.learning.worker import CompileOptions
+from poise.trajectory import Trajectory
+
+__all__ = ["compile_learner", "compile_update", "do_side_by_side"]
+
+
+@functools.cache
+def _compilers() -> concurrent.futures.ThreadPoolExecutor:
+    """The threads that compile, for all runs of this process.
+
+    Threads that came and went with every run would each leave the holes of a compilation in another
+    part of the heap: the C library gives a thread an arena when it begins. Idle, they cost nothing.
+    """
+    return concurrent.futures.ThreadPoolExecutor(3, "poise-compile")
+
+
+def do_side_by_side(work: Iterable[Callable[[], Any]]) -> None:
+    """Do the slow work of a start, in threads; raises what any of it raised, once all is done."""
+    jobs = [_compilers().submit(one) for one in work]
+    concurrent.futures.wait(jobs)
+    for job in jobs:
+        job.result()
+
+
+def compile_update(
+    update: Update, parameters: np.ndarray, state: OptimizerState, options: CompileOptions
+) -> Update:
+    """Compile an optimizer's update of the parameters, as `make_optimizer` makes it."""
+    norm, rate = np.float32(0), np.float32(0)
+    lowered = jax.jit(update).lower(parameters, state, np.zeros_like(parameters), norm, rate)
+    compiled: Update = lowered.compile(compiler_options=dict[str, Any](options))
+    return compiled
+
+
+def compile_learner(
+    learn: Callable[..., Any],
+    update: Update,
+    parameters: np.ndarray,
+    state: OptimizerState,
+    options: CompileOptions,
+    rollouts: Sequence[Any],
+    seed: np.ndarray,
+) -> TrajectoryLearner:
+    """Compile how an algorithm learns from a batch of trajectories.
+
+    Args:
+        learn: as `LearnsFromTrajectories.learn`, from ``update`` on.
+        update: the optimizer's.
+        parameters: ``[P]`` float32.
+        state: the optimizer's at version 0.
+        options: XLA's.
+        rollouts: what each worker sends, as shapes and dtypes.
+        seed: ``[2]`` uint32, of what is drawn.
+    """
+
+    def run(
+        parameters: Any, state: OptimizerState, batch: Trajectory, rate: Any, key: Any
+    ) -> tuple[Any, OptimizerState, Any]:
+        learned: tuple[Any, OptimizerState, Any] = learn(
+            update, parameters, state, batch, rate, typed_key(key)
+        )
+        return learned
+
+    learner = TrajectoryLearner(run, seed, dict[str, Any](options))
+    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), list(rollouts))
+    learner.compile(parameters, state, join_trajectories(blank))
+    return learner

@@ -1,0 +1,30 @@
+"""What was decided for a run beyond its settings; it is written down, and holds for its replay."""
+
+from typing import Any
+
+import jax
+
+from poise.learning.host_worker import HostProgram
+from poise.training.components import RunComponents
+from poise.training.jax_settings import decisive_settings
+
+__all__ = ["decisions"]
+
+
+def decisions(components: RunComponents) -> dict[str, Any]:
+    """What ``config.json`` says was resolved; JSON types."""
+    program, envs = components.program, components.envs
+    return {
+        "world": envs.kind,
+        "launcher": components.placement.launcher.name,
+        "acting": program.acting if isinstance(program, HostProgram) else "xla",
+        "backend": jax.default_backend(),
+        "compile_options": components.options,
+        "jax_settings": decisive_settings(),
+        "target_return": components.target_return,
+        **components.measured._asdict(),
+        "reward_clip": envs.shaping.clip,
+        "learning_rate": components.learning_rate,
+        "normalize_observations": components.normalization,
+        "parameters": components.agent.layout.size,
+    }

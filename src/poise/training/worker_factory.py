@@ -1,0 +1,103 @@
+"""Making a run's workers: in this process, or compiled anew in processes of their own."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from poise.config import TrainConfig
+from poise.envs.env_factory import EnvFactory
+from poise.evaluation.worker_episodes import WorkerPlayer, copies_of
+from poise.launchers.mailbox import MailboxShape
+from poise.learning.algorithms.algorithm import LearnsFromTrajectories
+from poise.learning.worker import Worker
+from poise.training.components import RunComponents, build_components
+from poise.training.jax_settings import adopt_settings, shared_settings
+from poise.training.runtime import prepare_jax
+
+__all__ = ["RunWorkerFactory", "SpawnedWorkerFactory"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SpawnedWorkerFactory:
+    """Assembles and compiles a worker where it runs; pickled into a spawned process."""
+
+    config: TrainConfig
+    env_factory: EnvFactory
+    workers_play: bool
+    """Whether the worker plays in evaluations."""
+    jax_settings: Mapping[str, Any] = dataclasses.field(default_factory=shared_settings)
+    """Of the process that it was made in."""
+    _assembled: list[RunComponents] = dataclasses.field(
+        default_factory=list, init=False, repr=False
+    )
+    """What the worker was made of, there."""
+
+    @classmethod
+    def of(cls, components: RunComponents) -> "SpawnedWorkerFactory":
+        """The factory of a run's workers.
+
+        What was decided here is not decided there once more, perhaps otherwise.
+        """
+        decided = dataclasses.replace(
+            components.config,
+            world=components.envs.kind,
+            normalize_observations=components.normalization,
+        )
+        return cls(decided, components.env_factory, components.placement.workers_play)
+
+    def __call__(self, index: int, generation: int) -> Worker:
+        """Make a worker, ready to cycle."""
+        adopt_settings(self.jax_settings)
+        prepare_jax()
+        components = build_components(self.config, self.env_factory)
+        components.program.compile(components.first_snapshot(), components.options)
+        self._assembled[:] = [components]
+        return components.worker(index, generation)
+
+    def copies(self, index: int) -> int:
+        """Copies that a worker may play in, in evaluations."""
+        if not self.workers_play:
+            return 0
+        return copies_of(index, self.config.workers, self.config.evaluation_copies)
+
+    def player(self, index: int) -> WorkerPlayer:
+        """What plays in a worker's process."""
+        agent = self._assembled[0].agent
+        return WorkerPlayer(agent, self.config, self.env_factory, self.copies(index))
+
+
+class RunWorkerFactory:
+    """The workers of a run, for any launcher.
+
+    Args:
+        components: the run's parts; compiled, if workers are made here.
+    """
+
+    def __init__(self, components: RunComponents) -> None:
+        self._components = components
+
+    def local(self, index: int, generation: int) -> Worker:
+        """Make a worker in this process; the components close it."""
+        return self._components.worker(index, generation)
+
+    def remote(self) -> SpawnedWorkerFactory:
+        """What makes and compiles workers in processes of their own."""
+        return SpawnedWorkerFactory.of(self._components)
+
+    def mailbox_shape(self) -> MailboxShape:
+        """What such a worker and the server send each other."""
+        components = self._components
+        config, agent = components.config, components.agent
+        algorithm = components.program.spec.algorithm
+        trajectory = None
+        if isinstance(algorithm, LearnsFromTrajectories):
+            trajectory = components.program.computed_shapes(components.first_snapshot())
+        return MailboxShape(
+            agent.layout.size,
+            len(algorithm.worker_metrics),
+            config.envs_per_worker * config.rollout_length,
+            agent.scaling.count or None,
+            components.worker_state(),
+            trajectory,
+            algorithm.target_interval is not None,
+        )
