@@ -21,6 +21,7 @@ def test_purposes_are_never_renumbered() -> None:
         "BENCHMARK": 7,
         "ENVIRONMENT": 8,
         "EVALUATION_ACTIONS": 9,
+        "LEARNING": 10,
     }
 
 
