@@ -19,6 +19,7 @@ from poise.doctor.diagnosis import Diagnosis, Finding, Rate
 from poise.doctor.examine import examine
 from poise.envs.env_factory import find_env_factory
 from poise.errors import ConfigError, EnvironmentCheckError, InputError, WorkerError
+from poise.launchers.launcher import Launcher
 from poise.learning.events import Updated
 from poise.training.components import build_components
 from poise.training.launcher_choice import clearly_faster
@@ -289,9 +290,9 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return spawned_process._Answer(*answers[task])
 
     def training_rate(
-        components: Any, workers: int, seconds: float, launcher: str, timeout: float
+        components: Any, launcher: Launcher, workers: int, seconds: float, timeout: float
     ) -> float:
-        answer = answers[launcher]
+        answer = answers[launcher.name]
         if isinstance(answer, list):
             answer = answer.pop(0)
         if isinstance(answer, Exception):
