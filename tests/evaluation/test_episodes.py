@@ -460,7 +460,7 @@ class TestEvaluate:
             ask(subject, **bad)
 
 
-def test_copies_thatcopies_share_state_are_evaluated_in_one(serial_run: Path) -> None:
+def test_copies_that_share_a_state_are_evaluated_in_one(serial_run: Path) -> None:
     """An episode of n steps is worth 1 + 2 + ... + n, where no other copy is stepped in between."""
     policy = poise.load(serial_run)
     made: list[Crosstalk] = []
