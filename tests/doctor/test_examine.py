@@ -624,7 +624,8 @@ def test_what_cannot_be_rendered_is_no_failure(fakes: dict[str, Any]) -> None:
 def test_the_doctor_recommends_what_auto_takes(name: str, fakes: dict[str, Any]) -> None:
     environment = name if "-" in name else toy(name)
     config = TrainConfig(environment, workers=1)
-    usual = build_components(config, find_env_factory(config.environment_choice)).launcher
+    components = build_components(config, find_env_factory(config.environment_choice))
+    usual = components.placement.launcher.name
     other = "threads" if usual == "processes" else "processes"
     fakes |= {usual: 100.0, other: 124.0}
     found = diagnose(environment)
