@@ -106,6 +106,7 @@ class Agent:
         network: the network.
         layout: where its parameters lie in the vector.
         head: the distribution over actions.
+        network_factory: what made the network; None where poise did, as ``spec`` says.
     """
 
     observation_space: spaces.Space[Any]
@@ -114,6 +115,7 @@ class Agent:
     network: Network
     layout: ParameterLayout
     head: ActionHead
+    network_factory: NetworkFactory | None = None
 
     def initial_state(self, copies: int) -> Any:
         """The network's recurrent state at the start of an episode, ``[copies, ...]``."""
@@ -255,7 +257,7 @@ def build_agent(
         raise ConfigError(
             f"the network would have {layout.size:,} parameters, more than {parameter_limit:,}"
         )
-    agent = Agent(observation_space, action_space, spec, network, layout, head)
+    agent = Agent(observation_space, action_space, spec, network, layout, head, network_factory)
     if seed is None:
         return agent, np.zeros(layout.size, np.float32)
     return agent, layout.flatten(network.init(np.random.default_rng(seed)))

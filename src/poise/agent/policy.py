@@ -7,6 +7,7 @@ from gymnasium import spaces
 
 from poise.agent.acting import Actor, choose_acting, make_actor
 from poise.agent.agent import Agent, NetworkSpec, build_agent
+from poise.agent.network import NetworkFactory
 from poise.agent.noise import draw_with_generator
 from poise.agent.observed import observed
 from poise.batching import as_typed, stack, unbatch
@@ -152,6 +153,7 @@ class Policy:
             self.environment,
             self.statistics,
             self.mode,
+            agent.network_factory,
         )
 
     def _is_greedy(self, greedy: bool | None) -> bool:
@@ -194,8 +196,11 @@ def _rebuild(
     environment: EnvironmentChoice,
     statistics: Any,
     mode: Mode,
+    network_factory: NetworkFactory | None,
 ) -> Policy:
-    agent, _ = build_agent(observation_space, action_space, spec, None)
+    agent, _ = build_agent(
+        observation_space, action_space, spec, None, network_factory=network_factory
+    )
     return Policy(agent, parameters, environment, statistics, mode=mode)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from poise.agent.acting import choose_acting
 from poise.agent.agent import Agent, NetworkSpec, build_agent
+from poise.agent.network import NetworkFactory
 from poise.agent.normalizer import needs_normalization
 from poise.config import TrainConfig
 from poise.envs.env_factory import EnvFactory, find_env_factory
@@ -230,12 +231,17 @@ class RunComponents:
         return "on" if self.agent.spec.normalize_observations else "off"
 
 
-def build_components(config: TrainConfig, env_factory: EnvFactory | None = None) -> RunComponents:
+def build_components(
+    config: TrainConfig,
+    env_factory: EnvFactory | None = None,
+    network_factory: NetworkFactory | None = None,
+) -> RunComponents:
     """Find the environment, build the agent, prepare (but do not compile) the programs.
 
     Args:
         config: the settings.
         env_factory: of the environment; by default what the settings name.
+        network_factory: makes another network than poise's own.
 
     Raises:
         InputError: the environment is unknown, or cannot be learned.
@@ -257,6 +263,7 @@ def build_components(config: TrainConfig, env_factory: EnvFactory | None = None)
             _normalizes(config, env_factory, envs),
         ),
         seed_sequence(config.seed, Purpose.PARAMETERS),
+        network_factory=network_factory,
     )
     if config.normalize_observations == "on" and not agent.scaling.count:
         raise ConfigError(

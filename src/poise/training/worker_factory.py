@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from poise.agent.network import NetworkFactory
 from poise.config import TrainConfig
 from poise.envs.env_factory import EnvFactory
 from poise.evaluation.worker_episodes import WorkerPlayer, copies_of
@@ -25,6 +26,8 @@ class SpawnedWorkerFactory:
     env_factory: EnvFactory
     workers_play: bool
     """Whether the worker plays in evaluations."""
+    network_factory: NetworkFactory | None = None
+    """Makes the network, where it is not poise's own."""
     jax_settings: Mapping[str, Any] = dataclasses.field(default_factory=shared_settings)
     """Of the process that it was made in."""
     _assembled: list[RunComponents] = dataclasses.field(
@@ -43,13 +46,18 @@ class SpawnedWorkerFactory:
             world=components.envs.kind,
             normalize_observations=components.normalization,
         )
-        return cls(decided, components.env_factory, components.placement.workers_play)
+        return cls(
+            decided,
+            components.env_factory,
+            components.placement.workers_play,
+            components.agent.network_factory,
+        )
 
     def __call__(self, index: int, generation: int) -> Worker:
         """Make a worker, ready to cycle."""
         adopt_settings(self.jax_settings)
         prepare_jax()
-        components = build_components(self.config, self.env_factory)
+        components = build_components(self.config, self.env_factory, self.network_factory)
         components.program.compile(components.first_snapshot(), components.options)
         self._assembled[:] = [components]
         return components.worker(index, generation)
