@@ -136,7 +136,7 @@ def test_a_run_is_named_in_every_way(said: dict[str, Any]) -> None:
         ("foreign", "there is no setting 'lr': perhaps you meant learning_rate"),
         ("callback", "there is no setting 'callback': perhaps you meant callbacks"),
         ("callbacks", "a callback is 5, but must be a function of two arguments"),
-        ("no list", "callbacks is <built-in function print>, but must be a list of them"),
+        ("no list", "callbacks is <built-in function print>, but must be a list"),
         ("subscriber", "there is no setting 'subscriber': perhaps you meant callbacks"),
         ("value", "max_steps is 1.5, but must be a whole number"),
         ("no folder", "the run is None, but must be a folder's path"),

@@ -110,9 +110,9 @@ def test_a_process_that_must_be_given_up(
 
 
 @pytest.mark.parametrize("given", [{"run_dir": "run"}, {"tensorboard": True}])
-def test_files_that_stay_are_a_contradiction(given: dict[str, Any]) -> None:
+def test_options_about_files_need_a_folder_that_is_kept(given: dict[str, Any]) -> None:
     [name] = given
-    with pytest.raises(ConfigError, match=rf"^{name}(=True)? is for files that stay"):
+    with pytest.raises(ConfigError, match=rf"^{name}(=True)? is about files that are kept"):
         passing(**given)
 
 

@@ -1,4 +1,4 @@
-"""What a training run came to, for whoever called it from Python."""
+"""The result of a training run, as returned to callers from Python."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +10,13 @@ __all__ = ["TrainResult"]
 
 
 class TrainResult(NamedTuple):
-    """What a training run came to.
+    """The result of a training run.
 
     Attributes:
-        folder: where its files are; None of a run that was to keep none.
+        folder: where its files are; None if the run kept no files.
         summary: the content of ``summary.json``.
         policy: the best policy.
-        reason: why it ended.
+        reason: why the run ended.
     """
 
     folder: Path | None
