@@ -230,7 +230,7 @@ class TestParameters:
 
 @pytest.mark.usefixtures("shared_programs")
 class TestAnnounced:
-    """A run that said when it began that it cannot be replayed exactly."""
+    """A run that announced at its start that it cannot be replayed exactly."""
 
     @pytest.fixture
     def announced(self, serial_run: Path, tmp_path: Path) -> Path:
@@ -246,7 +246,7 @@ class TestAnnounced:
 
     def test_a_difference_is_the_one_that_it_announced(self, announced: Path):
         self.change(announced, "settings", learning_rate=1e-3)
-        with pytest.raises(ReplayMismatchError, match=r"differs at .*; that was to be expected"):
+        with pytest.raises(ReplayMismatchError, match=r"differs at .*; this was to be expected"):
             poise.replay(announced)
 
     def test_other_parameters_too(self, announced: Path):

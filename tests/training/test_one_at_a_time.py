@@ -80,7 +80,7 @@ def test_where_more_are_needed_it_is_refused_in_a_sentence(tmp_path: Path):
 def test_its_policy_is_scored_in_one_copy_with_a_warning(tmp_path: Path):
     poise.train(NAME, run_dir=tmp_path / "run", **settings(tmp_path, launcher="serial"))
     alone = poise.evaluate(tmp_path / "run", episodes=3, copies=1, trust=True)
-    with pytest.warns(RuntimeWarning, match=r"goes on with 1 .*the port is in use"):
+    with pytest.warns(RuntimeWarning, match=r"continues with 1 .*the port is in use"):
         assert poise.evaluate(tmp_path / "run", episodes=3, trust=True) == alone
 
 
