@@ -1,8 +1,8 @@
-"""The contract that every launcher keeps, driven with fake workers and the real server.
+"""The contract that every launcher keeps, tested with fake workers and the real server.
 
-Every launcher of the registry is tested. Nothing is decided by how long something takes: workers
-hang in a named pipe, which works across threads and processes alike, and the heartbeats' clock is
-moved by the test.
+Every launcher of the registry is tested. No result depends on how long something takes: workers
+hang at a named pipe, which works across threads and processes alike, and the test moves the clock
+of the heartbeats.
 """
 
 import dataclasses
@@ -37,12 +37,12 @@ from poise.trajectory import Snapshot, WorkerUpdate
 from . import harness
 from .harness import ENVIRONMENT, PATIENCE, STEPS, TIMEOUT, Crew, Pipe, update_of, wait_at
 
-# Classes of this module travel by value: a worker's process cannot import a test.
+# Classes of this module are pickled by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class SerialElsewhere(Serial):
-    """As where training is called in another thread than the main one."""
+    """The serial launcher when training is called outside the main thread."""
 
     def run(self, launch: Launch) -> None:
         background_call = BackgroundCall(lambda: super(SerialElsewhere, self).run(launch))
@@ -59,7 +59,7 @@ PARAMETERS = 3
 
 
 class AwkwardError(Exception):
-    """Neither pickles nor prints."""
+    """Can be neither pickled nor printed."""
 
     def __init__(self, first: object, second: object) -> None:
         super().__init__()
@@ -80,17 +80,17 @@ RAISES: dict[str, Callable[[], BaseException]] = {
 
 @dataclasses.dataclass(frozen=True)
 class FakeWorker(harness.FakeWorker):
-    """Counts its cycles, and fails or hangs where it is told to."""
+    """Counts its cycles, and fails or hangs where the test wants it to."""
 
     raises: str = ""
-    """Which of `RAISES`; at ``at``, or on waking up where ``pipe`` is given."""
+    """Which of `RAISES`; raised in cycle ``at``, or after waking up if ``pipe`` is given."""
     pipe: str = ""
     """A named pipe to hang in until it is closed."""
     lies: bool = False
-    """Claim to have acted with a version that nobody handed out."""
+    """Claim to have acted with a version that the server has not sent."""
     is_checkpointable: bool = True
     at: int = 2
-    """In which cycle; -1 in `initial_state`."""
+    """The cycle in which it misbehaves; -1 for `initial_state`."""
 
     def initial_state(self) -> int:
         self._misbehave(-1)
@@ -113,7 +113,7 @@ class FakeWorker(harness.FakeWorker):
 
 
 class Stage(harness.Stage):
-    """A server, what it did, and what a test needs to direct a launcher."""
+    """A server, a record of its events, and all that a test needs to direct a launcher."""
 
     interval = INTERVAL
 
@@ -143,7 +143,7 @@ class Stage(harness.Stage):
     def play(
         self, workers: Sequence[FakeWorker], direct: Callable[["Stage"], StopReason | None]
     ) -> None:
-        """Launch these workers; ``direct`` is the pump, which is asked for a reason to stop."""
+        """Launch these workers; ``direct`` is the pump, which returns a reason to stop."""
         make = functools.partial(_pick, {worker.index: worker for worker in workers})
         starts = [WorkerStart(worker.index, worker.generation) for worker in workers]
         self.run(make, lambda: direct(self), starts, close_timeout=CLOSE_SECONDS)
@@ -152,7 +152,7 @@ class Stage(harness.Stage):
         return all(self.counts.get(worker, 0) >= count for worker in workers)
 
     def check_books(self, reason: StopReason) -> None:
-        """Whatever happened: the end is the last event, and the sums are right."""
+        """Check, whatever happened: the end is the last event, and the sums are right."""
         server = self.server
         assert server.stop_reason == reason
         assert isinstance(self.events[-1], Stopped)
@@ -164,7 +164,7 @@ class Stage(harness.Stage):
         total = -sum((worker + 1) * count for worker, count in counts.items())
         assert server.steps == STEPS * sum(counts.values())
         if self._waits:
-            # What came of a round that was not complete is dropped.
+            # Updates from an incomplete round are dropped.
             assert len(set(counts.values())) <= 1
             assert server.version == changes == max(counts.values(), default=0)
             assert received - sum(counts.values()) >= 0
@@ -207,7 +207,7 @@ def launcher(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def set_stage(launcher: str) -> Iterator[Callable[..., Stage]]:
-    """Makes the stage; whatever happened, the server is stopped behind the test."""
+    """Make stages; in any case, their servers are stopped after the test."""
     stages: list[Stage] = []
 
     def make(**settings: Any) -> Stage:
@@ -226,13 +226,13 @@ def stage(set_stage: Callable[..., Stage]) -> Stage:
 
 @pytest.fixture(autouse=True)
 def kill_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that does not leave is killed; nothing here depends on how soon."""
+    """Kill a process that does not exit; no result depends on how soon."""
     monkeypatch.setattr(process_pool, "LEAVE_SECONDS", 0.5)
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """No test leaves a thread or a process; one that hung on purpose has been released."""
+    """Check that no thread or process is left; those that hung on purpose have been released."""
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
@@ -242,11 +242,11 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", ["a3c", "a2c"])
-"""One of each discipline: in which workers wait for each other, and in which they do not."""
+"""One algorithm in which workers do not wait for each other, and one in which they do."""
 
 
 def _team(count: int = 3, **special: Any) -> list[FakeWorker]:
-    """Workers of which number 1 is special."""
+    """Make workers, of which number 1 is special."""
     return [FakeWorker(index, **(special if index == 1 else {})) for index in range(count)]
 
 
@@ -330,7 +330,7 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
 ):
     before = set(threading.enumerate())
     traits = LAUNCHERS[launcher].traits
-    # In turn, one that hangs holds up the others; processes go on without it, if there are any.
+    # In turn, a hanging worker blocks the others; processes continue without it while others exist.
     others = () if traits.in_turn or traits.own_processes else (0, 2)
     team = [one for one in _team(pipe=str(pipe.path), at=at) if one.index in (1, *others)]
     if traits.in_turn:
@@ -338,7 +338,7 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
     seen: dict[int, int] = {}
 
     def direct(stage: Stage) -> StopReason | None:
-        # Time goes on, by less than the timeout, whenever the others have given signs of life.
+        # Move the clock, by less than the timeout, whenever the others have given signs of life.
         if pipe.is_waited_at() and all(
             stage.all_have(seen.get(one, 0) + 2, [one]) for one in others
         ):
@@ -347,7 +347,7 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
         return None
 
     if launcher == "serial":
-        # While it hangs, nobody calls the pump.
+        # While the worker hangs, nobody calls the pump.
         stage.clock.before = lambda: direct(stage)
     with pytest.raises(DeadlineError) as caught:
         stage.play(team, direct if launcher != "serial" else _never)
@@ -356,12 +356,12 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
     assert ENVIRONMENT in str(caught.value)
     assert "worker 1 " in str(caught.value)
     if not traits.own_processes:
-        # It is asked for its activity; a process must tell by itself.
+            # These launchers can ask it for its activity; a process must report it by itself.
         assert "the stage, in cycle" in str(caught.value)
         assert ", in wait_at)" in str(caught.value)
     version = stage.server.version
     pipe.wake()
-    # Threads that other tests have left behind are none of ours.
+    # Threads that other tests left behind do not matter here.
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
     assert stage.server.version == version
@@ -374,15 +374,15 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
 def test_nobody_is_overdue_during_a_long_evaluation(
     launcher: str, raises: str, set_stage, crew: Crew
 ):
-    """An evaluation is watched itself; workers that wait for it are not hung.
+    """An evaluation is watched itself; workers that wait for it are not regarded as hung.
 
-    Nor is one that has raised, and waits to say so.
+    Neither is a worker that has raised, and waits to report it.
     """
     stage = set_stage(evaluation_interval=3 * STEPS)
 
     def evaluator() -> None:
         stage.heartbeats.beat(EVALUATION)
-        # The clock stands still until nobody is on the way any more: then it leaps.
+        # The clock stands still until no worker is in a cycle any more; then it jumps.
         deadline = time.monotonic() + PATIENCE
         while stage.heartbeats.watched() != {EVALUATION}:
             assert time.monotonic() < deadline
@@ -411,7 +411,7 @@ def test_a_reason_from_the_pump_ends_the_run(
     stage = set_stage(algorithm=algorithm)
     stage.play(_team(), lambda stage: reason if stage.all_have(2, range(3)) else None)
     stage.check_books(reason)
-    # What ends as it was meant to ends with an evaluation; what is broken off does not.
+    # A regular end is followed by an evaluation; an abort is not.
     budgets = {StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS}
     concluding = budgets | {StopReason.CALLBACK}
     assert stage.evaluated_by == (reason in concluding)
@@ -425,7 +425,7 @@ def test_a_reason_at_the_first_look_ends_the_run(stage: Stage, crew: Crew):
 
 
 def test_a_reason_ends_an_evaluation_that_is_under_way(set_stage, crew: Crew):
-    """The evaluation sees the same reason between two steps, and gives up."""
+    """The evaluation sees the same reason between two steps, and aborts."""
     stage = set_stage(evaluation_interval=2 * STEPS)
     evaluating, stopping = threading.Event(), threading.Event()
 
@@ -477,14 +477,14 @@ def test_an_exception_in_the_pump_propagates(stage: Stage, crew: Crew, kind: typ
 
 
 def test_a_pump_that_keeps_failing_waits_for_the_evaluation(set_stage, crew: Crew):
-    """A full disk stays full: the second exception must not cut the clean-up short."""
+    """A full disk stays full: the second exception must not interrupt the clean-up."""
     stage = set_stage(evaluation_interval=2 * STEPS)
     evaluating, failed = threading.Event(), threading.Event()
 
     def evaluator() -> None:
         evaluating.set()
         assert _in_pump_s_thread() or failed.wait(PATIENCE)
-        # Time enough for a launcher that would ask the pump once more.
+        # Long enough for a launcher that would ask the pump again.
         time.sleep(100 * INTERVAL)
 
     def direct(stage: Stage) -> StopReason | None:
@@ -504,7 +504,7 @@ def test_a_pump_that_keeps_failing_waits_for_the_evaluation(set_stage, crew: Cre
 def test_what_comes_after_the_stop_is_refused(
     launcher: str, stage: Stage, pipe: Pipe, crew: Crew, raises: str
 ):
-    """A cycle that was under way when the run ended changes nothing, not even by failing."""
+    """A cycle that was running when the run ended changes nothing, even if it fails."""
     if launcher == "serial":
         pytest.skip("nothing ends the run while a cycle is under way")
     stopped_at: list[int] = []
@@ -524,7 +524,7 @@ def test_what_comes_after_the_stop_is_refused(
 
 
 def test_many_workers_share_one_server(stage: Stage, crew: Crew):
-    """Switching threads at every chance loses and doubles nothing."""
+    """Frequent thread switches neither lose nor repeat an update."""
     everyone = range(8)
     previous = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)

@@ -1,4 +1,4 @@
-"""The queue of an evaluation's episodes, without anybody who plays them."""
+"""The queue of an evaluation's episodes, without workers that play them."""
 
 import pytest
 

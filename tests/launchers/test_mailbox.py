@@ -1,4 +1,4 @@
-"""Mailboxes: what is written is what is read, or nothing is."""
+"""Mailboxes: a reader gets exactly what was written, or an error."""
 
 import multiprocessing
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ ALIGNMENT = 64
 
 
 class State(NamedTuple):
-    """A worker's."""
+    """State of a worker."""
 
     cycle: Any
     flags: np.ndarray
@@ -84,7 +84,7 @@ def test_a_snapshot(box: Mailbox, snapshot: Snapshot) -> None:
 def test_large_arrays_are_read_where_they_are(
     box: Mailbox, worker_update: WorkerUpdate, snapshot: Snapshot
 ) -> None:
-    """They are views, and begin where XLA need not copy them."""
+    """They are views, aligned so that XLA need not copy them."""
     box.put_update(worker_update, 1)
     box.put_snapshot(snapshot, 1)
     gradient = box.take_update(1)[0].payload.vector
@@ -95,7 +95,7 @@ def test_large_arrays_are_read_where_they_are(
     box.put_update(worker_update._replace(payload=Gradient(np.full(5, 8.0, np.float32), 0)), 2)
     assert set(gradient.tolist()) == {8.0}
     box.put_snapshot(snapshot, 2)
-    # An actor knows other parameters by their being another object.
+    # An actor detects new parameters by the identity of the array.
     assert box.take_snapshot(2)[0].parameters is not parameters
 
 
@@ -112,7 +112,7 @@ def test_everything_else_that_was_taken_stays(box: Mailbox, worker_update: Worke
 
 
 def test_a_gradient_that_is_not_finite_is_kept(box: Mailbox, worker_update: WorkerUpdate) -> None:
-    """It is reported later, when the worker is on its way again."""
+    """It is reported later, when the worker is in its next cycle."""
     broken = worker_update._replace(metrics=np.full(4, np.nan, np.float32))
     box.put_update(broken, 1)
     found, _ = box.take_update(1)
@@ -121,7 +121,7 @@ def test_a_gradient_that_is_not_finite_is_kept(box: Mailbox, worker_update: Work
 
 
 class TestState:
-    """The worker's state travels with what it belongs to."""
+    """The worker's state is sent together with its update or snapshot."""
 
     @staticmethod
     def check(found: Any) -> None:
@@ -186,14 +186,14 @@ def test_an_empty_box_holds_nothing(box: Mailbox) -> None:
 
 
 def test_views_do_not_travel(box: Mailbox, worker_update: WorkerUpdate) -> None:
-    """Pickled, they would be copies, and the other process would write beside the memory."""
+    """Pickled, they would be copies, and the other process would not write to shared memory."""
     box.put_update(worker_update, 1)
     travels = jax.tree.leaves(box.update_message.__getstate__())
     assert not any(isinstance(one, np.ndarray) for one in travels)
 
 
 def test_a_trajectory_travels_instead_of_a_gradient(worker_update: WorkerUpdate) -> None:
-    """Whatever its observations are; and it is kept, whatever is written next."""
+    """For any observations; it is a copy, so the next write does not change it."""
     generator = np.random.default_rng(0)
     flags = generator.random((3, 2)) < 0.5
     rollout = Trajectory(

@@ -1,4 +1,4 @@
-"""Whether a script is guarded against worker processes that import it."""
+"""Detection of scripts without a guard against worker processes that import them."""
 
 import os
 import subprocess

@@ -1,6 +1,6 @@
-"""Workers in processes: killed at any instant, hung, unpicklable, in scripts of every kind.
+"""Workers in processes: killed at any moment, hung, unpicklable, in scripts of every kind.
 
-Workers are fakes, the server is real: its parameters must be what the journal says, bit for bit.
+Workers are fakes, the server is real: its parameters must match the journal, bit for bit.
 """
 
 import dataclasses
@@ -32,18 +32,18 @@ from ..shared_memory import held_here
 from . import harness
 from .harness import PATIENCE, STEPS, TIMEOUT, FakeWorker, never, update_of, wait_for
 
-# Classes of this module travel by value: a worker's process cannot import a test.
+# Classes of this module are pickled by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = pytest.mark.usefixtures("no_main_module", "nothing_is_left_behind")
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = 20_000
-"""Enough that a write can be torn."""
+"""Large enough for a torn write."""
 
 
 def gradient_of(index: int, generation: int, cycle: int) -> float:
-    """Small whole numbers, whose float32 sums are exact."""
+    """Return small whole numbers, whose float32 sums are exact."""
     return float(1 + cycle % 8 + 8 * index + 16 * generation)
 
 
@@ -52,11 +52,11 @@ class Fake(FakeWorker):
     """A worker that misbehaves in one of its cycles, and its factory."""
 
     point: str = ""
-    """Where its process kills itself (see `arm`), or what it does instead of its work."""
+    """Where its process kills itself (see `arm`), or what it does instead of a cycle."""
     at: int = 3
-    """In which cycle, from 1."""
+    """The number of the cycle in which it misbehaves, from 1."""
     deaths: int = 1
-    """How many of its generations do so."""
+    """How many of its generations misbehave."""
     victim: int = 1
 
     def __call__(self, index: int, generation: int) -> "Fake":
@@ -98,7 +98,7 @@ QUICK_POINTS = ("half written", "after the signal")
 
 
 def arm(point: str, at: int) -> None:
-    """Make this process kill itself at one point of its exchange number ``at``, from 1."""
+    """Make this process kill itself at a point of its exchange number ``at``, from 1."""
     from poise.launchers import framed_pipe, mailbox, shared_message
 
     def die() -> None:
@@ -148,13 +148,13 @@ def arm(point: str, at: int) -> None:
 
 
 class Stage(harness.Stage):
-    """A server of many parameters, and its processes."""
+    """A server with many parameters, and its processes."""
 
     def __init__(self) -> None:
         super().__init__(Processes(), PARAMETERS)
 
     def check_books(self, reason: StopReason) -> None:
-        """The parameters are what a replay of the journal comes to: no update was halved."""
+        """Check that the parameters are those of a replay: no update was applied partially."""
         server = self.server
         assert server.stop_reason == reason
         assert self.journal.records[-1].kind == RecordKind.STOP
@@ -210,7 +210,7 @@ def test_an_exception_in_the_pump_propagates(stage: Stage) -> None:
     ],
 )
 def test_a_workers_exception_comes_back_with_its_traceback(stage: Stage, kind: str) -> None:
-    """Also one that looks as if the pipe to the parent had broken."""
+    """Even an exception that looks as if the pipe to the parent had broken."""
     with pytest.raises(WorkerError) as caught:
         stage.run(Fake(point=kind, victim=0, deaths=9), never, workers=1, max_restarts=2)
     error = caught.value
@@ -246,7 +246,7 @@ def test_a_worker_that_exits_says_how(stage: Stage) -> None:
 
 
 def overdue_after(stage: Stage, count: int, victim: int = 1) -> Callable[[], None]:
-    """Moves the clock once the victim must be hanging; beats come only from the others."""
+    """Move the clock once the victim must be hanging; only the others give signs of life."""
 
     def direct() -> None:
         if stage.count(victim) >= count:
@@ -267,7 +267,7 @@ def test_a_hung_worker_is_killed_at_its_deadline(stage: Stage) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_the_others_go_on_without_a_worker_that_may_not_be_restarted(stage: Stage) -> None:
-    """Until none is left."""
+    """As long as another worker is left."""
     goes_on = stage.until(5, (0, 0))
 
     def direct() -> StopReason | None:
@@ -285,7 +285,7 @@ def test_the_others_go_on_without_a_worker_that_may_not_be_restarted(stage: Stag
 @pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_hung_worker_says_where_it_hangs(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its last word comes before the parent loses patience; here that is as long as it takes."""
+    """It reports this before the parent's timeout; here the test waits until it has done so."""
     words: list[str] = []
     hear = WorkerProcess.hear_last_word
 
@@ -310,7 +310,7 @@ def test_a_hung_worker_says_where_it_hangs(stage: Stage, monkeypatch: pytest.Mon
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGSTOP, 40])
 def test_a_worker_that_gets_any_signal_is_restarted(stage: Stage, number: int) -> None:
-    """Stopped, it is silent; by a signal without a name, it dies."""
+    """SIGSTOP makes it silent; a signal without a name kills it."""
     sent: list[int] = []
 
     def direct() -> StopReason | None:
@@ -349,7 +349,7 @@ def test_what_ends_the_whole_group_is_for_the_parent_to_decide(stage: Stage, num
 
 
 def test_a_worker_that_ended_with_the_run_is_not_started_again(stage: Stage) -> None:
-    """The reason to stop comes first, also where it has ended the worker."""
+    """The reason to stop is handled first, even if it has also ended the worker."""
 
     def direct() -> StopReason | None:
         if stage.count(0) < 2:
@@ -368,7 +368,7 @@ def test_a_worker_that_ended_with_the_run_is_not_started_again(stage: Stage) -> 
 def test_nobody_is_overdue_whose_answer_lies_unread(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the parent evaluates, it listens to nobody."""
+    """While the parent evaluates, it does not read messages."""
     pools: list[ProcessPool] = []
 
     class KeptPool(ProcessPool):
@@ -429,7 +429,7 @@ def test_a_worker_that_is_killed_never_leaves_half_an_update(stage: Stage, point
     stage.check_books(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 1
     assert "killed by SIGKILL" in stage.restarts[0]
-    # The third was heard only where it had been announced as a whole.
+    # The third update was applied only if it had been announced completely.
     assert stage.count(0, 0) == (3 if point == "after the signal" else 2)
     joins = [record for record in stage.journal.records if record.kind == RecordKind.JOIN]
     assert [record.generation for record in joins] == [0, 1]
@@ -454,7 +454,7 @@ def test_restarts_are_counted(stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_workers_killed_from_outside_at_any_instant(stage: Stage) -> None:
-    """Kills come whenever the parent looks, wherever the worker is by then."""
+    """The parent kills them at its regular checks, wherever the worker is at that time."""
     kills = 0
 
     def direct() -> StopReason | None:
@@ -487,7 +487,7 @@ def test_a_worker_that_cannot_be_built_ends_the_run(stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_a_worker_that_dies_before_it_is_ready_is_restarted(stage: Stage) -> None:
-    """As one that the system kills for its memory; but not for ever."""
+    """Such as one that the system kills for its memory use; but not endlessly."""
     with pytest.raises(WorkerError, match="SIGKILL before it was ready"):
         stage.run(dies_when_built, never, workers=1, max_restarts=2)
     assert len(stage.restarts) == 2
@@ -508,15 +508,15 @@ def test_what_does_not_pickle_is_found_before_anything_starts(stage: Stage) -> N
 
 @dataclasses.dataclass(frozen=True)
 class Simulated(Fake):
-    """Has a simulator, and says what becomes of it."""
+    """A worker with a simulator, which logs when that is made and closed."""
 
     log: str = ""
     stuck: str = ""
-    """What it hangs in: ``cycle`` or ``close``."""
+    """Where it hangs: ``cycle`` or ``close``."""
     raises: bool = False
 
     def initial_state(self) -> int:
-        # A program that ends when it is closed; and one, by multiprocessing, that must be killed.
+        # A program that ends when it is closed, and a multiprocessing process that must be killed.
         context = multiprocessing.get_context("fork" if self.index else "spawn")
         process = context.Process(target=time.sleep, args=(1e6,), daemon=True)
         process.start()
@@ -545,7 +545,7 @@ class Simulated(Fake):
 
 
 class Simulators:
-    """What is left of the simulators of a test."""
+    """The simulators of a test, and whether they are gone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -711,7 +711,7 @@ def start(way: str, folder: Path) -> subprocess.CompletedProcess[str]:
         case "stdin":
             return python("-", folder=folder, stdin=text(UNGUARDED, folder))
         case "notebook":
-            # A kernel runs cells in the namespace of a __main__ that is none of the user's files.
+            # A kernel runs cells in the namespace of a __main__ that is not the user's file.
             (folder / "cell.txt").write_text(text(UNGUARDED, folder))
             kernel = "import __main__; exec(open('cell.txt').read(), __main__.__dict__)"
             return python("-c", kernel, folder=folder)
@@ -745,7 +745,7 @@ def test_a_missing_guard_is_explained(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True])
 def test_children_leave_when_their_parent_is_killed(stopped: bool, tmp_path: Path) -> None:
-    """Also one that is stopped, and could not look after itself."""
+    """Even a child that is stopped, and cannot react by itself."""
     if stopped and sys.platform != "linux":
         pytest.skip("only Linux kills a child with its parent")
     (tmp_path / "guarded.py").write_text(text(GUARDED, tmp_path, steps=10**9))

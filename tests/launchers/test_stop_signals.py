@@ -1,4 +1,4 @@
-"""Signals: the first is noted, the second does what it would have done without us."""
+"""Signals: the first one is recorded, the second has its usual effect."""
 
 import contextlib
 import signal
@@ -19,12 +19,12 @@ REASONS = {
 
 
 class StrayError(Exception):
-    """A signal that we did not take."""
+    """A signal that poise did not handle."""
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[dict[signal.Signals, object]]:
-    """Handlers of the test's own, so that a signal that slips through does not end the tests."""
+    """Install handlers, so that a signal that poise does not handle does not end the tests."""
 
     def stray(number: int, frame: FrameType | None) -> None:
         raise StrayError(number)
@@ -83,7 +83,7 @@ def test_ignored_signals_stay_ignored(number: signal.Signals):
 
 
 def test_an_interruption_that_was_swallowed_is_not_forgotten():
-    """Python drops what a handler raises in a destructor; the run that begins then ends at once."""
+    """Python drops exceptions of handlers in destructors; the run that begins must end at once."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with interruptible():
         with contextlib.suppress(KeyboardInterrupt):

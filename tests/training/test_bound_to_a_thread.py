@@ -1,4 +1,4 @@
-"""Environments that belong to the thread that made them live in one: the main thread."""
+"""Environments bound to the thread that made them are used in one thread: the main thread."""
 
 import asyncio
 import signal
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 class Database(Ends):
-    """Holds a connection, which SQLite lets no other thread use."""
+    """Holds an SQLite connection, which no other thread may use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Database(Ends):
 
 
 class Loop(Ends):
-    """Runs an event loop of the main thread's."""
+    """Runs an event loop of the main thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Loop(Ends):
 
 
 class Handler(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Installs a signal handler; each copy puts back what it found, in whatever order."""
+    """Installs a signal handler; on closing, each copy restores the one that it found."""
 
     def __init__(self) -> None:
         super().__init__(Ends())
@@ -79,7 +79,7 @@ SMALL = {"workers": 2, "envs_per_worker": 2, "max_steps": 100}
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Whatever is done here: the handlers are afterwards what they were before."""
+    """Check that the signal handlers are restored after each test."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGURG)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
@@ -131,7 +131,7 @@ def test_in_another_thread_training_is_what_it_was(tmp_path: Path) -> None:
 
 
 class Sleepy(Ends):
-    """Waits for ever in one of its steps, after a Ctrl-C."""
+    """Blocks forever in one of its steps, after a Ctrl-C."""
 
     taken = 0
 

@@ -1,4 +1,4 @@
-"""JAX's settings are the user's: a run keeps them, and its replay has those of the run."""
+"""JAX's settings belong to the user: a run respects them, and its replay uses the run's."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Training that leaves no files."""
+"""Training with ``keep=False``, which leaves no files."""
 
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Neither in the current folder nor where temporary files are."""
+    """Check that no file is left, neither in the current folder nor among temporary files."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     yield tmp_path / "temporary"
@@ -91,7 +91,7 @@ def test_a_run_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_that_must_be_given_up(
     monkeypatch: pytest.MonkeyPatch, nothing_is_left: Path
 ) -> None:
-    """Its main thread hangs for good: it is left from another, and nothing else is done."""
+    """Its main thread hangs forever: another thread ends the process, and nothing else is done."""
     left: list[BaseException] = []
     monkeypatch.setattr("poise.training.training_run.leave", left.append)
     run = Serial.run

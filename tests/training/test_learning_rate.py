@@ -1,4 +1,4 @@
-"""The learning rate that is taken where none is set: by the network, once, and written down."""
+"""The default learning rate: chosen once, by the network, and saved."""
 
 import functools
 import json
@@ -50,7 +50,7 @@ def test_it_depends_on_the_network_unless_it_is_set(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an environment that decides nothing, without a learning rate."""
+    """A run of a trivial environment, without a set learning rate."""
     folder = tmp_path_factory.mktemp("rate") / "run"
     poise.train(
         make_toy,

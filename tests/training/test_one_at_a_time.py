@@ -1,4 +1,4 @@
-"""An environment of which only one may be open: trained, scored and replayed, or refused."""
+"""An environment of which only one copy may be open: trained, scored, replayed, or refused."""
 
 import threading
 from pathlib import Path
@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker processes find ``tests.environments``."""
+    """Let worker processes find ``tests.environments``."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
@@ -85,7 +85,7 @@ def test_its_policy_is_scored_in_one_copy_with_a_warning(tmp_path: Path):
 
 
 class Gated(Faulty):
-    """Waits in a step until the test lets it go on."""
+    """Waits in a step until the test opens the gate."""
 
     reached, gate = threading.Event(), threading.Event()
 

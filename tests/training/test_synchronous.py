@@ -1,4 +1,4 @@
-"""A2C and PPO, whose workers wait for each other: a run is the same wherever they are."""
+"""A2C and PPO, whose workers wait for each other: the result is the same under any launcher."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def test_an_update_is_of_all_workers(tmp_path: Path) -> None:
     updates = rows(tmp_path / "run", "update")
     assert [row["worker"] for row in updates] == [0, 1, 2] * result.summary["updates"]
     assert {row["staleness"] for row in updates} == {0}
-    # Of 8 copies and 10 steps each, fewer where they reset.
+    # 3 workers with 8 copies and 10 steps each; fewer because some steps only reset.
     assert 0.8 < result.summary["steps"] / (240 * result.summary["updates"]) <= 1
 
 
