@@ -1,4 +1,4 @@
-"""Evaluation: the numbers of a score, and which episodes it is made of."""
+"""Evaluation: the statistics of a score, and the episodes that it consists of."""
 
 import functools
 import math
@@ -36,7 +36,7 @@ HIGH = np.array([4.8, np.inf, 0.41887903, np.inf], np.float32)
 
 
 class Crosstalk(Toy):
-    """Rewards with the number of steps since the last reset, of whichever copy; never repeats."""
+    """The reward is the number of steps of all copies since the last reset; not reproducible."""
 
     steps = 0
 
@@ -54,7 +54,7 @@ class Crosstalk(Toy):
 
 
 class Scripted(gymnasium.Env[Any, Any]):
-    """An episode as long as its seed says, and worth it; ends as the seed says."""
+    """The seed is the length of an episode, and says how it ends; each step is rewarded by 0.5."""
 
     observation_space = spaces.Box(-HIGH, HIGH)
     action_space = spaces.Discrete(2)
@@ -82,7 +82,7 @@ class Scripted(gymnasium.Env[Any, Any]):
 
 
 class Echo(Toy):
-    """Rewards depend on every bit of what was done so far."""
+    """Rewards depend on every bit of the actions, so that a single changed bit shows."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         outcome = super().reset(seed=seed)
@@ -96,7 +96,7 @@ class Echo(Toy):
 
 
 class Others:
-    """Players that play what they are told to have played."""
+    """Players that return given results."""
 
     def __init__(self, log: "Log", found: dict[int, Episode]) -> None:
         self._log = log
@@ -163,7 +163,7 @@ class TestScore:
 class TestPlayer:
     @pytest.mark.parametrize("count", [1, 7, 100, 230])
     def test_one_episode_for_every_seed_and_none_dropped(self, policy: Policy, count: int):
-        """Long and short episodes alike; the first to finish are not favoured."""
+        """Long and short episodes alike; the first ones to finish are not favoured."""
         log = Log()
         player = EpisodePlayer(log.make, LIMIT, log.live)
         seeds = list(np.random.default_rng(count).permutation(count) + 1)
@@ -213,7 +213,7 @@ class TestPlayer:
     @pytest.mark.parametrize("sampling", [None, np.random.SeedSequence(5)])
     @pytest.mark.parametrize("name", ["vector", "everything"])
     def test_the_returns_are_the_same_for_any_number_of_copies(self, name: str, sampling: Any):
-        """Rewards are sums of continuous actions, so that a last bit would be seen."""
+        """Rewards are sums of continuous actions, so that one changed bit would show."""
         space = OBSERVATION_SPACES[name]
 
         def make() -> Toy:
@@ -233,7 +233,7 @@ class TestPlayer:
         assert all(one == scores[0] for one in scores)
 
     def test_they_are_the_same_whoever_plays_which_share(self, policy: Policy):
-        """Sampled: what an episode is played with depends on its number."""
+        """Actions are sampled; the noise of an episode depends on its number."""
         sampling, seeds = np.random.SeedSequence(7), list(range(30, 41))
         whole = EpisodePlayer(lambda: gymnasium.make("CartPole-v1"), 60)
         alone = whole.episodes(policy, seeds, sampling)
@@ -248,7 +248,7 @@ class TestPlayer:
         assert [found[number] for number in range(11)] == alone
 
     def test_what_others_have_not_played_is_played_here(self, policy: Policy):
-        """As where they died; and no copy is open here while they play."""
+        """For example, if the workers died; no copy is open here while they play."""
         seeds = [9, 1, 2, 3, 4]
         log = Log()
         others = Others(log, {0: Episode(-1.0, 9, False), 2: Episode(-2.0, 2, False)})
@@ -286,7 +286,7 @@ class TestPlayer:
     def test_an_episode_is_decided_on_alike_beside_whatever(
         self, policy: Policy, monkeypatch: pytest.MonkeyPatch
     ):
-        """Where only some first observations tell that rows change one another."""
+        """If only some first observations show that rows change one another."""
         steady = DecidedActions.is_steady
         alone = {12, 14}
         asked: list[int] = []
@@ -327,7 +327,7 @@ class TestPlayer:
             EpisodePlayer(Log().make, LIMIT, alive).play(policy, [1])
 
     def test_many_copies_act_as_one_would(self, policy: Policy):
-        """Evaluation by the batch against a plain loop over Gymnasium's own environment."""
+        """Compare batched evaluation with a plain loop over Gymnasium's own environment."""
         seeds = [11, 12, 13, 14, 15]
         returns = []
         for seed in seeds:
@@ -378,7 +378,7 @@ class TestRandom:
 
     @pytest.mark.parametrize("played", [(0, 1, 3), (0, 2), (2,), ()])
     def test_it_is_the_same_whoever_plays_which(self, played: tuple[int, ...]):
-        """Also where others have played more than count, and not all that do."""
+        """Even if others have played more episodes than count, or not all that count."""
         seeds = [5, 2, 3, 8]
         log = Log()
         others = Others(log, {n: Episode(0.5 * seeds[n], seeds[n], False) for n in played})
@@ -390,7 +390,7 @@ class TestRandom:
         assert others.tasks[0].snapshot is None
 
     def test_actions_are_not_the_environment_s_own_draws(self):
-        """Gymnasium seeds both from the same number, and equal draws would be no chance."""
+        """Both use the same seed: if the draws were equal, random play would not be random."""
 
         class Guess(gymnasium.Env[Any, Any]):
             observation_space = spaces.Discrete(1)
@@ -461,7 +461,7 @@ class TestEvaluate:
 
 
 def test_copies_thatcopies_share_state_are_evaluated_in_one(serial_run: Path) -> None:
-    """An episode of n steps is worth 1 + 2 + ... + n, where no other copy is stepped in between."""
+    """With one copy, an episode of n steps returns 1 + 2 + ... + n; a second copy changes that."""
     policy = poise.load(serial_run)
     made: list[Crosstalk] = []
 

@@ -1,4 +1,4 @@
-"""The evaluator: who is verified, on which seeds, and when that is enough."""
+"""The evaluator: which candidates are verified, on which seeds, and when that is enough."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ GOOD, BAD = [120.0, 121.0, 122.0, 123.0], [10.0, 11.0, 12.0, 13.0]
 
 
 class FakePlayer(EpisodePlayer):
-    """Answers with the returns of a script, and keeps what it was asked for."""
+    """Returns scripted returns, and records its arguments."""
 
     def __init__(self, *script: Sequence[float]) -> None:
         self._script = list(script)
@@ -54,7 +54,7 @@ NewEvaluator = Callable[..., tuple[Evaluator, Candidate, FakePlayer]]
 
 @pytest.fixture
 def new_evaluator() -> NewEvaluator:
-    """Makes an evaluator whose player has a script."""
+    """Make an evaluator with a scripted player."""
 
     def make(
         *script: Sequence[float],
@@ -144,7 +144,7 @@ def test_what_is_close_to_the_target_must_reach_it_once_more(
 
 
 def test_the_more_attempts_the_further_above_the_target(new_evaluator: NewEvaluator):
-    """The interval at the first attempt is some 2.0 standard errors wide, at the tenth some 3.6."""
+    """The interval at the first attempt is about 2.0 standard errors wide, at the tenth 3.6."""
     returns = [TARGET + 5 * (1 + 2.5 * (-1) ** number) for number in range(50)]
     above = score(np.array(returns), np.ones(50), greedy=True, cut=0)
     assert 2.3 < (above.mean - TARGET) / above.standard_error < 3.3

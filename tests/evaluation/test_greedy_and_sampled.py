@@ -1,4 +1,4 @@
-"""What is selected, scored and saved: greedy actions, or sampled ones, on a task for the latter."""
+"""Greedy and sampled policies: selected, scored and saved, on a task that needs sampling."""
 
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def test_an_environment_without_a_time_limit_is_named(tmp_path: Path) -> None:
 
 
 class Walks(Corridor):
-    """Has no end, and no limit."""
+    """Never ends, and has no time limit."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         return np.ones(1, np.float32), 0.0, False, False, {}

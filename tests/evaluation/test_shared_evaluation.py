@@ -1,4 +1,4 @@
-"""Evaluations of real runs that the worker processes play."""
+"""Evaluations of real runs, played by the worker processes."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker processes find ``tests.environments``."""
+    """Let worker processes find ``tests.environments``."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
@@ -44,7 +44,7 @@ def test_the_score_is_that_of_playing_alone_and_the_run_replays(
 ):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        # In the parent: its workers' processes import the module anew.
+        # Only in the parent: worker processes import the module again.
         patch.setattr(EpisodePlayer, "provide", lambda *_: pytest.fail("the parent plays"))
         result = poise.train(f"{NAME}Toy", run_dir=folder, **SMALL)
     found = result.summary["evaluation"]
@@ -63,7 +63,7 @@ def test_the_score_is_that_of_playing_alone_and_the_run_replays(
 
 @pytest.mark.slow
 def test_a_failure_in_a_worker_s_evaluation_ends_the_run_saved(tmp_path: Path):
-    """Each copy breaks in its 90th step, which those that train, or are looked at, never take."""
+    """Each copy breaks in its 90th step, which no copy takes in training or in the check."""
     few = {**SMALL, "max_steps": 40, "verification_episodes": 60, "evaluation_copies": 2}
     given = ("fault='raises'", "at=90")
     with pytest.raises(EnvironmentFailureError) as caught:

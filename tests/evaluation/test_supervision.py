@@ -1,4 +1,4 @@
-"""Evaluations and the random baseline end before their deadline, whatever the environment does."""
+"""Evaluations and the random baseline end by their deadline, whatever the environment does."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ VERDICT = EvaluationResult(Score(*(0.0,) * 6, episodes=1, greedy=True, cut=0, st
 
 
 class FakeJudge(Evaluator):
-    """Does what it is told to."""
+    """Calls a given function instead of evaluating."""
 
     def __init__(self, does: Callable[[], object]) -> None:
         self.does = does
@@ -52,7 +52,7 @@ class FakeJudge(Evaluator):
 
 @pytest.fixture
 def released() -> Iterator[threading.Event]:
-    """What hung on purpose is released."""
+    """An event to hang on, set after the test."""
     event = threading.Event()
     yield event
     event.set()
@@ -98,7 +98,7 @@ def test_an_exception_comes_back() -> None:
 
 
 def test_in_a_workers_thread_the_supervisor_looks() -> None:
-    """There the evaluation is done in place, and expected to give signs of life."""
+    """There, the evaluation runs in the same thread, and must give signs of life."""
     seen: list[set[int]] = []
     found, heartbeats, _ = new_referee(lambda: seen.append(heartbeats.watched()))
     thread = threading.Thread(target=found.evaluate, args=(CANDIDATE,))
@@ -120,7 +120,7 @@ def test_a_pulse_gives_up_at_a_signal() -> None:
 def test_a_copy_that_cannot_be_made_any_more_is_a_failure_and_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is no bad input: the run had begun."""
+    """It is not an input error, because the run had begun."""
 
     def fail(*arguments: Any, **settings: Any) -> None:
         raise EnvironmentNotFoundError("cannot be made: OSError: too many open files")
@@ -144,7 +144,7 @@ def test_a_run_that_cannot_begin_leaves_nothing_but_an_old_one_stays(
             train(tmp_path / "new")
     assert not (tmp_path / "new").exists()
     old = train(tmp_path / "old").folder
-    # As if it had been killed before its first checkpoint.
+    # As if the run had been killed before its first checkpoint.
     shutil.rmtree(old / "checkpoints")
     (old / "summary.json").unlink()
     with monkeypatch.context() as patch:

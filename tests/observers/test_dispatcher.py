@@ -1,4 +1,4 @@
-"""The dispatcher: everybody is told everything in one order, and nobody's fault is another's."""
+"""The dispatcher: all observers get all events in one order, and errors stay separate."""
 
 import json
 import typing
@@ -23,7 +23,7 @@ STOPPED = Stopped(StopReason.MAX_STEPS, 10)
 
 
 class Witness:
-    """Notes what it is told, and raises from a number of events on."""
+    """Records events, and raises from a given number of events on."""
 
     def __init__(self, error: BaseException | None = None, at: int = 1) -> None:
         self.error = error
@@ -110,7 +110,7 @@ def test_a_run_s_first_and_last_events(tmp_path: Path) -> None:
     assert isinstance(last, SummaryWritten)
     assert last.summary == result.summary
     assert json.loads((folder / "summary.json").read_text()) == event_to_json(last)["summary"]
-    # The rows of metrics are what their events are as JSON.
+    # The rows of the metrics are the events as JSON.
     told = [event_to_json(one) for one in seen.told if not isinstance(one, Updated)]
     kinds = {row["kind"] for row in rows(folder)} - {"update"}
     written = [row for row in rows(folder) if row["kind"] in kinds]

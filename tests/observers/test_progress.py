@@ -1,4 +1,4 @@
-"""Progress: what is said while a run goes on, in a terminal and elsewhere."""
+"""Progress: the output during a run, in a terminal and elsewhere."""
 
 import io
 
@@ -26,7 +26,7 @@ class Clock:
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock that tests set."""
+    """A clock that the test sets."""
     made = Clock()
     monkeypatch.setattr(progress.time, "monotonic", lambda: made.now)
     return made
@@ -85,7 +85,7 @@ def test_plain_lines_say_all(now: Clock, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def lines_of(shown: Progress, width: int = 80) -> list[str]:
-    """What a terminal of this many columns shows."""
+    """Return the lines that a terminal of this width shows."""
     console = Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
     with console.capture() as capture:
         console.print(LiveDisplay(console, shown._frame).render())
@@ -108,7 +108,7 @@ def lines_of(shown: Progress, width: int = 80) -> list[str]:
 def test_a_terminal_of_80_columns_shows_all(
     now: Clock, budget: dict[str, float], average: float, target: float, text: str
 ) -> None:
-    """Bar, percent, time and time left; steps, steps/s, average against target, entropy."""
+    """Bar, percent, time and time left; steps, steps/s, average and target, entropy."""
     shown = Progress(TrainConfig("MountainCarContinuous-v0", **budget), target)  # type: ignore[arg-type]
     assert lines_of(shown)[1] == "  compiling"
     shown(0.0, Joined(0, 0, 0))
@@ -130,7 +130,7 @@ def test_a_terminal_of_80_columns_shows_all(
 
 
 def test_as_good_as_the_best_is_no_news(now: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    """A policy that is optimal early is the best one anew at each evaluation."""
+    """A policy that is optimal early is the best again at each evaluation."""
     shown = Progress(TrainConfig(), None)
     shown(0.0, Joined(0, 0, 0))
     for steps, mean in ((4096, 0.7199999), (8192, 0.72), (12_288, 0.73)):
@@ -146,7 +146,7 @@ def test_as_good_as_the_best_is_no_news(now: Clock, capsys: pytest.CaptureFixtur
 def test_evaluations_have_one_line_that_changes(
     now: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And a new one for a new best only (activities are only printed where there is no display)."""
+    """And a new line only for a new best (activities are printed only without a display)."""
     shown = Progress(TrainConfig(), 475.0)
     shown(0.0, Joined(0, 0, 0))
     assert len(lines_of(shown)) == 2

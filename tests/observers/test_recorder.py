@@ -1,4 +1,4 @@
-"""The recorder: every event becomes what it should, whoever emitted it, and nothing is lost."""
+"""The recorder: every event is recorded correctly, from any thread, and none is lost."""
 
 import json
 import threading
@@ -43,7 +43,7 @@ def finished(number: int) -> EpisodeFinished:
 
 
 class Desk:
-    """A recorder in a folder, and what a callback saw."""
+    """A recorder in a folder, and the events that a callback received."""
 
     def __init__(self, folder: Path, record_every: int = 3) -> None:
         self.folder = folder

@@ -1,7 +1,7 @@
-"""Replay: it agrees with every run, and with none that was altered, by one bit or one record.
+"""Replay agrees with every run, and rejects every altered one, even by one bit or one record.
 
-Alterations come twice: as they are, which the checksums find, and with checksums that are right for
-them, which only a comparison with what the server really does can find.
+Files are altered in two ways: without changing checksums, which then detect it, and with correct
+checksums, so that only a comparison with what the server really does can detect it.
 """
 
 import json
@@ -39,7 +39,7 @@ MOST = {"detail": 2**8 - 1, "worker": 2**16 - 1, "generation": 2**32 - 1}
 
 @pytest.fixture(scope="session")
 def timed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that ended for a reason from outside, after an evaluation and many updates."""
+    """A run that ended for an external reason, after an evaluation and many updates."""
     folder = tmp_path_factory.mktemp("runs") / "timed"
     budget = {"max_steps": None, "max_seconds": 1000.0, "target_return": 1e9}
     evaluations: list[Event] = []
@@ -68,7 +68,7 @@ def header_of(folder: Path) -> bytes:
 
 
 def rewrite(folder: Path, records: Records) -> None:
-    """Write records with checksums that are right for them."""
+    """Write records with correct checksums."""
     journal = Journal()
     for record in records:
         journal.append(record)
@@ -129,7 +129,7 @@ class TestAgreement:
 
     @pytest.mark.parametrize("records", [0, 1, 3, 10, -1])
     def test_a_run_that_was_killed_is_repeated_as_far_as_it_came(self, altered: Path, records: int):
-        """A killed run has no summary and no final parameters, and its journal just ends."""
+        """A killed run has no summary and no final parameters; its journal ends without a stop."""
         kept = records_of(altered)[:records]
         rewrite(altered, kept)
         for name in ("summary.json", "final.safetensors", "best.safetensors"):
@@ -143,7 +143,7 @@ class TestAgreement:
     def test_a_run_whose_disk_was_full_is_repeated_as_far_as_its_journal_goes(
         self, altered: Path, left: bytes
     ):
-        """It has a stop at best, half a record at worst, and nothing that is written at the end."""
+        """Its journal may lack the stop, or end with half a record; the final files are missing."""
         for name in ("summary.json", "final.safetensors", "learning_curve.png"):
             (altered / name).unlink()
         if left:
@@ -275,7 +275,7 @@ class TestAnnounced:
 
 @pytest.mark.usefixtures("shared_programs")
 class TestRecords:
-    """With checksums that are right."""
+    """Altered records with correct checksums."""
 
     @pytest.mark.parametrize(
         ("kind", "field", "change"),
@@ -364,7 +364,7 @@ class TestRecords:
     def test_a_journal_that_ends_too_soon_is_found(
         self, request: pytest.FixtureRequest, tmp_path: Path, run: str, cut: int
     ):
-        """There are final parameters, so the run was not killed, so there must be a stop."""
+        """There are final parameters, so the run was not killed, so there must be a stop record."""
         folder = copy(request.getfixturevalue(run), tmp_path)
         rewrite(folder, records_of(folder)[:-cut])
         with pytest.raises(ReplayMismatchError):
@@ -376,7 +376,7 @@ class TestRecords:
     def test_a_reason_that_the_server_did_not_come_to_is_found(
         self, timed_run: Path, tmp_path: Path, reason: StopReason
     ):
-        """Only seconds, signals and failures end a run from outside."""
+        """Only seconds, signals and failures are external reasons."""
         folder = copy(timed_run, tmp_path)
         records = records_of(folder)
         assert records[-1].detail == StopReason.MAX_SECONDS
@@ -394,7 +394,7 @@ class TestRecords:
 
 @pytest.mark.usefixtures("shared_programs")
 class TestBytes:
-    """As they are: the checksums find them."""
+    """Altered bytes, which the checksums detect."""
 
     @pytest.mark.parametrize("offset", range(RECORD_SIZE))
     def test_one_flipped_bit_in_a_record_is_found(self, altered: Path, offset: int):

@@ -1,4 +1,4 @@
-"""Settings that were changed by hand are refused by what would go wrong with them."""
+"""Settings that were changed by hand are refused by the commands that they would break."""
 
 import json
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def test_a_change_is_refused_and_changes_nothing(
         ask(folder)
     assert caught.value.exit_code == 2
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    # The policy is its own file, and the curve that of the metrics.
+    # The policy is a separate file, so it can still be loaded.
     assert poise.load(folder).environment.name == "CartPole-v1"
     assert load_config(folder)
 

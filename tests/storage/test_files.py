@@ -1,4 +1,4 @@
-"""Files: there whole, or as they were before; folders: new, or refused."""
+"""Files are either complete, or as they were before; folders are either new, or refused."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ class TestWriting:
         write_bytes(tmp_path / "file", b"old")
 
         def fail(*arguments: Any) -> None:
-            # Everything is written by now, under another name.
+            # At this point, everything is written, but under another name.
             assert len(names(tmp_path)) == 2
             raise error
 

@@ -1,4 +1,4 @@
-"""A summary that somebody altered: one sentence, from every command that reads it."""
+"""A summary that somebody altered gives one error line, from every command that reads it."""
 
 import json
 from pathlib import Path
