@@ -1,4 +1,4 @@
-"""Messages name arguments as they are written where poise was called."""
+"""Messages name arguments as the user wrote them: as flags, or as Python arguments."""
 
 import dataclasses
 import typing
@@ -29,7 +29,7 @@ SAID = [
     ("choose another --run-dir, or", "choose another run_dir, or"),
     ("--selection-episodes and --copies", "selection_episodes and copies"),
     ("(--hidden-sizes 1,000 units)", "(hidden_sizes=1,000 units)"),
-    # What is none of ours stays as it is.
+    # Flags of other programs stay unchanged.
     ("pip install --upgrade ale-py", "pip install --upgrade ale-py"),
     ("it said: --fullscreen --no-sound", "it said: --fullscreen --no-sound"),
     ("a--workers b --workers-per-node", "a--workers b --workers-per-node"),

@@ -1,6 +1,6 @@
-"""The command line: what it prints, what it refuses, and how it ends.
+"""The command line: its output, its errors and its exit codes.
 
-Most tests call `main` in this process; signals, pipes and encodings need a process of their own.
+Most tests call `main` in this process; signals, pipes and encodings need a separate process.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ SMALL = [
 ]
 ENDLESS = ["--no-stop-when-solved", "--max-steps=1000000000", *SMALL[1:]]
 DEADLINE = 120.0
-"""Real seconds after which a test gives up. No outcome depends on it."""
+"""Real seconds after which a test fails. No result depends on it."""
 ON_RUNS = ["evaluate", "play", "plot", "replay", "resume", "inspect"]
 """Commands that take a run."""
 
@@ -60,7 +60,7 @@ Say = Callable[..., Said]
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Whatever is written without a folder of its own goes into the test's."""
+    """Make everything without a given folder go into the test's folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
@@ -75,7 +75,7 @@ def say(capfd: pytest.CaptureFixture[str]) -> Say:
         try:
             code = main([str(one) for one in arguments])
         except SystemExit as left:
-            # How tyro leaves.
+            # tyro exits in this way.
             code = int(left.code or 0)
         return Said(code, *capfd.readouterr())
 
@@ -92,12 +92,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def altered(run: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be altered."""
+    """A copy of the run, which the test may alter."""
     return Path(shutil.copytree(run, tmp_path / "altered"))
 
 
 def is_one_sentence(said: Said, *words: str, code: int = 2) -> None:
-    """The command refused: one clear sentence, no traceback, nothing on standard output."""
+    """Check that the command failed with one clear sentence, no traceback and no output."""
     assert said.code == code, said
     assert said.out == ""
     assert said.err.startswith("poise: ")
@@ -121,7 +121,7 @@ class TestHelp:
         for kind in kinds:
             for name in _flags(kind):
                 assert f"--{name} " in said.out or f"--{name}," in said.out, name
-        # Every flag that has a default says what it is.
+        # Every flag with a default shows it.
         assert said.out.count("(default: ") + said.out.count("(required)") >= 1
 
     def test_its_lines_are_as_long_as_the_terminal_allows(
@@ -154,7 +154,7 @@ class TestHelp:
 
 
 def _flags(kind: Any) -> list[str]:
-    """The flags of a command's class; positional arguments and nested settings are none."""
+    """Return the flags of a command's class, without positional arguments and nested settings."""
     hints = get_type_hints(kind, include_extras=True)
     return [
         field.name.replace("_", "-")
@@ -256,7 +256,7 @@ class TestRefusals:
         ],
     )
     def test_what_can_be_read_is_not_refused(self, arguments: str):
-        """Neither of these raises: the parser behind it reads them all."""
+        """None of these raises: the parser that runs afterwards accepts them all."""
         command, *others = arguments.split()
         require_readable(command, COMMANDS[command], others)
 
@@ -293,7 +293,7 @@ class TestRefusals:
         assert not list(tmp_path.iterdir())
 
     def test_what_is_said_instead_of_other_flags_is_true(self):
-        """Each name that we point to is a flag of train, and none that we explain is one."""
+        """Each suggested name is a flag of a command, and no explained name is a flag of train."""
         trains = {*_flags(TrainConfig), *_flags(COMMANDS["train"])}
         everywhere = trains | {flag for kind in COMMANDS.values() for flag in _flags(kind)}
         for theirs, ours in ALIASES.items():
@@ -371,7 +371,7 @@ class TestRefusals:
     def test_a_policy_that_does_not_fit_its_environment(
         self, say: Say, altered: Path, name: str, command: str
     ):
-        """Other spaces than those that it was trained for."""
+        """Its spaces differ from those that the policy was trained for."""
         policy = poise.load(altered)
         policy.environment = EnvironmentChoice(name)
         (altered / "best.safetensors").write_bytes(policy_to_bytes(policy))
@@ -423,7 +423,7 @@ def _header_length(content: bytes) -> int:
 
 
 def _edit(path: Path, **changes: Any) -> None:
-    """Change a policy file's metadata."""
+    """Change the metadata of a policy file."""
     content = path.read_bytes()
     end = 8 + _header_length(content)
     header = json.loads(content[8:end])
@@ -447,7 +447,7 @@ class TestCommands:
     def test_train_writes_scores_in_digits_that_tell_them_from_the_target(
         self, say: Say, tmp_path: Path
     ):
-        """Where the returns are all near 1, one decimal would call 0.95 solved at 1."""
+        """If all returns are near the target, one decimal could round them to the other side."""
         (tmp_path / "small_rewards.py").write_text(SMALL_REWARDS)
         said = say(
             *("train", "./small_rewards.py:Small", "--target-return=0.1", "--launcher=serial"),
@@ -478,7 +478,7 @@ class TestCommands:
         "launcher", ["serial", pytest.param("processes", marks=pytest.mark.slow)]
     )
     def test_an_environment_in_a_file(self, say: Say, tmp_path: Path, launcher: str):
-        """By its file's name, from another folder; its processes find it, too."""
+        """By its file name, from another folder; worker processes find it, too."""
         place = tmp_path / "mine"
         place.mkdir()
         (place / f"rewards_{launcher}.py").write_text(SMALL_REWARDS)
@@ -492,7 +492,7 @@ class TestCommands:
         assert f"./{name}" in said.out
 
     def test_an_environment_that_raises_in_an_evaluation(self, say: Say, tmp_path: Path):
-        """Here, and in no worker: its own line of code, and where the run is, are said."""
+        """It raises in this process, not in a worker: the message shows its code and the run."""
         (tmp_path / "breaks.py").write_text(SMALL_REWARDS + BREAKS)
         said = say("train", "breaks:Breaks", "--launcher=serial", "--run-dir=run", *SMALL)
         assert said.code == 1
@@ -602,7 +602,7 @@ class TestCommands:
         ("target", "words"), [(475.0, "not solved after"), (None, "trained, ended after")]
     )
     def test_doctor_of_a_run(self, say: Say, altered: Path, target: float | None, words: str):
-        """A run without a target return has not failed."""
+        """Without a target return, a run has not failed."""
         path = altered / "summary.json"
         summary = json.loads(path.read_text()) | {"target_return": target, "findings": ["Seen."]}
         path.write_text(json.dumps(summary))
@@ -652,7 +652,7 @@ class Breaks(Small):
     steps = 0
 
     def step(self, action):
-        # Training goes no further than to this in one copy.
+        # Training takes fewer steps in one copy.
         self.steps += 1
         if self.steps > 400:
             raise RuntimeError("the motor is gone")
@@ -674,7 +674,7 @@ class Broken(CartPoleEnv):
 
 
 def test_a_worker_that_raises_is_told(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """With its number, environment and seed; what was learned so far is saved."""
+    """With its number, environment and seed; the training so far is saved."""
     (tmp_path / "broken_world.py").write_text(BROKEN)
     monkeypatch.syspath_prepend(tmp_path)
     said = say(
@@ -692,10 +692,10 @@ def test_a_worker_that_raises_is_told(say: Say, tmp_path: Path, monkeypatch: pyt
 
 
 class Process:
-    """A command in a process of its own."""
+    """A command in a separate process."""
 
     def __init__(self, *arguments: object, **settings: Any) -> None:
-        # Where tests run in the background, Ctrl-C may be ignored from the start.
+        # If the tests run in the background, Ctrl-C may be ignored from the start.
         code = (
             "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from poise.cli import main\nsys.exit(main())"
@@ -757,7 +757,7 @@ class TestSignals:
         assert said.code == code
         assert said.err == ""
         assert f"not solved ({reason})" in said.out
-        # What to type to go on, at the very end.
+        # The last line is the command that continues the run.
         assert said.out.endswith("\ngo on with: poise resume run\n")
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert (summary["stopped"], summary["failure"]) == (reason, None)
@@ -777,7 +777,7 @@ class TestTerminal:
     """A terminal of 80 columns and 24 lines."""
 
     def show(self, *arguments: object) -> tuple[int, str]:
-        """What a command writes into it."""
+        """Run a command in the terminal; return its exit code and its output."""
         own, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
@@ -803,7 +803,7 @@ class TestTerminal:
         assert any(re.search(r" +\d+%  0:\d\d:\d\d  0:\d\d:\d\d left", one) for one in heads), heads
         for word in ("steps", "/s", "avg", "/475", "entropy", "episodes"):
             assert any(word in one for one in lines), word
-        # A line for each new best one, and one that says the last beside the best.
+        # One line for each new best policy, and one with the last evaluation beside the best.
         best = [one for one in dict.fromkeys(lines) if "the greedy policy reaches" in one]
         scores = [float(one.rpartition(" ")[2]) for one in best if "verified" not in one]
         assert scores
@@ -830,12 +830,12 @@ class TestTerminal:
         assert code == 0
         assert max(map(len, written.splitlines())) <= 80
         assert "second-" in written
-        # Where nobody looks at it, nothing is left out.
+        # If the output is not a terminal, nothing is shortened.
         assert f"second-{'x' * 90}" in say("runs").out
 
 
 class TestOutput:
-    """A run must not be lost because nobody reads what it prints."""
+    """A run must not be lost because its output cannot be written."""
 
     def check_saved(self, folder: Path) -> None:
         summary = json.loads((folder / "summary.json").read_text())
@@ -845,7 +845,7 @@ class TestOutput:
     def test_a_reader_that_goes_away_does_not_end_training(
         self, start: Callable[..., Process], tmp_path: Path
     ):
-        """As ``poise train | head -1``."""
+        """As with ``poise train | head -1``."""
         read, write = os.pipe()
         process = start("train", "--run-dir=run", *SMALL, stdout=write)
         os.close(write)
@@ -883,7 +883,7 @@ class TestOutput:
         self.check_saved(tmp_path / "run")
 
     def test_a_reader_that_goes_away_is_no_error(self, start: Callable[..., Process], run: Path):
-        """As ``poise play RUN | head -1``."""
+        """As with ``poise play RUN | head -1``."""
         process = start("play", run, "--episodes=1000")
         assert process.popen.stdout is not None
         process.popen.stdout.readline()

@@ -1,4 +1,4 @@
-"""What the documents point at is there: files, headings, commands, flags, names of poise."""
+"""References in the documents exist: files, headings, commands, flags, names of poise."""
 
 import ast
 import re
@@ -23,18 +23,18 @@ def named(page: Path) -> str:
 
 
 def blocks(page: Path, language: str) -> Iterator[str]:
-    """The fenced blocks of a page in one language."""
+    """Yield the fenced blocks of a page in one language."""
     yield from re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link to a heading of a page may be, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The command lines of poise in a page's console blocks, without what follows a pipe."""
+    """Yield poise's command lines in a page's console blocks, without what follows a pipe."""
     for block in blocks(page, "console"):
         for line in block.replace("\\\n", " ").splitlines():
             if line.startswith("poise "):

@@ -1,4 +1,4 @@
-"""Arguments of environments as texts, and back."""
+"""Conversion of environment arguments to text, and back."""
 
 import ast
 import enum

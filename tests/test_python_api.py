@@ -1,4 +1,4 @@
-"""The functions as people call them, in a process of its own: types are checked by poise alone."""
+"""The functions as users call them, in a separate process: only poise itself checks types there."""
 
 import json
 import subprocess
@@ -180,7 +180,7 @@ work()  # here
 
 
 def what_is_said_by(path: Path, script: str) -> str:
-    """What a script of these lines writes to its standard error."""
+    """Run a script with this content; return its standard error."""
     path.write_text(script)
     done = subprocess.run(
         [sys.executable, path.name],

@@ -1,4 +1,4 @@
-"""Files that somebody else may have put there: nothing hangs, nothing else is written over."""
+"""Files that somebody else may have made: nothing hangs, and nothing else is overwritten."""
 
 import os
 from collections.abc import Callable

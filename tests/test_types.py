@@ -1,4 +1,4 @@
-"""Types and shapes are checked while tests run, in rooms with shapes and without."""
+"""Types and shapes are checked while tests run, in packages with shapes and without."""
 
 import jax.numpy as jnp
 import jaxtyping
@@ -13,7 +13,7 @@ def test_a_wrong_type_is_found_where_no_shapes_are_given() -> None:
     heartbeats = Heartbeats()
     with pytest.raises(TypeError, match="who"):
         heartbeats.beat("worker 0")  # type: ignore[arg-type]
-    # PEP 484: an int will do for a float.
+    # PEP 484: an int is accepted as a float.
     heartbeats.beat(0, 1)
     with pytest.raises(TypeError, match="interval"):
         Watchdog(lambda: None, "soon")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Settings beyond all bounds: one sentence, the same from Python, from flags and from a file."""
+"""Settings out of range give one sentence, the same from Python, from flags and from a file."""
 
 import dataclasses
 import json
@@ -91,7 +91,7 @@ def test_and_from_a_flag(
     try:
         code = main(["train", *flags, "--run-dir", str(tmp_path / "run")])
     except SystemExit as left:
-        # What is no number at all is refused where flags are parsed.
+        # Text that is not a number is rejected when flags are parsed.
         code = left.code
     assert code == 2
     assert "Traceback" not in capsys.readouterr().err

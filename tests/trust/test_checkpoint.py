@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, and never of another run."""
+"""Checkpoints: complete or not there at all, and never from another run."""
 
 import json
 import struct
@@ -106,7 +106,7 @@ def test_without_a_normaliser_and_without_workers_states() -> None:
 def rewritten(
     change: Callable[[dict[str, Any], dict[str, np.ndarray]], Any], updates: int = 40
 ) -> bytes:
-    """A file with another content, whose checksum is right."""
+    """Make a file with other content and a correct checksum."""
     content = checkpoint_to_bytes(checkpoint_after(updates))
     metadata, tensors = read_metadata(content, "x", KEY, "x"), load(content)
     change(metadata, tensors)
@@ -115,7 +115,7 @@ def rewritten(
 
 
 def altered(change: dict[str, Any], updates: int = 40) -> bytes:
-    """A file with other metadata, whose checksum is right."""
+    """Make a file with other metadata and a correct checksum."""
 
     def alter(metadata: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
         metadata.update(change)
@@ -225,7 +225,7 @@ IMPOSSIBLE: list[dict[str, Any]] = [
         ]
     ),
 ]
-"""What no run can have come to."""
+"""Values that no run can have."""
 
 
 @pytest.mark.parametrize("change", IMPOSSIBLE, ids=lambda one: f"{one}"[:60])
@@ -236,7 +236,7 @@ def test_impossible_values_are_refused_though_the_hash_is_right(change: dict[str
 
 
 def test_the_newest_few_are_kept(tmp_path: Path) -> None:
-    # Also across powers of ten: names sort as numbers do.
+    # Also across powers of ten: names are sorted like numbers.
     for updates in (9, 20, 100, 9_900, 100_000):
         write(tmp_path, updates, keep=3)
     kept = [int(path.name.split("-")[0]) for path in checkpoints(tmp_path)]
@@ -327,7 +327,8 @@ def test_a_file_that_is_shorter_than_the_checkpoint_says(
 
 
 def test_a_checkpoint_of_another_journal_is_passed_over(tmp_path: Path) -> None:
-    # The journal was cut at the older one, and has grown past the newer one with other records.
+    # The journal was truncated at the older checkpoint, and has grown beyond the newer one with
+    # other records.
     write(tmp_path, 1)
     write(tmp_path, 20)
     write_files(tmp_path, 30, lineage=1)
@@ -441,7 +442,7 @@ def test_a_write_that_fails_leaves_what_was_there(
 
 
 class _Broken:
-    """A file of which one method fails."""
+    """A file with one method that fails."""
 
     def __init__(self, file: Any, fail: Callable[..., None], method: str) -> None:
         self._file, self._fail, self._method = file, fail, method

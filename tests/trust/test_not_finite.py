@@ -24,7 +24,7 @@ from .runs import checkpoints, remains, train
 
 SETTINGS: dict[str, Any] = {"max_steps": 400, "max_bad_gradients": 1000, "record_every": 1}
 BREAKS_AFTER = 250
-"""Steps of one copy; checks and evaluations take fewer."""
+"""Steps of one copy; the check before training and evaluations take fewer."""
 UNLIMITED = SETTINGS | {"environment": "Overflowing-v0"}
 
 pytestmark = [
@@ -48,7 +48,7 @@ def environments() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def numbers_may_be_none() -> Iterator[None]:
-    """The tests' own checks for NaN would raise before poise sees one."""
+    """Disable the tests' own NaN check, which would raise before poise sees a NaN."""
     jax.config.update("jax_debug_nans", False)
     yield
     jax.config.update("jax_debug_nans", True)
@@ -118,7 +118,7 @@ def test_the_batch_is_saved_and_inspect_shows_it(
     assert broken == names[: len(broken)]
     assert "losses" in broken
     assert any(name.startswith("gradient") for name in broken)
-    # The trajectory itself is whole: what broke was the network, or its loss.
+    # The trajectory itself is finite: only the network, or its loss, is not.
     trajectory = [one for one in reports if one.name.startswith("trajectory")]
     assert trajectory
     assert all(one.not_finite == 0 for one in trajectory)
@@ -157,7 +157,7 @@ def test_more_than_the_limit_end_the_run(
     assert records[-1].kind == RecordKind.STOP
     assert records[-1].detail == StopReason.NOT_FINITE
     assert json.loads((folder / "summary.json").read_text())["stopped"] == "not_finite"
-    # Nothing was applied, and the checkpoint is of before the end.
+    # Nothing was applied, and the only checkpoint is from before the end.
     assert len(checkpoints(folder)) == 1
     assert (folder / "final.safetensors").exists()
     assert poise.replay(folder).updates == 0
@@ -212,7 +212,7 @@ def test_a_compiled_environment_that_breaks_ends_the_run_and_is_named(
 
 
 class BrokenObservation(Plain):
-    """Hosted: long after the check before training, an observation is not a number."""
+    """Hosted: long after the check before training, an observation is NaN."""
 
     taken = 0
 
@@ -227,7 +227,7 @@ class BrokenObservation(Plain):
 
 
 class BrokenReward(BrokenObservation):
-    """Hosted: the same of a reward."""
+    """Hosted: long after the check before training, a reward is infinite."""
 
     def step(self, action: Any) -> Any:
         _, reward, *rest = super().step(action)

@@ -1,4 +1,4 @@
-"""Files that released versions wrote stay readable.
+"""Files written by released versions stay readable.
 
 ``tests/data/<version>`` holds a tiny run of each version: CartPole-v1, one serial worker, seed 0,
 300 steps, four hidden units, normalised observations. `write_released_run.py` wrote it.

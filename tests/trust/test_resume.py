@@ -1,4 +1,4 @@
-"""A run that is interrupted anywhere and resumed becomes what it would have been."""
+"""A run that is interrupted anywhere and resumed gives the same result as without interruption."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
-    # Every policy reaches this, so that every evaluation verifies on fresh seeds.
+    # Every policy reaches this target, so every evaluation verifies on fresh seeds.
     "verifying": {"target_return": 5.0, "stop_when_solved": False, "selection_episodes": 3},
     "normalised": {"normalize_observations": "on", "optimizer": "rmsprop"},
     "annealed": {"learning_rate_schedule": "linear", "workers": 3},
@@ -43,9 +43,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 DICE = random.Random(0)
 POINTS = [
-    # Updates are of 10 steps at most: some 32 of them make a run.
+    # Updates have 10 steps at most, so a run has about 32 of them.
     *((name, DICE.randint(1, 30), None) for name in VARIANTS for _ in range(4)),
-    # An episode of CartPole takes 8 steps at least: there are some 30 in the evaluations.
+    # An episode of CartPole takes at least 8 steps, so evaluations have at least about 30 steps.
     *((name, None, DICE.randint(1, 24)) for name in VARIANTS for _ in range(2)),
     ("plain", 0, None),
     ("plain", 1, None),
@@ -58,7 +58,7 @@ POINTS = [
 def uninterrupted(
     tmp_path_factory: pytest.TempPathFactory, shared_programs: None
 ) -> Callable[[str], Remains]:
-    """What a variant leaves behind when nobody interrupts it."""
+    """Return a function that gives the files of a variant's uninterrupted run."""
     done: dict[str, Remains] = {}
 
     def run(name: str) -> Remains:
@@ -99,7 +99,7 @@ def test_a_resumed_serial_run_equals_the_uninterrupted_one(
 def test_a_signal_in_the_final_verification_interrupts_the_run(
     uninterrupted: Callable[[str], Remains], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without its score it has not ended; resumed, it gets the score that it would have had."""
+    """Without its score the run has not ended; after resuming, it gets the same score."""
     folder = tmp_path / "run"
 
     def abort(evaluator: Evaluator, *about: Any) -> None:
@@ -138,7 +138,7 @@ def test_a_run_that_is_interrupted_twice(
 def test_from_an_older_checkpoint_what_came_after_is_done_again(
     uninterrupted: Callable[[str], Remains], interruption: Interruption, tmp_path: Path
 ) -> None:
-    # As after a kill: the files are longer than the checkpoint knows.
+    # As after a kill: the files are longer than the checkpoint says.
     folder = tmp_path / "run"
     interruption.after(worker_updates=9)
     train(folder, **VARIANTS["plain"])
@@ -211,7 +211,7 @@ def test_under_threads_the_whole_replays(
 def test_under_processes_workers_go_on_with_the_state_that_they_left(
     interruption: Interruption, tmp_path: Path
 ) -> None:
-    """One worker leaves nothing to chance: what it did in its own process is what serial does."""
+    """A single worker is deterministic: processes give the same result as the serial launcher."""
     alone = {"workers": 1, "max_steps": 200}
     train(tmp_path / "serial", **alone)
     folder = tmp_path / "run"
@@ -249,7 +249,7 @@ def test_hosted_environments_go_on_with_the_next_generation(
 def test_hosted_environments_have_other_episodes_in_another_generation(
     interruption: Interruption, tmp_path: Path
 ) -> None:
-    # The journal says so; had the seed been the same, the first rollouts would be, too.
+    # The seeds depend on the generation; with equal seeds, the first rollouts would be equal.
     folder = tmp_path / "run"
     interruption.after(worker_updates=6)
     train(folder, world="copies", learning_rate=1e-30, record_every=1)
@@ -283,8 +283,8 @@ def test_a_larger_budget_continues_a_finished_run_and_replays(
 def test_a_larger_budget_later_is_as_good_as_one_from_the_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # The evaluation at the end of the smaller budget, and its verification, are undone. Nothing
-    # is written before the end here, so that the checkpoint is written after both.
+    # The evaluation and the verification at the end of the smaller budget are undone. Nothing is
+    # written before the end here, so the checkpoint is written after both.
     monkeypatch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
     whole, folder = tmp_path / "whole", tmp_path / "run"
     train(whole, max_steps=500, **VARIANTS["verifying"])
@@ -354,7 +354,7 @@ def test_a_run_that_was_killed_after_a_new_budget_is_not_taken_for_finished(
 ) -> None:
     folder = tmp_path / "run"
     train(folder)
-    # Killed: nothing more is written. The files of the end before stay.
+    # As after a kill: nothing more is written. The files from the earlier end stay.
     monkeypatch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr("poise.training.training_run.TrainingRun._finish", _die)
@@ -435,7 +435,7 @@ def test_the_command_line_resumes_and_says_how_it_ended(
 
 
 class Counting(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Counts the copies that are open."""
+    """Counts the open copies."""
 
     open = 0
 

@@ -1,4 +1,4 @@
-"""Runs that cannot go on as they are: one sentence, and nothing of them is touched."""
+"""Unusable runs: one error line, and none of their files is changed."""
 
 import json
 import os
@@ -21,12 +21,12 @@ from .runs import Interruption, checkpoints, listing, remains, require_equal, tr
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
 STOPPED_AFTER = (5, 5, 4)
-"""Contributions in each life; at the end of each there is a checkpoint, and no other."""
+"""Updates in each process; at the end of each there is a checkpoint, and no other."""
 
 
 @pytest.fixture(scope="module")
 def stopped_run(tmp_path_factory: pytest.TempPathFactory, shared_programs: None) -> Path:
-    """A run that was interrupted, with three checkpoints."""
+    """An interrupted run with three checkpoints."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
@@ -40,7 +40,7 @@ def stopped_run(tmp_path_factory: pytest.TempPathFactory, shared_programs: None)
 
 @pytest.fixture
 def folder(stopped_run: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be altered."""
+    """A copy of the run, which the test may alter."""
     shutil.copytree(stopped_run, tmp_path / "run")
     return tmp_path / "run"
 
@@ -142,7 +142,7 @@ def test_what_was_passed_over_neither_comes_back_nor_takes_a_place(
 def test_a_checkpoint_is_not_taken_up_over_another_journal(
     folder: Path, interruption: Interruption, tmp_path: Path
 ) -> None:
-    """Its own was lost, and there is one that has grown past it with other records."""
+    """The run's own journal was replaced by a longer one with other records."""
     interruption.after(sum(STOPPED_AFTER) + 6)
     train(tmp_path / "other", seed=1)
     newest, *older = checkpoints(folder)
