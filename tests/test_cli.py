@@ -96,7 +96,7 @@ def altered(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "altered"))
 
 
-def is_one_sentence(said: Said, *words: str, code: int = 2) -> None:
+def require_one_sentence(said: Said, *words: str, code: int = 2) -> None:
     """Check that the command failed with one clear sentence, no traceback and no output."""
     assert said.code == code, said
     assert said.out == ""
@@ -207,7 +207,7 @@ class TestRefusals:
     def test_impossible_settings(
         self, say: Say, tmp_path: Path, arguments: list[str], words: list[str]
     ):
-        is_one_sentence(say("train", "--run-dir=run", *arguments), *words)
+        require_one_sentence(say("train", "--run-dir=run", *arguments), *words)
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ class TestRefusals:
         ],
     )
     def test_wrong_words(self, say: Say, tmp_path: Path, arguments: str, words: list[str]):
-        is_one_sentence(say(*arguments.split()), "--help", *words)
+        require_one_sentence(say(*arguments.split()), "--help", *words)
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ class TestRefusals:
             "evaluate run --policy None",
         ],
     )
-    def test_what_can_be_read_is_not_refused(self, arguments: str):
+    def test_valid_arguments_are_not_refused(self, arguments: str):
         """None of these raises: the parser that runs afterwards accepts them all."""
         command, *others = arguments.split()
         require_readable(command, COMMANDS[command], others)
@@ -284,15 +284,15 @@ class TestRefusals:
             ("resume run --lr 1", ["settings are fixed", "--max-steps", "poise train"]),
         ],
     )
-    def test_flags_of_other_trainers_get_ours(
+    def test_flags_of_other_trainers_are_explained(
         self, say: Say, tmp_path: Path, arguments: str, words: list[str]
     ):
         said = say(*arguments.split())
         command = arguments.split()[0]
-        is_one_sentence(said, f"{command} has no --", f"poise {command} --help", *words)
+        require_one_sentence(said, f"{command} has no --", f"poise {command} --help", *words)
         assert not list(tmp_path.iterdir())
 
-    def test_what_is_said_instead_of_other_flags_is_true(self):
+    def test_explanations_of_other_flags_are_true(self):
         """Each suggested name is a flag of a command, and no explained name is a flag of train."""
         trains = {*_flags(TrainConfig), *_flags(COMMANDS["train"])}
         everywhere = trains | {flag for kind in COMMANDS.values() for flag in _flags(kind)}
@@ -315,25 +315,25 @@ class TestRefusals:
     @pytest.mark.parametrize("command", ON_RUNS)
     @pytest.mark.parametrize("name", ["nowhere", "no/where", "nö \N{SNOWMAN}", "x" * 300])
     def test_a_missing_run(self, say: Say, tmp_path: Path, command: str, name: str):
-        is_one_sentence(say(command, name), name.rpartition("/")[2])
+        require_one_sentence(say(command, name), name.rpartition("/")[2])
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("command", ON_RUNS)
     def test_a_folder_without_a_run(self, say: Say, tmp_path: Path, command: str):
         (tmp_path / "folder").mkdir()
-        is_one_sentence(say(command, "folder"), "folder")
+        require_one_sentence(say(command, "folder"), "folder")
         assert not list((tmp_path / "folder").iterdir())
 
     def test_a_folder_that_is_not_empty_is_not_touched(self, say: Say, altered: Path):
         before = contents(altered)
         said = say("train", f"--run-dir={altered}", *SMALL)
-        is_one_sentence(said, "not empty", "nothing was overwritten", "--run-dir")
+        require_one_sentence(said, "not empty", "nothing was overwritten", "--run-dir")
         assert contents(altered) == before
 
     def test_a_file_in_the_folder_s_place(self, say: Say, tmp_path: Path):
         (tmp_path / "run").write_text("mine")
-        is_one_sentence(say("train", "--run-dir=run", *SMALL), "run")
-        is_one_sentence(say("train", "--run-dir=run/below", *SMALL), "run")
+        require_one_sentence(say("train", "--run-dir=run", *SMALL), "run")
+        require_one_sentence(say("train", "--run-dir=run/below", *SMALL), "run")
         assert (tmp_path / "run").read_text() == "mine"
 
     @pytest.mark.parametrize(
@@ -359,12 +359,12 @@ class TestRefusals:
     ):
         path = altered / "best.safetensors"
         path.write_bytes(damage(path.read_bytes()))
-        is_one_sentence(say(command, altered), str(path), "damaged")
+        require_one_sentence(say(command, altered), str(path), "damaged")
 
     @pytest.mark.parametrize("version", [0, 2, "1", None])
     def test_a_policy_of_another_format_version(self, say: Say, altered: Path, version: Any):
         _edit(altered / "best.safetensors", format_version=version)
-        is_one_sentence(say("evaluate", altered), f"format version {version!r}")
+        require_one_sentence(say("evaluate", altered), f"format version {version!r}")
 
     @pytest.mark.parametrize("name", ["Acrobot-v1", "MountainCar-v0", "FrozenLake-v1"])
     @pytest.mark.parametrize("command", ["evaluate", "play"])
@@ -375,7 +375,7 @@ class TestRefusals:
         policy = poise.load(altered)
         policy.environment = EnvironmentChoice(name)
         (altered / "best.safetensors").write_bytes(policy_to_bytes(policy))
-        is_one_sentence(say(command, altered), name)
+        require_one_sentence(say(command, altered), name)
 
     @pytest.mark.parametrize("command", ["plot", "replay", "resume"])
     @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ class TestRefusals:
     )
     def test_damaged_settings(self, say: Say, altered: Path, command: str, content: str):
         (altered / "config.json").write_text(content)
-        is_one_sentence(say(command, altered), "config.json")
+        require_one_sentence(say(command, altered), "config.json")
 
     @pytest.mark.parametrize(
         ("arguments", "word"),
@@ -409,11 +409,11 @@ class TestRefusals:
     )
     def test_impossible_numbers(self, say: Say, run: Path, arguments: list[str], word: str):
         said = say(*[run if one == "RUN" else one for one in arguments])
-        is_one_sentence(said, word)
+        require_one_sentence(said, word)
 
     def test_an_output_that_cannot_be_written(self, say: Say, run: Path, tmp_path: Path):
         said = say("plot", run, "--output=no/such/place.png")
-        is_one_sentence(said, "no/such/place.png", code=said.code or 2)
+        require_one_sentence(said, "no/such/place.png", code=said.code or 2)
         assert not list(tmp_path.iterdir())
 
 
@@ -435,7 +435,7 @@ def _edit(path: Path, **changes: Any) -> None:
 
 
 class TestCommands:
-    def test_train_says_what_came_of_it(self, say: Say, tmp_path: Path):
+    def test_train_reports_its_result(self, say: Say, tmp_path: Path):
         said = say("train", "--run-dir=run", *SMALL)
         assert said.code == 0
         assert said.err == ""
@@ -444,9 +444,7 @@ class TestCommands:
         assert "run folder: run" in said.out
         assert "\x1b" not in said.out
 
-    def test_train_writes_scores_in_digits_that_tell_them_from_the_target(
-        self, say: Say, tmp_path: Path
-    ):
+    def test_train_shows_enough_digits_to_compare_with_the_target(self, say: Say, tmp_path: Path):
         """If all returns are near the target, one decimal could round them to the other side."""
         (tmp_path / "small_rewards.py").write_text(SMALL_REWARDS)
         said = say(
@@ -486,7 +484,7 @@ class TestCommands:
         said = say("train", f"./{name}", f"--launcher={launcher}", "--quiet", *SMALL)
         assert said == (0, "", "")
         run = f"runs/rewards_{launcher}-Small-a3c-seed0"
-        is_one_sentence(say("evaluate", run), "--trust")
+        require_one_sentence(say("evaluate", run), "--trust")
         said = say("evaluate", run, "--trust", "--episodes=3")
         assert (said.code, said.err) == (0, "")
         assert f"./{name}" in said.out
@@ -510,7 +508,7 @@ class TestCommands:
             *(pytest.param(one, marks=pytest.mark.slow) for one in ("1_500", "1.5e3", "1500")),
         ],
     )
-    def test_whole_numbers_as_people_write_them(self, say: Say, tmp_path: Path, number: str):
+    def test_whole_numbers_in_every_notation(self, say: Say, tmp_path: Path, number: str):
         assert (
             say("train", "--quiet", "--run-dir=run", *SMALL[1:], f"--max_steps={number}").code == 0
         )
@@ -618,12 +616,12 @@ class TestCommands:
         assert "final.safetensors and best.safetensors: identical" in said.out
 
     @pytest.mark.parametrize("name", ["final.safetensors", "journal"])
-    def test_replay_of_what_was_altered(self, say: Say, altered: Path, name: str):
+    def test_replay_of_an_altered_file(self, say: Say, altered: Path, name: str):
         path = altered / name
         content = bytearray(path.read_bytes())
         content[-40] ^= 1
         path.write_bytes(content)
-        is_one_sentence(say("replay", altered), "differ", code=1)
+        require_one_sentence(say("replay", altered), "differ", code=1)
 
     def test_bench(self, say: Say):
         said = say("bench", "--workers=1", "--envs-per-worker=2", "--seconds=0.05", "--json")
@@ -673,7 +671,9 @@ class Broken(CartPoleEnv):
 """
 
 
-def test_a_worker_that_raises_is_told(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_worker_that_raises_is_reported(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """With its number, environment and seed; the training so far is saved."""
     (tmp_path / "broken_world.py").write_text(BROKEN)
     monkeypatch.syspath_prepend(tmp_path)
@@ -740,7 +740,7 @@ class TestSignals:
             pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
         ],
     )
-    def test_they_end_training_saved(
+    def test_they_end_training_and_save_it(
         self,
         say: Say,
         start: Callable[..., Process],
@@ -793,7 +793,7 @@ class TestTerminal:
         assert said.err == ""
         return said.code, written.decode()
 
-    def test_train_shows_how_far_it_is_and_what_is_left_fits(self):
+    def test_train_shows_its_progress_within_80_columns(self):
         budget = ["--max-steps=30000", "--no-stop-when-solved", *SMALL[1:]]
         code, written = self.show("train", "--run-dir=run", *budget)
         assert code == 0
@@ -842,7 +842,7 @@ class TestOutput:
         assert (summary["stopped"], summary["failure"]) == ("max_steps", None)
 
     @pytest.mark.slow
-    def test_a_reader_that_goes_away_does_not_end_training(
+    def test_a_closed_pipe_does_not_end_training(
         self, start: Callable[..., Process], tmp_path: Path
     ):
         """As with ``poise train | head -1``."""
@@ -856,7 +856,7 @@ class TestOutput:
         assert said.code == 0
 
     @pytest.mark.slow
-    def test_nor_does_a_full_disk_behind_standard_output(
+    def test_a_full_disk_for_standard_output_does_not_end_training(
         self, start: Callable[..., Process], tmp_path: Path
     ):
         with Path("/dev/full").open("w") as full:
@@ -865,7 +865,7 @@ class TestOutput:
         self.check_saved(tmp_path / "run")
 
     @pytest.mark.slow
-    def test_nor_a_standard_output_that_is_closed(self, tmp_path: Path):
+    def test_a_closed_standard_output_does_not_end_training(self, tmp_path: Path):
         command = [sys.executable, "-m", "poise.cli", "train", "--run-dir=run", *SMALL]
         done = subprocess.run(
             ["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, timeout=DEADLINE
@@ -875,14 +875,16 @@ class TestOutput:
         self.check_saved(tmp_path / "run")
 
     @pytest.mark.slow
-    def test_nor_an_alphabet_of_ascii(self, start: Callable[..., Process], tmp_path: Path):
+    def test_an_ascii_encoding_does_not_end_training(
+        self, start: Callable[..., Process], tmp_path: Path
+    ):
         environment = os.environ | {"PYTHONIOENCODING": "ascii"}
         said = start("train", "--run-dir=run", *SMALL, env=environment).end()
         assert "Traceback" not in said.err
         assert said.code == 0
         self.check_saved(tmp_path / "run")
 
-    def test_a_reader_that_goes_away_is_no_error(self, start: Callable[..., Process], run: Path):
+    def test_a_closed_pipe_is_no_error(self, start: Callable[..., Process], run: Path):
         """As with ``poise play RUN | head -1``."""
         process = start("play", run, "--episodes=1000")
         assert process.popen.stdout is not None
@@ -893,7 +895,7 @@ class TestOutput:
         assert said.err == ""
         assert said.code == 0
 
-    def test_what_cannot_be_printed_is_said(self, start: Callable[..., Process]):
+    def test_a_failed_print_is_reported(self, start: Callable[..., Process]):
         with Path("/dev/full").open("w") as full:
             said = start("random", "--episodes=2", stdout=full).end()
         assert said.code == 1

@@ -103,7 +103,7 @@ def test_a_nested_part_is_named_by_its_path() -> None:
         (WHOLE, ["v", "mission", "['robot'][0]", "['robot'][1]", "3"], "leaves nothing"),
     ],
 )
-def test_what_is_not_there_is_refused(space: Any, names: list[str], message: str) -> None:
+def test_a_missing_part_is_refused(space: Any, names: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         reduced_space(space, names, "toy")
 
@@ -114,7 +114,7 @@ def test_a_text_is_refused_by_its_path_and_nothing_is_written(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-def test_the_environment_is_closed_where_there_is_no_such_part() -> None:
+def test_the_environment_is_closed_if_there_is_no_such_part() -> None:
     closed = []
 
     class Closes(Told):
@@ -127,7 +127,7 @@ def test_the_environment_is_closed_where_there_is_no_such_part() -> None:
 
 
 @pytest.mark.parametrize(("environment", "name"), [(Told, "mission"), (Pair, "0")])
-def test_what_is_ignored_is_ignored_everywhere(
+def test_an_ignored_part_is_ignored_everywhere(
     environment: type[Told], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"

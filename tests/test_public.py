@@ -109,17 +109,17 @@ def test_public_names() -> None:
     assert dir(poise) == sorted(PUBLIC)
 
 
-def test_public_names_are_there() -> None:
+def test_public_names_exist() -> None:
     for name in PUBLIC:
         assert getattr(poise, name) is not None
     assert poise.train.__module__ == "poise.training.train"
 
 
-def test_other_names_are_not_there() -> None:
+def test_other_names_do_not_exist() -> None:
     assert not hasattr(poise, "Trainer")
 
 
-def test_importing_poise_and_its_commands_is_quick() -> None:
+def test_importing_poise_and_its_commands_is_fast() -> None:
     """JAX alone takes almost a second, and ``poise --help`` needs none of these packages."""
     report = in_a_fresh_process("import poise, poise.cli")
     slow = {"jax", "equinox", "optax", "gymnasium", "matplotlib", "scipy", "tensorboardX"}

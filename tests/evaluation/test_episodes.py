@@ -202,7 +202,7 @@ class TestPlayer:
         found = player.play(policy, [9, 1, 2, 3, 4])
         assert (log.made, log.seeds, found.steps) == (2, [9, 1, 2, 3, 4], 19)
 
-    def test_where_making_a_copy_is_slow_the_first_one_plays_them_all(
+    def test_if_making_a_copy_is_slow_the_first_one_plays_all_episodes(
         self, policy: Policy, monkeypatch: pytest.MonkeyPatch
     ):
         log = Log()
@@ -232,7 +232,7 @@ class TestPlayer:
             player.close()
         assert all(one == scores[0] for one in scores)
 
-    def test_they_are_the_same_whoever_plays_which_share(self, policy: Policy):
+    def test_the_returns_do_not_depend_on_who_plays_which_share(self, policy: Policy):
         """Actions are sampled; the noise of an episode depends on its number."""
         sampling, seeds = np.random.SeedSequence(7), list(range(30, 41))
         whole = EpisodePlayer(lambda: gymnasium.make("CartPole-v1"), 60)
@@ -247,7 +247,7 @@ class TestPlayer:
             )
         assert [found[number] for number in range(11)] == alone
 
-    def test_what_others_have_not_played_is_played_here(self, policy: Policy):
+    def test_episodes_that_others_have_not_played_are_played_here(self, policy: Policy):
         """For example, if the workers died; no copy is open here while they play."""
         seeds = [9, 1, 2, 3, 4]
         log = Log()
@@ -265,7 +265,7 @@ class TestPlayer:
         [snapshot] = {id(task.snapshot.parameters) for task in others.tasks}
         assert snapshot == id(policy.parameters)
 
-    def test_rows_that_change_one_another_are_decided_on_alone(
+    def test_rows_that_change_one_another_are_decided_alone(
         self, policy: Policy, monkeypatch: pytest.MonkeyPatch
     ):
         seeds = [11, 12, 13]
@@ -283,7 +283,7 @@ class TestPlayer:
         assert player.episodes(policy, seeds) == together
         assert sizes == {1}
 
-    def test_an_episode_is_decided_on_alike_beside_whatever(
+    def test_decisions_do_not_depend_on_the_other_episodes_in_the_batch(
         self, policy: Policy, monkeypatch: pytest.MonkeyPatch
     ):
         """If only some first observations show that rows change one another."""
@@ -316,14 +316,14 @@ class TestPlayer:
         assert lengths[1] == lengths[5]
         assert sorted(asked) == sorted([11, 12, 13, 14, 15] * 2)
 
-    def test_giving_up(self, policy: Policy):
-        class GivenUpError(Exception):
+    def test_an_abort(self, policy: Policy):
+        class AbortedError(Exception):
             pass
 
         def alive() -> None:
-            raise GivenUpError
+            raise AbortedError
 
-        with pytest.raises(GivenUpError):
+        with pytest.raises(AbortedError):
             EpisodePlayer(Log().make, LIMIT, alive).play(policy, [1])
 
     def test_many_copies_act_as_one_would(self, policy: Policy):
@@ -369,7 +369,7 @@ class TestRandom:
         found = random_score(Log().make, [5, 20, 30], 10)
         assert (found.cut, found.steps) == (2, 25)
 
-    def test_no_episode_counts_behind_the_budget(self):
+    def test_no_episode_counts_beyond_the_budget(self):
         log = Log()
         player = EpisodePlayer(log.make, LIMIT)
         assert player.play_at_random([5, 2, 3, 8], step_budget=7).steps == 7
@@ -377,7 +377,7 @@ class TestRandom:
         assert player.play_at_random([5, 2], step_budget=0).episodes == 1
 
     @pytest.mark.parametrize("played", [(0, 1, 3), (0, 2), (2,), ()])
-    def test_it_is_the_same_whoever_plays_which(self, played: tuple[int, ...]):
+    def test_the_score_does_not_depend_on_who_plays_which_episode(self, played: tuple[int, ...]):
         """Even if others have played more episodes than count, or not all that count."""
         seeds = [5, 2, 3, 8]
         log = Log()
@@ -460,7 +460,7 @@ class TestEvaluate:
             ask(subject, **bad)
 
 
-def test_copies_thatcopies_share_state_are_evaluated_in_one(serial_run: Path) -> None:
+def test_copies_that_share_state_are_evaluated_in_one(serial_run: Path) -> None:
     """With one copy, an episode of n steps returns 1 + 2 + ... + n; a second copy changes that."""
     policy = poise.load(serial_run)
     made: list[Crosstalk] = []
@@ -482,7 +482,7 @@ def test_copies_thatcopies_share_state_are_evaluated_in_one(serial_run: Path) ->
 
 
 @pytest.mark.parametrize(("shares", "copies"), [(True, 1), (False, 3)])
-def test_whether_they_do_is_asked_before_a_second_copy_is_made(
+def test_shared_state_is_checked_before_a_second_copy_is_made(
     serial_run: Path, monkeypatch: pytest.MonkeyPatch, shares: bool, copies: int
 ) -> None:
     made: list[Crosstalk] = []

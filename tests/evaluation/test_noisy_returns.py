@@ -71,7 +71,7 @@ def run(draw: Draw, seed: int, arrives: int, end: int) -> Bench:
 
 @pytest.mark.parametrize("arrives", [10_000, 47_000, 200_000])
 @pytest.mark.parametrize("returns", [zero_or_one, normal])
-def test_one_standard_error_above_is_found_solved(returns: Any, arrives: int) -> None:
+def test_one_standard_error_above_the_target_is_solved(returns: Any, arrives: int) -> None:
     """Within three times the steps after which the policy reached its level, in every run."""
     for seed in RUNS:
         bench = run(returns(1.0), seed, arrives, 3 * arrives)
@@ -79,7 +79,7 @@ def test_one_standard_error_above_is_found_solved(returns: Any, arrives: int) ->
 
 
 @pytest.mark.parametrize("returns", [zero_or_one, normal])
-def test_two_standard_errors_below_is_not(returns: Any) -> None:
+def test_two_standard_errors_below_the_target_is_not_solved(returns: Any) -> None:
     for seed in RUNS:
         bench = run(returns(-2.0), seed, 10_000, 1_000_000)
         assert bench.server.stop_reason == StopReason.MAX_STEPS, seed

@@ -43,7 +43,7 @@ def policy(serial_run: Path) -> Policy:
     return poise.load(serial_run)
 
 
-def test_every_step_is_told(policy: Policy):
+def test_every_step_is_yielded(policy: Policy):
     steps = list(play(policy, episodes=2, environment=Watched))
     [environment] = Watched.made
     assert environment.closed == 1
@@ -70,7 +70,7 @@ def test_it_is_the_same_for_a_seed(policy: Policy):
     assert not set(seeds[0]) & set(seeds[2])
 
 
-def test_it_is_what_evaluation_scores(policy: Policy):
+def test_actions_are_those_of_the_greedy_policy(policy: Policy):
     """The actions are those of the greedy policy, alone in its environment."""
     steps = list(play(policy, episodes=1, environment=Watched))
     [seed] = Watched.made[0].seeds
@@ -182,7 +182,7 @@ class Scaled(gymnasium.Wrapper[Any, Any, Any, Any]):
         raise OSError("the socket was gone")
 
 
-def test_true_rewards_are_told_and_closing_that_raises_is_one_warning(policy: Policy):
+def test_true_rewards_are_yielded_and_an_error_on_closing_is_one_warning(policy: Policy):
     for _ in range(2):
         with pytest.warns(RuntimeWarning) as caught:
             steps = list(play(policy, environment=scaled))

@@ -39,7 +39,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
-def test_the_score_is_that_of_playing_alone_and_the_run_replays(
+def test_the_score_is_that_of_one_process_and_the_run_replays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = tmp_path / "run"
@@ -62,7 +62,7 @@ def test_the_score_is_that_of_playing_alone_and_the_run_replays(
 
 
 @pytest.mark.slow
-def test_a_failure_in_a_worker_s_evaluation_ends_the_run_saved(tmp_path: Path):
+def test_a_failure_in_an_evaluation_of_a_worker_ends_the_run_and_saves_it(tmp_path: Path):
     """Each copy breaks in its 90th step, which no copy takes in training or in the check."""
     few = {**SMALL, "max_steps": 40, "verification_episodes": 60, "evaluation_copies": 2}
     given = ("fault='raises'", "at=90")
@@ -82,7 +82,7 @@ def test_a_failure_in_a_worker_s_evaluation_ends_the_run_saved(tmp_path: Path):
     ("workers", "copies", "shares"),
     [(2, 8, [4, 4]), (3, 8, [3, 3, 2]), (4, 2, [1, 1, 0, 0]), (2, 1, [0, 0]), (1, 8, [8])],
 )
-def test_together_they_have_no_more_copies_open_than_an_evaluation_may(
+def test_the_workers_share_the_copies_of_an_evaluation(
     workers: int, copies: int, shares: list[int]
 ):
     assert [copies_of(index, workers, copies) for index in range(workers)] == shares

@@ -87,12 +87,12 @@ def played(first: bytes, *batches: list[bytes]) -> list[list[Any]]:
     return [json.loads(one[1:]) for one in watch.told if one.startswith(PLAYED)]
 
 
-def test_what_comes_meanwhile_is_played_too() -> None:
+def test_orders_that_arrive_meanwhile_are_played_too() -> None:
     found = played(order(7, 0), [order(7, 1), order(7, 2)])
     assert found == [[number, 7.0, 0, False] for number in range(3)]
 
 
-def test_what_comes_of_the_next_evaluation_is_played_by_its_own_policy() -> None:
+def test_orders_of_the_next_evaluation_use_its_own_policy() -> None:
     """A parent that needs no more episodes begins the next evaluation before this worker knows."""
     found = played(order(7, 0), [order(7, 1), order(8, 0), order(8, 1, 50)], [order(None, 0)])
     assert found == [

@@ -239,7 +239,7 @@ def some_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("room", [(2, 2), pytest.param((1, 0), marks=pytest.mark.slow)])
-def test_all_who_may_play_side_by_side_and_training_goes_on(
+def test_all_allowed_workers_play_in_parallel_and_training_continues(
     stage: Stage, room: tuple[int, ...]
 ) -> None:
     """With each evaluation's own parameters; and after the end of training, at random."""
@@ -280,14 +280,14 @@ def test_a_workers_episodes_are_taken_over_when_it_dies(stage: Stage) -> None:
     )
 
 
-def test_what_nobody_is_left_to_play_is_not_waited_for(stage: Stage) -> None:
+def test_play_returns_when_no_worker_is_left(stage: Stage) -> None:
     """The only worker dies: the caller must play the remaining episodes."""
     with pytest.raises(WorkerError, match="SIGKILL"):
         stage.train(Crew(folder=stage.folder, does=("dies",), room=(2,)))
     assert stage.found == [{}]
 
 
-def test_an_episode_that_is_the_end_of_two_workers_ends_the_run(stage: Stage) -> None:
+def test_an_episode_on_which_two_workers_die_ends_the_run(stage: Stage) -> None:
     crew = Crew(folder=stage.folder, does=("dies", "dies behind another"))
     with pytest.raises(WorkerError) as caught:
         stage.train(crew, max_restarts=9)
@@ -297,7 +297,7 @@ def test_an_episode_that_is_the_end_of_two_workers_ends_the_run(stage: Stage) ->
 
 
 @pytest.mark.parametrize("does", ["fails", "breaks"])
-def test_a_failure_comes_back_with_worker_seed_and_traceback(stage: Stage, does: str) -> None:
+def test_a_failure_is_raised_with_worker_seed_and_traceback(stage: Stage, does: str) -> None:
     kind = EnvironmentFailureError if does == "fails" else WorkerError
     with pytest.raises(kind) as caught:
         stage.train(Crew(folder=stage.folder, does=(does, does)), max_restarts=9)
@@ -315,7 +315,7 @@ def test_a_failure_comes_back_with_worker_seed_and_traceback(stage: Stage, does:
 
 
 @pytest.mark.slow
-def test_a_worker_without_room_is_done_without(stage: Stage) -> None:
+def test_a_worker_that_cannot_make_a_copy_is_excluded(stage: Stage) -> None:
     crew = Crew(folder=stage.folder, does=("plays", "finds no room"), together=False)
     with pytest.warns(RuntimeWarning, match="without worker 1.*the licence is for three") as said:
         stage.train(crew, until=12)
@@ -345,7 +345,7 @@ def test_a_worker_that_hangs_is_killed_and_its_episodes_taken_over(stage: Stage)
 
 
 @pytest.mark.parametrize("when", ["training", pytest.param("the end", marks=pytest.mark.slow)])
-def test_giving_up_ends_the_run_and_those_who_play_close(stage: Stage, when: str) -> None:
+def test_an_abort_ends_the_run_and_closes_the_players(stage: Stage, when: str) -> None:
     """As after Ctrl-C: between two steps, the players notice that the parent has gone."""
 
     def alive() -> None:
@@ -368,7 +368,7 @@ def test_giving_up_ends_the_run_and_those_who_play_close(stage: Stage, when: str
     assert not stage.found
 
 
-def test_one_who_is_in_a_cycle_plays_when_it_is_over_and_is_heard_afterwards(stage: Stage) -> None:
+def test_a_worker_in_a_cycle_joins_after_it_and_its_update_is_applied_later(stage: Stage) -> None:
     crew = Crew(folder=stage.folder)
     stage.train(crew, until=9)
     assert stage.found == stage.expected

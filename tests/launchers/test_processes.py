@@ -153,7 +153,7 @@ class Stage(harness.Stage):
     def __init__(self) -> None:
         super().__init__(Processes(), PARAMETERS)
 
-    def check_books(self, reason: StopReason) -> None:
+    def check_consistency(self, reason: StopReason) -> None:
         """Check that the parameters are those of a replay: no update was applied partially."""
         server = self.server
         assert server.stop_reason == reason
@@ -186,7 +186,7 @@ def stage() -> Iterator[Stage]:
 def test_updates_of_all_workers_arrive(stage: Stage) -> None:
     before = held_here()
     stage.run(Fake(), stage.until(4, (0, 0), (1, 0)))
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert not stage.restarts
     assert held_here() == before
 
@@ -198,7 +198,7 @@ def test_an_exception_in_the_pump_propagates(stage: Stage) -> None:
 
     with pytest.raises(OSError, match="no space left"):
         stage.run(Fake(), direct, workers=1)
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_an_exception_in_the_pump_propagates(stage: Stage) -> None:
         pytest.param("BrokenPipeError", marks=pytest.mark.slow),
     ],
 )
-def test_a_workers_exception_comes_back_with_its_traceback(stage: Stage, kind: str) -> None:
+def test_an_exception_of_a_worker_is_raised_with_its_traceback(stage: Stage, kind: str) -> None:
     """Even an exception that looks as if the pipe to the parent had broken."""
     with pytest.raises(WorkerError) as caught:
         stage.run(Fake(point=kind, victim=0, deaths=9), never, workers=1, max_restarts=2)
@@ -219,7 +219,7 @@ def test_a_workers_exception_comes_back_with_its_traceback(stage: Stage, kind: s
     assert "in cycle" in error.worker_traceback
     assert str(error).endswith(f"{kind}: the pole broke")
     assert not stage.restarts
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
     assert stage.count(0) == 2
 
 
@@ -231,7 +231,7 @@ def test_a_worker_that_raised_is_restarted_on_request(stage: Stage) -> None:
         max_restarts=1,
         restart_on_error=True,
     )
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 1
     assert (
         "worker 1 (environment seed 1001) failed: ValueError: the pole broke" in stage.restarts[0]
@@ -242,10 +242,10 @@ def test_a_worker_that_raised_is_restarted_on_request(stage: Stage) -> None:
 def test_a_worker_that_exits_says_how(stage: Stage) -> None:
     with pytest.raises(WorkerError, match=r"it has had enough|exit code 1"):
         stage.run(Fake(point="exit", victim=0), never, workers=1)
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
 
 
-def overdue_after(stage: Stage, count: int, victim: int = 1) -> Callable[[], None]:
+def move_clock_after(stage: Stage, count: int, victim: int = 1) -> Callable[[], None]:
     """Move the clock once the victim must be hanging; only the others give signs of life."""
 
     def direct() -> None:
@@ -258,25 +258,25 @@ def overdue_after(stage: Stage, count: int, victim: int = 1) -> Callable[[], Non
 @pytest.mark.usefixtures("impatient")
 def test_a_hung_worker_is_killed_at_its_deadline(stage: Stage) -> None:
     with pytest.raises(DeadlineError) as caught:
-        stage.run(Fake(point="hang", victim=0), overdue_after(stage, 2, 0), workers=1)
+        stage.run(Fake(point="hang", victim=0), move_clock_after(stage, 2, 0), workers=1)
     assert "worker 0 in Fake-v0 (environment seed 1000" in str(caught.value)
     assert "has not answered for 1000 s" in str(caught.value)
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
     assert stage.count(0) == 2
 
 
 @pytest.mark.usefixtures("impatient")
-def test_the_others_go_on_without_a_worker_that_may_not_be_restarted(stage: Stage) -> None:
+def test_the_others_continue_without_a_worker_that_may_not_be_restarted(stage: Stage) -> None:
     """As long as another worker is left."""
     goes_on = stage.until(5, (0, 0))
 
     def direct() -> StopReason | None:
         if not stage.losses:
-            return overdue_after(stage, 2)()
+            return move_clock_after(stage, 2)()
         return goes_on()
 
     stage.run(Fake(point="hang"), direct)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.losses) == 1
     assert "worker 1 in Fake-v0" in stage.losses[0]
     assert stage.count(1) == 2
@@ -294,7 +294,7 @@ def test_a_hung_worker_says_where_it_hangs(stage: Stage, monkeypatch: pytest.Mon
         words.append(worker_process.last_word)
 
     monkeypatch.setattr(WorkerProcess, "hear_last_word", heard)
-    moved = overdue_after(stage, 2, 0)
+    moved = move_clock_after(stage, 2, 0)
 
     def direct() -> None:
         if words:
@@ -325,7 +325,7 @@ def test_a_worker_that_gets_any_signal_is_restarted(stage: Stage, number: int) -
         return stage.until(3, (1, 1))()
 
     stage.run(Fake(), direct, max_restarts=1)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 1
     text = "has not answered" if number == signal.SIGSTOP else "was killed by signal 40"
     assert text in stage.restarts[0]
@@ -333,7 +333,7 @@ def test_a_worker_that_gets_any_signal_is_restarted(stage: Stage, number: int) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_what_ends_the_whole_group_is_for_the_parent_to_decide(stage: Stage, number: int) -> None:
+def test_workers_ignore_signals_to_the_whole_group(stage: Stage, number: int) -> None:
     sent: list[int] = []
 
     def direct() -> StopReason | None:
@@ -344,7 +344,7 @@ def test_what_ends_the_whole_group_is_for_the_parent_to_decide(stage: Stage, num
         return StopReason.TERMINATED if sent and stage.count(0) >= sent[0] + 5 else None
 
     stage.run(Fake(), direct)
-    stage.check_books(StopReason.TERMINATED)
+    stage.check_consistency(StopReason.TERMINATED)
     assert not stage.restarts
 
 
@@ -360,12 +360,12 @@ def test_a_worker_that_ended_with_the_run_is_not_started_again(stage: Stage) -> 
         return StopReason.TERMINATED
 
     stage.run(Fake(), direct, workers=1, max_restarts=3)
-    stage.check_books(StopReason.TERMINATED)
+    stage.check_consistency(StopReason.TERMINATED)
     assert not stage.restarts
 
 
 @pytest.mark.slow
-def test_nobody_is_overdue_whose_answer_lies_unread(
+def test_a_worker_with_an_unread_message_is_not_overdue(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the parent evaluates, it does not read messages."""
@@ -398,7 +398,7 @@ def test_nobody_is_overdue_whose_answer_lies_unread(
 
     monkeypatch.setattr(stage.server, "receive", slow)
     stage.run(Fake(), stage.until(6, (0, 0), (1, 0)))
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(waited) == 2
     assert not stage.restarts
 
@@ -412,7 +412,7 @@ def test_a_hung_worker_is_restarted(stage: Stage) -> None:
         return stage.until(3, (1, 1))()
 
     stage.run(Fake(point="hang"), direct, max_restarts=1)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 1
     assert "has not answered" in stage.restarts[0]
 
@@ -426,7 +426,7 @@ def test_a_hung_worker_is_restarted(stage: Stage) -> None:
 )
 def test_a_worker_that_is_killed_never_leaves_half_an_update(stage: Stage, point: str) -> None:
     stage.run(Fake(point=point, victim=0), stage.until(3, (0, 1)), workers=1, max_restarts=1)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 1
     assert "killed by SIGKILL" in stage.restarts[0]
     # The third update was applied only if it had been announced completely.
@@ -436,9 +436,9 @@ def test_a_worker_that_is_killed_never_leaves_half_an_update(stage: Stage, point
 
 
 @pytest.mark.slow
-def test_the_others_go_on_while_a_worker_is_restarted(stage: Stage) -> None:
+def test_the_others_continue_while_a_worker_is_restarted(stage: Stage) -> None:
     stage.run(Fake(point="half written", deaths=2), stage.until(3, (0, 0), (1, 2)), max_restarts=2)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 2
     assert stage.count(0, 0) > 3
 
@@ -449,11 +449,11 @@ def test_restarts_are_counted(stage: Stage) -> None:
         stage.run(Fake(point="cycle", victim=0, deaths=9), never, workers=1, max_restarts=1)
     assert (caught.value.worker, caught.value.seed) == (0, 1000)
     assert len(stage.restarts) == 1
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
 
 
 @pytest.mark.slow
-def test_workers_killed_from_outside_at_any_instant(stage: Stage) -> None:
+def test_workers_killed_from_outside_at_any_moment(stage: Stage) -> None:
     """The parent kills them at its regular checks, wherever the worker is at that time."""
     kills = 0
 
@@ -466,7 +466,7 @@ def test_workers_killed_from_outside_at_any_instant(stage: Stage) -> None:
         return StopReason.INTERRUPTED if stage.count(1, 6) >= 3 else None
 
     stage.run(Fake(), direct, max_restarts=6)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 6
 
 
@@ -482,7 +482,7 @@ def test_a_worker_that_cannot_be_built_ends_the_run(stage: Stage) -> None:
     with pytest.raises(WorkerError, match="RuntimeError: cannot be built here"):
         stage.run(fails_to_build, never, workers=1, max_restarts=3)
     assert not stage.restarts
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
 
 
 @pytest.mark.slow
@@ -491,10 +491,10 @@ def test_a_worker_that_dies_before_it_is_ready_is_restarted(stage: Stage) -> Non
     with pytest.raises(WorkerError, match="SIGKILL before it was ready"):
         stage.run(dies_when_built, never, workers=1, max_restarts=2)
     assert len(stage.restarts) == 2
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
 
 
-def test_what_does_not_pickle_is_found_before_anything_starts(stage: Stage) -> None:
+def test_a_factory_that_cannot_be_pickled_is_refused_before_anything_starts(stage: Stage) -> None:
     lock = threading.Lock()
 
     def factory(index: int, generation: int) -> Any:
@@ -570,13 +570,13 @@ def test_environments_may_have_processes_and_are_closed_once(
 ) -> None:
     factory = Simulated(log=str(simulators.path))
     stage.run(factory, stage.until(3, (0, 0), (1, 0)))
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(simulators.words("closed")) == 2
     wait_for(simulators.are_gone)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_cycle_that_takes_too_long_is_given_up_and_closed(
+def test_a_cycle_that_takes_too_long_is_aborted_and_closed(
     stage: Stage, simulators: Simulators
 ) -> None:
 
@@ -601,7 +601,7 @@ def test_environments_that_do_not_close_are_killed_and_reported(
         workers=1,
         close_timeout=0.5,
     )
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     wait_for(simulators.are_gone)
     assert len(stage.unclosed) == 1
     assert "worker 0 in Fake-v0 has not closed" in stage.unclosed[0]
@@ -619,12 +619,12 @@ def test_environments_are_closed_after_a_failure(
 
 
 @pytest.mark.slow
-def test_a_death_is_seen_although_a_forked_process_holds_the_pipe(
+def test_a_death_is_noticed_although_a_forked_process_holds_the_pipe(
     stage: Stage, simulators: Simulators
 ) -> None:
     factory = Simulated(point="cycle", log=str(simulators.path))
     stage.run(factory, stage.until(3, (1, 1)), max_restarts=1)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert "killed by SIGKILL" in stage.restarts[0]
     wait_for(simulators.are_gone)
 
@@ -720,7 +720,7 @@ def start(way: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["script", "registered", "module", "command", "stdin", "notebook"])
-def test_it_works_however_python_was_started(way: str, tmp_path: Path) -> None:
+def test_it_works_for_every_way_to_start_python(way: str, tmp_path: Path) -> None:
     """With an environment that is defined in ``__main__``."""
     finished = start(way, tmp_path)
     assert finished.returncode == 0, finished.stderr
@@ -744,7 +744,7 @@ def test_a_missing_guard_is_explained(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True])
-def test_children_leave_when_their_parent_is_killed(stopped: bool, tmp_path: Path) -> None:
+def test_children_exit_when_their_parent_is_killed(stopped: bool, tmp_path: Path) -> None:
     """Even a child that is stopped, and cannot react by itself."""
     if stopped and sys.platform != "linux":
         pytest.skip("only Linux kills a child with its parent")

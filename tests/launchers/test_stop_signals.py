@@ -40,7 +40,7 @@ def installed() -> dict[signal.Signals, object]:
 
 
 @pytest.mark.parametrize("number", REASONS)
-def test_the_first_is_noted(number: signal.Signals):
+def test_the_first_signal_is_recorded(number: signal.Signals):
     with StopSignals() as signals:
         assert signals.reason is None
         signal.raise_signal(number)
@@ -49,7 +49,9 @@ def test_the_first_is_noted(number: signal.Signals):
 
 @pytest.mark.parametrize("first", REASONS)
 @pytest.mark.parametrize("second", REASONS)
-def test_the_second_is_not_ours(first: signal.Signals, second: signal.Signals):
+def test_the_second_signal_reaches_the_earlier_handler(
+    first: signal.Signals, second: signal.Signals
+):
     with StopSignals() as signals:
         signal.raise_signal(first)
         with pytest.raises(StrayError):
@@ -58,7 +60,7 @@ def test_the_second_is_not_ours(first: signal.Signals, second: signal.Signals):
 
 
 @pytest.mark.parametrize("raised", [False, True])
-def test_handlers_are_as_they_were_afterwards(handlers: dict[signal.Signals, object], raised: bool):
+def test_handlers_are_restored(handlers: dict[signal.Signals, object], raised: bool):
     with StopSignals():
         assert all(installed()[number] is not handlers[number] for number in REASONS)
         if raised:
@@ -66,7 +68,7 @@ def test_handlers_are_as_they_were_afterwards(handlers: dict[signal.Signals, obj
     assert installed() == handlers
 
 
-def test_also_after_an_error(handlers: dict[signal.Signals, object]):
+def test_handlers_are_restored_after_an_error(handlers: dict[signal.Signals, object]):
     with pytest.raises(ValueError, match="oh"), StopSignals():
         raise ValueError("oh")
     assert installed() == handlers
@@ -82,7 +84,7 @@ def test_ignored_signals_stay_ignored(number: signal.Signals):
     assert signal.getsignal(number) == signal.SIG_IGN
 
 
-def test_an_interruption_that_was_swallowed_is_not_forgotten():
+def test_a_swallowed_interrupt_is_remembered():
     """Python drops exceptions of handlers in destructors; the run that begins must end at once."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with interruptible():
@@ -93,7 +95,7 @@ def test_an_interruption_that_was_swallowed_is_not_forgotten():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_interruption_interrupts():
+def test_an_interrupt_is_raised():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), interruptible():
         signal.raise_signal(signal.SIGINT)

@@ -70,7 +70,7 @@ def require_saved(folder: Path, failure: str | None) -> dict[str, Any]:
 
 
 @LAUNCHERS
-def test_one_that_would_raise_again_loses_nothing(tmp_path: Path, launcher: str) -> None:
+def test_a_callback_that_always_raises_loses_nothing(tmp_path: Path, launcher: str) -> None:
     listener = Listener(Gone("gone"), late)
     folder = tmp_path / "run"
     with pytest.raises(Gone, match="gone") as caught:
@@ -96,7 +96,7 @@ def test_one_that_would_raise_again_loses_nothing(tmp_path: Path, launcher: str)
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_whatever_it_raises_comes_out_as_it_is(tmp_path: Path, error: BaseException) -> None:
+def test_its_exception_is_raised_unchanged(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)) as caught:
         train(tmp_path / "run", max_steps=10**9, callbacks=[Listener(error, late)])
     assert caught.value is error
@@ -104,7 +104,7 @@ def test_whatever_it_raises_comes_out_as_it_is(tmp_path: Path, error: BaseExcept
     require_saved(tmp_path / "run", type(error).__name__)
 
 
-def test_one_that_raises_at_the_very_first_event(tmp_path: Path) -> None:
+def test_a_callback_that_raises_at_the_first_event(tmp_path: Path) -> None:
     listener = Listener(ConfigError("mine"), lambda event: True)
     with pytest.raises(ConfigError, match="mine"):
         train(tmp_path / "run", callbacks=[listener])
@@ -116,7 +116,7 @@ def test_one_that_raises_at_the_very_first_event(tmp_path: Path) -> None:
 
 
 @LAUNCHERS
-def test_one_that_raises_in_the_middle_of_an_evaluation(
+def test_a_callback_that_raises_during_an_evaluation(
     tmp_path: Path, launcher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under the serial launcher, it is called between the evaluation's steps."""
@@ -134,7 +134,7 @@ def test_one_that_raises_in_the_middle_of_an_evaluation(
     require_saved(tmp_path / "run", "Gone")
 
 
-def test_one_that_raises_when_all_is_over(tmp_path: Path) -> None:
+def test_a_callback_that_raises_after_the_end(tmp_path: Path) -> None:
     """The run ended normally and is saved, but the callback's error is still raised."""
     listener = Listener(Gone(), lambda event: isinstance(event, Stopped))
     with pytest.raises(Gone):
@@ -145,7 +145,7 @@ def test_one_that_raises_when_all_is_over(tmp_path: Path) -> None:
     assert found["random_baseline"] is not None
 
 
-def test_a_failure_of_the_run_itself_is_not_hidden_by_it(
+def test_it_does_not_hide_a_failure_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receive = ParameterServer.receive
@@ -191,7 +191,7 @@ class TestStopTraining:
         journal = read_journal(result.folder / "journal")
         assert (journal.records[-1].kind, journal.records[-1].detail) == (RecordKind.STOP, 10)
 
-    def test_the_run_can_go_on(self, tmp_path: Path) -> None:
+    def test_the_run_can_be_resumed(self, tmp_path: Path) -> None:
         listener = Listener(poise.StopTraining(), late)
         stopped = train(tmp_path / "run", max_steps=10**9, callbacks=[listener])
         assert stopped.reason == StopReason.CALLBACK
@@ -213,7 +213,7 @@ class TestStopTraining:
         assert result.reason == StopReason.CALLBACK
         require_saved(result.folder, None)
 
-    def test_when_all_is_over_it_changes_nothing(self, tmp_path: Path) -> None:
+    def test_after_the_end_it_changes_nothing(self, tmp_path: Path) -> None:
         listener = Listener(poise.StopTraining(), lambda event: isinstance(event, Stopped))
         result = train(tmp_path / "run", callbacks=[listener])
         assert result.reason == StopReason.MAX_STEPS

@@ -39,7 +39,7 @@ def writers(monkeypatch: pytest.MonkeyPatch) -> list[Written]:
     return Written.made
 
 
-def test_a_run_and_its_resumption_write_what_peers_write(
+def test_a_run_and_its_resumption_write_the_usual_names(
     writers: list[Written], tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {**SMALL, "record_every": 1}

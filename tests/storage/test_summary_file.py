@@ -50,7 +50,7 @@ def test_a_wrong_value_is_named(name: str, value: Any, serial_run: Path, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["stopped", "evaluation", "steps", "environment", "solved"])
-def test_what_is_missing_is_named(name: str, serial_run: Path, tmp_path: Path):
+def test_a_missing_value_is_named(name: str, serial_run: Path, tmp_path: Path):
     content = summary(serial_run)
     del content[name]
     alter(tmp_path, content)
@@ -60,7 +60,7 @@ def test_what_is_missing_is_named(name: str, serial_run: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("content", [{"stopped": "max_steps"}, {"stopped": [], "steps": "x"}])
 @pytest.mark.parametrize("command", ["resume", "plot"])
-def test_the_commands_say_so(
+def test_the_commands_report_it(
     command: str,
     content: dict[str, Any],
     serial_run: Path,

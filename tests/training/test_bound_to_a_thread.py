@@ -87,7 +87,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("bound", BOUND)
-def test_they_work_in_turn(bound: Any, tmp_path: Path) -> None:
+def test_the_serial_launcher_supports_them(bound: Any, tmp_path: Path) -> None:
     result = train(tmp_path / "run", environment=bound, launcher="serial", **SMALL)
     assert result.summary["steps"] >= 100
     assert result.summary["evaluation"]["episodes"]
@@ -96,7 +96,7 @@ def test_they_work_in_turn(bound: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bound", BOUND)
-def test_threads_say_so(bound: Any, tmp_path: Path) -> None:
+def test_the_threads_launcher_refuses_them(bound: Any, tmp_path: Path) -> None:
     with pytest.raises(
         EnvironmentCheckError, match='use launcher="serial" or "processes"'
     ) as caught:
@@ -106,7 +106,9 @@ def test_threads_say_so(bound: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_signal_ends_the_run_saved_although_an_environment_has_taken_it(tmp_path: Path) -> None:
+def test_a_signal_stops_the_run_although_an_environment_replaced_the_handler(
+    tmp_path: Path,
+) -> None:
     def send(clock: float, event: Any) -> None:
         if type(event).__name__ == "Updated" and event.update == 3:
             signal.raise_signal(signal.SIGTERM)
@@ -118,7 +120,7 @@ def test_a_signal_ends_the_run_saved_although_an_environment_has_taken_it(tmp_pa
     assert result.reason.name == "TERMINATED"
 
 
-def test_in_another_thread_training_is_what_it_was(tmp_path: Path) -> None:
+def test_training_in_another_thread_gives_the_same_run(tmp_path: Path) -> None:
     here = train(tmp_path / "here", environment=Ends, launcher="serial", **SMALL)
     background_call = BackgroundCall(
         lambda: train(tmp_path / "there", environment=Ends, launcher="serial", **SMALL)
@@ -143,7 +145,7 @@ class Sleepy(Ends):
         return super().step(action)
 
 
-def test_a_step_that_does_not_end_is_given_up_after_an_interrupt(
+def test_a_hanging_step_is_abandoned_after_an_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serial, "LEAVE_SECONDS", 0.1)

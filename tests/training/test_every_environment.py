@@ -274,7 +274,7 @@ BEFORE = [
 
 
 @pytest.mark.parametrize(("fault", "message"), BEFORE)
-def test_what_is_broken_from_the_start_is_bad_input(
+def test_an_environment_that_is_broken_from_the_start_is_bad_input(
     tmp_path: Path, said: Said, fault: str, message: str
 ) -> None:
     assert train(tmp_path / "run", "--env-kwargs", f"fault={fault}", "at=2") == 2
@@ -285,7 +285,7 @@ def test_what_is_broken_from_the_start_is_bad_input(
 
 
 @pytest.mark.parametrize("fault", ["reset hangs", "hangs"])
-def test_what_hangs_from_the_start_is_bad_input(
+def test_an_environment_that_hangs_from_the_start_is_bad_input(
     tmp_path: Path, said: Said, fault: str, mark: str
 ) -> None:
     arguments = ("--env-kwargs", f"fault={fault}", mark, *DEADLINE)
@@ -331,7 +331,7 @@ def check_saved(folder: Path, updates: int) -> None:
         *(pytest.param("processes", *case, marks=pytest.mark.slow) for case in DURING),
     ],
 )
-def test_what_breaks_later_is_a_failure_and_saved(
+def test_a_later_fault_is_a_failure_and_the_run_is_saved(
     tmp_path: Path, said: Said, launcher: str, fault: str, at: str, message: str
 ) -> None:
     folder = tmp_path / "run"
@@ -349,11 +349,11 @@ def test_what_breaks_later_is_a_failure_and_saved(
     check_saved(folder, updates=32 if "reset" in fault else 24)
 
 
-def test_an_array_of_one_number_will_do_as_a_reward(tmp_path: Path) -> None:
+def test_an_array_of_one_number_is_accepted_as_a_reward(tmp_path: Path) -> None:
     assert train(tmp_path / "run", "--env-kwargs", "fault=array reward", "at=103") == 0
 
 
-def test_an_array_of_one_number_will_do_in_the_check_too(tmp_path: Path) -> None:
+def test_an_array_of_one_number_is_accepted_in_the_check(tmp_path: Path) -> None:
     assert train(tmp_path / "run", "--env-kwargs", "fault=array reward", "at=3") == 0
 
 
@@ -371,7 +371,7 @@ def test_an_array_of_one_number_will_do_in_the_check_too(tmp_path: Path) -> None
         ),
     ],
 )
-def test_what_hangs_later_ends_at_its_deadline(
+def test_a_later_hang_ends_at_its_deadline(
     tmp_path: Path,
     said: Said,
     launcher: str,
@@ -390,7 +390,7 @@ def test_what_hangs_later_ends_at_its_deadline(
 
 
 @pytest.mark.parametrize("launcher", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
-def test_what_breaks_in_an_evaluation_is_a_failure_and_saved(
+def test_a_fault_in_an_evaluation_is_a_failure_and_the_run_is_saved(
     tmp_path: Path, said: Said, launcher: str
 ) -> None:
     """Training ends after 20 steps of each copy; the copies for evaluation take more."""
@@ -404,7 +404,7 @@ def test_what_breaks_in_an_evaluation_is_a_failure_and_saved(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["threads", "processes"])
-def test_what_hangs_in_an_evaluation_ends_at_its_deadline(
+def test_a_hang_in_an_evaluation_ends_at_its_deadline(
     tmp_path: Path, said: Said, launcher: str, mark: str
 ) -> None:
     arguments = ("--max-steps", "40", "--env-kwargs", "fault=hangs", "at=85", "episode=100", mark)
@@ -413,7 +413,7 @@ def test_what_hangs_in_an_evaluation_ends_at_its_deadline(
     check_saved(tmp_path / "run", updates=4)
 
 
-def test_what_does_not_pickle_is_bad_input(tmp_path: Path) -> None:
+def test_an_environment_that_cannot_be_pickled_is_bad_input(tmp_path: Path) -> None:
     lock = threading.Lock()
 
     def make() -> Faulty:
@@ -438,7 +438,7 @@ def test_what_does_not_pickle_is_bad_input(tmp_path: Path) -> None:
         ("tests.environments:ACTION_SPACES", "cannot be called"),
     ],
 )
-def test_what_is_not_there_is_bad_input(
+def test_a_missing_environment_is_bad_input(
     tmp_path: Path, said: Said, name: str, message: str
 ) -> None:
     assert main(["train", name, "--run-dir", str(tmp_path / "run"), "--quiet"]) == 2
@@ -530,7 +530,7 @@ def test_a_name_that_gymnasium_does_not_know_is_refused() -> None:
     assert "PoiseTests/Unknown-v0" not in registry.compiled_names()
 
 
-def test_workers_are_told_which_world_was_chosen() -> None:
+def test_workers_use_the_world_that_was_chosen() -> None:
     """A worker process may not know what the user's script has registered."""
     components = build_components(TrainConfig("CartPole-v1"))
     assert components.config.world == "auto"

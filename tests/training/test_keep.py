@@ -42,7 +42,7 @@ def test_nothing_is_left_but_the_result(launcher: str) -> None:
     assert poise.evaluate(result.policy, episodes=2).episodes == 2
 
 
-def test_it_is_the_run_that_it_would_have_been(serial_run: Path) -> None:
+def test_the_result_is_that_of_a_kept_run(serial_run: Path) -> None:
     result = passing()
     kept = summary(serial_run)
     for name in kept.keys() - TIMES:
@@ -88,7 +88,7 @@ def test_a_run_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
         passing()
 
 
-def test_a_process_that_must_be_given_up(
+def test_a_process_whose_main_thread_hangs(
     monkeypatch: pytest.MonkeyPatch, nothing_is_left: Path
 ) -> None:
     """Its main thread hangs forever: another thread ends the process, and nothing else is done."""

@@ -65,7 +65,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_goes_on_and_is_repeated_with_what_was_decided(
+def test_a_run_is_resumed_and_replayed_with_the_decided_rate(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = json.loads((run / "config.json").read_text())
@@ -79,7 +79,7 @@ def test_a_run_goes_on_and_is_repeated_with_what_was_decided(
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, "0.003", True, 1e300])
-def test_an_impossible_one_is_refused(run: Path, tmp_path: Path, rate: Any) -> None:
+def test_an_impossible_rate_is_refused(run: Path, tmp_path: Path, rate: Any) -> None:
     folder = copy(run, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     config["resolved"]["learning_rate"] = rate

@@ -52,7 +52,7 @@ def test_one_copy_is_open_at_a_time_and_the_run_replays(tmp_path: Path, launcher
     assert not (tmp_path / "taken").exists()
 
 
-def test_an_end_by_the_clock_waits_for_the_cycle_under_way(tmp_path: Path):
+def test_an_end_by_the_clock_waits_for_the_current_cycle(tmp_path: Path):
     given = settings(tmp_path, launcher="threads", max_steps=None, max_seconds=0.05)
     poise.train(NAME, run_dir=tmp_path / "run", **given)
     poise.replay(tmp_path / "run", trust=True)
@@ -64,7 +64,7 @@ def test_a_resumed_run_replays(tmp_path: Path):
     assert poise.replay(tmp_path / "run", trust=True).steps >= 600
 
 
-def test_where_more_are_needed_it_is_refused_in_a_sentence(tmp_path: Path):
+def test_it_is_refused_if_more_copies_are_needed(tmp_path: Path):
     given = settings(tmp_path, workers=2, envs_per_worker=3)
     with pytest.raises(EnvironmentCheckError) as caught:
         poise.train(NAME, run_dir=tmp_path / "run", **given)
@@ -95,7 +95,7 @@ class Gated(Faulty):
         return super().step(action)
 
 
-def test_a_worker_begins_anew_with_other_seeds_and_not_before_its_cycle():
+def test_release_waits_for_the_cycle_and_the_next_one_has_other_seeds():
     config = TrainConfig(import_path(Gated), world="copies", **SMALL)
     components = build_components(config, find_env_factory(config.environment_choice, Gated))
     components.compile()

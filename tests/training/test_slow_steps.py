@@ -50,7 +50,7 @@ def spent(folder: Path) -> int:
 
 
 @pytest.mark.usefixtures("slow")
-def test_evaluations_are_sparing_and_a_replay_and_a_resumption_repeat_that(tmp_path: Path):
+def test_evaluations_are_limited_also_in_a_replay_and_after_resuming(tmp_path: Path):
     run = train(tmp_path / "run", seed=2)
     decided = json.loads((run.folder / "config.json").read_text())["resolved"]
     assert decided["slow_steps"] is True
@@ -71,7 +71,7 @@ def test_no_fewer_episodes_than_a_flag_asks_for(tmp_path: Path):
 
 
 @pytest.mark.parametrize("seconds", [1e-3, 3e-3])
-def test_where_steps_are_quick_nothing_is_spared(
+def test_evaluations_are_limited_only_if_steps_are_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ):
     monkeypatch.setattr(environment_check, "SLOW_STEP_SECONDS", SLOW)

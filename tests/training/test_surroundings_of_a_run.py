@@ -43,7 +43,7 @@ class Wanders(gymnasium.Env[Any, Any]):
 
 @pytest.mark.parametrize("run_dir", ["runs/here", None])
 @pytest.mark.parametrize("launcher", ["serial", "threads"])
-def test_an_environment_that_changes_the_folder_takes_no_file_along(
+def test_an_environment_that_changes_the_folder_does_not_move_files(
     launcher: str, run_dir: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
@@ -165,7 +165,7 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(
     assert len(said) == 1
 
 
-def test_neither_a_home_nor_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_home_and_a_user_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def nobody(number: int) -> None:
         raise KeyError(number)
 

@@ -107,7 +107,7 @@ class TestFolder:
         assert found["training_solved_at_steps"] is None
         assert found["training_solved_at_seconds"] is None
 
-    def test_the_seconds_of_its_parts_are_no_more_than_there_were(self, serial_run: Path):
+    def test_the_seconds_of_the_phases_fit_into_the_wall_time(self, serial_run: Path):
         found = summary(serial_run)
         parts = found["seconds"]
         assert parts.keys() == {
@@ -201,12 +201,12 @@ class TestSettings:
             {"max_episodes": 10, "normalize_advantages": False, "seed": 2**63 - 1},
         ],
     )
-    def test_they_come_back_from_the_file(self, tmp_path: Path, settings: dict[str, Any]):
+    def test_they_are_read_back_from_the_file(self, tmp_path: Path, settings: dict[str, Any]):
         config = TrainConfig(**settings)
         write_json(tmp_path / "config.json", config_to_json(config, {"x": 1}))
         assert load_config(tmp_path) == (config, {"x": 1})
 
-    def test_a_run_s_own_come_back(self, serial_run: Path):
+    def test_those_of_a_run_are_read_back(self, serial_run: Path):
         config, resolved = load_config(serial_run)
         assert dataclasses.asdict(config).items() >= SMALL.items()
         assert resolved["target_return"] == 475.0
@@ -348,7 +348,7 @@ class TestFailures:
         assert set(RUN_FILES) <= {path.name for path in (tmp_path / "run").iterdir()}
         assert poise.replay(tmp_path / "run").updates == found["updates"]
 
-    def test_a_full_disk_is_said_in_one_sentence(
+    def test_a_full_disk_is_reported_in_one_sentence(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         follow = PolicyWriter.__call__
@@ -457,7 +457,7 @@ def _is_cut(event: Event) -> bool:
     return type(event).__name__ == "CheckpointReady"
 
 
-def test_the_failure_reward_is_what_the_loss_sees_and_no_score(tmp_path: Path, serial_run: Path):
+def test_the_failure_reward_changes_the_loss_but_no_score(tmp_path: Path, serial_run: Path):
     plain = rows(serial_run, "episode")
     shaped = rows(train(tmp_path / "run", failure_reward=-50.0).folder, "episode")
     assert all(row["return"] == row["length"] for row in shaped)

@@ -82,7 +82,7 @@ class Interruption:
 
 
 @dataclasses.dataclass(frozen=True)
-class Remains:
+class RunFiles:
     """Content of a run's files, without clock times."""
 
     journal: bytes
@@ -92,10 +92,10 @@ class Remains:
     best: bytes
 
 
-def remains(folder: Path) -> Remains:
+def files_of(folder: Path) -> RunFiles:
     """Read the content of a run's files."""
     summary = small.summary(folder)
-    return Remains(
+    return RunFiles(
         journal=(folder / "journal").read_bytes(),
         metrics=[
             {name: row[name] for name in row if name != "wall_time"} for row in small.rows(folder)
@@ -106,7 +106,7 @@ def remains(folder: Path) -> Remains:
     )
 
 
-def require_equal(one: Remains, other: Remains) -> None:
+def require_equal(one: RunFiles, other: RunFiles) -> None:
     """Compare two runs, beginning with what shows most about a difference."""
     assert one.metrics == other.metrics
     assert one.journal == other.journal

@@ -19,7 +19,7 @@ from poise.learning.events import Updated
 from poise.reports.run_list import list_runs
 from poise.storage.files import lock_folder
 
-from .runs import TINY, Interruption, checkpoints, listing, remains, require_equal, train
+from .runs import TINY, Interruption, checkpoints, files_of, listing, require_equal, train
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -95,7 +95,7 @@ def test_a_disk_that_fills_up_during_a_run(
     if launcher == "serial":
         whole = tmp_path / "whole"
         train(whole, **LONG)
-        require_equal(remains(folder), remains(whole))
+        require_equal(files_of(folder), files_of(whole))
 
 
 def test_a_disk_that_fills_up_after_a_checkpoint(
@@ -115,7 +115,7 @@ def test_a_disk_that_fills_up_after_a_checkpoint(
     assert not list(folder.rglob("*.tmp"))
     filling.unlink()
     poise.resume(folder)
-    require_equal(remains(folder), remains(whole))
+    require_equal(files_of(folder), files_of(whole))
 
 
 def test_a_full_disk_at_the_start(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,10 +221,10 @@ def test_two_trainings_on_one_folder(tmp_path: Path, interruption: Interruption)
     assert len(refused) == 2
     assert "nothing was overwritten" in str(refused[0])
     assert "another process is training" in str(refused[1])
-    require_equal(remains(folder), remains(whole))
+    require_equal(files_of(folder), files_of(whole))
 
 
-def test_the_lock_of_a_dead_process_holds_nobody_up(tmp_path: Path) -> None:
+def test_the_lock_of_a_dead_process_blocks_nobody(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(folder)
     hold = f"""
@@ -269,7 +269,7 @@ def test_a_clock_that_jumps(
     train(folder, **settings)
     interruption.after()
     poise.resume(folder)
-    require_equal(remains(folder), remains(whole))
+    require_equal(files_of(folder), files_of(whole))
     summary = json.loads((folder / "summary.json").read_text())
     assert 0 < summary["training_seconds"] <= summary["wall_seconds"] < 1000
     rows = (folder / "metrics.jsonl").read_text().splitlines()

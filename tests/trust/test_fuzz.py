@@ -346,7 +346,7 @@ def test_huge_networks(sizes: list[int], folder: Path) -> None:
         max_size=4,
     )
 )
-def test_journals_whose_checksums_are_right(folder: Path, rows: list[Any]) -> None:
+def test_journals_with_correct_checksums(folder: Path, rows: list[Any]) -> None:
     content, checksum = header_bytes({}), 0
     for row in rows:
         body = struct.pack("<BBHIQQ", *row)
@@ -386,7 +386,7 @@ NAMED = ["os:system", "antigravity:x", "poise_no_such_module:x"]
 
 @pytest.mark.parametrize("path", NAMED)
 @pytest.mark.parametrize("where", ["name", "wrappers"])
-def test_import_paths_in_a_policy_are_not_followed(path: str, where: str) -> None:
+def test_import_paths_in_a_policy_are_not_imported(path: str, where: str) -> None:
     value = path if where == "name" else [path]
     content = with_metadata(
         "policy", POLICY, lambda one: changed(one, ("environment", where), value)
@@ -398,7 +398,7 @@ def test_import_paths_in_a_policy_are_not_followed(path: str, where: str) -> Non
 
 @pytest.mark.parametrize("path", NAMED)
 @pytest.mark.parametrize("where", ["environment", "wrappers"])
-def test_import_paths_in_a_run_are_not_followed(path: str, where: str, tmp_path: Path) -> None:
+def test_import_paths_in_a_run_are_not_imported(path: str, where: str, tmp_path: Path) -> None:
     whole = json.loads(FILES["config"])
     value = path if where == "environment" else [path]
     config = changed(whole, ("settings", where), value)
@@ -422,7 +422,7 @@ def test_arguments_in_a_file_are_literals_or_text(value: str) -> None:
     assert found == value or isinstance(found, int | list)
 
 
-def test_paths_in_a_file_lead_nowhere(tmp_path: Path) -> None:
+def test_paths_in_a_file_are_not_used(tmp_path: Path) -> None:
     # Names of tensors are never used as file names, whatever they look like.
     content = save({"../../escape": np.ones(2, np.float32)})
     put(tmp_path, "run/bad_batch.safetensors", content)
@@ -455,7 +455,7 @@ def test_a_checkpoint_with_impossible_offsets_is_refused(folder: Path) -> None:
                 checkpoint_from_bytes(content, "here", TEMPLATE)
 
 
-def test_altered_metadata_of_a_checkpoint_is_noticed() -> None:
+def test_altered_metadata_of_a_checkpoint_is_detected() -> None:
     header, data = split(FILES["checkpoint"])
     metadata = json.loads(header["__metadata__"][CHECKPOINT]) | {"steps": 401}
     content = joined({**header, "__metadata__": {CHECKPOINT: json.dumps(metadata)}}, data)

@@ -20,7 +20,7 @@ from poise.learning.journal import RecordKind, StopReason, read_journal
 from poise.storage.bad_batch import inspect_batch
 
 from .overflowing import TWINS, Plain, PlainOverflowing
-from .runs import checkpoints, remains, train
+from .runs import checkpoints, files_of, train
 
 SETTINGS: dict[str, Any] = {"max_steps": 400, "max_bad_gradients": 1000, "record_every": 1}
 BREAKS_AFTER = 250
@@ -28,7 +28,7 @@ BREAKS_AFTER = 250
 UNLIMITED = SETTINGS | {"environment": "Overflowing-v0"}
 
 pytestmark = [
-    pytest.mark.usefixtures("shared_programs", "environments", "numbers_may_be_none"),
+    pytest.mark.usefixtures("shared_programs", "environments", "nan_is_allowed"),
     # Hosted environments shape and sum rewards in NumPy.
     pytest.mark.filterwarnings("default:.*not finite:RuntimeWarning"),
 ]
@@ -47,7 +47,7 @@ def environments() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def numbers_may_be_none() -> Iterator[None]:
+def nan_is_allowed() -> Iterator[None]:
     """Disable the tests' own NaN check, which would raise before poise sees a NaN."""
     jax.config.update("jax_debug_nans", False)
     yield
@@ -88,7 +88,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied(
     ]
     for name in ("final", "best"):
         assert np.isfinite(poise.load(folder, name).parameters).all()
-    rows = [row for row in remains(folder).metrics if row["kind"] == "rejected"]
+    rows = [row for row in files_of(folder).metrics if row["kind"] == "rejected"]
     assert [row["bad_gradients"] for row in rows] == list(range(1, len(rejected) + 1))
     trusted = {} if world == "compiled" else {"environment": PlainOverflowing}
     assert poise.replay(folder, **trusted).updates == len(accepted)
@@ -129,7 +129,7 @@ def test_the_batch_is_saved_and_inspect_shows_it(
     assert broken[0] in rows[0]
 
 
-def test_the_saved_batch_is_the_one_of_the_version_that_was_named(tmp_path: Path) -> None:
+def test_the_saved_batch_is_that_of_the_named_version(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.warns(RuntimeWarning, match="not finite"):
         train(folder, **UNLIMITED)
@@ -173,7 +173,7 @@ def test_the_command_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "1 gradients were not finite" in capsys.readouterr().err
 
 
-def test_a_run_that_was_ended_by_them_can_be_resumed_and_ends_again(tmp_path: Path) -> None:
+def test_a_run_ended_by_bad_gradients_can_be_resumed_and_ends_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     settings = UNLIMITED | {"max_bad_gradients": 1}
     with pytest.warns(RuntimeWarning, match="not finite"), pytest.raises(NotFiniteError):
