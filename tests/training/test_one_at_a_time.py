@@ -9,7 +9,8 @@ import pytest
 
 import poise
 from poise.config import TrainConfig
-from poise.envs.env_factory import find_env_factory, import_path
+from poise.envs.env_factory import find_env_factory
+from poise.envs.env_lookup import import_path
 from poise.errors import EnvironmentCheckError
 from poise.learning.worker import Releases
 from poise.training.components import build_components
