@@ -287,7 +287,7 @@ def test_a_checkpoint_with_another_name_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path, 10)
     newest = checkpoints(tmp_path)[0]
     newest.with_name(newest.name.replace("0100-", "0999-")).write_bytes(newest.read_bytes())
-    with pytest.warns(RuntimeWarning, match="passed over: .*it is that of"):
+    with pytest.warns(RuntimeWarning, match="passed over: .*it belongs to"):
         assert newest_checkpoint(tmp_path, TEMPLATE) is not None
 
 
@@ -320,7 +320,7 @@ def test_a_file_that_is_shorter_than_the_checkpoint_says(
         with pytest.raises(RunFolderError, match=f"{short} cannot be read: No such file"):
             newest_checkpoint(tmp_path, TEMPLATE)
         return
-    with pytest.warns(RuntimeWarning, match=f"the {short.partition('.')[0]} (is|are) "):
+    with pytest.warns(RuntimeWarning, match=f"the {short.partition('.')[0]} (does|are) "):
         found = newest_checkpoint(tmp_path, TEMPLATE)
     assert found is not None
     assert found.run_state.steps == 100
@@ -332,7 +332,7 @@ def test_a_checkpoint_of_another_journal_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path, 1)
     write(tmp_path, 20)
     write_files(tmp_path, 30, lineage=1)
-    with pytest.warns(RuntimeWarning, match="passed over: the journal is not that of .*checksum"):
+    with pytest.warns(RuntimeWarning, match="passed over: the journal does not match .*checksum"):
         found = newest_checkpoint(tmp_path, TEMPLATE)
     assert found is not None
     assert found.run_state.version == 1
@@ -343,7 +343,7 @@ def test_a_checkpoint_of_other_metrics_is_passed_over(tmp_path: Path) -> None:
     write_files(tmp_path, 30)
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_bytes(metrics.read_bytes().replace(b"\n", b" \n"))
-    with pytest.raises(RunFolderError, match="the metrics are not those of"):
+    with pytest.raises(RunFolderError, match="the metrics do not match"):
         newest_checkpoint(tmp_path, TEMPLATE)
 
 

@@ -151,7 +151,7 @@ def test_a_checkpoint_is_not_used_with_another_journal(
     for path in older:
         path.unlink()
     shutil.copy(tmp_path / "other" / "journal", folder / "journal")
-    require_refused(folder, f"the journal is not that of .*{newest.name}")
+    require_refused(folder, f"the journal does not match .*{newest.name}")
 
 
 LINKED = ["journal", "metrics.jsonl"]

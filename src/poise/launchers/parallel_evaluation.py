@@ -130,7 +130,7 @@ class _ParallelEvaluation:
 
     def run(self) -> None:
         interval = self._supervision.interval
-        look_after = time.monotonic()
+        next_check = time.monotonic()
         while self._hand_out():
             self._alive()
             signalled: list[tuple[WorkerProcess, bool]] = [
@@ -142,9 +142,9 @@ class _ParallelEvaluation:
             for worker_process, speaks in signalled:
                 if not speaks and not worker_process.pipe.has_mail():
                     self._ended(worker_process)
-            if time.monotonic() >= look_after:
-                look_after = time.monotonic() + interval
-                self._look_after()
+            if time.monotonic() >= next_check:
+                next_check = time.monotonic() + interval
+                self._check_workers()
 
     def leave(self) -> None:
         """Stop expecting signs of life from waiting workers until the server answers them."""
@@ -207,9 +207,9 @@ class _ParallelEvaluation:
             self._ended(worker_process)
             return
         for message in messages:
-            self._hear(worker_process, message)
+            self._handle(worker_process, message)
 
-    def _hear(self, worker_process: WorkerProcess, message: bytes) -> None:
+    def _handle(self, worker_process: WorkerProcess, message: bytes) -> None:
         kind, content = message[:1], message[1:]
         if kind not in (ALIVE, LANES, PLAYED, CANNOT_PLAY, PLAY_FAILED):
             worker_process.keep(message)
@@ -268,7 +268,7 @@ class _ParallelEvaluation:
             worker_process.index, self._supervision.environment, seed, cause, traceback
         )
 
-    def _look_after(self) -> None:
+    def _check_workers(self) -> None:
         for worker_process in self._players.workers.values():
             # A process forked by an environment may hold the pipe and the sentinel open.
             if not worker_process.process.is_alive() and not worker_process.pipe.has_mail():

@@ -83,7 +83,7 @@ class _Supervisor:
 
     def run(self) -> None:
         interval = self._supervision.interval
-        look_after = time.monotonic()
+        next_check = time.monotonic()
         while not self._server.stopped:
             # Messages that arrived during an evaluation have not been processed yet.
             unheard = [one for one in self._pool.workers.values() if one.inbox]
@@ -93,14 +93,14 @@ class _Supervisor:
                 self._listen(worker_process)
             for worker_process in signals.ended:
                 # Messages sent before its death are processed first, in the next round.
-                if self._hears(worker_process) and not worker_process.has_mail():
+                if self._is_active(worker_process) and not worker_process.has_mail():
                     self._died(worker_process)
             now = time.monotonic()
-            if now >= look_after:
-                look_after = now + interval
-                self._look_after()
+            if now >= next_check:
+                next_check = now + interval
+                self._check_workers()
 
-    def _look_after(self) -> None:
+    def _check_workers(self) -> None:
         """Do the checks that need not be done for every message."""
         self._pool.look_after_leaving()
         for worker_process in list(self._pool.workers.values()):
@@ -115,29 +115,29 @@ class _Supervisor:
             if not self._server.stopped and not self._pool.workers[index].has_mail():
                 self._hangs(self._pool.workers[index])
 
-    def _hears(self, worker_process: WorkerProcess) -> bool:
+    def _is_active(self, worker_process: WorkerProcess) -> bool:
         return not self._server.stopped and self._pool.has(worker_process)
 
     def _listen(self, worker_process: WorkerProcess) -> None:
         """Process what a worker has sent, and answer."""
         is_gone = False
-        if self._hears(worker_process) and worker_process.pipe.has_mail():
+        if self._is_active(worker_process) and worker_process.pipe.has_mail():
             try:
                 worker_process.listen()
             except (EOFError, OSError):
                 is_gone = True
         # A message may lead to an evaluation, during which further messages arrive.
-        while self._hears(worker_process) and worker_process.inbox:
+        while self._is_active(worker_process) and worker_process.inbox:
             message = worker_process.inbox.popleft()
             try:
-                self._hear(worker_process, message)
+                self._handle(worker_process, message)
             except TornMessageError as error:
                 what = "state" if message[:1] == READY else "update"
                 self._gone(worker_process, f"sent a damaged {what}: {error}")
-        if is_gone and self._hears(worker_process):
+        if is_gone and self._is_active(worker_process):
             self._died(worker_process)
 
-    def _hear(self, worker_process: WorkerProcess, message: bytes) -> None:
+    def _handle(self, worker_process: WorkerProcess, message: bytes) -> None:
         kind = message[:1]
         if kind == ERROR:
             self._failed(worker_process, Failure(*json.loads(message[1:])))

@@ -81,7 +81,7 @@ class Dispatcher:
             except Exception as error:
                 self._observers.remove(observer)
                 warn_caller(
-                    f"the run goes on without {type(observer).__name__}, which raised "
+                    f"the run continues without {type(observer).__name__}, which raised "
                     f"{type(error).__name__}: {error}"
                 )
         self._callbacks.tell(when, event)

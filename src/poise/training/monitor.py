@@ -114,7 +114,7 @@ class RunMonitor:
     def note_loss(self, what: str) -> None:
         """Warn that the run continues without a worker."""
         warn_caller(
-            f"{what}; not started again (--max-restarts): the run goes on with the other workers"
+            f"{what}; not started again (--max-restarts): the run continues with the other workers"
         )
 
     def note_unclosed(self, what: str) -> None:

@@ -32,15 +32,15 @@ class TrainResult(NamedTuple):
     def __repr__(self) -> str:
         found = self.summary
         if self.solved:
-            said = f"solved after {found['solved_at_steps']:,} steps"
+            text = f"solved after {found['solved_at_steps']:,} steps"
         elif found["target_return"] is None:
-            said = f"trained for {found['steps']:,} steps ({found['stopped']})"
+            text = f"trained for {found['steps']:,} steps ({found['stopped']})"
         else:
-            said = f"not solved after {found['steps']:,} steps ({found['stopped']})"
+            text = f"not solved after {found['steps']:,} steps ({found['stopped']})"
         score = found["evaluation"]
         if score is not None:
             error = score["standard_error"]
             spread = "" if error is None else f" ± {error:.2g}"
-            said += f", {score['mean']:.5g}{spread} over {score['episodes']} fresh episodes"
+            text += f", {score['mean']:.5g}{spread} over {score['episodes']} fresh episodes"
         place = "no files kept" if self.folder is None else f"in {self.folder}"
-        return f"TrainResult({found['environment']}, seed {found['seed']}: {said}; {place})"
+        return f"TrainResult({found['environment']}, seed {found['seed']}: {text}; {place})"

@@ -100,7 +100,7 @@ def resume(
     forget_closing()
     started = time.monotonic() - process_age
     refuse_settings(settings)
-    told = checked_callbacks(callbacks)
+    checked = checked_callbacks(callbacks)
     folder = run_path(run).absolute()
     old, resolved = load_config(folder)
     require_unchanged(folder)
@@ -169,7 +169,7 @@ def resume(
         steps = run_state.steps if run_state is not None else 0
         board = opened_tensorboard(folder, tensorboard, config.record_every, steps)
         with board as observers:
-            audience = Audience(quiet, told, observers)
+            audience = Audience(quiet, checked, observers)
             point = None if checkpoint is None else ResumePoint(checkpoint, changed)
             place = RunPlace(folder)
             return TrainingRun(components, place, started, audience, point, signals).run()

@@ -24,9 +24,9 @@ class RunPlace(NamedTuple):
     is_new: bool = False
     keep: bool = True
 
-    def if_kept(self, said: str) -> str:
+    def if_kept(self, text: str) -> str:
         """Return the text, part of a message about the run's files, only if they are kept."""
-        return said if self.keep else ""
+        return text if self.keep else ""
 
 
 class Audience(NamedTuple):

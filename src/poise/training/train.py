@@ -116,7 +116,7 @@ def train_config(
     leave_unguarded_script()
     forget_closing()
     started = time.monotonic() - process_age
-    told = checked_callbacks(callbacks)
+    checked = checked_callbacks(callbacks)
     _require_place(run_dir, keep, tensorboard)
     prepare_jax()
     # An environment may change the current working directory.
@@ -150,7 +150,7 @@ def train_config(
         observers = stack.enter_context(
             opened_tensorboard(folder, tensorboard, config.record_every)
         )
-        audience = Audience(quiet, told, observers, draw)
+        audience = Audience(quiet, checked, observers, draw)
         place = RunPlace(folder, is_new=True, keep=keep)
         result = TrainingRun(components, place, started, audience, signals=signals).run()
         return result if keep else result._replace(folder=None)

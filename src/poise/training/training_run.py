@@ -128,7 +128,7 @@ class TrainingRun:
             BaseException: the user's callback raised it; the training so far is saved.
         """
         with contextlib.ExitStack() as stack:
-            stack.callback(self._let_go)
+            stack.callback(self._release_resources)
             try:
                 server = self._begin()
                 if not server.stopped:
@@ -136,14 +136,14 @@ class TrainingRun:
                 self._conclusion.reach(server)
                 return self._finish(None)
             except BaseException as error:
-                theirs = self._records.callbacks.has_raised(error)
-                if isinstance(error, InputError) and not theirs and self._take_back():
+                from_callback = self._records.callbacks.has_raised(error)
+                if isinstance(error, InputError) and not from_callback and self._remove_new_run():
                     raise
                 # Save the training so far, as far as the disk still allows.
                 if not self._finishing:
                     with contextlib.suppress(OSError, PoiseError):
                         self._finish(type(error).__name__)
-                if theirs:
+                if from_callback:
                     raise
                 if self._place.keep and isinstance(error, PoiseError):
                     error.add_note(f"run folder: {self._place.folder}")
@@ -217,7 +217,7 @@ class TrainingRun:
         turn = 0 if last_worker is None else last_worker + 1
         return starts[turn:] + starts[:turn]
 
-    def _let_go(self) -> None:
+    def _release_resources(self) -> None:
         """Release the run's resources."""
         self._records.close_progress()
         try:
@@ -246,7 +246,7 @@ class TrainingRun:
             shutil.rmtree(self._place.folder, ignore_errors=True)
         leave(error)
 
-    def _take_back(self) -> bool:
+    def _remove_new_run(self) -> bool:
         """Remove a new run that could not begin; return False if the run is not new."""
         if not self._place.is_new or (self._server is not None and self._server.version):
             return False
