@@ -84,5 +84,5 @@ def test_two_standard_errors_below_the_target_is_not_solved(returns: Any) -> Non
         bench = run(returns(-2.0), seed, 10_000, 1_000_000)
         assert bench.server.stop_reason == StopReason.MAX_STEPS, seed
         assert bench.server.verifications > 5, "there was something to be tempted by"
-        # Verifications, with a few hundred episodes each, take little beside the training.
+        # Verifications, with a few hundred episodes each, are cheap compared with training.
         assert bench.server.verifications < 40

@@ -28,8 +28,8 @@ from poise.trajectory import Snapshot
 __all__ = ["Episode", "EpisodePlayer", "score", "student_t_quantile", "total"]
 
 MAKING_SECONDS = 1.0
-"""No more copies are made after so many seconds of making them: several copies save only the time
-to choose actions, which must outweigh the time to make them. Their number changes no score."""
+"""After making copies for this many seconds, no more are made: several copies save only the time to
+choose actions, which must outweigh the time to make them. Their number changes no score."""
 
 
 class EpisodePlayer:

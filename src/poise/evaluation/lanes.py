@@ -82,7 +82,7 @@ class DecidedActions:
 
     The size of a batch may change how a matrix product rounds a row, so unused rows are filled. If
     rows still change one another's last bit, which is tested with an episode's first observation,
-    that episode is decided alone, in whichever process and beside whichever others it is played.
+    that episode is decided alone, whatever process plays it, and with whatever other episodes.
 
     Args:
         policy: the policy that decides.

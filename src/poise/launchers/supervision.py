@@ -101,7 +101,7 @@ class Heartbeats:
         self._lock = threading.Lock()
 
     def beat(self, who: int, grace: float = 0.0) -> None:
-        """Record a sign of life; ``grace`` allows so many more seconds of silence than usual."""
+        """Record a sign of life; ``grace`` is extra time, in seconds, before silence counts."""
         with self._lock:
             self._last[who] = self._clock() + grace
 

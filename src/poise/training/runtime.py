@@ -55,7 +55,7 @@ def prepare_jax() -> None:
 def _keep_freed_memory() -> None:
     """Make glibc keep freed memory.
 
-    XLA allocates its working memory anew for every call. By default, glibc returns large blocks to
+    XLA allocates new working memory for every call. By default, glibc returns large blocks to
     the system and gets them back page by page: with a network of a million parameters, that took
     half of a cycle's time (measured: 24 ms of CPU time per cycle, 13 ms with these settings).
     """

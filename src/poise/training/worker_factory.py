@@ -1,4 +1,4 @@
-"""Factories of a run's workers: in this process, or compiled anew in separate processes."""
+"""Factories of a run's workers: in this process, or in separate processes that compile again."""
 
 import dataclasses
 from collections.abc import Mapping
