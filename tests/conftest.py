@@ -1,7 +1,7 @@
 """Strictness for every test; after Equinox's ``tests/conftest.py``.
 
-Shapes and dtypes are checked where arrays are, ranks are never promoted silently, a NaN raises, and
-nothing is left behind in the user's caches.
+Shapes and dtypes of arrays are checked, ranks are never promoted silently, a NaN raises, and
+nothing is left in the user's caches.
 """
 
 import math
@@ -11,8 +11,8 @@ import signal
 import tempfile
 from collections.abc import Iterator
 
-# Before anything is imported that looks for a cache; processes that tests start inherit it, those
-# of pytest-xdist too: what one has compiled, another finds.
+# Before anything is imported that looks for a cache. Processes that tests start inherit it, also
+# those of pytest-xdist, so they share compiled programs.
 _CACHE = None
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="poise-tests-")
@@ -26,13 +26,13 @@ import pytest  # noqa: E402
 from .shared_memory import allocations, holders  # noqa: E402
 from .type_checks import check_types  # noqa: E402
 
-# A shell's jobs in the background ignore what tests send to themselves.
+# In a shell's background job these signals are ignored, but tests send them to themselves.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) == signal.SIG_IGN:
         usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, usual)
 
-# Tests compile thousands of small programs that run once; poise's own have options of their own.
+# Tests compile thousands of small programs that run once; poise's own programs set other options.
 QUICKLY = ["--xla_backend_optimization_level=1"]
 if jax.__version_info__[:3] < (0, 11, 1):
     QUICKLY.append("--xla_cpu_use_fusion_emitters=false")
@@ -41,18 +41,18 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICKLY]).
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_nans", True)
 
-# `config` is left out: it checks what users type itself, and tests want its own errors.
+# `config` is left out: it checks users' input itself, and tests expect its own errors.
 CHECKED = (
     *("trajectory", "maths", "agent", "envs", "learning", "launchers", "storage", "evaluation"),
     *("observers", "reports", "training", "replaying", "bench", "doctor"),
 )
 PATIENCE = 120.0
-"""Seconds that only what hangs takes."""
+"""Seconds; only something that hangs takes so long."""
 
 
 check_types([f"poise.{room}" for room in CHECKED])
 
-# No dependence on the clock or on what earlier runs found.
+# Hypothesis depends neither on the clock nor on what earlier runs found.
 hypothesis.settings.register_profile(
     "poise",
     deadline=None,
@@ -66,7 +66,7 @@ hypothesis.settings.load_profile("poise")
 
 @pytest.fixture(scope="session", autouse=True)
 def patience() -> Iterator[None]:
-    """No outcome depends on how slow the machine is: what decides by the clock has all the time.
+    """Raise all time limits, so that no result depends on how slow the machine is.
 
     Tests of a deadline set their own.
     """
@@ -85,21 +85,21 @@ def patience() -> Iterator[None]:
         patch.setattr(seeding, "TRACE_SECONDS", PATIENCE)
         for search in (shared_state, object_walk):
             patch.setattr(search, "MOST_SECONDS", PATIENCE)
-        # Whatever a step or a copy takes is quick.
+        # Every step and every copy counts as fast.
         patch.setattr(environment_check, "SLOW_STEP_SECONDS", math.inf)
         patch.setattr(episodes, "MAKING_SECONDS", math.inf)
-        # Random play is the same whatever a run has learned: a few episodes of it will do.
+        # Random play does not depend on training: a few episodes are enough.
         patch.setattr(supervision, "BASELINE_STEPS", 500)
         yield
 
 
 @pytest.fixture(autouse=True)
 def no_process_and_no_shared_memory_is_left_behind() -> Iterator[None]:
-    """Whatever a test did to them; asking for the children also reaps those that have ended."""
+    """Check for leaks after every test; asking for the children also reaps those that ended."""
     asked = allocations()
     yield
     assert not multiprocessing.active_children()
-    # To look at all processes takes its time: only where there was something to be held.
+    # Searching all processes is slow, so do it only if shared memory was allocated.
     assert asked == allocations() or not holders(os.getpid())
 
 

@@ -25,9 +25,9 @@ __all__ = [
 ]
 
 RELEASE = threading.Event()
-"""Set by a test to wake an environment that hangs in this process."""
+"""Set by a test to release an environment that hangs in this process."""
 HANG_SECONDS = 120.0
-"""A hung environment gives up after so long, so that a broken test leaves nothing for ever."""
+"""A hung environment returns after this time, so that a failed test leaves nothing forever."""
 
 PAIR = spaces.Box(-1.0, 1.0, (2,))
 FREE = spaces.Box(-np.inf, np.inf, (3,))
@@ -104,10 +104,10 @@ OBSERVATION_SPACES: dict[str, spaces.Space[Any]] = {
 
 
 class Toy(gymnasium.Env[Any, Any]):
-    """Observes at random, and holds every action and every call against its contract.
+    """Random observations; checks every action and every call against Gymnasium's contract.
 
     Args:
-        observation_space: drawn from for every observation.
+        observation_space: every observation is sampled from it.
         action_space: an action outside it raises.
     """
 
@@ -116,7 +116,7 @@ class Toy(gymnasium.Env[Any, Any]):
         observation_space: spaces.Space[Any] = FREE,
         action_space: spaces.Space[Any] = ACTION_SPACES["discrete from 5"],
     ) -> None:
-        # Every copy draws from its own.
+        # Every copy samples from its own space.
         self.observation_space = type(self)._copy(observation_space)
         self.action_space = type(self)._copy(action_space)
         self.going = False
@@ -143,7 +143,7 @@ class Toy(gymnasium.Env[Any, Any]):
 
     @staticmethod
     def _copy(space: spaces.Space[Any]) -> spaces.Space[Any]:
-        # A deep copy would copy the generator, too.
+        # A deep copy would also copy the random generator.
         match space:
             case spaces.Dict():
                 return spaces.Dict({key: Toy._copy(one) for key, one in space.items()})
@@ -163,8 +163,8 @@ class Toy(gymnasium.Env[Any, Any]):
 class Corridor(gymnasium.Env[Any, Any]):
     """The short corridor with switched actions (Sutton & Barto 2018, example 13.1).
 
-    Three places that look alike; in the middle one, left and right are switched. A greedy policy
-    never gets out; going right with probability 0.59 takes 11.6 steps, which is the best there is.
+    Three states look alike; in the middle one, left and right are switched. A greedy policy never
+    reaches the end; going right with probability 0.59 takes 11.6 steps, which is the optimum.
     """
 
     observation_space = spaces.Box(0.0, 1.0, (1,))
@@ -184,13 +184,13 @@ class Corridor(gymnasium.Env[Any, Any]):
 
 
 class Ends(gymnasium.Env[Any, Any]):
-    """Counts up from a drawn number; ends after ``lengths`` steps in turn, in every way in turn.
+    """Episodes of the given lengths that end in every way, with observations that say their origin.
 
-    Observation: ``[seed-dependent base, episode, step]``, so that it tells where it came from.
+    Observation: ``[random base, episode, step]``; the base depends on the seed.
 
     Args:
-        lengths: of the episodes, in turn; episode k terminates where k is even, is truncated where
-            it is odd, and both where it is a multiple of 3.
+        lengths: episode lengths, used in turn; episode k terminates if k is even, is truncated if
+            it is odd, and both if it is a multiple of 3.
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (3,))
@@ -225,7 +225,7 @@ class Ends(gymnasium.Env[Any, Any]):
 
 
 def make_ends(first: int = 2) -> Ends:
-    """A factory function, with an argument."""
+    """Make an environment; a factory function with an argument."""
     return Ends((first, 1, 4, 3))
 
 
@@ -233,10 +233,10 @@ class Faulty(gymnasium.Env[Any, Any]):
     """An endless environment that breaks.
 
     Args:
-        fault: how; "" never.
-        at: in which step of its life (or reset, for faults of ``reset``), from 1.
+        fault: how it breaks; "" means never.
+        at: the number of the step (or of the reset, for faults of ``reset``) that breaks, from 1.
         episode: steps until an episode is truncated.
-        mark: a file that gets a character when it hangs; none where it is empty.
+        mark: a file to which a character is added when it hangs; "" means no file.
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,))
@@ -309,10 +309,10 @@ class Faulty(gymnasium.Env[Any, Any]):
 
 
 class OnlyOne(Faulty):
-    """Of which a machine holds one at a time, as of what listens on a fixed port.
+    """An environment of which only one copy may be open, as if it listened on a fixed port.
 
     Args:
-        taken: a file that is there while one is open.
+        taken: a file that exists while a copy is open.
     """
 
     def __init__(self, taken: str) -> None:
@@ -328,6 +328,6 @@ class OnlyOne(Faulty):
 
 
 class Unpicklable(Faulty):
-    """Holds a lock in its class, as an environment that was made in a closure may."""
+    """Its class holds a lock, as an environment made in a closure may do."""
 
     lock = threading.Lock()

@@ -1,7 +1,7 @@
-"""Deadlines that are reached by what hangs, and by nothing that is only slow.
+"""Deadlines that only something that hangs can reach, and nothing that is only slow.
 
-What is about to hang adds a character to a file, which worker processes can do, too. At each the
-clock leaps: whoever waits has lost patience, however long its deadline is.
+When something is about to hang, it adds a character to a file, which worker processes can do, too.
+For each character the clock jumps, so every deadline expires, however long it is.
 """
 
 import time
@@ -18,11 +18,11 @@ from poise.launchers.supervision import Heartbeats
 from poise.training import training_run
 
 LEAP = 1e6
-"""Seconds: far beyond every deadline."""
+"""Seconds; far more than any deadline."""
 
 
 def leap_at(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the clock leap whenever something hangs."""
+    """Make the clock jump whenever something hangs."""
     real = time.monotonic
 
     def hung() -> int:
@@ -32,7 +32,7 @@ def leap_at(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return real() + LEAP * hung()
 
     class LeapingErrand(BackgroundCall):
-        """What begins when something hangs already, as closing does, has the time it is given."""
+        """A call that begins after something has hung, such as closing, gets its full time."""
 
         def __init__(self, work: Callable[[], Any]) -> None:
             self._before = hung()

@@ -1,4 +1,4 @@
-"""Runs that many tests look at, and none alters."""
+"""Runs that many tests read, and none alters."""
 
 import os
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ __all__ = [
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once() -> None:
-    """Equal programs are compiled once, in whatever order the tests are run.
+    """Compile equal programs only once, in whatever order the tests run.
 
-    poise sets up the same cache, but only where nothing has been computed before.
+    poise sets up the same cache, but only if nothing has been computed before.
     """
     folder = os.path.join(os.environ["XDG_CACHE_HOME"], "poise", "xla")
     jax.config.update("jax_compilation_cache_dir", folder)
@@ -36,7 +36,7 @@ def compiled_once() -> None:
 
 @pytest.fixture(scope="module")
 def shared_programs() -> Iterator[None]:
-    """Runs and replays of one module share what is compiled."""
+    """Share compiled programs among the runs and replays of a module."""
     with pytest.MonkeyPatch.context() as patch:
         share_programs(patch)
         yield
@@ -44,24 +44,24 @@ def shared_programs() -> Iterator[None]:
 
 @pytest.fixture
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is drawn for runs whose curve nobody looks at; it takes as long as such a run."""
+    """Draw no learning curves, which would take as long as the runs themselves."""
     draw_nothing(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Runs without a folder of their own go into the test's."""
+    """Make runs without a given folder go into the test's folder."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def serial_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two workers in turn."""
+    """A finished run with two workers in turn."""
     return train(tmp_path_factory.mktemp("runs") / "serial").folder
 
 
 @pytest.fixture(scope="session")
 def threads_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four workers in threads."""
+    """A finished run with four workers in threads."""
     folder = tmp_path_factory.mktemp("runs") / "threads"
     return train(folder, launcher="threads", workers=4).folder

@@ -1,7 +1,7 @@
-"""Who holds shared memory of multiprocessing's.
+"""Search for processes that hold shared memory of multiprocessing.
 
-CPython unlinks it as soon as it is there, so that no name in /dev/shm tells of it: what tells are
-the mappings and descriptors of processes. It is freed when the last of them is gone.
+CPython unlinks it as soon as it is created, so it has no name in /dev/shm; only the mappings and
+descriptors of processes show it. It is freed when the last of them is gone.
 """
 
 import gc
@@ -14,20 +14,20 @@ _HEAP: Any = BufferWrapper._heap
 
 
 def allocations() -> int:
-    """How often this process has asked for shared memory so far."""
+    """Return how often this process has allocated shared memory so far."""
     return int(_HEAP._n_mallocs)
 
 
 def held_here() -> int:
-    """Pieces of shared memory that this process has asked for, and has not let go."""
+    """Return the number of blocks of shared memory that this process has not freed."""
     gc.collect()
-    # Pieces that were let go while the heap was locked are taken back by the next call.
+    # Blocks that were released while the heap was locked are freed by this call.
     _HEAP._free_pending_blocks()
     return int(_HEAP._n_mallocs - _HEAP._n_frees)
 
 
 def holders(creator: int) -> set[int]:
-    """Other processes that hold shared memory which this one has made, as far as may be seen."""
+    """Return other processes that hold shared memory created by this one, as far as visible."""
     name = f"/pym-{creator}-"
     return {
         int(folder.name)

@@ -1,4 +1,4 @@
-"""Compiled programs that many runs of the tests share: compiling takes longer than the runs."""
+"""Sharing of compiled programs among test runs, because compiling takes longer than the runs."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,7 @@ from poise.replaying import replay
 from poise.training import resume, run_report, train, training_run
 from poise.training.components import RunComponents, build_components
 
-# What no compiled program depends on.
+# Settings on which no compiled program depends.
 _FREE = {
     "seed",
     "workers",

@@ -1,4 +1,4 @@
-"""Small runs on CartPole, and how to look at what they left behind."""
+"""Small runs on CartPole, and functions that read their files."""
 
 import json
 import shutil
@@ -27,26 +27,26 @@ TIMES = (
     "training_solved_at_seconds",
     "findings",
 )
-"""Keys of ``summary.json`` that hold clock times, or what one process has seen."""
+"""Keys of ``summary.json`` that hold clock times, or findings of one process."""
 
 
 def train(folder: Path, **settings: Any) -> TrainResult:
-    """A small run in its folder."""
+    """Train a small run in a folder."""
     return poise.train(**{**SMALL, **settings}, run_dir=folder)
 
 
 def rows(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """The rows of ``metrics.jsonl``, of one kind if it is given."""
+    """Return the rows of ``metrics.jsonl``, optionally of one kind only."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [row for row in found if kind is None or row["kind"] == kind]
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """The content of ``summary.json``."""
+    """Return the content of ``summary.json``."""
     return json.loads((folder / "summary.json").read_text())
 
 
 def copy(folder: Path, place: Path) -> Path:
-    """A copy of a run, to be altered."""
+    """Copy a run, so that the test may alter it."""
     shutil.copytree(folder, place / "altered")
     return place / "altered"

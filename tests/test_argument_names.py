@@ -1,4 +1,4 @@
-"""Messages name arguments as they are written where poise was called."""
+"""Messages name arguments as the user wrote them: as flags, or as Python arguments."""
 
 import dataclasses
 import typing
@@ -29,7 +29,7 @@ SAID = [
     ("choose another --run-dir, or", "choose another run_dir, or"),
     ("--selection-episodes and --copies", "selection_episodes and copies"),
     ("(--hidden-sizes 1,000 units)", "(hidden_sizes=1,000 units)"),
-    # What is none of ours stays as it is.
+    # Flags of other programs stay unchanged.
     ("pip install --upgrade ale-py", "pip install --upgrade ale-py"),
     ("it said: --fullscreen --no-sound", "it said: --fullscreen --no-sound"),
     ("a--workers b --workers-per-node", "a--workers b --workers-per-node"),
@@ -38,7 +38,7 @@ SAID = [
 
 
 @pytest.mark.parametrize(("flags", "python"), SAID)
-def test_a_message_is_spelled_as_it_is_read(flags: str, python: str) -> None:
+def test_a_message_names_arguments_for_its_reader(flags: str, python: str) -> None:
     assert spelled(flags) == python
     assert spelled(python) == python
     with as_flags():
@@ -53,7 +53,7 @@ def test_every_setting_is_known(field: dataclasses.Field[typing.Any]) -> None:
     assert spelled(f"({flag}).").startswith(f"({field.name}")
 
 
-def test_an_error_is_read_as_whoever_asks_reads() -> None:
+def test_an_error_names_arguments_for_its_reader() -> None:
     error = ConfigError("--max-steps is 0")
     worker = WorkerError(1, "Here-v0", 7, "it wants --launcher serial")
     assert str(error) == "max_steps is 0"
@@ -66,7 +66,7 @@ def test_an_error_is_read_as_whoever_asks_reads() -> None:
         assert str(error) == "--max-steps is 0"
 
 
-def test_the_command_line_says_flags(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_names_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--max-steps=0"]) == 2
     assert capsys.readouterr().err.startswith("poise: --max-steps is 0, but must be")
 
@@ -88,7 +88,7 @@ def test_the_nearest_name(name: str, meant: str | None) -> None:
     assert nearest(name, names) == meant
 
 
-def test_what_others_call_our_settings_is_found() -> None:
+def test_names_of_other_trainers_are_known() -> None:
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     ours = {one.partition(" ")[0].removeprefix("no-").replace("-", "_") for one in ALIASES.values()}
     of_commands = {"episodes", "output", "policy", "render", "run_dir", "tensorboard"}

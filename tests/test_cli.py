@@ -1,6 +1,6 @@
-"""The command line: what it prints, what it refuses, and how it ends.
+"""The command line: its output, its errors and its exit codes.
 
-Most tests call `main` in this process; signals, pipes and encodings need a process of their own.
+Most tests call `main` in this process; signals, pipes and encodings need a separate process.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ SMALL = [
 ]
 ENDLESS = ["--no-stop-when-solved", "--max-steps=1000000000", *SMALL[1:]]
 DEADLINE = 120.0
-"""Real seconds after which a test gives up. No outcome depends on it."""
+"""Real seconds after which a test fails. No result depends on it."""
 ON_RUNS = ["evaluate", "play", "plot", "replay", "resume", "inspect"]
 """Commands that take a run."""
 
@@ -60,7 +60,7 @@ Say = Callable[..., Said]
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Whatever is written without a folder of its own goes into the test's."""
+    """Make everything without a given folder go into the test's folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
@@ -75,7 +75,7 @@ def say(capfd: pytest.CaptureFixture[str]) -> Say:
         try:
             code = main([str(one) for one in arguments])
         except SystemExit as left:
-            # How tyro leaves.
+            # tyro exits in this way.
             code = int(left.code or 0)
         return Said(code, *capfd.readouterr())
 
@@ -92,12 +92,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def altered(run: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be altered."""
+    """A copy of the run, which the test may alter."""
     return Path(shutil.copytree(run, tmp_path / "altered"))
 
 
-def is_one_sentence(said: Said, *words: str, code: int = 2) -> None:
-    """The command refused: one clear sentence, no traceback, nothing on standard output."""
+def require_one_sentence(said: Said, *words: str, code: int = 2) -> None:
+    """Check that the command failed with one clear sentence, no traceback and no output."""
     assert said.code == code, said
     assert said.out == ""
     assert said.err.startswith("poise: ")
@@ -121,7 +121,7 @@ class TestHelp:
         for kind in kinds:
             for name in _flags(kind):
                 assert f"--{name} " in said.out or f"--{name}," in said.out, name
-        # Every flag that has a default says what it is.
+        # Every flag with a default shows it.
         assert said.out.count("(default: ") + said.out.count("(required)") >= 1
 
     def test_its_lines_are_as_long_as_the_terminal_allows(
@@ -154,7 +154,7 @@ class TestHelp:
 
 
 def _flags(kind: Any) -> list[str]:
-    """The flags of a command's class; positional arguments and nested settings are none."""
+    """Return the flags of a command's class, without positional arguments and nested settings."""
     hints = get_type_hints(kind, include_extras=True)
     return [
         field.name.replace("_", "-")
@@ -207,7 +207,7 @@ class TestRefusals:
     def test_impossible_settings(
         self, say: Say, tmp_path: Path, arguments: list[str], words: list[str]
     ):
-        is_one_sentence(say("train", "--run-dir=run", *arguments), *words)
+        require_one_sentence(say("train", "--run-dir=run", *arguments), *words)
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ class TestRefusals:
         ],
     )
     def test_wrong_words(self, say: Say, tmp_path: Path, arguments: str, words: list[str]):
-        is_one_sentence(say(*arguments.split()), "--help", *words)
+        require_one_sentence(say(*arguments.split()), "--help", *words)
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
@@ -255,8 +255,8 @@ class TestRefusals:
             "evaluate run --policy None",
         ],
     )
-    def test_what_can_be_read_is_not_refused(self, arguments: str):
-        """Neither of these raises: the parser behind it reads them all."""
+    def test_valid_arguments_are_not_refused(self, arguments: str):
+        """None of these raises: the parser that runs afterwards accepts them all."""
         command, *others = arguments.split()
         require_readable(command, COMMANDS[command], others)
 
@@ -284,16 +284,16 @@ class TestRefusals:
             ("resume run --lr 1", ["settings are fixed", "--max-steps", "poise train"]),
         ],
     )
-    def test_flags_of_other_trainers_get_ours(
+    def test_flags_of_other_trainers_are_explained(
         self, say: Say, tmp_path: Path, arguments: str, words: list[str]
     ):
         said = say(*arguments.split())
         command = arguments.split()[0]
-        is_one_sentence(said, f"{command} has no --", f"poise {command} --help", *words)
+        require_one_sentence(said, f"{command} has no --", f"poise {command} --help", *words)
         assert not list(tmp_path.iterdir())
 
-    def test_what_is_said_instead_of_other_flags_is_true(self):
-        """Each name that we point to is a flag of train, and none that we explain is one."""
+    def test_explanations_of_other_flags_are_true(self):
+        """Each suggested name is a flag of a command, and no explained name is a flag of train."""
         trains = {*_flags(TrainConfig), *_flags(COMMANDS["train"])}
         everywhere = trains | {flag for kind in COMMANDS.values() for flag in _flags(kind)}
         for theirs, ours in ALIASES.items():
@@ -315,25 +315,25 @@ class TestRefusals:
     @pytest.mark.parametrize("command", ON_RUNS)
     @pytest.mark.parametrize("name", ["nowhere", "no/where", "nö \N{SNOWMAN}", "x" * 300])
     def test_a_missing_run(self, say: Say, tmp_path: Path, command: str, name: str):
-        is_one_sentence(say(command, name), name.rpartition("/")[2])
+        require_one_sentence(say(command, name), name.rpartition("/")[2])
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("command", ON_RUNS)
     def test_a_folder_without_a_run(self, say: Say, tmp_path: Path, command: str):
         (tmp_path / "folder").mkdir()
-        is_one_sentence(say(command, "folder"), "folder")
+        require_one_sentence(say(command, "folder"), "folder")
         assert not list((tmp_path / "folder").iterdir())
 
     def test_a_folder_that_is_not_empty_is_not_touched(self, say: Say, altered: Path):
         before = contents(altered)
         said = say("train", f"--run-dir={altered}", *SMALL)
-        is_one_sentence(said, "not empty", "nothing was overwritten", "--run-dir")
+        require_one_sentence(said, "not empty", "nothing was overwritten", "--run-dir")
         assert contents(altered) == before
 
     def test_a_file_in_the_folder_s_place(self, say: Say, tmp_path: Path):
         (tmp_path / "run").write_text("mine")
-        is_one_sentence(say("train", "--run-dir=run", *SMALL), "run")
-        is_one_sentence(say("train", "--run-dir=run/below", *SMALL), "run")
+        require_one_sentence(say("train", "--run-dir=run", *SMALL), "run")
+        require_one_sentence(say("train", "--run-dir=run/below", *SMALL), "run")
         assert (tmp_path / "run").read_text() == "mine"
 
     @pytest.mark.parametrize(
@@ -359,23 +359,23 @@ class TestRefusals:
     ):
         path = altered / "best.safetensors"
         path.write_bytes(damage(path.read_bytes()))
-        is_one_sentence(say(command, altered), str(path), "damaged")
+        require_one_sentence(say(command, altered), str(path), "damaged")
 
     @pytest.mark.parametrize("version", [0, 2, "1", None])
     def test_a_policy_of_another_format_version(self, say: Say, altered: Path, version: Any):
         _edit(altered / "best.safetensors", format_version=version)
-        is_one_sentence(say("evaluate", altered), f"format version {version!r}")
+        require_one_sentence(say("evaluate", altered), f"format version {version!r}")
 
     @pytest.mark.parametrize("name", ["Acrobot-v1", "MountainCar-v0", "FrozenLake-v1"])
     @pytest.mark.parametrize("command", ["evaluate", "play"])
     def test_a_policy_that_does_not_fit_its_environment(
         self, say: Say, altered: Path, name: str, command: str
     ):
-        """Other spaces than those that it was trained for."""
+        """Its spaces differ from those that the policy was trained for."""
         policy = poise.load(altered)
         policy.environment = EnvironmentChoice(name)
         (altered / "best.safetensors").write_bytes(policy_to_bytes(policy))
-        is_one_sentence(say(command, altered), name)
+        require_one_sentence(say(command, altered), name)
 
     @pytest.mark.parametrize("command", ["plot", "replay", "resume"])
     @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ class TestRefusals:
     )
     def test_damaged_settings(self, say: Say, altered: Path, command: str, content: str):
         (altered / "config.json").write_text(content)
-        is_one_sentence(say(command, altered), "config.json")
+        require_one_sentence(say(command, altered), "config.json")
 
     @pytest.mark.parametrize(
         ("arguments", "word"),
@@ -409,11 +409,11 @@ class TestRefusals:
     )
     def test_impossible_numbers(self, say: Say, run: Path, arguments: list[str], word: str):
         said = say(*[run if one == "RUN" else one for one in arguments])
-        is_one_sentence(said, word)
+        require_one_sentence(said, word)
 
     def test_an_output_that_cannot_be_written(self, say: Say, run: Path, tmp_path: Path):
         said = say("plot", run, "--output=no/such/place.png")
-        is_one_sentence(said, "no/such/place.png", code=said.code or 2)
+        require_one_sentence(said, "no/such/place.png", code=said.code or 2)
         assert not list(tmp_path.iterdir())
 
 
@@ -423,7 +423,7 @@ def _header_length(content: bytes) -> int:
 
 
 def _edit(path: Path, **changes: Any) -> None:
-    """Change a policy file's metadata."""
+    """Change the metadata of a policy file."""
     content = path.read_bytes()
     end = 8 + _header_length(content)
     header = json.loads(content[8:end])
@@ -435,7 +435,7 @@ def _edit(path: Path, **changes: Any) -> None:
 
 
 class TestCommands:
-    def test_train_says_what_came_of_it(self, say: Say, tmp_path: Path):
+    def test_train_reports_its_result(self, say: Say, tmp_path: Path):
         said = say("train", "--run-dir=run", *SMALL)
         assert said.code == 0
         assert said.err == ""
@@ -444,10 +444,8 @@ class TestCommands:
         assert "run folder: run" in said.out
         assert "\x1b" not in said.out
 
-    def test_train_writes_scores_in_digits_that_tell_them_from_the_target(
-        self, say: Say, tmp_path: Path
-    ):
-        """Where the returns are all near 1, one decimal would call 0.95 solved at 1."""
+    def test_train_shows_enough_digits_to_compare_with_the_target(self, say: Say, tmp_path: Path):
+        """If all returns are near the target, one decimal could round them to the other side."""
         (tmp_path / "small_rewards.py").write_text(SMALL_REWARDS)
         said = say(
             *("train", "./small_rewards.py:Small", "--target-return=0.1", "--launcher=serial"),
@@ -478,7 +476,7 @@ class TestCommands:
         "launcher", ["serial", pytest.param("processes", marks=pytest.mark.slow)]
     )
     def test_an_environment_in_a_file(self, say: Say, tmp_path: Path, launcher: str):
-        """By its file's name, from another folder; its processes find it, too."""
+        """By its file name, from another folder; worker processes find it, too."""
         place = tmp_path / "mine"
         place.mkdir()
         (place / f"rewards_{launcher}.py").write_text(SMALL_REWARDS)
@@ -486,13 +484,13 @@ class TestCommands:
         said = say("train", f"./{name}", f"--launcher={launcher}", "--quiet", *SMALL)
         assert said == (0, "", "")
         run = f"runs/rewards_{launcher}-Small-a3c-seed0"
-        is_one_sentence(say("evaluate", run), "--trust")
+        require_one_sentence(say("evaluate", run), "--trust")
         said = say("evaluate", run, "--trust", "--episodes=3")
         assert (said.code, said.err) == (0, "")
         assert f"./{name}" in said.out
 
     def test_an_environment_that_raises_in_an_evaluation(self, say: Say, tmp_path: Path):
-        """Here, and in no worker: its own line of code, and where the run is, are said."""
+        """It raises in this process, not in a worker: the message shows its code and the run."""
         (tmp_path / "breaks.py").write_text(SMALL_REWARDS + BREAKS)
         said = say("train", "breaks:Breaks", "--launcher=serial", "--run-dir=run", *SMALL)
         assert said.code == 1
@@ -510,7 +508,7 @@ class TestCommands:
             *(pytest.param(one, marks=pytest.mark.slow) for one in ("1_500", "1.5e3", "1500")),
         ],
     )
-    def test_whole_numbers_as_people_write_them(self, say: Say, tmp_path: Path, number: str):
+    def test_whole_numbers_in_every_notation(self, say: Say, tmp_path: Path, number: str):
         assert (
             say("train", "--quiet", "--run-dir=run", *SMALL[1:], f"--max_steps={number}").code == 0
         )
@@ -602,7 +600,7 @@ class TestCommands:
         ("target", "words"), [(475.0, "not solved after"), (None, "trained, ended after")]
     )
     def test_doctor_of_a_run(self, say: Say, altered: Path, target: float | None, words: str):
-        """A run without a target return has not failed."""
+        """Without a target return, a run has not failed."""
         path = altered / "summary.json"
         summary = json.loads(path.read_text()) | {"target_return": target, "findings": ["Seen."]}
         path.write_text(json.dumps(summary))
@@ -618,12 +616,12 @@ class TestCommands:
         assert "final.safetensors and best.safetensors: identical" in said.out
 
     @pytest.mark.parametrize("name", ["final.safetensors", "journal"])
-    def test_replay_of_what_was_altered(self, say: Say, altered: Path, name: str):
+    def test_replay_of_an_altered_file(self, say: Say, altered: Path, name: str):
         path = altered / name
         content = bytearray(path.read_bytes())
         content[-40] ^= 1
         path.write_bytes(content)
-        is_one_sentence(say("replay", altered), "differ", code=1)
+        require_one_sentence(say("replay", altered), "differ", code=1)
 
     def test_bench(self, say: Say):
         said = say("bench", "--workers=1", "--envs-per-worker=2", "--seconds=0.05", "--json")
@@ -652,7 +650,7 @@ class Breaks(Small):
     steps = 0
 
     def step(self, action):
-        # Training goes no further than to this in one copy.
+        # Training takes fewer steps in one copy.
         self.steps += 1
         if self.steps > 400:
             raise RuntimeError("the motor is gone")
@@ -673,8 +671,10 @@ class Broken(CartPoleEnv):
 """
 
 
-def test_a_worker_that_raises_is_told(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """With its number, environment and seed; what was learned so far is saved."""
+def test_a_worker_that_raises_is_reported(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With its number, environment and seed; the training so far is saved."""
     (tmp_path / "broken_world.py").write_text(BROKEN)
     monkeypatch.syspath_prepend(tmp_path)
     said = say(
@@ -692,10 +692,10 @@ def test_a_worker_that_raises_is_told(say: Say, tmp_path: Path, monkeypatch: pyt
 
 
 class Process:
-    """A command in a process of its own."""
+    """A command in a separate process."""
 
     def __init__(self, *arguments: object, **settings: Any) -> None:
-        # Where tests run in the background, Ctrl-C may be ignored from the start.
+        # If the tests run in the background, Ctrl-C may be ignored from the start.
         code = (
             "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from poise.cli import main\nsys.exit(main())"
@@ -740,7 +740,7 @@ class TestSignals:
             pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
         ],
     )
-    def test_they_end_training_saved(
+    def test_they_end_training_and_save_it(
         self,
         say: Say,
         start: Callable[..., Process],
@@ -757,7 +757,7 @@ class TestSignals:
         assert said.code == code
         assert said.err == ""
         assert f"not solved ({reason})" in said.out
-        # What to type to go on, at the very end.
+        # The last line is the command that continues the run.
         assert said.out.endswith("\ngo on with: poise resume run\n")
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert (summary["stopped"], summary["failure"]) == (reason, None)
@@ -777,7 +777,7 @@ class TestTerminal:
     """A terminal of 80 columns and 24 lines."""
 
     def show(self, *arguments: object) -> tuple[int, str]:
-        """What a command writes into it."""
+        """Run a command in the terminal; return its exit code and its output."""
         own, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
@@ -793,7 +793,7 @@ class TestTerminal:
         assert said.err == ""
         return said.code, written.decode()
 
-    def test_train_shows_how_far_it_is_and_what_is_left_fits(self):
+    def test_train_shows_its_progress_within_80_columns(self):
         budget = ["--max-steps=30000", "--no-stop-when-solved", *SMALL[1:]]
         code, written = self.show("train", "--run-dir=run", *budget)
         assert code == 0
@@ -803,7 +803,7 @@ class TestTerminal:
         assert any(re.search(r" +\d+%  0:\d\d:\d\d  0:\d\d:\d\d left", one) for one in heads), heads
         for word in ("steps", "/s", "avg", "/475", "entropy", "episodes"):
             assert any(word in one for one in lines), word
-        # A line for each new best one, and one that says the last beside the best.
+        # One line for each new best policy, and one with the last evaluation beside the best.
         best = [one for one in dict.fromkeys(lines) if "the greedy policy reaches" in one]
         scores = [float(one.rpartition(" ")[2]) for one in best if "verified" not in one]
         assert scores
@@ -830,22 +830,22 @@ class TestTerminal:
         assert code == 0
         assert max(map(len, written.splitlines())) <= 80
         assert "second-" in written
-        # Where nobody looks at it, nothing is left out.
+        # If the output is not a terminal, nothing is shortened.
         assert f"second-{'x' * 90}" in say("runs").out
 
 
 class TestOutput:
-    """A run must not be lost because nobody reads what it prints."""
+    """A run must not be lost because its output cannot be written."""
 
     def check_saved(self, folder: Path) -> None:
         summary = json.loads((folder / "summary.json").read_text())
         assert (summary["stopped"], summary["failure"]) == ("max_steps", None)
 
     @pytest.mark.slow
-    def test_a_reader_that_goes_away_does_not_end_training(
+    def test_a_closed_pipe_does_not_end_training(
         self, start: Callable[..., Process], tmp_path: Path
     ):
-        """As ``poise train | head -1``."""
+        """As with ``poise train | head -1``."""
         read, write = os.pipe()
         process = start("train", "--run-dir=run", *SMALL, stdout=write)
         os.close(write)
@@ -856,7 +856,7 @@ class TestOutput:
         assert said.code == 0
 
     @pytest.mark.slow
-    def test_nor_does_a_full_disk_behind_standard_output(
+    def test_a_full_disk_for_standard_output_does_not_end_training(
         self, start: Callable[..., Process], tmp_path: Path
     ):
         with Path("/dev/full").open("w") as full:
@@ -865,7 +865,7 @@ class TestOutput:
         self.check_saved(tmp_path / "run")
 
     @pytest.mark.slow
-    def test_nor_a_standard_output_that_is_closed(self, tmp_path: Path):
+    def test_a_closed_standard_output_does_not_end_training(self, tmp_path: Path):
         command = [sys.executable, "-m", "poise.cli", "train", "--run-dir=run", *SMALL]
         done = subprocess.run(
             ["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, timeout=DEADLINE
@@ -875,15 +875,17 @@ class TestOutput:
         self.check_saved(tmp_path / "run")
 
     @pytest.mark.slow
-    def test_nor_an_alphabet_of_ascii(self, start: Callable[..., Process], tmp_path: Path):
+    def test_an_ascii_encoding_does_not_end_training(
+        self, start: Callable[..., Process], tmp_path: Path
+    ):
         environment = os.environ | {"PYTHONIOENCODING": "ascii"}
         said = start("train", "--run-dir=run", *SMALL, env=environment).end()
         assert "Traceback" not in said.err
         assert said.code == 0
         self.check_saved(tmp_path / "run")
 
-    def test_a_reader_that_goes_away_is_no_error(self, start: Callable[..., Process], run: Path):
-        """As ``poise play RUN | head -1``."""
+    def test_a_closed_pipe_is_no_error(self, start: Callable[..., Process], run: Path):
+        """As with ``poise play RUN | head -1``."""
         process = start("play", run, "--episodes=1000")
         assert process.popen.stdout is not None
         process.popen.stdout.readline()
@@ -893,7 +895,7 @@ class TestOutput:
         assert said.err == ""
         assert said.code == 0
 
-    def test_what_cannot_be_printed_is_said(self, start: Callable[..., Process]):
+    def test_a_failed_print_is_reported(self, start: Callable[..., Process]):
         with Path("/dev/full").open("w") as full:
             said = start("random", "--episodes=2", stdout=full).end()
         assert said.code == 1

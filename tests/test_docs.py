@@ -1,4 +1,4 @@
-"""What the documents point at is there: files, headings, commands, flags, names of poise."""
+"""References in the documents exist: files, headings, commands, flags, names of poise."""
 
 import ast
 import re
@@ -23,18 +23,18 @@ def named(page: Path) -> str:
 
 
 def blocks(page: Path, language: str) -> Iterator[str]:
-    """The fenced blocks of a page in one language."""
+    """Yield the fenced blocks of a page in one language."""
     yield from re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link to a heading of a page may be, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The command lines of poise in a page's console blocks, without what follows a pipe."""
+    """Yield poise's command lines in a page's console blocks, without what follows a pipe."""
     for block in blocks(page, "console"):
         for line in block.replace("\\\n", " ").splitlines():
             if line.startswith("poise "):
@@ -44,7 +44,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     wrong = []
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -58,7 +58,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_files_that_are_named_are_there(page: Path) -> None:
+def test_named_files_exist(page: Path) -> None:
     places = (ROOT, ROOT / "src" / "poise", page.parent)
     missing = [
         name
@@ -77,7 +77,7 @@ def test_commands_and_flags_are_known(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_python_blocks_use_names_that_there_are(page: Path) -> None:
+def test_python_blocks_use_existing_names(page: Path) -> None:
     for block in blocks(page, "python"):
         for node in ast.walk(ast.parse(block)):
             if (
@@ -88,7 +88,7 @@ def test_python_blocks_use_names_that_there_are(page: Path) -> None:
                 assert node.attr in poise.__all__
 
 
-def test_something_is_looked_at() -> None:
+def test_the_pages_contain_commands_and_python() -> None:
     found = [words for page in PAGES for words in commands(page)]
     assert len(found) > 30
     assert sum(len(list(blocks(page, "python"))) for page in PAGES) > 3

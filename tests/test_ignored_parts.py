@@ -1,4 +1,4 @@
-"""Parts of observations that are left out, named by key or by path, and as they travel."""
+"""Ignored parts of observations, named by key or by path, in every command and file."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
 
 
 class Told(gymnasium.Env[Any, Any]):
-    """Numbers beside a text: the sign of the first number says which action is right."""
+    """Numbers and a text: the sign of the first number says which action is right."""
 
     observation_space = spaces.Dict({"v": NUMBER, "mission": spaces.Text(20)})
     action_space = spaces.Discrete(2)
@@ -56,7 +56,7 @@ class Told(gymnasium.Env[Any, Any]):
 
 
 class Pair(Told):
-    """The same as a Tuple, the text first."""
+    """The same observations as a Tuple, with the text first."""
 
     observation_space = spaces.Tuple([spaces.Text(20), NUMBER])  # type: ignore[assignment]
 
@@ -103,7 +103,7 @@ def test_a_nested_part_is_named_by_its_path() -> None:
         (WHOLE, ["v", "mission", "['robot'][0]", "['robot'][1]", "3"], "leaves nothing"),
     ],
 )
-def test_what_is_not_there_is_refused(space: Any, names: list[str], message: str) -> None:
+def test_a_missing_part_is_refused(space: Any, names: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         reduced_space(space, names, "toy")
 
@@ -114,7 +114,7 @@ def test_a_text_is_refused_by_its_path_and_nothing_is_written(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-def test_the_environment_is_closed_where_there_is_no_such_part() -> None:
+def test_the_environment_is_closed_if_there_is_no_such_part() -> None:
     closed = []
 
     class Closes(Told):
@@ -127,14 +127,14 @@ def test_the_environment_is_closed_where_there_is_no_such_part() -> None:
 
 
 @pytest.mark.parametrize(("environment", "name"), [(Told, "mission"), (Pair, "0")])
-def test_what_is_ignored_is_ignored_everywhere(
+def test_an_ignored_part_is_ignored_everywhere(
     environment: type[Told], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
     result = poise.train(environment, run_dir=folder, ignore_observations=(name,), **SMALL)
     policy = policy_from_bytes(policy_to_bytes(poise.load(folder)), "copy")
     assert policy.environment.ignore_observations == (name,)
-    # An observation of the environment itself, and one without what is ignored.
+    # An observation of the environment itself, and one without the ignored part.
     whole, _ = environment().reset(seed=1)
     assert policy.act(whole) == policy.act(leave_out(whole, [name]))
     assert policy.value(whole) == policy.value(leave_out(whole, [name]))

@@ -1,4 +1,4 @@
-"""Folders are layers: a file imports only from its own folder and from rooms below it."""
+"""Folders are layers: a file imports only from its own folder and from layers below it."""
 
 import ast
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ LAYERS = (
     ("cli",),
     ("__main__",),
 )
-"""From bottom to top."""
+"""Layers from bottom to top."""
 FORBIDDEN = {
     ("envs", "agent"): "what happens must not know what decides",
     ("maths", "config"): "maths takes arrays and scalars",
@@ -40,11 +40,11 @@ FORBIDDEN = {
     ("maths", "batching"): "maths knows no spaces",
     ("maths", "space_parts"): "maths knows no spaces",
 }
-"""Arrows that point down, and are not allowed all the same."""
+"""Imports that point down, but are forbidden nevertheless."""
 MAY_IMPORT_LATE = ("commands/", "__init__.py")
-"""JAX takes most of a second to import, and a command or a name may not need it."""
+"""JAX takes almost a second to import, and not every command or name needs it."""
 KNOWN_BREACHES = {}
-"""Late imports of poise modules that are there against the rule; the list must only shrink."""
+"""Existing late imports of poise modules that break the rule; the list must only shrink."""
 
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
@@ -55,7 +55,7 @@ class Arrow(NamedTuple):
     file: str
     line: int
     module: str
-    """Without the leading ``poise``; empty for the package itself."""
+    """Name without the leading ``poise``; empty for the package itself."""
     late: bool
 
     @property
@@ -80,7 +80,7 @@ def is_module(name: str) -> bool:
 
 
 def imported(node: ast.AST, file: str) -> list[str]:
-    """The poise modules that a statement imports, without the leading ``poise``."""
+    """Return the poise modules that a statement imports, without the leading ``poise``."""
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
@@ -90,7 +90,7 @@ def imported(node: ast.AST, file: str) -> list[str]:
             base = ".".join([*package[: len(package) - node.level + 1], *base.split(".")]).strip(
                 "."
             )
-        # ``from poise.envs import hosted`` names a module, ``import EnvFactory`` something in one.
+        # ``from poise.envs import hosted`` names a module, ``import EnvFactory`` a class in one.
         names = []
         for alias in node.names:
             inner = f"{base}.{alias.name}"
@@ -113,7 +113,7 @@ def arrows_of(source: str, file: str) -> Iterator[Arrow]:
 
 
 def problem(arrow: Arrow) -> str | None:
-    """What is wrong with an import, or None."""
+    """Return what is wrong with an import, or None."""
     here, there = arrow.rooms
     if arrow.file == "__init__.py":
         return None  # the facade, which shows what is in all rooms
@@ -146,7 +146,7 @@ def test_imports_point_down(file: str) -> None:
 
 
 def test_imports_are_found() -> None:
-    """The test must see what it forbids: some arrows that are known to be there."""
+    """The test must see the imports that it checks: some of them are known."""
     arrows = {
         arrow.rooms for file in files() for arrow in arrows_of((SOURCE / file).read_text(), file)
     }

@@ -1,4 +1,4 @@
-"""Arguments of environments as texts, and back."""
+"""Conversion of environment arguments to text, and back."""
 
 import ast
 import enum
@@ -34,7 +34,7 @@ class Colour(enum.IntEnum):
 
 
 @given(VALUES)
-def test_what_is_read_back_is_what_was_given(value: Any) -> None:
+def test_values_are_read_back_unchanged(value: Any) -> None:
     [text] = keyword_texts({"a": value})
     key, _, literal = text.partition("=")
     found = ast.literal_eval(literal)
@@ -63,7 +63,7 @@ def ring() -> list[Any]:
         ({5: 1}, "no name of an argument"),
     ],
 )
-def test_what_no_file_can_hold_is_refused(arguments: dict[Any, Any], said: str) -> None:
+def test_values_that_no_file_can_hold_are_refused(arguments: dict[Any, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=f"^env_kwargs has .*{said}"):
         keyword_texts(arguments)
 
@@ -99,7 +99,7 @@ def test_the_settings_take_a_dict(given: Any, kept: tuple[str, ...]) -> None:
         ({"learning_rate": 1}, 1.0),
     ],
 )
-def test_settings_as_people_type_them(settings: dict[str, Any], kept: Any) -> None:
+def test_settings_in_every_usual_type(settings: dict[str, Any], kept: Any) -> None:
     [name] = settings
     found = getattr(TrainConfig(**settings), name)
     assert found == kept
@@ -116,6 +116,6 @@ def test_settings_as_people_type_them(settings: dict[str, Any], kept: Any) -> No
         *[("learning_rate", one) for one in (True, "a", math.nan, [1.0])],
     ],
 )
-def test_nothing_else_is_made_of_what_is_given(name: str, value: Any) -> None:
+def test_other_values_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^{name} is "):
         TrainConfig(**{name: value})

@@ -1,4 +1,4 @@
-"""What is public stays public, and importing it has no side effects."""
+"""The public names do not change, and importing them has no side effects."""
 
 import json
 import os
@@ -62,7 +62,7 @@ print(json.dumps({{
 }}))
 """
 
-# What others do on import (Gymnasium sets a variable) is theirs: they come first.
+# Side effects of other packages do not count (Gymnasium sets a variable): import them first.
 EVERYTHING = """
 import importlib, pkgutil, equinox, gymnasium, jax, optax, tensorboardX
 names = ("jax_enable_x64", "jax_compilation_cache_dir", "jax_cpu_enable_async_dispatch",
@@ -85,7 +85,7 @@ found = {
 
 
 def in_a_fresh_process(code: str) -> dict[str, Any]:
-    """Run code; stdout must be the report alone, and stderr empty."""
+    """Run code in a new process; stdout must be the report alone, and stderr empty."""
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "XLA_"))
     }
@@ -109,18 +109,18 @@ def test_public_names() -> None:
     assert dir(poise) == sorted(PUBLIC)
 
 
-def test_public_names_are_there() -> None:
+def test_public_names_exist() -> None:
     for name in PUBLIC:
         assert getattr(poise, name) is not None
     assert poise.train.__module__ == "poise.training.train"
 
 
-def test_other_names_are_not_there() -> None:
+def test_other_names_do_not_exist() -> None:
     assert not hasattr(poise, "Trainer")
 
 
-def test_importing_poise_and_its_commands_is_quick() -> None:
-    """JAX alone takes most of a second, and ``poise --help`` needs none of these."""
+def test_importing_poise_and_its_commands_is_fast() -> None:
+    """JAX alone takes almost a second, and ``poise --help`` needs none of these packages."""
     report = in_a_fresh_process("import poise, poise.cli")
     slow = {"jax", "equinox", "optax", "gymnasium", "matplotlib", "scipy", "tensorboardX"}
     assert slow.isdisjoint(report["modules"])

@@ -1,4 +1,4 @@
-"""The functions as people call them, in a process of its own: types are checked by poise alone."""
+"""The functions as users call them, in a separate process: only poise itself checks types there."""
 
 import json
 import subprocess
@@ -85,7 +85,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-def test_a_result_shows_what_the_run_came_to(said: dict[str, Any]) -> None:
+def test_a_result_shows_its_score(said: dict[str, Any]) -> None:
     begin = "TrainResult(CartPole-v1, seed 3: not solved after 4"
     assert said["result"].startswith(begin)
     assert "(max_steps), " in said["result"]
@@ -136,7 +136,7 @@ def test_a_run_is_named_in_every_way(said: dict[str, Any]) -> None:
         ("foreign", "there is no setting 'lr': perhaps you meant learning_rate"),
         ("callback", "there is no setting 'callback': perhaps you meant callbacks"),
         ("callbacks", "a callback is 5, but must be a function of two arguments"),
-        ("no list", "callbacks is <built-in function print>, but must be a list of them"),
+        ("no list", "callbacks is <built-in function print>, but must be a list"),
         ("subscriber", "there is no setting 'subscriber': perhaps you meant callbacks"),
         ("value", "max_steps is 1.5, but must be a whole number"),
         ("no folder", "the run is None, but must be a folder's path"),
@@ -152,7 +152,7 @@ def test_a_run_is_named_in_every_way(said: dict[str, Any]) -> None:
         ("steps behind", "max_steps is 5, but the run has already taken 4"),
     ],
 )
-def test_bad_input_is_a_sentence_in_the_words_of_python(
+def test_bad_input_is_a_sentence_with_python_names(
     said: dict[str, Any], name: str, sentence: str
 ) -> None:
     assert said[name].startswith(sentence)
@@ -179,8 +179,8 @@ work()  # here
 """
 
 
-def what_is_said_by(path: Path, script: str) -> str:
-    """What a script of these lines writes to its standard error."""
+def standard_error_of(path: Path, script: str) -> str:
+    """Run a script with this content; return its standard error."""
     path.write_text(script)
     done = subprocess.run(
         [sys.executable, path.name],
@@ -195,7 +195,7 @@ def what_is_said_by(path: Path, script: str) -> str:
 
 
 def test_warnings_name_the_line_of_the_script(tmp_path: Path) -> None:
-    said = what_is_said_by(tmp_path / "my script.py", UNGUARDED)
+    said = standard_error_of(tmp_path / "my script.py", UNGUARDED)
     line = UNGUARDED.splitlines().index("work()  # here") + 1
     [warning] = [one for one in said.splitlines() if "Warning: " in one]
     assert warning.startswith(f"{tmp_path / 'my script.py'}:{line}: RuntimeWarning: the workers")
@@ -209,7 +209,7 @@ def test_other_warnings_name_the_caller(tmp_path: Path) -> None:
         .replace("work()  # here", "if __name__ == '__main__':\n    work()")
         .replace("sample() * 0", "sample()")
     )
-    said = what_is_said_by(tmp_path / "script.py", script)
+    said = standard_error_of(tmp_path / "script.py", script)
     lines = script.splitlines()
     call = next(number for number, one in enumerate(lines, 1) if "return poise.train(" in one)
     [warning] = [one for one in said.splitlines() if "cannot be replayed" in one]

@@ -1,4 +1,4 @@
-"""Files that somebody else may have put there: nothing hangs, nothing else is written over."""
+"""Files that somebody else may have made: nothing hangs, and nothing else is overwritten."""
 
 import os
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def test_a_pipe_a_folder_and_a_device_are_refused(open_it: Open, tmp_path: Path)
             open_it(path)
 
 
-def test_what_is_read_may_be_a_link(tmp_path: Path) -> None:
+def test_a_file_to_read_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")
     assert read_bytes(tmp_path / "link", 7) == b"content"
@@ -37,7 +37,7 @@ def test_what_is_read_may_be_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("create", [False, True])
 @pytest.mark.parametrize("target", ["file", "nowhere"])
-def test_what_is_changed_may_not(target: str, create: bool, tmp_path: Path) -> None:
+def test_a_file_to_change_may_not_be_a_link(target: str, create: bool, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to(target)
     with pytest.raises(OSError, match="it is a link"):
@@ -46,7 +46,7 @@ def test_what_is_changed_may_not(target: str, create: bool, tmp_path: Path) -> N
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_what_is_changed_is_not_cut(tmp_path: Path) -> None:
+def test_a_file_to_change_is_not_truncated(tmp_path: Path) -> None:
     with open_to_change(tmp_path / "file", create=True) as file:
         file.write(b"content")
     with open_to_change(tmp_path / "file", create=True) as file:

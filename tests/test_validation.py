@@ -1,4 +1,4 @@
-"""Settings beyond all bounds: one sentence, the same from Python, from flags and from a file."""
+"""Settings out of range give one sentence, the same from Python, from flags and from a file."""
 
 import dataclasses
 import json
@@ -63,7 +63,7 @@ def test_an_absurd_value_is_one_short_sentence(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), ABSURD, ids=NAMES)
-def test_and_from_a_file(name: str, value: Any, tmp_path: Path) -> None:
+def test_an_absurd_value_from_a_file(name: str, value: Any, tmp_path: Path) -> None:
     content = config_to_json(TrainConfig(), {})
     content["settings"][name] = value
     (tmp_path / "config.json").write_text(json.dumps(content))
@@ -85,13 +85,13 @@ def test_and_from_a_file(name: str, value: Any, tmp_path: Path) -> None:
     ],
     ids=lambda flags: flags[0][:20].encode("ascii", "replace").decode(),
 )
-def test_and_from_a_flag(
+def test_an_absurd_value_from_a_flag(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
         code = main(["train", *flags, "--run-dir", str(tmp_path / "run")])
     except SystemExit as left:
-        # What is no number at all is refused where flags are parsed.
+        # Text that is not a number is rejected when flags are parsed.
         code = left.code
     assert code == 2
     assert "Traceback" not in capsys.readouterr().err
@@ -118,7 +118,7 @@ def test_and_from_a_flag(
         {"checkpoint_every": "100000000steps"},
     ],
 )
-def test_what_somebody_might_want_is_allowed(settings: dict[str, Any]) -> None:
+def test_large_but_useful_values_are_allowed(settings: dict[str, Any]) -> None:
     config = TrainConfig(**settings)
     for name, value in settings.items():
         assert getattr(config, name) == value
@@ -131,7 +131,7 @@ def test_what_somebody_might_want_is_allowed(settings: dict[str, Any]) -> None:
         ({"envs_per_worker": 1024, "workers": 1025}, "workers", "1,024 at most"),
     ],
 )
-def test_what_is_small_by_itself_may_be_too_much_together(
+def test_allowed_values_may_be_too_large_together(
     settings: dict[str, Any], name: str, most: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"{name} is .*{most}"):
@@ -164,7 +164,7 @@ def test_the_bounds_hold_the_defaults_and_copies_of_them() -> None:
     ],
     ids=lambda one: str(one)[:40],
 )
-def test_resumptions_that_cannot_be(resumptions: Any, tmp_path: Path) -> None:
+def test_impossible_resumptions(resumptions: Any, tmp_path: Path) -> None:
     content = {**config_to_json(TrainConfig(), {}), "resumptions": resumptions}
     (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(FileFormatError, match=r"config.json is damaged") as caught:
@@ -184,13 +184,13 @@ def test_resumptions_that_cannot_be(resumptions: Any, tmp_path: Path) -> None:
     ],
     ids=lambda one: str(one)[:40],
 )
-def test_decisions_that_cannot_be(resolved: dict[str, Any], tmp_path: Path) -> None:
+def test_impossible_decisions(resolved: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config_to_json(TrainConfig(), resolved)))
     with pytest.raises(FileFormatError, match=r"config.json is damaged"):
         load_config(tmp_path)
 
 
-def test_a_setting_that_there_is_not_is_named_briefly(tmp_path: Path) -> None:
+def test_an_unknown_setting_is_named_briefly(tmp_path: Path) -> None:
     content = config_to_json(TrainConfig(), {})
     content["settings"]["x" * 10**6] = 1
     (tmp_path / "config.json").write_text(json.dumps(content))

@@ -1,12 +1,11 @@
-"""Lets modules check what their functions take and return, as soon as they are imported.
+"""Makes modules check the arguments and results of their functions, as soon as they are imported.
 
-Where shapes are given, jaxtyping holds them against each other. That binds all arguments at every
-call, which takes longer than most functions: where no shapes are given, beartype alone checks the
-same.
+If a function has shapes, jaxtyping checks that they are consistent. That binds all arguments at
+every call, which takes longer than most functions; without shapes, beartype alone checks the same.
 
-Both packages have import hooks of their own, which rewrite a module's code. Those decorate inner
-functions, too, again at every call of the outer one, at a millisecond each: here, what a module or
-a class of it defines is decorated once.
+Both packages have their own import hooks, which rewrite a module's code. Those also decorate inner
+functions, again at every call of the outer one, at a cost of a millisecond each. Here, each
+function of a module or of its classes is decorated once.
 """
 
 import functools
@@ -24,8 +23,8 @@ __all__ = ["check_types"]
 
 Check = Callable[[Any], Any]
 
-# The numeric tower of PEP 484: an int will do for a float. As with jaxtyping, what is wrong is a
-# TypeError, which poise expects where it reads strangers' files.
+# The numeric tower of PEP 484: an int is accepted as a float. As with jaxtyping, violations are
+# TypeErrors, which poise expects where it reads strangers' files.
 _by_type: Check = beartype.beartype(
     conf=beartype.BeartypeConf(is_pep484_tower=True, violation_type=TypeError)
 )
@@ -74,7 +73,7 @@ class _Loader(SourceFileLoader):
 def _check_methods(kind: type, check: Check) -> None:
     for name, one in list(vars(kind).items()):
         if issubclass(kind, tuple) and name in vars(tuple):
-            # Of a named tuple: generated, with annotations that only a type checker knows.
+            # Generated for named tuples, with annotations that only a type checker knows.
             continue
         if isinstance(one, types.FunctionType):
             setattr(kind, name, check(one))

@@ -1,3 +1,3 @@
-"""Small runs to look at."""
+"""Fixtures: small finished runs."""
 
-from ..run_fixtures import *  # noqa: F403 - fixtures, which are all that it names
+from ..run_fixtures import *  # noqa: F403 - it contains only fixtures

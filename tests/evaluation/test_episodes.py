@@ -1,4 +1,4 @@
-"""Evaluation: the numbers of a score, and which episodes it is made of."""
+"""Evaluation: the statistics of a score, and the episodes that it consists of."""
 
 import functools
 import math
@@ -36,7 +36,7 @@ HIGH = np.array([4.8, np.inf, 0.41887903, np.inf], np.float32)
 
 
 class Crosstalk(Toy):
-    """Rewards with the number of steps since the last reset, of whichever copy; never repeats."""
+    """The reward is the number of steps of all copies since the last reset; not reproducible."""
 
     steps = 0
 
@@ -54,7 +54,7 @@ class Crosstalk(Toy):
 
 
 class Scripted(gymnasium.Env[Any, Any]):
-    """An episode as long as its seed says, and worth it; ends as the seed says."""
+    """The seed is the length of an episode, and says how it ends; each step is rewarded by 0.5."""
 
     observation_space = spaces.Box(-HIGH, HIGH)
     action_space = spaces.Discrete(2)
@@ -82,7 +82,7 @@ class Scripted(gymnasium.Env[Any, Any]):
 
 
 class Echo(Toy):
-    """Rewards depend on every bit of what was done so far."""
+    """Rewards depend on every bit of the actions, so that a single changed bit shows."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         outcome = super().reset(seed=seed)
@@ -96,7 +96,7 @@ class Echo(Toy):
 
 
 class Others:
-    """Players that play what they are told to have played."""
+    """Players that return given results."""
 
     def __init__(self, log: "Log", found: dict[int, Episode]) -> None:
         self._log = log
@@ -163,7 +163,7 @@ class TestScore:
 class TestPlayer:
     @pytest.mark.parametrize("count", [1, 7, 100, 230])
     def test_one_episode_for_every_seed_and_none_dropped(self, policy: Policy, count: int):
-        """Long and short episodes alike; the first to finish are not favoured."""
+        """Long and short episodes alike; the first ones to finish are not favoured."""
         log = Log()
         player = EpisodePlayer(log.make, LIMIT, log.live)
         seeds = list(np.random.default_rng(count).permutation(count) + 1)
@@ -202,7 +202,7 @@ class TestPlayer:
         found = player.play(policy, [9, 1, 2, 3, 4])
         assert (log.made, log.seeds, found.steps) == (2, [9, 1, 2, 3, 4], 19)
 
-    def test_where_making_a_copy_is_slow_the_first_one_plays_them_all(
+    def test_if_making_a_copy_is_slow_the_first_one_plays_all_episodes(
         self, policy: Policy, monkeypatch: pytest.MonkeyPatch
     ):
         log = Log()
@@ -213,7 +213,7 @@ class TestPlayer:
     @pytest.mark.parametrize("sampling", [None, np.random.SeedSequence(5)])
     @pytest.mark.parametrize("name", ["vector", "everything"])
     def test_the_returns_are_the_same_for_any_number_of_copies(self, name: str, sampling: Any):
-        """Rewards are sums of continuous actions, so that a last bit would be seen."""
+        """Rewards are sums of continuous actions, so that one changed bit would show."""
         space = OBSERVATION_SPACES[name]
 
         def make() -> Toy:
@@ -232,8 +232,8 @@ class TestPlayer:
             player.close()
         assert all(one == scores[0] for one in scores)
 
-    def test_they_are_the_same_whoever_plays_which_share(self, policy: Policy):
-        """Sampled: what an episode is played with depends on its number."""
+    def test_the_returns_do_not_depend_on_who_plays_which_share(self, policy: Policy):
+        """Actions are sampled; the noise of an episode depends on its number."""
         sampling, seeds = np.random.SeedSequence(7), list(range(30, 41))
         whole = EpisodePlayer(lambda: gymnasium.make("CartPole-v1"), 60)
         alone = whole.episodes(policy, seeds, sampling)
@@ -247,8 +247,8 @@ class TestPlayer:
             )
         assert [found[number] for number in range(11)] == alone
 
-    def test_what_others_have_not_played_is_played_here(self, policy: Policy):
-        """As where they died; and no copy is open here while they play."""
+    def test_episodes_that_others_have_not_played_are_played_here(self, policy: Policy):
+        """For example, if the workers died; no copy is open here while they play."""
         seeds = [9, 1, 2, 3, 4]
         log = Log()
         others = Others(log, {0: Episode(-1.0, 9, False), 2: Episode(-2.0, 2, False)})
@@ -265,7 +265,7 @@ class TestPlayer:
         [snapshot] = {id(task.snapshot.parameters) for task in others.tasks}
         assert snapshot == id(policy.parameters)
 
-    def test_rows_that_change_one_another_are_decided_on_alone(
+    def test_rows_that_change_one_another_are_decided_alone(
         self, policy: Policy, monkeypatch: pytest.MonkeyPatch
     ):
         seeds = [11, 12, 13]
@@ -283,10 +283,10 @@ class TestPlayer:
         assert player.episodes(policy, seeds) == together
         assert sizes == {1}
 
-    def test_an_episode_is_decided_on_alike_beside_whatever(
+    def test_decisions_do_not_depend_on_the_other_episodes_in_the_batch(
         self, policy: Policy, monkeypatch: pytest.MonkeyPatch
     ):
-        """Where only some first observations tell that rows change one another."""
+        """If only some first observations show that rows change one another."""
         steady = DecidedActions.is_steady
         alone = {12, 14}
         asked: list[int] = []
@@ -316,18 +316,18 @@ class TestPlayer:
         assert lengths[1] == lengths[5]
         assert sorted(asked) == sorted([11, 12, 13, 14, 15] * 2)
 
-    def test_giving_up(self, policy: Policy):
-        class GivenUpError(Exception):
+    def test_an_abort(self, policy: Policy):
+        class AbortedError(Exception):
             pass
 
         def alive() -> None:
-            raise GivenUpError
+            raise AbortedError
 
-        with pytest.raises(GivenUpError):
+        with pytest.raises(AbortedError):
             EpisodePlayer(Log().make, LIMIT, alive).play(policy, [1])
 
     def test_many_copies_act_as_one_would(self, policy: Policy):
-        """Evaluation by the batch against a plain loop over Gymnasium's own environment."""
+        """Compare batched evaluation with a plain loop over Gymnasium's own environment."""
         seeds = [11, 12, 13, 14, 15]
         returns = []
         for seed in seeds:
@@ -369,7 +369,7 @@ class TestRandom:
         found = random_score(Log().make, [5, 20, 30], 10)
         assert (found.cut, found.steps) == (2, 25)
 
-    def test_no_episode_counts_behind_the_budget(self):
+    def test_no_episode_counts_beyond_the_budget(self):
         log = Log()
         player = EpisodePlayer(log.make, LIMIT)
         assert player.play_at_random([5, 2, 3, 8], step_budget=7).steps == 7
@@ -377,8 +377,8 @@ class TestRandom:
         assert player.play_at_random([5, 2], step_budget=0).episodes == 1
 
     @pytest.mark.parametrize("played", [(0, 1, 3), (0, 2), (2,), ()])
-    def test_it_is_the_same_whoever_plays_which(self, played: tuple[int, ...]):
-        """Also where others have played more than count, and not all that do."""
+    def test_the_score_does_not_depend_on_who_plays_which_episode(self, played: tuple[int, ...]):
+        """Even if others have played more episodes than count, or not all that count."""
         seeds = [5, 2, 3, 8]
         log = Log()
         others = Others(log, {n: Episode(0.5 * seeds[n], seeds[n], False) for n in played})
@@ -390,7 +390,7 @@ class TestRandom:
         assert others.tasks[0].snapshot is None
 
     def test_actions_are_not_the_environment_s_own_draws(self):
-        """Gymnasium seeds both from the same number, and equal draws would be no chance."""
+        """Both use the same seed: if the draws were equal, random play would not be random."""
 
         class Guess(gymnasium.Env[Any, Any]):
             observation_space = spaces.Discrete(1)
@@ -460,8 +460,8 @@ class TestEvaluate:
             ask(subject, **bad)
 
 
-def test_copies_that_share_a_state_are_evaluated_in_one(serial_run: Path) -> None:
-    """An episode of n steps is worth 1 + 2 + ... + n, where no other copy is stepped in between."""
+def test_copies_that_share_state_are_evaluated_in_one(serial_run: Path) -> None:
+    """With one copy, an episode of n steps returns 1 + 2 + ... + n; a second copy changes that."""
     policy = poise.load(serial_run)
     made: list[Crosstalk] = []
 
@@ -482,7 +482,7 @@ def test_copies_that_share_a_state_are_evaluated_in_one(serial_run: Path) -> Non
 
 
 @pytest.mark.parametrize(("shares", "copies"), [(True, 1), (False, 3)])
-def test_whether_they_do_is_asked_before_a_second_copy_is_made(
+def test_shared_state_is_checked_before_a_second_copy_is_made(
     serial_run: Path, monkeypatch: pytest.MonkeyPatch, shares: bool, copies: int
 ) -> None:
     made: list[Crosstalk] = []

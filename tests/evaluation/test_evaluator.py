@@ -1,4 +1,4 @@
-"""The evaluator: who is verified, on which seeds, and when that is enough."""
+"""The evaluator: which candidates are verified, on which seeds, and when that is enough."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ GOOD, BAD = [120.0, 121.0, 122.0, 123.0], [10.0, 11.0, 12.0, 13.0]
 
 
 class FakePlayer(EpisodePlayer):
-    """Answers with the returns of a script, and keeps what it was asked for."""
+    """Returns scripted returns, and records its arguments."""
 
     def __init__(self, *script: Sequence[float]) -> None:
         self._script = list(script)
@@ -54,7 +54,7 @@ NewEvaluator = Callable[..., tuple[Evaluator, Candidate, FakePlayer]]
 
 @pytest.fixture
 def new_evaluator() -> NewEvaluator:
-    """Makes an evaluator whose player has a script."""
+    """Make an evaluator with a scripted player."""
 
     def make(
         *script: Sequence[float],
@@ -74,7 +74,7 @@ def new_evaluator() -> NewEvaluator:
     return make
 
 
-def test_below_the_target_nobody_is_verified(new_evaluator: NewEvaluator):
+def test_below_the_target_no_candidate_is_verified(new_evaluator: NewEvaluator):
     evaluator, candidate, player = new_evaluator(BAD)
     result = evaluator(candidate)
     assert result.selection.mean == np.mean(BAD)
@@ -129,7 +129,7 @@ def test_the_target_itself_is_enough(new_evaluator: NewEvaluator):
 
 
 @pytest.mark.parametrize(("second", "solved"), [(GOOD, True), (BAD, False)])
-def test_what_is_close_to_the_target_must_reach_it_once_more(
+def test_a_mean_close_to_the_target_must_reach_it_again(
     second: list[float], solved: bool, new_evaluator: NewEvaluator
 ):
     close = [TARGET - 40, TARGET + 42] * 10
@@ -143,8 +143,8 @@ def test_what_is_close_to_the_target_must_reach_it_once_more(
     assert len({*player.seeds[1], *player.seeds[2]}) == 300
 
 
-def test_the_more_attempts_the_further_above_the_target(new_evaluator: NewEvaluator):
-    """The interval at the first attempt is some 2.0 standard errors wide, at the tenth some 3.6."""
+def test_more_attempts_require_a_larger_distance_from_the_target(new_evaluator: NewEvaluator):
+    """The interval at the first attempt is about 2.0 standard errors wide, at the tenth 3.6."""
     returns = [TARGET + 5 * (1 + 2.5 * (-1) ** number) for number in range(50)]
     above = score(np.array(returns), np.ones(50), greedy=True, cut=0)
     assert 2.3 < (above.mean - TARGET) / above.standard_error < 3.3
@@ -187,7 +187,7 @@ def test_a_sampled_policy_is_selected_and_verified_by_samples(new_evaluator: New
     assert evaluator.policy(candidate.snapshot).mode == "sampled"
 
 
-def test_a_run_ends_with_the_verification_that_there_is_or_a_last_one(new_evaluator: NewEvaluator):
+def test_a_run_ends_with_its_existing_verification_or_a_last_one(new_evaluator: NewEvaluator):
     evaluator, candidate, player = new_evaluator(BAD, BAD)
     best = candidate._replace(attempts=2)
     verified = score(np.array(BAD), np.ones(4), greedy=True, cut=0)
@@ -228,7 +228,7 @@ def test_a_policy_is_a_frozen_copy(new_evaluator: NewEvaluator):
     assert np.array_equal(policy.parameters, snapshot.parameters)
 
 
-def test_what_is_under_way_is_said_and_timed(new_evaluator: NewEvaluator):
+def test_the_activity_is_described_and_timed(new_evaluator: NewEvaluator):
     times = iter([1.0, 4.0, 10.0, 30.0])
     phase_times = PhaseTimes(lambda: next(times))
     evaluator, candidate, player = new_evaluator(GOOD, GOOD, phase_times=phase_times)

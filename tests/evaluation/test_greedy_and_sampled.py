@@ -1,4 +1,4 @@
-"""What is selected, scored and saved: greedy actions, or sampled ones, on a task for the latter."""
+"""Greedy and sampled policies: selected, scored and saved, on a task that needs sampling."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return poise.train(**SETTINGS, run_dir=folder, policy="sampled", target_return=-13.5)
 
 
-def test_a_greedy_run_states_both_and_names_the_setting(greedy: Any) -> None:
+def test_a_greedy_run_reports_both_scores_and_names_the_setting(greedy: Any) -> None:
     assert greedy.summary["evaluation"]["mean"] == -200.0
     assert greedy.summary["sampled_evaluation"]["mean"] > 1.5 * OPTIMUM
     assert greedy.summary["sampled_evaluation"]["greedy"] is False
@@ -53,7 +53,7 @@ def test_a_sampled_run_is_selected_verified_and_solved_by_samples(sampled: Any) 
     poise.replay(sampled.folder, environment=Corridor)
 
 
-def test_what_was_scored_is_what_the_saved_policy_does(sampled: Any, greedy: Any) -> None:
+def test_the_saved_policy_acts_as_it_was_scored(sampled: Any, greedy: Any) -> None:
     policy = poise.load(sampled.folder)
     assert policy.mode == "sampled"
     assert poise.load(greedy.folder).mode == "greedy"
@@ -100,7 +100,7 @@ def test_an_environment_without_a_time_limit_is_named(tmp_path: Path) -> None:
 
 
 class Walks(Corridor):
-    """Has no end, and no limit."""
+    """Never ends, and has no time limit."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         return np.ones(1, np.float32), 0.0, False, False, {}

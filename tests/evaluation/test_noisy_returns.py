@@ -1,6 +1,6 @@
-"""Solved, or not, where returns are noisy: server and evaluator, with episodes that are drawn.
+"""Solved or not, with noisy returns: the server and the evaluator, with randomly drawn episodes.
 
-A policy gets somewhere, and stays there. What it returns is 0 or 1, as on FrozenLake, or normal.
+A policy reaches a level, and stays there. Returns are 0 or 1, as on FrozenLake, or normal.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,13 +21,13 @@ from ..learning.fakes import Bench
 
 TARGET = 0.7
 LENGTH = 30
-"""Steps of an episode."""
+"""Steps per episode."""
 RUNS = range(10)
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def zero_or_one(errors: float) -> Draw:
-    """A mean that is this many standard errors (of 100 episodes) above the target."""
+    """Draw 0 or 1; the mean is this many standard errors (of 100 episodes) above the target."""
     mean = TARGET
     for _ in range(50):
         mean = TARGET + errors * (mean * (1 - mean) / 100) ** 0.5
@@ -53,7 +53,7 @@ class Drawn(EpisodePlayer):
 
 
 def run(draw: Draw, seed: int, arrives: int, end: int) -> Bench:
-    """A run whose policy is there after this many steps."""
+    """Run until the end; the policy reaches its level after ``arrives`` steps."""
     config = TrainConfig(seed=seed, hidden_sizes=(1,))
     player = Drawn(lambda generator, count: np.zeros(count))
     evaluator = Evaluator(build_components(config).agent, config, EvaluationTerms(TARGET), player)
@@ -63,7 +63,7 @@ def run(draw: Draw, seed: int, arrives: int, end: int) -> Bench:
     while not bench.server.stopped:
         if bench.server.steps >= arrives:
             player.draw = draw
-        # The further a run is, the more comes at once, only to be quick.
+        # Updates become larger in the course of the run, only to save time.
         steps = max(800, bench.server.steps // 32)
         bench.give(steps=steps, returns=player.draw(generator, 26))
     return bench
@@ -71,18 +71,18 @@ def run(draw: Draw, seed: int, arrives: int, end: int) -> Bench:
 
 @pytest.mark.parametrize("arrives", [10_000, 47_000, 200_000])
 @pytest.mark.parametrize("returns", [zero_or_one, normal])
-def test_one_standard_error_above_is_found_solved(returns: Any, arrives: int) -> None:
-    """Within three times the steps at which the policy got there, in every run."""
+def test_one_standard_error_above_the_target_is_solved(returns: Any, arrives: int) -> None:
+    """Within three times the steps after which the policy reached its level, in every run."""
     for seed in RUNS:
         bench = run(returns(1.0), seed, arrives, 3 * arrives)
         assert bench.server.stop_reason == StopReason.SOLVED, seed
 
 
 @pytest.mark.parametrize("returns", [zero_or_one, normal])
-def test_two_standard_errors_below_is_not(returns: Any) -> None:
+def test_two_standard_errors_below_the_target_is_not_solved(returns: Any) -> None:
     for seed in RUNS:
         bench = run(returns(-2.0), seed, 10_000, 1_000_000)
         assert bench.server.stop_reason == StopReason.MAX_STEPS, seed
         assert bench.server.verifications > 5, "there was something to be tempted by"
-        # A few hundred episodes each are little beside the training.
+        # Verifications, with a few hundred episodes each, are cheap compared with training.
         assert bench.server.verifications < 40

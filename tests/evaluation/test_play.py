@@ -1,4 +1,4 @@
-"""Play: every step of the greedy policy, and an environment that is always closed."""
+"""Play: yields every step of the greedy policy, and always closes the environment."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from poise.evaluation.play import play
 
 
 class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Gymnasium's own CartPole, which tells what is done with it."""
+    """Gymnasium's own CartPole, which records its use."""
 
     made: "list[Watched]" = []  # noqa: RUF012 - emptied by the fixture
 
@@ -43,7 +43,7 @@ def policy(serial_run: Path) -> Policy:
     return poise.load(serial_run)
 
 
-def test_every_step_is_told(policy: Policy):
+def test_every_step_is_yielded(policy: Policy):
     steps = list(play(policy, episodes=2, environment=Watched))
     [environment] = Watched.made
     assert environment.closed == 1
@@ -70,8 +70,8 @@ def test_it_is_the_same_for_a_seed(policy: Policy):
     assert not set(seeds[0]) & set(seeds[2])
 
 
-def test_it_is_what_evaluation_scores(policy: Policy):
-    """The greedy policy, alone in its environment."""
+def test_actions_are_those_of_the_greedy_policy(policy: Policy):
+    """The actions are those of the greedy policy, alone in its environment."""
     steps = list(play(policy, episodes=1, environment=Watched))
     [seed] = Watched.made[0].seeds
     environment = gymnasium.make("CartPole-v1")
@@ -114,13 +114,13 @@ def test_a_window_without_a_display_is_refused_before_anything_is_made(
     with pytest.raises(ConfigError, match="there is no display to open a window on"):
         next(play(policy, render_mode="human", environment=Watched))
     assert Watched.made == []
-    # A driver that draws into nothing is somebody's wish.
+    # If a driver without a display is set, the user wants it.
     no_display.setenv("SDL_VIDEODRIVER", "dummy")
     assert next(play(policy, render_mode="human", environment=Watched)).step == 1
 
 
 def test_a_display_that_does_not_answer_is_named(policy: Policy, no_display: pytest.MonkeyPatch):
-    """SDL then draws off the screen, and says nothing."""
+    """SDL then draws off the screen, without an error."""
     no_display.setenv("DISPLAY", ":77")
     display = SimpleNamespace(get_init=lambda: True, get_driver=lambda: "offscreen")
     no_display.setitem(sys.modules, "pygame", SimpleNamespace(display=display))
@@ -132,7 +132,7 @@ def test_a_display_that_does_not_answer_is_named(policy: Policy, no_display: pyt
 
 
 class Fails(Watched):
-    """Fails when it is reset."""
+    """Raises when it is reset."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         raise Fails.error
@@ -168,7 +168,7 @@ def test_a_window_that_cannot_be_opened(
 
 
 class Scaled(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Scales rewards by statistics of its own, and cannot be closed."""
+    """Scales rewards by its own statistics, and raises when it is closed."""
 
     def __init__(self, render_mode: str | None = None) -> None:
         super().__init__(gymnasium.make("CartPole-v1"))
@@ -182,7 +182,7 @@ class Scaled(gymnasium.Wrapper[Any, Any, Any, Any]):
         raise OSError("the socket was gone")
 
 
-def test_true_rewards_are_told_and_closing_that_raises_is_one_warning(policy: Policy):
+def test_true_rewards_are_yielded_and_an_error_on_closing_is_one_warning(policy: Policy):
     for _ in range(2):
         with pytest.warns(RuntimeWarning) as caught:
             steps = list(play(policy, environment=scaled))

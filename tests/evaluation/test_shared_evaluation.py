@@ -1,4 +1,4 @@
-"""Evaluations of real runs that the worker processes play."""
+"""Evaluations of real runs, played by the worker processes."""
 
 import json
 from pathlib import Path
@@ -35,16 +35,16 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker processes find ``tests.environments``."""
+    """Let worker processes find ``tests.environments``."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
-def test_the_score_is_that_of_playing_alone_and_the_run_replays(
+def test_the_score_is_that_of_one_process_and_the_run_replays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        # In the parent: its workers' processes import the module anew.
+        # Only in the parent: worker processes import the module again.
         patch.setattr(EpisodePlayer, "provide", lambda *_: pytest.fail("the parent plays"))
         result = poise.train(f"{NAME}Toy", run_dir=folder, **SMALL)
     found = result.summary["evaluation"]
@@ -62,8 +62,8 @@ def test_the_score_is_that_of_playing_alone_and_the_run_replays(
 
 
 @pytest.mark.slow
-def test_a_failure_in_a_worker_s_evaluation_ends_the_run_saved(tmp_path: Path):
-    """Each copy breaks in its 90th step, which those that train, or are looked at, never take."""
+def test_a_failure_in_an_evaluation_of_a_worker_ends_the_run_and_saves_it(tmp_path: Path):
+    """Each copy breaks in its 90th step, which no copy takes in training or in the check."""
     few = {**SMALL, "max_steps": 40, "verification_episodes": 60, "evaluation_copies": 2}
     given = ("fault='raises'", "at=90")
     with pytest.raises(EnvironmentFailureError) as caught:
@@ -82,7 +82,7 @@ def test_a_failure_in_a_worker_s_evaluation_ends_the_run_saved(tmp_path: Path):
     ("workers", "copies", "shares"),
     [(2, 8, [4, 4]), (3, 8, [3, 3, 2]), (4, 2, [1, 1, 0, 0]), (2, 1, [0, 0]), (1, 8, [8])],
 )
-def test_together_they_have_no_more_copies_open_than_an_evaluation_may(
+def test_the_workers_share_the_copies_of_an_evaluation(
     workers: int, copies: int, shares: list[int]
 ):
     assert [copies_of(index, workers, copies) for index in range(workers)] == shares

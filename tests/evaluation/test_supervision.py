@@ -1,4 +1,4 @@
-"""Evaluations and the random baseline end before their deadline, whatever the environment does."""
+"""Evaluations and the random baseline end by their deadline, whatever the environment does."""
 
 import json
 import shutil
@@ -36,36 +36,36 @@ pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 
 
 CANDIDATE = Candidate(Snapshot(np.int32(0), np.zeros(1, np.float32)), 0)
-VERDICT = EvaluationResult(Score(*(0.0,) * 6, episodes=1, greedy=True, cut=0, steps=1), None, False)
+RESULT = EvaluationResult(Score(*(0.0,) * 6, episodes=1, greedy=True, cut=0, steps=1), None, False)
 
 
-class FakeJudge(Evaluator):
-    """Does what it is told to."""
+class FakeEvaluator(Evaluator):
+    """Calls a given function instead of evaluating."""
 
     def __init__(self, does: Callable[[], object]) -> None:
         self.does = does
 
     def __call__(self, candidate: Candidate) -> EvaluationResult:
         self.does()
-        return VERDICT
+        return RESULT
 
 
 @pytest.fixture
 def released() -> Iterator[threading.Event]:
-    """What hung on purpose is released."""
+    """An event to hang on, set after the test."""
     event = threading.Event()
     yield event
     event.set()
 
 
-def new_referee(
+def new_supervisor(
     does: Any, timeout: float = PATIENCE
 ) -> tuple[EvaluationSupervisor, Heartbeats, StopSignals]:
     heartbeats, signals = Heartbeats(), StopSignals()
     supervision = Supervision(
         lambda: None, 0.001, timeout, "Toy-v0", evaluating=lambda: "seed 3, last action 1"
     )
-    evaluator = FakeJudge(does)
+    evaluator = FakeEvaluator(does)
     return (
         EvaluationSupervisor(evaluator, Heartbeat(heartbeats, signals), heartbeats, supervision),
         heartbeats,
@@ -73,34 +73,34 @@ def new_referee(
     )
 
 
-def test_what_hangs_is_left_behind(released: threading.Event) -> None:
-    found, _, _ = new_referee(lambda: released.wait(PATIENCE), timeout=0.05)
+def test_an_evaluation_that_hangs_is_abandoned(released: threading.Event) -> None:
+    found, _, _ = new_supervisor(lambda: released.wait(PATIENCE), timeout=0.05)
     with pytest.raises(DeadlineError) as caught:
         found.evaluate(CANDIDATE)
     text = "an evaluation in Toy-v0 (seed 3, last action 1) has not answered for 0.05 s"
     assert text in str(caught.value)
 
 
-def test_an_outcome_comes_back_and_nobody_is_watched_any_more() -> None:
-    found, heartbeats, _ = new_referee(lambda: None)
-    assert found.evaluate(CANDIDATE) == VERDICT
+def test_a_result_is_returned_and_nothing_is_watched_afterwards() -> None:
+    found, heartbeats, _ = new_supervisor(lambda: None)
+    assert found.evaluate(CANDIDATE) == RESULT
     assert not heartbeats.watched()
 
 
-def test_an_exception_comes_back() -> None:
+def test_an_exception_is_raised() -> None:
     def fail() -> None:
         raise EnvironmentFailureError("the pole broke")
 
-    found, heartbeats, _ = new_referee(fail)
+    found, heartbeats, _ = new_supervisor(fail)
     with pytest.raises(EnvironmentFailureError, match="the pole broke"):
         found.evaluate(CANDIDATE)
     assert not heartbeats.watched()
 
 
-def test_in_a_workers_thread_the_supervisor_looks() -> None:
-    """There the evaluation is done in place, and expected to give signs of life."""
+def test_an_evaluation_in_a_thread_of_a_worker_is_watched() -> None:
+    """There, the evaluation runs in the same thread, and must give signs of life."""
     seen: list[set[int]] = []
-    found, heartbeats, _ = new_referee(lambda: seen.append(heartbeats.watched()))
+    found, heartbeats, _ = new_supervisor(lambda: seen.append(heartbeats.watched()))
     thread = threading.Thread(target=found.evaluate, args=(CANDIDATE,))
     thread.start()
     thread.join()
@@ -108,8 +108,8 @@ def test_in_a_workers_thread_the_supervisor_looks() -> None:
     assert not heartbeats.watched()
 
 
-def test_a_pulse_gives_up_at_a_signal() -> None:
-    _, heartbeats, signals = new_referee(lambda: None)
+def test_a_heartbeat_aborts_at_a_signal() -> None:
+    _, heartbeats, signals = new_supervisor(lambda: None)
     heartbeat = Heartbeat(heartbeats, signals)
     heartbeat.beat()
     signals.reason = StopReason.TERMINATED
@@ -117,10 +117,10 @@ def test_a_pulse_gives_up_at_a_signal() -> None:
         heartbeat.beat()
 
 
-def test_a_copy_that_cannot_be_made_any_more_is_a_failure_and_saved(
+def test_a_copy_that_can_no_longer_be_made_is_a_failure_and_the_run_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is no bad input: the run had begun."""
+    """It is not an input error, because the run had begun."""
 
     def fail(*arguments: Any, **settings: Any) -> None:
         raise EnvironmentNotFoundError("cannot be made: OSError: too many open files")
@@ -144,7 +144,7 @@ def test_a_run_that_cannot_begin_leaves_nothing_but_an_old_one_stays(
             train(tmp_path / "new")
     assert not (tmp_path / "new").exists()
     old = train(tmp_path / "old").folder
-    # As if it had been killed before its first checkpoint.
+    # As if the run had been killed before its first checkpoint.
     shutil.rmtree(old / "checkpoints")
     (old / "summary.json").unlink()
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""What surrounds a test of launchers."""
+"""Fixtures for the tests of launchers."""
 
 import multiprocessing
 import sys
@@ -16,13 +16,13 @@ from .harness import Crew, Pipe
 
 @pytest.fixture
 def no_main_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes do not begin with importing pytest, of which no fake needs anything."""
+    """Worker processes do not import pytest, because no fake worker needs it."""
     monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
 
 
 @pytest.fixture
 def nothing_is_left_behind() -> Iterator[None]:
-    """Neither a process nor a thread."""
+    """Check that the test leaves no process and no thread behind."""
     before = set(threading.enumerate())
     yield
     assert not multiprocessing.active_children()
@@ -31,7 +31,7 @@ def nothing_is_left_behind() -> Iterator[None]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kill soon, or leave behind soon, what hangs; what does not hang needs far less."""
+    """Kill or abandon soon what hangs; anything else needs far less time."""
     monkeypatch.setattr(process_pool, "LEAVE_SECONDS", 0.5)
     monkeypatch.setattr(threads, "LEAVE_SECONDS", 1.0)
 

@@ -1,6 +1,6 @@
-"""What all tests of launchers share: fake workers, a real server, and a clock that a test moves.
+"""Shared by all tests of launchers: fake workers, a real server, and a clock that a test moves.
 
-Nothing here is decided by how long something takes.
+No result depends on how long something takes.
 """
 
 import contextlib
@@ -29,20 +29,20 @@ from poise.learning.learner import GradientLearner
 from poise.learning.parameter_server import ParameterServer, ServerSettings
 from poise.trajectory import EpisodeReport, Gradient, Snapshot, WorkerUpdate
 
-# Classes of this module travel by value: a worker's process cannot import a test.
+# Classes of this module are pickled by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 ENVIRONMENT = "Fake-v0"
 STEPS = 5
-"""Steps in each update."""
+"""Environment steps in each update."""
 PATIENCE = 120.0
-"""Real seconds after which a test gives up. No outcome depends on it."""
+"""Real seconds after which a test fails. No result depends on it."""
 TIMEOUT = 1000.0
-"""Of the test's own clock, which stands still until the test moves it."""
+"""Seconds of the test's own clock, which stands still until the test moves it."""
 METRICS = 5
 
 Direct = Callable[[], StopReason | None]
-"""What a test does whenever the launcher calls the pump, and why the run is to stop."""
+"""Called by the launcher's pump; returns a reason to stop, or None."""
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -53,23 +53,23 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def never() -> None:
-    """A run that nothing but its workers ends."""
+    """Default pump: only the workers can end the run."""
 
 
 def shape_of(parameters: int, state: Any = ()) -> MailboxShape:
-    """Mailboxes for the updates of fake workers."""
+    """Return the shape of mailboxes for the updates of fake workers."""
     return MailboxShape(parameters, METRICS, episodes=2, statistics=None, state=state)
 
 
 def update_of(
     snapshot: Snapshot, value: float, returns: Sequence[float] = (), lie: int = 0
 ) -> WorkerUpdate:
-    """An update whose gradient is one number, as often as the snapshot has parameters.
+    """Make an update whose gradient is one number, repeated for all parameters of the snapshot.
 
     Args:
-        snapshot: acted with.
+        snapshot: the worker acted with it.
         value: small and whole, so that float32 sums are exact.
-        returns: of the episodes that finished.
+        returns: returns of the episodes that finished.
         lie: added to the version acted with.
     """
     size = len(np.asarray(snapshot.parameters))
@@ -85,7 +85,7 @@ def update_of(
 
 @dataclasses.dataclass(frozen=True)
 class FakeWorker:
-    """Counts its cycles; its state is how many there were. Can be pickled."""
+    """Counts its cycles; its state is that count. Can be pickled."""
 
     index: int = 0
     generation: int = 0
@@ -110,7 +110,7 @@ class FakeWorker:
 
 @dataclasses.dataclass(frozen=True)
 class FakeFactory:
-    """Hands out what a function makes, here or in a process of its own."""
+    """Makes workers with a function, here or in a separate process."""
 
     make: Callable[[int, int], Any]
     shape: MailboxShape
@@ -126,13 +126,13 @@ class FakeFactory:
 
 
 class Clock:
-    """Moves when it is told to, and by a hair at every look, so that no two looks are equal."""
+    """Moves only when told, plus a tiny amount at every reading, so that no two are equal."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self._hairs = itertools.count()
         self.before: Callable[[], object] = lambda: None
-        """Called before each look, in whatever thread it is taken."""
+        """Called before each reading, in the thread that reads."""
 
     def __call__(self) -> float:
         self.before()
@@ -164,16 +164,16 @@ SETTINGS = ServerSettings(
     target_return=None,
     stop_when_solved=False,
 )
-"""A server that evaluates nothing, and stops when it is told to."""
+"""Settings of a server that evaluates nothing, and stops only when told."""
 
 
 class Stage:
-    """A server, what it did, and what a test needs to direct a launcher.
+    """A server, a record of its events, and all that a test needs to direct a launcher.
 
     Args:
-        launcher: under test.
-        parameters: how many the server has.
-        settings: the server's.
+        launcher: the launcher under test.
+        parameters: number of the server's parameters.
+        settings: the server's settings.
     """
 
     interval = 0.01
@@ -203,7 +203,7 @@ class Stage:
         )
 
     def evaluate(self, candidate: Candidate) -> EvaluationResult:
-        """What the server asks for."""
+        """Evaluate for the server: a fixed score."""
         score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes=2, greedy=True, cut=0, steps=2)
         return EvaluationResult(score, None, False)
 
@@ -216,12 +216,12 @@ class Stage:
         restart_on_error: bool = False,
         **supervised: Any,
     ) -> None:
-        """Launch.
+        """Launch workers, and run until the end.
 
         Args:
             make: makes a worker.
-            direct: the pump, which is asked for a reason to stop.
-            workers: which are started, or how many.
+            direct: the pump; returns a reason to stop, or None.
+            workers: the workers to start, or their number.
             max_restarts: as for `RestartPolicy`.
             restart_on_error: as for `RestartPolicy`.
             **supervised: further fields of `Supervision`.
@@ -270,7 +270,7 @@ class Stage:
 
     @property
     def counts(self) -> dict[int, int]:
-        """Updates that were applied, by worker."""
+        """Number of applied updates, by worker."""
         found: dict[int, int] = {}
         for event in list(self.events):
             if isinstance(event, Updated):
@@ -278,7 +278,7 @@ class Stage:
         return found
 
     def count(self, worker: int, generation: int = 0) -> int:
-        """Updates of one generation of a worker."""
+        """Return the number of updates from one generation of a worker."""
         return sum(
             record.kind == RecordKind.UPDATE
             and (record.worker, record.generation) == (worker, generation)
@@ -286,7 +286,7 @@ class Stage:
         )
 
     def until(self, count: int, *which: tuple[int, int]) -> Direct:
-        """Ends the run when each of these (worker, generation) has brought this many updates."""
+        """Make a pump that ends the run once each (worker, generation) has sent enough updates."""
 
         def direct() -> StopReason | None:
             there = all(self.count(*one) >= count for one in which)
@@ -300,7 +300,7 @@ class Stage:
 
 
 class Crew:
-    """Tells whether threads or processes that were not there before are there now."""
+    """Detects threads and processes that were not there before."""
 
     def __init__(self) -> None:
         self._before = set(threading.enumerate())
@@ -310,7 +310,7 @@ class Crew:
 
 
 class Pipe:
-    """Where a worker hangs, across threads and processes alike, and the hand that wakes it."""
+    """A place where a worker hangs, in any thread or process, until the test wakes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -318,9 +318,9 @@ class Pipe:
         os.mkfifo(path)
 
     def is_waited_at(self) -> bool:
-        """Whether a worker hangs here by now."""
+        """Whether a worker hangs here already."""
         if self._end is None:
-            # There is no device at the other end (ENXIO) as long as nobody reads there.
+            # Opening fails (ENXIO) as long as nobody reads at the other end.
             with contextlib.suppress(OSError):
                 self._end = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
         return self._end is not None
@@ -332,7 +332,7 @@ class Pipe:
 
 
 def wait_at(pipe: str) -> None:
-    # In one frame, so that it is the same place before and after somebody has opened the other end.
+    # In one frame, so that the reported line is the same before and after the other end is opened.
     end = os.open(pipe, os.O_RDONLY)
     try:
         while os.read(end, 1):

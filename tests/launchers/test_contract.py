@@ -1,8 +1,8 @@
-"""The contract that every launcher keeps, driven with fake workers and the real server.
+"""The contract that every launcher keeps, tested with fake workers and the real server.
 
-Every launcher of the registry is tested. Nothing is decided by how long something takes: workers
-hang in a named pipe, which works across threads and processes alike, and the heartbeats' clock is
-moved by the test.
+Every launcher of the registry is tested. No result depends on how long something takes: workers
+hang at a named pipe, which works across threads and processes alike, and the test moves the clock
+of the heartbeats.
 """
 
 import dataclasses
@@ -37,12 +37,12 @@ from poise.trajectory import Snapshot, WorkerUpdate
 from . import harness
 from .harness import ENVIRONMENT, PATIENCE, STEPS, TIMEOUT, Crew, Pipe, update_of, wait_at
 
-# Classes of this module travel by value: a worker's process cannot import a test.
+# Classes of this module are pickled by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class SerialElsewhere(Serial):
-    """As where training is called in another thread than the main one."""
+    """The serial launcher when training is called outside the main thread."""
 
     def run(self, launch: Launch) -> None:
         background_call = BackgroundCall(lambda: super(SerialElsewhere, self).run(launch))
@@ -59,7 +59,7 @@ PARAMETERS = 3
 
 
 class AwkwardError(Exception):
-    """Neither pickles nor prints."""
+    """Can be neither pickled nor printed."""
 
     def __init__(self, first: object, second: object) -> None:
         super().__init__()
@@ -80,17 +80,17 @@ RAISES: dict[str, Callable[[], BaseException]] = {
 
 @dataclasses.dataclass(frozen=True)
 class FakeWorker(harness.FakeWorker):
-    """Counts its cycles, and fails or hangs where it is told to."""
+    """Counts its cycles, and fails or hangs where the test wants it to."""
 
     raises: str = ""
-    """Which of `RAISES`; at ``at``, or on waking up where ``pipe`` is given."""
+    """Which of `RAISES`; raised in cycle ``at``, or after waking up if ``pipe`` is given."""
     pipe: str = ""
     """A named pipe to hang in until it is closed."""
     lies: bool = False
-    """Claim to have acted with a version that nobody handed out."""
+    """Claim to have acted with a version that the server has not sent."""
     is_checkpointable: bool = True
     at: int = 2
-    """In which cycle; -1 in `initial_state`."""
+    """The cycle in which it misbehaves; -1 for `initial_state`."""
 
     def initial_state(self) -> int:
         self._misbehave(-1)
@@ -113,7 +113,7 @@ class FakeWorker(harness.FakeWorker):
 
 
 class Stage(harness.Stage):
-    """A server, what it did, and what a test needs to direct a launcher."""
+    """A server, a record of its events, and all that a test needs to direct a launcher."""
 
     interval = INTERVAL
 
@@ -143,7 +143,7 @@ class Stage(harness.Stage):
     def play(
         self, workers: Sequence[FakeWorker], direct: Callable[["Stage"], StopReason | None]
     ) -> None:
-        """Launch these workers; ``direct`` is the pump, which is asked for a reason to stop."""
+        """Launch these workers; ``direct`` is the pump, which returns a reason to stop."""
         make = functools.partial(_pick, {worker.index: worker for worker in workers})
         starts = [WorkerStart(worker.index, worker.generation) for worker in workers]
         self.run(make, lambda: direct(self), starts, close_timeout=CLOSE_SECONDS)
@@ -151,8 +151,8 @@ class Stage(harness.Stage):
     def all_have(self, count: int, workers: Sequence[int]) -> bool:
         return all(self.counts.get(worker, 0) >= count for worker in workers)
 
-    def check_books(self, reason: StopReason) -> None:
-        """Whatever happened: the end is the last event, and the sums are right."""
+    def check_consistency(self, reason: StopReason) -> None:
+        """Check, whatever happened: the end is the last event, and the sums are right."""
         server = self.server
         assert server.stop_reason == reason
         assert isinstance(self.events[-1], Stopped)
@@ -164,7 +164,7 @@ class Stage(harness.Stage):
         total = -sum((worker + 1) * count for worker, count in counts.items())
         assert server.steps == STEPS * sum(counts.values())
         if self._waits:
-            # What came of a round that was not complete is dropped.
+            # Updates from an incomplete round are dropped.
             assert len(set(counts.values())) <= 1
             assert server.version == changes == max(counts.values(), default=0)
             assert received - sum(counts.values()) >= 0
@@ -187,7 +187,7 @@ def _interrupt(now: bool) -> StopReason | None:
     return StopReason.INTERRUPTED if now else None
 
 
-def _in_pump_s_thread() -> bool:
+def _in_thread_of_pump() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
@@ -206,8 +206,8 @@ def launcher(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def set_stage(launcher: str) -> Iterator[Callable[..., Stage]]:
-    """Makes the stage; whatever happened, the server is stopped behind the test."""
+def make_stage(launcher: str) -> Iterator[Callable[..., Stage]]:
+    """Make stages; in any case, their servers are stopped after the test."""
     stages: list[Stage] = []
 
     def make(**settings: Any) -> Stage:
@@ -220,19 +220,19 @@ def set_stage(launcher: str) -> Iterator[Callable[..., Stage]]:
 
 
 @pytest.fixture
-def stage(set_stage: Callable[..., Stage]) -> Stage:
-    return set_stage()
+def stage(make_stage: Callable[..., Stage]) -> Stage:
+    return make_stage()
 
 
 @pytest.fixture(autouse=True)
 def kill_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that does not leave is killed; nothing here depends on how soon."""
+    """Kill a process that does not exit; no result depends on how soon."""
     monkeypatch.setattr(process_pool, "LEAVE_SECONDS", 0.5)
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """No test leaves a thread or a process; one that hung on purpose has been released."""
+    """Check that no thread or process is left; those that hung on purpose have been released."""
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
@@ -242,44 +242,44 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", ["a3c", "a2c"])
-"""One of each discipline: in which workers wait for each other, and in which they do not."""
+"""One algorithm in which workers do not wait for each other, and one in which they do."""
 
 
-def _team(count: int = 3, **special: Any) -> list[FakeWorker]:
-    """Workers of which number 1 is special."""
+def make_workers(count: int = 3, **special: Any) -> list[FakeWorker]:
+    """Make workers, of which number 1 is special."""
     return [FakeWorker(index, **(special if index == 1 else {})) for index in range(count)]
 
 
 @ALGORITHMS
-def test_updates_of_all_workers_arrive(set_stage, algorithm: str, crew: Crew):
-    stage = set_stage(algorithm=algorithm)
+def test_updates_of_all_workers_arrive(make_stage, algorithm: str, crew: Crew):
+    stage = make_stage(algorithm=algorithm)
     everyone = range(3)
-    stage.play(_team(), lambda stage: _interrupt(stage.all_have(5, everyone)))
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.play(make_workers(), lambda stage: _interrupt(stage.all_have(5, everyone)))
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert stage.all_have(5, everyone)
     assert crew.has_left()
 
 
 def test_serial_takes_workers_in_turn():
     stage = Stage(LAUNCHERS["serial"])
-    stage.play(_team(3), lambda stage: _interrupt(stage.all_have(5, range(3))))
+    stage.play(make_workers(3), lambda stage: _interrupt(stage.all_have(5, range(3))))
     order = [event.worker for event in stage.events if isinstance(event, Updated)]
     assert order == [index % 3 for index in range(len(order))]
 
 
-def test_the_server_s_own_budget_ends_the_run(set_stage, crew: Crew):
-    stage = set_stage(max_steps=20 * STEPS)
-    stage.play(_team(), _never)
-    stage.check_books(StopReason.MAX_STEPS)
+def test_the_server_s_own_budget_ends_the_run(make_stage, crew: Crew):
+    stage = make_stage(max_steps=20 * STEPS)
+    stage.play(make_workers(), _never)
+    stage.check_consistency(StopReason.MAX_STEPS)
     assert stage.server.version == 20
     assert stage.evaluated_by == 1
     assert crew.has_left()
 
 
-def test_a_budget_ends_the_run_behind_a_whole_round(set_stage, crew: Crew):
-    stage = set_stage(algorithm="a2c", max_steps=20 * STEPS)
-    stage.play(_team(), _never)
-    stage.check_books(StopReason.MAX_STEPS)
+def test_a_budget_ends_the_run_after_a_complete_round(make_stage, crew: Crew):
+    stage = make_stage(algorithm="a2c", max_steps=20 * STEPS)
+    stage.play(make_workers(), _never)
+    stage.check_consistency(StopReason.MAX_STEPS)
     assert stage.server.version == 7
     assert stage.counts == dict.fromkeys(range(3), 7)
     assert crew.has_left()
@@ -288,11 +288,11 @@ def test_a_budget_ends_the_run_behind_a_whole_round(set_stage, crew: Crew):
 @pytest.mark.parametrize("raises", RAISES)
 @pytest.mark.parametrize("at", [-1, 0, 3])
 @ALGORITHMS
-def test_a_worker_s_exception_comes_back(
-    set_stage, algorithm: str, crew: Crew, raises: str, at: int
+def test_an_exception_of_a_worker_is_raised(
+    make_stage, algorithm: str, crew: Crew, raises: str, at: int
 ):
-    stage = set_stage(algorithm=algorithm)
-    workers = _team(raises=raises, at=at)
+    stage = make_stage(algorithm=algorithm)
+    workers = make_workers(raises=raises, at=at)
     with pytest.raises(WorkerError) as caught:
         stage.play(workers, _never)
     error = caught.value
@@ -303,7 +303,7 @@ def test_a_worker_s_exception_comes_back(
     for part in ("worker 1", ENVIRONMENT, str(workers[1].seed)):
         assert part in str(error)
     assert stage.counts.get(1, 0) == max(at, 0)
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
     assert crew.has_left()
 
 
@@ -312,14 +312,14 @@ def test_the_first_of_many_failures_is_reported(stage: Stage, crew: Crew):
     with pytest.raises(WorkerError) as caught:
         stage.play(workers, _never)
     assert caught.value.seed == workers[caught.value.worker].seed
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
     assert crew.has_left()
 
 
-def test_a_protocol_mistake_comes_back_too(stage: Stage, crew: Crew):
+def test_a_protocol_error_is_raised(stage: Stage, crew: Crew):
     with pytest.raises(Exception, match="worker 1 acted with version"):
-        stage.play(_team(lies=True), _never)
-    stage.check_books(StopReason.FAILED)
+        stage.play(make_workers(lies=True), _never)
+    stage.check_consistency(StopReason.FAILED)
     assert crew.has_left()
 
 
@@ -330,15 +330,15 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
 ):
     before = set(threading.enumerate())
     traits = LAUNCHERS[launcher].traits
-    # In turn, one that hangs holds up the others; processes go on without it, if there are any.
+    # In turn, a hanging worker blocks the others; processes continue without it while others exist.
     others = () if traits.in_turn or traits.own_processes else (0, 2)
-    team = [one for one in _team(pipe=str(pipe.path), at=at) if one.index in (1, *others)]
+    team = [one for one in make_workers(pipe=str(pipe.path), at=at) if one.index in (1, *others)]
     if traits.in_turn:
-        team = _team(pipe=str(pipe.path), at=at)
+        team = make_workers(pipe=str(pipe.path), at=at)
     seen: dict[int, int] = {}
 
     def direct(stage: Stage) -> StopReason | None:
-        # Time goes on, by less than the timeout, whenever the others have given signs of life.
+        # Move the clock, by less than the timeout, whenever the others have given signs of life.
         if pipe.is_waited_at() and all(
             stage.all_have(seen.get(one, 0) + 2, [one]) for one in others
         ):
@@ -347,21 +347,21 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
         return None
 
     if launcher == "serial":
-        # While it hangs, nobody calls the pump.
+        # While the worker hangs, nobody calls the pump.
         stage.clock.before = lambda: direct(stage)
     with pytest.raises(DeadlineError) as caught:
         stage.play(team, direct if launcher != "serial" else _never)
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
     assert stage.counts.get(1, 0) == max(at, 0)
     assert ENVIRONMENT in str(caught.value)
     assert "worker 1 " in str(caught.value)
     if not traits.own_processes:
-        # It is asked for its activity; a process must tell by itself.
+        # These launchers can ask it for its activity; a process must report it by itself.
         assert "the stage, in cycle" in str(caught.value)
         assert ", in wait_at)" in str(caught.value)
     version = stage.server.version
     pipe.wake()
-    # Threads that other tests have left behind are none of ours.
+    # Threads that other tests left behind do not matter here.
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
     assert stage.server.version == version
@@ -372,17 +372,17 @@ def test_a_hung_worker_ends_the_run_at_its_deadline(
     [("threads", ""), ("serial", ""), ("serial elsewhere", ""), ("threads", "ValueError")],
 )
 def test_nobody_is_overdue_during_a_long_evaluation(
-    launcher: str, raises: str, set_stage, crew: Crew
+    launcher: str, raises: str, make_stage, crew: Crew
 ):
-    """An evaluation is watched itself; workers that wait for it are not hung.
+    """An evaluation is watched itself; workers that wait for it are not regarded as hung.
 
-    Nor is one that has raised, and waits to say so.
+    Neither is a worker that has raised, and waits to report it.
     """
-    stage = set_stage(evaluation_interval=3 * STEPS)
+    stage = make_stage(evaluation_interval=3 * STEPS)
 
     def evaluator() -> None:
         stage.heartbeats.beat(EVALUATION)
-        # The clock stands still until nobody is on the way any more: then it leaps.
+        # The clock stands still until no worker is in a cycle any more; then it jumps.
         deadline = time.monotonic() + PATIENCE
         while stage.heartbeats.watched() != {EVALUATION}:
             assert time.monotonic() < deadline
@@ -395,43 +395,43 @@ def test_nobody_is_overdue_during_a_long_evaluation(
     stage.evaluator = evaluator
     if raises:
         with pytest.raises(WorkerError, match=raises):
-            stage.play(_team(raises=raises, at=3), _never)
-        stage.check_books(StopReason.FAILED)
+            stage.play(make_workers(raises=raises, at=3), _never)
+        stage.check_consistency(StopReason.FAILED)
     else:
-        stage.play(_team(), lambda stage: _interrupt(stage.evaluated_by >= 3))
-        stage.check_books(StopReason.INTERRUPTED)
+        stage.play(make_workers(), lambda stage: _interrupt(stage.evaluated_by >= 3))
+        stage.check_consistency(StopReason.INTERRUPTED)
     assert crew.has_left()
 
 
 @pytest.mark.parametrize("reason", list(StopReason))
 @ALGORITHMS
 def test_a_reason_from_the_pump_ends_the_run(
-    set_stage, algorithm: str, crew: Crew, reason: StopReason
+    make_stage, algorithm: str, crew: Crew, reason: StopReason
 ):
-    stage = set_stage(algorithm=algorithm)
-    stage.play(_team(), lambda stage: reason if stage.all_have(2, range(3)) else None)
-    stage.check_books(reason)
-    # What ends as it was meant to ends with an evaluation; what is broken off does not.
+    stage = make_stage(algorithm=algorithm)
+    stage.play(make_workers(), lambda stage: reason if stage.all_have(2, range(3)) else None)
+    stage.check_consistency(reason)
+    # A regular end is followed by an evaluation; an abort is not.
     budgets = {StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECONDS}
     concluding = budgets | {StopReason.CALLBACK}
     assert stage.evaluated_by == (reason in concluding)
     assert crew.has_left()
 
 
-def test_a_reason_at_the_first_look_ends_the_run(stage: Stage, crew: Crew):
-    stage.play(_team(), lambda stage: StopReason.TERMINATED)
-    stage.check_books(StopReason.TERMINATED)
+def test_a_reason_at_the_first_pump_ends_the_run(stage: Stage, crew: Crew):
+    stage.play(make_workers(), lambda stage: StopReason.TERMINATED)
+    stage.check_consistency(StopReason.TERMINATED)
     assert crew.has_left()
 
 
-def test_a_reason_ends_an_evaluation_that_is_under_way(set_stage, crew: Crew):
-    """The evaluation sees the same reason between two steps, and gives up."""
-    stage = set_stage(evaluation_interval=2 * STEPS)
+def test_a_reason_to_stop_aborts_a_running_evaluation(make_stage, crew: Crew):
+    """The evaluation sees the same reason between two steps, and aborts."""
+    stage = make_stage(evaluation_interval=2 * STEPS)
     evaluating, stopping = threading.Event(), threading.Event()
 
     def evaluator() -> None:
         evaluating.set()
-        assert _in_pump_s_thread() or stopping.wait(PATIENCE)
+        assert _in_thread_of_pump() or stopping.wait(PATIENCE)
         raise EvaluationAborted(StopReason.INTERRUPTED)
 
     def direct(stage: Stage) -> StopReason | None:
@@ -441,21 +441,21 @@ def test_a_reason_ends_an_evaluation_that_is_under_way(set_stage, crew: Crew):
         return StopReason.INTERRUPTED
 
     stage.evaluator = evaluator
-    stage.play(_team(), direct)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.play(make_workers(), direct)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert stage.evaluated_by == 1
     assert crew.has_left()
 
 
-def test_a_failing_evaluation_ends_the_run(set_stage, crew: Crew):
-    stage = set_stage(evaluation_interval=2 * STEPS)
+def test_a_failing_evaluation_ends_the_run(make_stage, crew: Crew):
+    stage = make_stage(evaluation_interval=2 * STEPS)
 
     def evaluator() -> None:
         raise ValueError("the evaluator is unwell")
 
     stage.evaluator = evaluator
     with pytest.raises(Exception, match="the evaluator is unwell"):
-        stage.play(_team(), _never)
+        stage.play(make_workers(), _never)
     assert stage.server.stop_reason == StopReason.FAILED
     assert crew.has_left()
 
@@ -470,21 +470,21 @@ def test_an_exception_in_the_pump_propagates(stage: Stage, crew: Crew, kind: typ
         return None
 
     with pytest.raises(kind) as caught:
-        stage.play(_team(), direct)
+        stage.play(make_workers(), direct)
     assert caught.value is error
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
     assert crew.has_left()
 
 
-def test_a_pump_that_keeps_failing_waits_for_the_evaluation(set_stage, crew: Crew):
-    """A full disk stays full: the second exception must not cut the clean-up short."""
-    stage = set_stage(evaluation_interval=2 * STEPS)
+def test_a_pump_that_keeps_failing_waits_for_the_evaluation(make_stage, crew: Crew):
+    """A full disk stays full: the second exception must not interrupt the clean-up."""
+    stage = make_stage(evaluation_interval=2 * STEPS)
     evaluating, failed = threading.Event(), threading.Event()
 
     def evaluator() -> None:
         evaluating.set()
-        assert _in_pump_s_thread() or failed.wait(PATIENCE)
-        # Time enough for a launcher that would ask the pump once more.
+        assert _in_thread_of_pump() or failed.wait(PATIENCE)
+        # Long enough for a launcher that would ask the pump again.
         time.sleep(100 * INTERVAL)
 
     def direct(stage: Stage) -> StopReason | None:
@@ -495,16 +495,16 @@ def test_a_pump_that_keeps_failing_waits_for_the_evaluation(set_stage, crew: Cre
 
     stage.evaluator = evaluator
     with pytest.raises(OSError, match="No space"):
-        stage.play(_team(), direct)
+        stage.play(make_workers(), direct)
     assert crew.has_left()
     assert stage.server.stop_reason == StopReason.FAILED
 
 
 @pytest.mark.parametrize("raises", ["", "ValueError"])
-def test_what_comes_after_the_stop_is_refused(
+def test_updates_after_the_stop_are_ignored(
     launcher: str, stage: Stage, pipe: Pipe, crew: Crew, raises: str
 ):
-    """A cycle that was under way when the run ended changes nothing, not even by failing."""
+    """A cycle that was running when the run ended changes nothing, even if it fails."""
     if launcher == "serial":
         pytest.skip("nothing ends the run while a cycle is under way")
     stopped_at: list[int] = []
@@ -516,24 +516,24 @@ def test_what_comes_after_the_stop_is_refused(
             return None
         return StopReason.INTERRUPTED if pipe.is_waited_at() else None
 
-    stage.play(_team(pipe=str(pipe.path), raises=raises), direct)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.play(make_workers(pipe=str(pipe.path), raises=raises), direct)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert all(version == stage.server.version for version in stopped_at)
     assert stage.counts[1] == 2
     assert crew.has_left()
 
 
 def test_many_workers_share_one_server(stage: Stage, crew: Crew):
-    """Switching threads at every chance loses and doubles nothing."""
+    """Frequent thread switches neither lose nor repeat an update."""
     everyone = range(8)
     previous = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
         stage.play(
-            _team(8),
+            make_workers(8),
             lambda stage: _interrupt(stage.all_have(3, everyone)),
         )
     finally:
         sys.setswitchinterval(previous)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert crew.has_left()

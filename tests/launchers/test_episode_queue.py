@@ -1,4 +1,4 @@
-"""The queue of an evaluation's episodes, without anybody who plays them."""
+"""The queue of an evaluation's episodes, without workers that play them."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def new_queue(step_budget: int | None = None) -> tuple[EpisodeQueue, list[int]]:
     return EpisodeQueue(Task(None, SEEDS, step_budget=step_budget), done.append), done
 
 
-def test_episodes_are_handed_out_in_order_and_those_given_back_first() -> None:
+def test_episodes_are_handed_out_in_order_and_returned_ones_first() -> None:
     queue, _ = new_queue()
     first, second = queue.take(), queue.take()
     assert [first, second] == [(0, 100), (1, 101)]
@@ -22,7 +22,7 @@ def test_episodes_are_handed_out_in_order_and_those_given_back_first() -> None:
     assert [queue.take() for _ in range(len(queue))] == list(enumerate(SEEDS))
 
 
-def test_an_episode_that_two_have_played_counts_once() -> None:
+def test_an_episode_that_was_played_twice_counts_once() -> None:
     queue, done = new_queue()
     for number in (0, 0, 1):
         queue.over(number, Episode(1.0, 5, False))
@@ -30,7 +30,7 @@ def test_an_episode_that_two_have_played_counts_once() -> None:
     assert sorted(queue.found) == [0, 1]
 
 
-def test_a_budget_that_is_used_up_lets_only_those_begin_again_that_had_begun() -> None:
+def test_after_the_budget_only_episodes_that_had_begun_are_handed_out_again() -> None:
     queue, _ = new_queue(step_budget=10)
     queue.drop_unneeded()
     assert len(queue) == 4
@@ -41,7 +41,7 @@ def test_a_budget_that_is_used_up_lets_only_those_begin_again_that_had_begun() -
     assert [queue.take() for _ in range(len(queue))] == [(0, 100)]
 
 
-def test_an_episode_may_be_the_end_of_one_worker_but_not_of_two() -> None:
+def test_a_second_failure_on_an_episode_is_raised() -> None:
     queue, _ = new_queue()
     queue.lose(dict([queue.take(), queue.take()]), ValueError("the first"))
     queue.lose({2: 102}, ValueError("of another episode"))

@@ -1,4 +1,4 @@
-"""A worker's part in evaluations: what it does with orders, one after the other and at once."""
+"""A worker's part in evaluations: how it handles orders, one after the other and together."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from poise.trajectory import Snapshot
 
 
 class Pipe(FramedPipe):
-    """Has the orders that have come while an evaluation is played."""
+    """Returns the orders that arrive while episodes are being played."""
 
     def __init__(self, *batches: list[bytes]) -> None:
         self._batches = list(batches)
@@ -24,7 +24,7 @@ class Pipe(FramedPipe):
 
 
 class PolicyBoard(SharedPolicy):
-    """Has the policy by whose number it is asked for."""
+    """Returns a policy whose version is the number that was asked for."""
 
     def __init__(self) -> None:
         pass
@@ -34,7 +34,7 @@ class PolicyBoard(SharedPolicy):
 
 
 class Watch:
-    """What the parent is told."""
+    """Records the messages to the parent."""
 
     def __init__(self) -> None:
         self.describe_activity: Callable[[], str] = str
@@ -51,7 +51,7 @@ class Watch:
 
 
 class Player:
-    """An episode comes to the number of the policy that was prepared, and its limit."""
+    """Its episodes return the number of the prepared policy, and have the length of its limit."""
 
     def prepare(self, snapshot: Snapshot | None, sampling: Any, step_limit: int | None) -> None:
         self._total = -1.0 if snapshot is None else float(snapshot.version)
@@ -87,13 +87,13 @@ def played(first: bytes, *batches: list[bytes]) -> list[list[Any]]:
     return [json.loads(one[1:]) for one in watch.told if one.startswith(PLAYED)]
 
 
-def test_what_comes_meanwhile_is_played_too() -> None:
+def test_orders_that_arrive_meanwhile_are_played_too() -> None:
     found = played(order(7, 0), [order(7, 1), order(7, 2)])
     assert found == [[number, 7.0, 0, False] for number in range(3)]
 
 
-def test_what_comes_of_the_next_evaluation_is_played_by_its_own_policy() -> None:
-    """A parent that has all it needs begins the next one, while this one still looks for more."""
+def test_orders_of_the_next_evaluation_use_its_own_policy() -> None:
+    """A parent that needs no more episodes begins the next evaluation before this worker knows."""
     found = played(order(7, 0), [order(7, 1), order(8, 0), order(8, 1, 50)], [order(None, 0)])
     assert found == [
         [0, 7.0, 0, False],

@@ -1,4 +1,4 @@
-"""Mailboxes: what is written is what is read, or nothing is."""
+"""Mailboxes: a reader gets exactly what was written, or an error."""
 
 import multiprocessing
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ ALIGNMENT = 64
 
 
 class State(NamedTuple):
-    """A worker's."""
+    """State of a worker."""
 
     cycle: Any
     flags: np.ndarray
@@ -55,7 +55,7 @@ def snapshot() -> Snapshot:
     return Snapshot(np.int32(9), np.arange(5, dtype=np.float32), statistics)
 
 
-def same_contribution(one: WorkerUpdate, other: WorkerUpdate) -> bool:
+def equal_updates(one: WorkerUpdate, other: WorkerUpdate) -> bool:
     return (
         (one.version, one.steps, one.evidence) == (other.version, other.steps, other.evidence)
         and all(map(np.array_equal, one.payload, other.payload))
@@ -65,10 +65,10 @@ def same_contribution(one: WorkerUpdate, other: WorkerUpdate) -> bool:
     )
 
 
-def test_a_update(box: Mailbox, worker_update: WorkerUpdate) -> None:
+def test_an_update(box: Mailbox, worker_update: WorkerUpdate) -> None:
     box.put_update(worker_update, 7)
     found, state = box.take_update(7)
-    assert same_contribution(found, worker_update)
+    assert equal_updates(found, worker_update)
     assert state is None
 
 
@@ -81,10 +81,10 @@ def test_a_snapshot(box: Mailbox, snapshot: Snapshot) -> None:
     assert state is None
 
 
-def test_large_arrays_are_read_where_they_are(
+def test_large_arrays_are_not_copied(
     box: Mailbox, worker_update: WorkerUpdate, snapshot: Snapshot
 ) -> None:
-    """They are views, and begin where XLA need not copy them."""
+    """They are views, aligned so that XLA need not copy them."""
     box.put_update(worker_update, 1)
     box.put_snapshot(snapshot, 1)
     gradient = box.take_update(1)[0].payload.vector
@@ -95,11 +95,11 @@ def test_large_arrays_are_read_where_they_are(
     box.put_update(worker_update._replace(payload=Gradient(np.full(5, 8.0, np.float32), 0)), 2)
     assert set(gradient.tolist()) == {8.0}
     box.put_snapshot(snapshot, 2)
-    # An actor knows other parameters by their being another object.
+    # An actor detects new parameters by the identity of the array.
     assert box.take_snapshot(2)[0].parameters is not parameters
 
 
-def test_everything_else_that_was_taken_stays(box: Mailbox, worker_update: WorkerUpdate) -> None:
+def test_everything_else_is_copied(box: Mailbox, worker_update: WorkerUpdate) -> None:
     box.put_update(worker_update, 1)
     found, _ = box.take_update(1)
     blank = worker_update._replace(
@@ -108,20 +108,20 @@ def test_everything_else_that_was_taken_stays(box: Mailbox, worker_update: Worke
         episodes=EpisodeReport(np.zeros(2, np.float32), np.zeros(2, np.int32)),
     )
     box.put_update(blank, 2)
-    assert same_contribution(found._replace(payload=worker_update.payload), worker_update)
+    assert equal_updates(found._replace(payload=worker_update.payload), worker_update)
 
 
-def test_a_gradient_that_is_not_finite_is_kept(box: Mailbox, worker_update: WorkerUpdate) -> None:
-    """It is reported later, when the worker is on its way again."""
+def test_a_gradient_that_is_not_finite_is_copied(box: Mailbox, worker_update: WorkerUpdate) -> None:
+    """It is reported later, when the worker is in its next cycle."""
     broken = worker_update._replace(metrics=np.full(4, np.nan, np.float32))
     box.put_update(broken, 1)
     found, _ = box.take_update(1)
     box.put_update(worker_update._replace(payload=Gradient(np.zeros(5, np.float32), 0)), 2)
-    assert same_contribution(found, broken)
+    assert equal_updates(found, broken)
 
 
 class TestState:
-    """The worker's state travels with what it belongs to."""
+    """The worker's state is sent together with its update or snapshot."""
 
     @staticmethod
     def check(found: Any) -> None:
@@ -132,13 +132,13 @@ class TestState:
         np.testing.assert_array_equal(found.flags, STATE.flags)
         np.testing.assert_array_equal(found.parts["x"], STATE.parts["x"])
 
-    def test_with_a_update(self, worker_update: WorkerUpdate) -> None:
+    def test_with_an_update(self, worker_update: WorkerUpdate) -> None:
         box = new_box(LIKE)
         box.put_update(worker_update, 1, STATE)
         found, state = box.take_update(1, LIKE)
         box.put_update(worker_update, 2, LIKE)
         self.check(state)
-        assert same_contribution(found, worker_update)
+        assert equal_updates(found, worker_update)
 
     def test_with_a_snapshot(self, snapshot: Snapshot) -> None:
         box = new_box(LIKE)
@@ -154,13 +154,13 @@ class TestState:
         box.put_initial_state(STATE)
         self.check(box.take_initial_state(LIKE))
 
-    def test_none_where_it_is_not_available(self, box: Mailbox) -> None:
+    def test_a_state_that_is_not_available_is_none(self, box: Mailbox) -> None:
         box.put_initial_state(())
         assert box.take_initial_state(()) is None
 
 
 @pytest.mark.parametrize("announced", [0, 6, 8])
-def test_another_message_is_refused(
+def test_a_message_with_another_number_is_refused(
     box: Mailbox, worker_update: WorkerUpdate, announced: int
 ) -> None:
     box.put_update(worker_update, 7)
@@ -168,7 +168,7 @@ def test_another_message_is_refused(
         box.take_update(announced)
 
 
-def test_every_changed_byte_is_noticed(box: Mailbox, worker_update: WorkerUpdate) -> None:
+def test_every_changed_byte_is_detected(box: Mailbox, worker_update: WorkerUpdate) -> None:
     box.put_update(worker_update, 7)
     content = box.update_message.content
     for position in range(len(content)):
@@ -185,15 +185,15 @@ def test_an_empty_box_holds_nothing(box: Mailbox) -> None:
             box.take_update(announced)
 
 
-def test_views_do_not_travel(box: Mailbox, worker_update: WorkerUpdate) -> None:
-    """Pickled, they would be copies, and the other process would write beside the memory."""
+def test_views_are_not_pickled(box: Mailbox, worker_update: WorkerUpdate) -> None:
+    """Pickled, they would be copies, and the other process would not write to shared memory."""
     box.put_update(worker_update, 1)
     travels = jax.tree.leaves(box.update_message.__getstate__())
     assert not any(isinstance(one, np.ndarray) for one in travels)
 
 
-def test_a_trajectory_travels_instead_of_a_gradient(worker_update: WorkerUpdate) -> None:
-    """Whatever its observations are; and it is kept, whatever is written next."""
+def test_a_trajectory_is_sent_instead_of_a_gradient(worker_update: WorkerUpdate) -> None:
+    """For any observations; it is a copy, so the next write does not change it."""
     generator = np.random.default_rng(0)
     flags = generator.random((3, 2)) < 0.5
     rollout = Trajectory(
@@ -223,7 +223,7 @@ def test_a_trajectory_travels_instead_of_a_gradient(worker_update: WorkerUpdate)
         box.put_update(worker_update, 3)
 
 
-def test_target_parameters_travel_with_a_snapshot(snapshot: Snapshot) -> None:
+def test_target_parameters_are_sent_with_a_snapshot(snapshot: Snapshot) -> None:
     shape = MailboxShape(5, metrics=4, episodes=3, statistics=2, has_target=True)
     box = Mailbox(multiprocessing.get_context("spawn"), shape)
     targets = np.arange(5, 10, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Whether a script is guarded against worker processes that import it."""
+"""Detection of scripts without a guard against worker processes that import them."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ IMPORT = "from poise.launchers.main_script import unguarded_script"
         ([f"if True:\n    {CALL}"], "True"),
     ],
 )
-def test_an_unguarded_script_is_known(lines: list[str], expected: str, tmp_path: Path) -> None:
+def test_an_unguarded_script_is_detected(lines: list[str], expected: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("\n".join([IMPORT, *lines]))
     said = subprocess.run(
@@ -32,7 +32,7 @@ def test_an_unguarded_script_is_known(lines: list[str], expected: str, tmp_path:
     assert said.stdout.strip() == expected
 
 
-def test_what_has_no_file_is_not_imported_by_workers() -> None:
+def test_code_without_a_file_is_not_imported_by_workers() -> None:
     said = subprocess.run(
         [sys.executable, "-c", f"{IMPORT}\n{CALL}"],
         capture_output=True,
@@ -44,7 +44,7 @@ def test_what_has_no_file_is_not_imported_by_workers() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_script_that_may_not_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_script_counts_as_guarded(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     script = closed / "script.py"

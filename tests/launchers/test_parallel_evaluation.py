@@ -1,7 +1,7 @@
-"""Evaluations that worker processes play: shared, taken over, failed, given up.
+"""Evaluations that worker processes play: shared, taken over, failed, aborted.
 
-Workers and what they play are fakes, processes and the server are real. Fakes wait for one another
-by files in the test's folder, so that nothing here depends on how long something takes.
+Workers and players are fakes, processes and the server are real. Fakes wait for one another by
+means of files in the test's folder, so that no result depends on how long something takes.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from poise.trajectory import Snapshot, WorkerUpdate
 from . import harness
 from .harness import SETTINGS, STEPS, TIMEOUT, FakeWorker, wait_for
 
-# Classes of this module travel by value: a worker's process cannot import a test.
+# Classes of this module are pickled by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
@@ -44,7 +44,7 @@ SEEDS = list(range(100, 112))
 
 
 def played(seed: int, snapshot: Snapshot | None, sampling: Any, number: int) -> Episode:
-    """What an episode comes to, whoever plays it; not a number of few digits."""
+    """Return an episode's result, the same for every player; a number with many digits."""
     strength = -1.0 if snapshot is None else float(np.sum(np.asarray(snapshot.parameters)))
     drawn = 0.0
     if sampling is not None:
@@ -59,14 +59,14 @@ def played(seed: int, snapshot: Snapshot | None, sampling: Any, number: int) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Crew(FakeWorker):
-    """A worker, its factory, and the factory of what plays."""
+    """A worker, its factory, and the factory of its player."""
 
     folder: Path = Path()
     does: tuple[str, ...] = ("plays", "plays")
-    """What each does when it is to play, once; later it plays."""
+    """What each worker does in its first episode; later it plays normally."""
     room: tuple[int, ...] = (2, 2)
     together: bool = True
-    """Nobody goes on behind his first episode before all have begun one."""
+    """Nobody finishes their first episode before all have begun one."""
 
     def __call__(self, index: int, generation: int) -> "Crew":
         return dataclasses.replace(self, index=index, generation=generation)
@@ -78,7 +78,7 @@ class Crew(FakeWorker):
         return FakePlayer(self, index)
 
     def cycle(self, snapshot: Snapshot, state: int) -> tuple[WorkerUpdate, int]:
-        # Nobody gets to his second before all are there.
+        # Nobody begins a second cycle before all workers have begun their first.
         (self.folder / f"cycled-{self.index}").touch()
         if state and not self.generation:
             wait_for(
@@ -94,7 +94,7 @@ class Crew(FakeWorker):
 
 
 class FakePlayer:
-    """Plays an episode in no time, or does something else than that at its first one."""
+    """Plays an episode at once, or does something else at its first one."""
 
     def __init__(self, crew: Crew, index: int) -> None:
         self._crew, self._index = crew, index
@@ -168,13 +168,13 @@ class FakePlayer:
 
 
 class Stage(harness.Stage):
-    """A server whose evaluations the workers play, as far as they do."""
+    """A server whose evaluations the workers play, as far as they can."""
 
     def __init__(self, folder: Path, evaluation_interval: int = 3 * STEPS) -> None:
         self.folder = folder
         self.helpers: list[EvaluationHelpers] = []
         self.played: list[int] = []
-        """How many episodes were over, whenever one was."""
+        """Number of finished episodes, each time one finished."""
         self.found: list[dict[int, Episode]] = []
         self.expected: list[dict[int, Episode]] = []
         self.sampling: Any = None
@@ -214,11 +214,11 @@ class Stage(harness.Stage):
 
     @property
     def said(self) -> list[str]:
-        """What was said of workers that were lost."""
+        """Messages about lost workers."""
         return self.restarts + self.losses
 
     def who_began(self) -> dict[int, set[int]]:
-        """Who began which episodes."""
+        """Return the workers that began each episode."""
         began: dict[int, set[int]] = {}
         for path in self.folder.glob("began-*-*"):
             _, index, number = path.name.split("-")
@@ -239,10 +239,10 @@ def some_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("room", [(2, 2), pytest.param((1, 0), marks=pytest.mark.slow)])
-def test_all_who_may_play_side_by_side_and_training_goes_on(
+def test_all_allowed_workers_play_in_parallel_and_training_continues(
     stage: Stage, room: tuple[int, ...]
 ) -> None:
-    """With each evaluation's own parameters; and behind the end of training, with no parameters."""
+    """With each evaluation's own parameters; and after the end of training, at random."""
     stage.sampling = np.random.SeedSequence(2**70, spawn_key=(3, 4))
     stage.concluded = lambda: stage.play(None, budget=10)
     stage.train(Crew(folder=stage.folder, room=room), until=12)
@@ -253,7 +253,7 @@ def test_all_who_may_play_side_by_side_and_training_goes_on(
     assert stage.played[: len(SEEDS)] == list(range(1, len(SEEDS) + 1))
     taken = set().union(*stage.who_began().values())
     assert taken == {index for index, count in enumerate(room) if count}
-    # What a budget needs, and hardly more: 3, 4 and 5 steps, and what was begun meanwhile.
+    # What the budget needs, and hardly more: 3, 4 and 5 steps, and episodes begun meanwhile.
     last = stage.found[-1]
     assert 3 <= len(last) <= 3 + 2 * sum(room)
     assert all(last[number] == stage.expected[-1][number] for number in last)
@@ -264,7 +264,7 @@ def test_all_who_may_play_side_by_side_and_training_goes_on(
 
 
 def test_a_workers_episodes_are_taken_over_when_it_dies(stage: Stage) -> None:
-    """It is started again, but only behind the evaluation, as the journal's order must be."""
+    """It is restarted, but only after the evaluation, as the journal's order requires."""
     stage.train(Crew(folder=stage.folder, does=("plays", "dies")), max_restarts=1, joins=3)
     assert stage.found == stage.expected
     [lost] = stage.folder.glob("lost-1-*")
@@ -280,14 +280,14 @@ def test_a_workers_episodes_are_taken_over_when_it_dies(stage: Stage) -> None:
     )
 
 
-def test_what_nobody_is_left_to_play_is_not_waited_for(stage: Stage) -> None:
-    """The one worker dies, once: what is left is for whoever asked."""
+def test_play_returns_when_no_worker_is_left(stage: Stage) -> None:
+    """The only worker dies: the caller must play the remaining episodes."""
     with pytest.raises(WorkerError, match="SIGKILL"):
         stage.train(Crew(folder=stage.folder, does=("dies",), room=(2,)))
     assert stage.found == [{}]
 
 
-def test_an_episode_that_is_the_end_of_two_workers_ends_the_run(stage: Stage) -> None:
+def test_an_episode_on_which_two_workers_die_ends_the_run(stage: Stage) -> None:
     crew = Crew(folder=stage.folder, does=("dies", "dies behind another"))
     with pytest.raises(WorkerError) as caught:
         stage.train(crew, max_restarts=9)
@@ -297,7 +297,7 @@ def test_an_episode_that_is_the_end_of_two_workers_ends_the_run(stage: Stage) ->
 
 
 @pytest.mark.parametrize("does", ["fails", "breaks"])
-def test_a_failure_comes_back_with_worker_seed_and_traceback(stage: Stage, does: str) -> None:
+def test_a_failure_is_raised_with_worker_seed_and_traceback(stage: Stage, does: str) -> None:
     kind = EnvironmentFailureError if does == "fails" else WorkerError
     with pytest.raises(kind) as caught:
         stage.train(Crew(folder=stage.folder, does=(does, does)), max_restarts=9)
@@ -315,7 +315,7 @@ def test_a_failure_comes_back_with_worker_seed_and_traceback(stage: Stage, does:
 
 
 @pytest.mark.slow
-def test_a_worker_without_room_is_done_without(stage: Stage) -> None:
+def test_a_worker_that_cannot_make_a_copy_is_excluded(stage: Stage) -> None:
     crew = Crew(folder=stage.folder, does=("plays", "finds no room"), together=False)
     with pytest.warns(RuntimeWarning, match="without worker 1.*the licence is for three") as said:
         stage.train(crew, until=12)
@@ -339,14 +339,14 @@ def test_a_worker_that_hangs_is_killed_and_its_episodes_taken_over(stage: Stage)
     assert "worker 1" in stage.said[0]
     assert "in an evaluation, with environment seed" in stage.said[0]
     assert "has not answered" in stage.said[0]
-    # Nobody else may play: the rest is for whoever asked.
+    # No other worker may play: the caller must play the rest.
     assert stage.found[0] == {}
     assert stage.kinds.index(RecordKind.EVALUATION) < stage.kinds.index(RecordKind.LEAVE)
 
 
 @pytest.mark.parametrize("when", ["training", pytest.param("the end", marks=pytest.mark.slow)])
-def test_giving_up_ends_the_run_and_those_who_play_close(stage: Stage, when: str) -> None:
-    """As after Ctrl-C: between two steps they see that the parent has left."""
+def test_an_abort_ends_the_run_and_closes_the_players(stage: Stage, when: str) -> None:
+    """As after Ctrl-C: between two steps, the players notice that the parent has gone."""
 
     def alive() -> None:
         if (stage.folder / "goes on-1").exists():
@@ -368,11 +368,11 @@ def test_giving_up_ends_the_run_and_those_who_play_close(stage: Stage, when: str
     assert not stage.found
 
 
-def test_one_who_is_in_a_cycle_plays_when_it_is_over_and_is_heard_afterwards(stage: Stage) -> None:
+def test_a_worker_in_a_cycle_joins_after_it_and_its_update_is_applied_later(stage: Stage) -> None:
     crew = Crew(folder=stage.folder)
     stage.train(crew, until=9)
     assert stage.found == stage.expected
-    # Both play, but only one of them had brought what the evaluation followed on.
+    # Both play, although the update of only one of them triggered the evaluation.
     assert set().union(*stage.who_began().values()) == {0, 1}
     worker_updates = [r.worker for r in stage.journal.records if r.kind == RecordKind.UPDATE]
     assert len(worker_updates) == stage.server.version

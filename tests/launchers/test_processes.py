@@ -1,6 +1,6 @@
-"""Workers in processes: killed at any instant, hung, unpicklable, in scripts of every kind.
+"""Workers in processes: killed at any moment, hung, unpicklable, in scripts of every kind.
 
-Workers are fakes, the server is real: its parameters must be what the journal says, bit for bit.
+Workers are fakes, the server is real: its parameters must match the journal, bit for bit.
 """
 
 import dataclasses
@@ -32,18 +32,18 @@ from ..shared_memory import held_here
 from . import harness
 from .harness import PATIENCE, STEPS, TIMEOUT, FakeWorker, never, update_of, wait_for
 
-# Classes of this module travel by value: a worker's process cannot import a test.
+# Classes of this module are pickled by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = pytest.mark.usefixtures("no_main_module", "nothing_is_left_behind")
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = 20_000
-"""Enough that a write can be torn."""
+"""Large enough for a torn write."""
 
 
 def gradient_of(index: int, generation: int, cycle: int) -> float:
-    """Small whole numbers, whose float32 sums are exact."""
+    """Return small whole numbers, whose float32 sums are exact."""
     return float(1 + cycle % 8 + 8 * index + 16 * generation)
 
 
@@ -52,11 +52,11 @@ class Fake(FakeWorker):
     """A worker that misbehaves in one of its cycles, and its factory."""
 
     point: str = ""
-    """Where its process kills itself (see `arm`), or what it does instead of its work."""
+    """Where its process kills itself (see `arm`), or what it does instead of a cycle."""
     at: int = 3
-    """In which cycle, from 1."""
+    """The number of the cycle in which it misbehaves, from 1."""
     deaths: int = 1
-    """How many of its generations do so."""
+    """How many of its generations misbehave."""
     victim: int = 1
 
     def __call__(self, index: int, generation: int) -> "Fake":
@@ -98,7 +98,7 @@ QUICK_POINTS = ("half written", "after the signal")
 
 
 def arm(point: str, at: int) -> None:
-    """Make this process kill itself at one point of its exchange number ``at``, from 1."""
+    """Make this process kill itself at a point of its exchange number ``at``, from 1."""
     from poise.launchers import framed_pipe, mailbox, shared_message
 
     def die() -> None:
@@ -148,13 +148,13 @@ def arm(point: str, at: int) -> None:
 
 
 class Stage(harness.Stage):
-    """A server of many parameters, and its processes."""
+    """A server with many parameters, and its processes."""
 
     def __init__(self) -> None:
         super().__init__(Processes(), PARAMETERS)
 
-    def check_books(self, reason: StopReason) -> None:
-        """The parameters are what a replay of the journal comes to: no update was halved."""
+    def check_consistency(self, reason: StopReason) -> None:
+        """Check that the parameters are those of a replay: no update was applied partially."""
         server = self.server
         assert server.stop_reason == reason
         assert self.journal.records[-1].kind == RecordKind.STOP
@@ -186,7 +186,7 @@ def stage() -> Iterator[Stage]:
 def test_updates_of_all_workers_arrive(stage: Stage) -> None:
     before = held_here()
     stage.run(Fake(), stage.until(4, (0, 0), (1, 0)))
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert not stage.restarts
     assert held_here() == before
 
@@ -198,7 +198,7 @@ def test_an_exception_in_the_pump_propagates(stage: Stage) -> None:
 
     with pytest.raises(OSError, match="no space left"):
         stage.run(Fake(), direct, workers=1)
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,8 @@ def test_an_exception_in_the_pump_propagates(stage: Stage) -> None:
         pytest.param("BrokenPipeError", marks=pytest.mark.slow),
     ],
 )
-def test_a_workers_exception_comes_back_with_its_traceback(stage: Stage, kind: str) -> None:
-    """Also one that looks as if the pipe to the parent had broken."""
+def test_an_exception_of_a_worker_is_raised_with_its_traceback(stage: Stage, kind: str) -> None:
+    """Even an exception that looks as if the pipe to the parent had broken."""
     with pytest.raises(WorkerError) as caught:
         stage.run(Fake(point=kind, victim=0, deaths=9), never, workers=1, max_restarts=2)
     error = caught.value
@@ -219,7 +219,7 @@ def test_a_workers_exception_comes_back_with_its_traceback(stage: Stage, kind: s
     assert "in cycle" in error.worker_traceback
     assert str(error).endswith(f"{kind}: the pole broke")
     assert not stage.restarts
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
     assert stage.count(0) == 2
 
 
@@ -231,7 +231,7 @@ def test_a_worker_that_raised_is_restarted_on_request(stage: Stage) -> None:
         max_restarts=1,
         restart_on_error=True,
     )
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 1
     assert (
         "worker 1 (environment seed 1001) failed: ValueError: the pole broke" in stage.restarts[0]
@@ -242,11 +242,11 @@ def test_a_worker_that_raised_is_restarted_on_request(stage: Stage) -> None:
 def test_a_worker_that_exits_says_how(stage: Stage) -> None:
     with pytest.raises(WorkerError, match=r"it has had enough|exit code 1"):
         stage.run(Fake(point="exit", victim=0), never, workers=1)
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
 
 
-def overdue_after(stage: Stage, count: int, victim: int = 1) -> Callable[[], None]:
-    """Moves the clock once the victim must be hanging; beats come only from the others."""
+def move_clock_after(stage: Stage, count: int, victim: int = 1) -> Callable[[], None]:
+    """Move the clock once the victim must be hanging; only the others give signs of life."""
 
     def direct() -> None:
         if stage.count(victim) >= count:
@@ -258,25 +258,25 @@ def overdue_after(stage: Stage, count: int, victim: int = 1) -> Callable[[], Non
 @pytest.mark.usefixtures("impatient")
 def test_a_hung_worker_is_killed_at_its_deadline(stage: Stage) -> None:
     with pytest.raises(DeadlineError) as caught:
-        stage.run(Fake(point="hang", victim=0), overdue_after(stage, 2, 0), workers=1)
+        stage.run(Fake(point="hang", victim=0), move_clock_after(stage, 2, 0), workers=1)
     assert "worker 0 in Fake-v0 (environment seed 1000" in str(caught.value)
     assert "has not answered for 1000 s" in str(caught.value)
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
     assert stage.count(0) == 2
 
 
 @pytest.mark.usefixtures("impatient")
-def test_the_others_go_on_without_a_worker_that_may_not_be_restarted(stage: Stage) -> None:
-    """Until none is left."""
+def test_the_others_continue_without_a_worker_that_may_not_be_restarted(stage: Stage) -> None:
+    """As long as another worker is left."""
     goes_on = stage.until(5, (0, 0))
 
     def direct() -> StopReason | None:
         if not stage.losses:
-            return overdue_after(stage, 2)()
+            return move_clock_after(stage, 2)()
         return goes_on()
 
     stage.run(Fake(point="hang"), direct)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.losses) == 1
     assert "worker 1 in Fake-v0" in stage.losses[0]
     assert stage.count(1) == 2
@@ -285,7 +285,7 @@ def test_the_others_go_on_without_a_worker_that_may_not_be_restarted(stage: Stag
 @pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_hung_worker_says_where_it_hangs(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its last word comes before the parent loses patience; here that is as long as it takes."""
+    """It reports this before the parent's timeout; here the test waits until it has done so."""
     words: list[str] = []
     hear = WorkerProcess.hear_last_word
 
@@ -294,7 +294,7 @@ def test_a_hung_worker_says_where_it_hangs(stage: Stage, monkeypatch: pytest.Mon
         words.append(worker_process.last_word)
 
     monkeypatch.setattr(WorkerProcess, "hear_last_word", heard)
-    moved = overdue_after(stage, 2, 0)
+    moved = move_clock_after(stage, 2, 0)
 
     def direct() -> None:
         if words:
@@ -310,7 +310,7 @@ def test_a_hung_worker_says_where_it_hangs(stage: Stage, monkeypatch: pytest.Mon
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGSTOP, 40])
 def test_a_worker_that_gets_any_signal_is_restarted(stage: Stage, number: int) -> None:
-    """Stopped, it is silent; by a signal without a name, it dies."""
+    """SIGSTOP makes it silent; a signal without a name kills it."""
     sent: list[int] = []
 
     def direct() -> StopReason | None:
@@ -325,7 +325,7 @@ def test_a_worker_that_gets_any_signal_is_restarted(stage: Stage, number: int) -
         return stage.until(3, (1, 1))()
 
     stage.run(Fake(), direct, max_restarts=1)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 1
     text = "has not answered" if number == signal.SIGSTOP else "was killed by signal 40"
     assert text in stage.restarts[0]
@@ -333,7 +333,7 @@ def test_a_worker_that_gets_any_signal_is_restarted(stage: Stage, number: int) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_what_ends_the_whole_group_is_for_the_parent_to_decide(stage: Stage, number: int) -> None:
+def test_workers_ignore_signals_to_the_whole_group(stage: Stage, number: int) -> None:
     sent: list[int] = []
 
     def direct() -> StopReason | None:
@@ -344,12 +344,12 @@ def test_what_ends_the_whole_group_is_for_the_parent_to_decide(stage: Stage, num
         return StopReason.TERMINATED if sent and stage.count(0) >= sent[0] + 5 else None
 
     stage.run(Fake(), direct)
-    stage.check_books(StopReason.TERMINATED)
+    stage.check_consistency(StopReason.TERMINATED)
     assert not stage.restarts
 
 
 def test_a_worker_that_ended_with_the_run_is_not_started_again(stage: Stage) -> None:
-    """The reason to stop comes first, also where it has ended the worker."""
+    """The reason to stop is handled first, even if it has also ended the worker."""
 
     def direct() -> StopReason | None:
         if stage.count(0) < 2:
@@ -360,15 +360,15 @@ def test_a_worker_that_ended_with_the_run_is_not_started_again(stage: Stage) -> 
         return StopReason.TERMINATED
 
     stage.run(Fake(), direct, workers=1, max_restarts=3)
-    stage.check_books(StopReason.TERMINATED)
+    stage.check_consistency(StopReason.TERMINATED)
     assert not stage.restarts
 
 
 @pytest.mark.slow
-def test_nobody_is_overdue_whose_answer_lies_unread(
+def test_a_worker_with_an_unread_message_is_not_overdue(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the parent evaluates, it listens to nobody."""
+    """While the parent evaluates, it does not read messages."""
     pools: list[ProcessPool] = []
 
     class KeptPool(ProcessPool):
@@ -398,7 +398,7 @@ def test_nobody_is_overdue_whose_answer_lies_unread(
 
     monkeypatch.setattr(stage.server, "receive", slow)
     stage.run(Fake(), stage.until(6, (0, 0), (1, 0)))
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(waited) == 2
     assert not stage.restarts
 
@@ -412,7 +412,7 @@ def test_a_hung_worker_is_restarted(stage: Stage) -> None:
         return stage.until(3, (1, 1))()
 
     stage.run(Fake(point="hang"), direct, max_restarts=1)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 1
     assert "has not answered" in stage.restarts[0]
 
@@ -426,19 +426,19 @@ def test_a_hung_worker_is_restarted(stage: Stage) -> None:
 )
 def test_a_worker_that_is_killed_never_leaves_half_an_update(stage: Stage, point: str) -> None:
     stage.run(Fake(point=point, victim=0), stage.until(3, (0, 1)), workers=1, max_restarts=1)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 1
     assert "killed by SIGKILL" in stage.restarts[0]
-    # The third was heard only where it had been announced as a whole.
+    # The third update was applied only if it had been announced completely.
     assert stage.count(0, 0) == (3 if point == "after the signal" else 2)
     joins = [record for record in stage.journal.records if record.kind == RecordKind.JOIN]
     assert [record.generation for record in joins] == [0, 1]
 
 
 @pytest.mark.slow
-def test_the_others_go_on_while_a_worker_is_restarted(stage: Stage) -> None:
+def test_the_others_continue_while_a_worker_is_restarted(stage: Stage) -> None:
     stage.run(Fake(point="half written", deaths=2), stage.until(3, (0, 0), (1, 2)), max_restarts=2)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 2
     assert stage.count(0, 0) > 3
 
@@ -449,12 +449,12 @@ def test_restarts_are_counted(stage: Stage) -> None:
         stage.run(Fake(point="cycle", victim=0, deaths=9), never, workers=1, max_restarts=1)
     assert (caught.value.worker, caught.value.seed) == (0, 1000)
     assert len(stage.restarts) == 1
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
 
 
 @pytest.mark.slow
-def test_workers_killed_from_outside_at_any_instant(stage: Stage) -> None:
-    """Kills come whenever the parent looks, wherever the worker is by then."""
+def test_workers_killed_from_outside_at_any_moment(stage: Stage) -> None:
+    """The parent kills them at its regular checks, wherever the worker is at that time."""
     kills = 0
 
     def direct() -> StopReason | None:
@@ -466,7 +466,7 @@ def test_workers_killed_from_outside_at_any_instant(stage: Stage) -> None:
         return StopReason.INTERRUPTED if stage.count(1, 6) >= 3 else None
 
     stage.run(Fake(), direct, max_restarts=6)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(stage.restarts) == 6
 
 
@@ -482,19 +482,19 @@ def test_a_worker_that_cannot_be_built_ends_the_run(stage: Stage) -> None:
     with pytest.raises(WorkerError, match="RuntimeError: cannot be built here"):
         stage.run(fails_to_build, never, workers=1, max_restarts=3)
     assert not stage.restarts
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
 
 
 @pytest.mark.slow
 def test_a_worker_that_dies_before_it_is_ready_is_restarted(stage: Stage) -> None:
-    """As one that the system kills for its memory; but not for ever."""
+    """Such as one that the system kills for its memory use; but not endlessly."""
     with pytest.raises(WorkerError, match="SIGKILL before it was ready"):
         stage.run(dies_when_built, never, workers=1, max_restarts=2)
     assert len(stage.restarts) == 2
-    stage.check_books(StopReason.FAILED)
+    stage.check_consistency(StopReason.FAILED)
 
 
-def test_what_does_not_pickle_is_found_before_anything_starts(stage: Stage) -> None:
+def test_a_factory_that_cannot_be_pickled_is_refused_before_anything_starts(stage: Stage) -> None:
     lock = threading.Lock()
 
     def factory(index: int, generation: int) -> Any:
@@ -508,15 +508,15 @@ def test_what_does_not_pickle_is_found_before_anything_starts(stage: Stage) -> N
 
 @dataclasses.dataclass(frozen=True)
 class Simulated(Fake):
-    """Has a simulator, and says what becomes of it."""
+    """A worker with a simulator, which logs when that is made and closed."""
 
     log: str = ""
     stuck: str = ""
-    """What it hangs in: ``cycle`` or ``close``."""
+    """Where it hangs: ``cycle`` or ``close``."""
     raises: bool = False
 
     def initial_state(self) -> int:
-        # A program that ends when it is closed; and one, by multiprocessing, that must be killed.
+        # A program that ends when it is closed, and a multiprocessing process that must be killed.
         context = multiprocessing.get_context("fork" if self.index else "spawn")
         process = context.Process(target=time.sleep, args=(1e6,), daemon=True)
         process.start()
@@ -545,7 +545,7 @@ class Simulated(Fake):
 
 
 class Simulators:
-    """What is left of the simulators of a test."""
+    """The simulators of a test, and whether they are gone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -570,13 +570,13 @@ def test_environments_may_have_processes_and_are_closed_once(
 ) -> None:
     factory = Simulated(log=str(simulators.path))
     stage.run(factory, stage.until(3, (0, 0), (1, 0)))
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert len(simulators.words("closed")) == 2
     wait_for(simulators.are_gone)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_cycle_that_takes_too_long_is_given_up_and_closed(
+def test_a_cycle_that_takes_too_long_is_aborted_and_closed(
     stage: Stage, simulators: Simulators
 ) -> None:
 
@@ -601,7 +601,7 @@ def test_environments_that_do_not_close_are_killed_and_reported(
         workers=1,
         close_timeout=0.5,
     )
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     wait_for(simulators.are_gone)
     assert len(stage.unclosed) == 1
     assert "worker 0 in Fake-v0 has not closed" in stage.unclosed[0]
@@ -619,12 +619,12 @@ def test_environments_are_closed_after_a_failure(
 
 
 @pytest.mark.slow
-def test_a_death_is_seen_although_a_forked_process_holds_the_pipe(
+def test_a_death_is_noticed_although_a_forked_process_holds_the_pipe(
     stage: Stage, simulators: Simulators
 ) -> None:
     factory = Simulated(point="cycle", log=str(simulators.path))
     stage.run(factory, stage.until(3, (1, 1)), max_restarts=1)
-    stage.check_books(StopReason.INTERRUPTED)
+    stage.check_consistency(StopReason.INTERRUPTED)
     assert "killed by SIGKILL" in stage.restarts[0]
     wait_for(simulators.are_gone)
 
@@ -711,7 +711,7 @@ def start(way: str, folder: Path) -> subprocess.CompletedProcess[str]:
         case "stdin":
             return python("-", folder=folder, stdin=text(UNGUARDED, folder))
         case "notebook":
-            # A kernel runs cells in the namespace of a __main__ that is none of the user's files.
+            # A kernel runs cells in the namespace of a __main__ that is not the user's file.
             (folder / "cell.txt").write_text(text(UNGUARDED, folder))
             kernel = "import __main__; exec(open('cell.txt').read(), __main__.__dict__)"
             return python("-c", kernel, folder=folder)
@@ -720,7 +720,7 @@ def start(way: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["script", "registered", "module", "command", "stdin", "notebook"])
-def test_it_works_however_python_was_started(way: str, tmp_path: Path) -> None:
+def test_it_works_for_every_way_to_start_python(way: str, tmp_path: Path) -> None:
     """With an environment that is defined in ``__main__``."""
     finished = start(way, tmp_path)
     assert finished.returncode == 0, finished.stderr
@@ -744,8 +744,8 @@ def test_a_missing_guard_is_explained(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True])
-def test_children_leave_when_their_parent_is_killed(stopped: bool, tmp_path: Path) -> None:
-    """Also one that is stopped, and could not look after itself."""
+def test_children_exit_when_their_parent_is_killed(stopped: bool, tmp_path: Path) -> None:
+    """Even a child that is stopped, and cannot react by itself."""
     if stopped and sys.platform != "linux":
         pytest.skip("only Linux kills a child with its parent")
     (tmp_path / "guarded.py").write_text(text(GUARDED, tmp_path, steps=10**9))

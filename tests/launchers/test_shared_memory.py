@@ -1,4 +1,4 @@
-"""The search for shared memory that is left behind finds what was planted."""
+"""The search for leaked shared memory finds leaks made on purpose."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Signals: the first is noted, the second does what it would have done without us."""
+"""Signals: the first one is recorded, the second has its usual effect."""
 
 import contextlib
 import signal
@@ -19,12 +19,12 @@ REASONS = {
 
 
 class StrayError(Exception):
-    """A signal that we did not take."""
+    """A signal that poise did not handle."""
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[dict[signal.Signals, object]]:
-    """Handlers of the test's own, so that a signal that slips through does not end the tests."""
+    """Install handlers, so that a signal that poise does not handle does not end the tests."""
 
     def stray(number: int, frame: FrameType | None) -> None:
         raise StrayError(number)
@@ -40,7 +40,7 @@ def installed() -> dict[signal.Signals, object]:
 
 
 @pytest.mark.parametrize("number", REASONS)
-def test_the_first_is_noted(number: signal.Signals):
+def test_the_first_signal_is_recorded(number: signal.Signals):
     with StopSignals() as signals:
         assert signals.reason is None
         signal.raise_signal(number)
@@ -49,7 +49,9 @@ def test_the_first_is_noted(number: signal.Signals):
 
 @pytest.mark.parametrize("first", REASONS)
 @pytest.mark.parametrize("second", REASONS)
-def test_the_second_is_not_ours(first: signal.Signals, second: signal.Signals):
+def test_the_second_signal_reaches_the_earlier_handler(
+    first: signal.Signals, second: signal.Signals
+):
     with StopSignals() as signals:
         signal.raise_signal(first)
         with pytest.raises(StrayError):
@@ -58,7 +60,7 @@ def test_the_second_is_not_ours(first: signal.Signals, second: signal.Signals):
 
 
 @pytest.mark.parametrize("raised", [False, True])
-def test_handlers_are_as_they_were_afterwards(handlers: dict[signal.Signals, object], raised: bool):
+def test_handlers_are_restored(handlers: dict[signal.Signals, object], raised: bool):
     with StopSignals():
         assert all(installed()[number] is not handlers[number] for number in REASONS)
         if raised:
@@ -66,7 +68,7 @@ def test_handlers_are_as_they_were_afterwards(handlers: dict[signal.Signals, obj
     assert installed() == handlers
 
 
-def test_also_after_an_error(handlers: dict[signal.Signals, object]):
+def test_handlers_are_restored_after_an_error(handlers: dict[signal.Signals, object]):
     with pytest.raises(ValueError, match="oh"), StopSignals():
         raise ValueError("oh")
     assert installed() == handlers
@@ -82,8 +84,8 @@ def test_ignored_signals_stay_ignored(number: signal.Signals):
     assert signal.getsignal(number) == signal.SIG_IGN
 
 
-def test_an_interruption_that_was_swallowed_is_not_forgotten():
-    """Python drops what a handler raises in a destructor; the run that begins then ends at once."""
+def test_a_swallowed_interrupt_is_remembered():
+    """Python drops exceptions of handlers in destructors; the run that begins must end at once."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with interruptible():
         with contextlib.suppress(KeyboardInterrupt):
@@ -93,7 +95,7 @@ def test_an_interruption_that_was_swallowed_is_not_forgotten():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_interruption_interrupts():
+def test_an_interrupt_is_raised():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), interruptible():
         signal.raise_signal(signal.SIGINT)

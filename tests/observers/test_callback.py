@@ -1,4 +1,4 @@
-"""What a user's callback raises: the run is saved, and it is told nothing more."""
+"""Exceptions of a user's callback: the run is saved, and the callback is not called again."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,10 +29,10 @@ LAUNCHERS = pytest.mark.parametrize("launcher", ["serial", "threads"])
 
 
 class Listener:
-    """Raises at every event from one of a kind on.
+    """Raises at every event, beginning with a wanted one.
 
     Attributes:
-        told: what it was told.
+        told: the events that it received.
     """
 
     def __init__(self, error: BaseException, wanted: Callable[[Event], bool]) -> None:
@@ -70,7 +70,7 @@ def require_saved(folder: Path, failure: str | None) -> dict[str, Any]:
 
 
 @LAUNCHERS
-def test_one_that_would_raise_again_loses_nothing(tmp_path: Path, launcher: str) -> None:
+def test_a_callback_that_always_raises_loses_nothing(tmp_path: Path, launcher: str) -> None:
     listener = Listener(Gone("gone"), late)
     folder = tmp_path / "run"
     with pytest.raises(Gone, match="gone") as caught:
@@ -89,14 +89,14 @@ def test_one_that_would_raise_again_loses_nothing(tmp_path: Path, launcher: str)
     [
         KeyboardInterrupt(),
         SystemExit(3),
-        # None of these is what the run itself would mean by them.
+        # These must not be handled like poise's own errors of the same class.
         ConfigError("--max-steps is mine"),
         EnvironmentNotFoundError("mine"),
         FileNotFoundError(2, "no such file", "mine"),
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_whatever_it_raises_comes_out_as_it_is(tmp_path: Path, error: BaseException) -> None:
+def test_its_exception_is_raised_unchanged(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)) as caught:
         train(tmp_path / "run", max_steps=10**9, callbacks=[Listener(error, late)])
     assert caught.value is error
@@ -104,7 +104,7 @@ def test_whatever_it_raises_comes_out_as_it_is(tmp_path: Path, error: BaseExcept
     require_saved(tmp_path / "run", type(error).__name__)
 
 
-def test_one_that_raises_at_the_very_first_event(tmp_path: Path) -> None:
+def test_a_callback_that_raises_at_the_first_event(tmp_path: Path) -> None:
     listener = Listener(ConfigError("mine"), lambda event: True)
     with pytest.raises(ConfigError, match="mine"):
         train(tmp_path / "run", callbacks=[listener])
@@ -116,10 +116,10 @@ def test_one_that_raises_at_the_very_first_event(tmp_path: Path) -> None:
 
 
 @LAUNCHERS
-def test_one_that_raises_in_the_middle_of_an_evaluation(
+def test_a_callback_that_raises_during_an_evaluation(
     tmp_path: Path, launcher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under the serial launcher it is called from between the evaluation's steps."""
+    """Under the serial launcher, it is called between the evaluation's steps."""
     monkeypatch.setattr("poise.evaluation.supervision.PUMP_INTERVAL", 0.0)
     listener = Listener(Gone(), late)
     with pytest.raises(Gone):
@@ -134,8 +134,8 @@ def test_one_that_raises_in_the_middle_of_an_evaluation(
     require_saved(tmp_path / "run", "Gone")
 
 
-def test_one_that_raises_when_all_is_over(tmp_path: Path) -> None:
-    """The run has come to its end; that is saved, and still what it raised is heard."""
+def test_a_callback_that_raises_after_the_end(tmp_path: Path) -> None:
+    """The run ended normally and is saved, but the callback's error is still raised."""
     listener = Listener(Gone(), lambda event: isinstance(event, Stopped))
     with pytest.raises(Gone):
         train(tmp_path / "run", callbacks=[listener])
@@ -145,7 +145,7 @@ def test_one_that_raises_when_all_is_over(tmp_path: Path) -> None:
     assert found["random_baseline"] is not None
 
 
-def test_a_failure_of_the_run_itself_is_not_hidden_by_it(
+def test_it_does_not_hide_a_failure_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receive = ParameterServer.receive
@@ -172,7 +172,7 @@ class TestStopTraining:
             tmp_path / "run",
             max_steps=10**9,
             evaluation_interval=10**8,
-            # How far it comes depends on the machine: the evaluation at the end may solve.
+            # The number of steps depends on the machine; the last evaluation might solve.
             stop_when_solved=False,
             launcher=launcher,
             callbacks=[listener],
@@ -182,16 +182,16 @@ class TestStopTraining:
         assert not any(late(event) for event in listener.told[:-1])
         found = require_saved(result.folder, None)
         assert found["stopped"] == "callback"
-        # How far it came depends on the machine; where it was close, there was a second look.
+        # It depends on the machine, too, whether the score was close and had to be confirmed.
         assert found["evaluation"]["episodes"] in (7, 14)
         assert found["random_baseline"] is not None
-        # Of what was learned, which nothing else would have evaluated.
+        # The final evaluation is the only one of what was learned.
         [evaluation] = rows(result.folder, "evaluation")
         assert evaluation["steps"] == found["steps"]
         journal = read_journal(result.folder / "journal")
         assert (journal.records[-1].kind, journal.records[-1].detail) == (RecordKind.STOP, 10)
 
-    def test_the_run_can_go_on(self, tmp_path: Path) -> None:
+    def test_the_run_can_be_resumed(self, tmp_path: Path) -> None:
         listener = Listener(poise.StopTraining(), late)
         stopped = train(tmp_path / "run", max_steps=10**9, callbacks=[listener])
         assert stopped.reason == StopReason.CALLBACK
@@ -213,7 +213,7 @@ class TestStopTraining:
         assert result.reason == StopReason.CALLBACK
         require_saved(result.folder, None)
 
-    def test_when_all_is_over_it_changes_nothing(self, tmp_path: Path) -> None:
+    def test_after_the_end_it_changes_nothing(self, tmp_path: Path) -> None:
         listener = Listener(poise.StopTraining(), lambda event: isinstance(event, Stopped))
         result = train(tmp_path / "run", callbacks=[listener])
         assert result.reason == StopReason.MAX_STEPS
@@ -221,7 +221,7 @@ class TestStopTraining:
 
 
 def test_a_run_solved_by_the_evaluation_at_its_end_replays(tmp_path: Path) -> None:
-    """It was ended from outside, and found to be solved then: the journal says solved."""
+    """The callback stops the run, and its last evaluation solves it: the journal says solved."""
     result = train(
         tmp_path / "run",
         max_steps=10**9,

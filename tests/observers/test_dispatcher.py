@@ -1,4 +1,4 @@
-"""The dispatcher: everybody is told everything in one order, and nobody's fault is another's."""
+"""The dispatcher: all observers get all events in one order, and errors stay separate."""
 
 import json
 import typing
@@ -22,8 +22,8 @@ from ..small import rows, train
 STOPPED = Stopped(StopReason.MAX_STEPS, 10)
 
 
-class Witness:
-    """Notes what it is told, and raises from a number of events on."""
+class FakeObserver:
+    """Records events, and raises from a given number of events on."""
 
     def __init__(self, error: BaseException | None = None, at: int = 1) -> None:
         self.error = error
@@ -40,39 +40,45 @@ def dispatcher(
     folder: Path, *observers: Any, writer: Any = None, callbacks: Any = ()
 ) -> Dispatcher:
     recorder = Recorder(folder, {"versions": {}, "processor": "an abacus"}, Journal(), 1, 0.0)
-    return Dispatcher(0.0, recorder, writer or Witness(), observers, Callbacks(callbacks))
+    return Dispatcher(0.0, recorder, writer or FakeObserver(), observers, Callbacks(callbacks))
 
 
-def test_one_that_breaks_is_named_and_dropped(tmp_path: Path) -> None:
-    broken, whole, callback = Witness(ValueError("no such thing"), at=2), Witness(), Witness()
+def test_an_observer_that_raises_is_named_and_removed(tmp_path: Path) -> None:
+    broken, whole, callback = (
+        FakeObserver(ValueError("no such thing"), at=2),
+        FakeObserver(),
+        FakeObserver(),
+    )
     events = dispatcher(tmp_path, broken, whole, callbacks=[callback])
     for _ in range(4):
         events.emit(STOPPED)
-    with pytest.warns(RuntimeWarning, match="without Witness, which raised ValueError: no such"):
+    with pytest.warns(
+        RuntimeWarning, match="without FakeObserver, which raised ValueError: no such"
+    ):
         events.close()
     assert len(broken.told) == 2
     assert whole.told == callback.told == [STOPPED] * 4
 
 
-def test_what_writes_the_run_may_not_break(tmp_path: Path) -> None:
-    whole = Witness()
-    events = dispatcher(tmp_path, whole, writer=Witness(OSError("full")))
+def test_errors_of_the_writer_are_raised(tmp_path: Path) -> None:
+    whole = FakeObserver()
+    events = dispatcher(tmp_path, whole, writer=FakeObserver(OSError("full")))
     events.emit(STOPPED)
     with pytest.raises(OSError, match="full"):
         events.close()
     assert whole.told == []
 
 
-def test_a_warning_that_is_an_error_is_one(tmp_path: Path) -> None:
-    events = dispatcher(tmp_path, Witness(RuntimeWarning("mine")))
+def test_a_warning_that_is_an_error_is_raised(tmp_path: Path) -> None:
+    events = dispatcher(tmp_path, FakeObserver(RuntimeWarning("mine")))
     events.emit(STOPPED)
     with pytest.raises(RuntimeWarning, match="mine"):
         events.close()
 
 
-def test_every_callback_is_told_until_it_raises(tmp_path: Path) -> None:
-    first, second = Witness(KeyError("first")), Witness(poise.StopTraining(), at=2)
-    third = Witness(ValueError("third"), at=3)
+def test_every_callback_is_called_until_it_raises(tmp_path: Path) -> None:
+    first, second = FakeObserver(KeyError("first")), FakeObserver(poise.StopTraining(), at=2)
+    third = FakeObserver(ValueError("third"), at=3)
     callbacks = Callbacks([first, second, third])
     for _ in range(4):
         callbacks.tell(0.0, STOPPED)
@@ -84,14 +90,14 @@ def test_every_callback_is_told_until_it_raises(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("shared_programs")
-def test_a_run_goes_on_without_an_observer_that_breaks(
+def test_a_run_continues_without_an_observer_that_raises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks(self: History, when: float, event: Event) -> None:
         raise ZeroDivisionError("history")
 
     monkeypatch.setattr(History, "__call__", breaks)
-    seen = Witness()
+    seen = FakeObserver()
     with pytest.warns(RuntimeWarning, match="without History, which raised ZeroDivisionError"):
         result = train(tmp_path / "run", max_steps=400, callbacks=[seen])
     assert result.reason is StopReason.MAX_STEPS
@@ -101,7 +107,7 @@ def test_a_run_goes_on_without_an_observer_that_breaks(
 
 @pytest.mark.usefixtures("shared_programs")
 def test_a_run_s_first_and_last_events(tmp_path: Path) -> None:
-    folder, seen = tmp_path / "run", Witness()
+    folder, seen = tmp_path / "run", FakeObserver()
     result = train(folder, max_steps=400, callbacks=[seen])
     first, last = seen.told[0], seen.told[-1]
     assert isinstance(first, RunStarted)
@@ -110,14 +116,14 @@ def test_a_run_s_first_and_last_events(tmp_path: Path) -> None:
     assert isinstance(last, SummaryWritten)
     assert last.summary == result.summary
     assert json.loads((folder / "summary.json").read_text()) == event_to_json(last)["summary"]
-    # The rows of metrics are what their events are as JSON.
+    # The rows of the metrics are the events as JSON.
     told = [event_to_json(one) for one in seen.told if not isinstance(one, Updated)]
     kinds = {row["kind"] for row in rows(folder)} - {"update"}
     written = [row for row in rows(folder) if row["kind"] in kinds]
     for row in written:
         del row["wall_time"]
     assert [one for one in told if one["kind"] in kinds] == written
-    again = Witness()
+    again = FakeObserver()
     poise.resume(folder, max_steps=800, callbacks=[again])
     assert isinstance(again.told[0], RunStarted)
     assert again.told[0].steps == result.summary["steps"]
@@ -125,7 +131,7 @@ def test_a_run_s_first_and_last_events(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("shared_programs")
 def test_every_event_is_json(tmp_path: Path) -> None:
-    seen = Witness()
+    seen = FakeObserver()
     train(tmp_path / "run", max_steps=800, callbacks=[seen])
     more = [events.WorkerRestarted(1, 2, "died"), events.TrainingSolved(5, 3)]
     kinds = {}

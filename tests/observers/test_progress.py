@@ -1,4 +1,4 @@
-"""Progress: what is said while a run goes on, in a terminal and elsewhere."""
+"""Progress: the output during a run, in a terminal and elsewhere."""
 
 import io
 
@@ -26,7 +26,7 @@ class Clock:
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock that tests set."""
+    """A clock that the test sets."""
     made = Clock()
     monkeypatch.setattr(progress.time, "monotonic", lambda: made.now)
     return made
@@ -47,7 +47,7 @@ def evaluated(steps: int, mean: float, is_best: bool, verified: float | None = N
     return Evaluated(1, steps, result, is_best, Snapshot(np.int64(1), np.zeros(1), ()))
 
 
-def test_an_evaluation_says_how_far_it_is_and_not_too_often(
+def test_an_evaluation_reports_its_progress_but_not_too_often(
     now: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = Progress(TrainConfig(), 475.0)
@@ -61,7 +61,7 @@ def test_an_evaluation_says_how_far_it_is_and_not_too_often(
     )
 
 
-def test_plain_lines_say_all(now: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_show_everything(now: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     shown = Progress(TrainConfig(max_steps=100_000), 0.7)
     shown(0.0, Joined(0, 0, 0))
     now.now += 60
@@ -85,7 +85,7 @@ def test_plain_lines_say_all(now: Clock, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def lines_of(shown: Progress, width: int = 80) -> list[str]:
-    """What a terminal of this many columns shows."""
+    """Return the lines that a terminal of this width shows."""
     console = Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
     with console.capture() as capture:
         console.print(LiveDisplay(console, shown._frame).render())
@@ -105,10 +105,10 @@ def lines_of(shown: Progress, width: int = 80) -> list[str]:
         (-98_765.4, -100_000.0, "avg -98,765/-100,000 "),
     ],
 )
-def test_a_terminal_of_80_columns_shows_all(
+def test_a_terminal_of_80_columns_shows_everything(
     now: Clock, budget: dict[str, float], average: float, target: float, text: str
 ) -> None:
-    """Bar, percent, time and time left; steps, steps/s, average against target, entropy."""
+    """Bar, percent, time and time left; steps, steps/s, average and target, entropy."""
     shown = Progress(TrainConfig("MountainCarContinuous-v0", **budget), target)  # type: ignore[arg-type]
     assert lines_of(shown)[1] == "  compiling"
     shown(0.0, Joined(0, 0, 0))
@@ -129,8 +129,10 @@ def test_a_terminal_of_80_columns_shows_all(
     assert "4.32k" in status
 
 
-def test_as_good_as_the_best_is_no_news(now: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    """A policy that is optimal early is the best one anew at each evaluation."""
+def test_a_policy_as_good_as_the_best_is_not_reported(
+    now: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A policy that is optimal early is the best again at each evaluation."""
     shown = Progress(TrainConfig(), None)
     shown(0.0, Joined(0, 0, 0))
     for steps, mean in ((4096, 0.7199999), (8192, 0.72), (12_288, 0.73)):
@@ -143,10 +145,10 @@ def test_as_good_as_the_best_is_no_news(now: Clock, capsys: pytest.CaptureFixtur
     assert lines_of(shown)[2] == "  greedy policy 0.7300 at 16.4k steps"
 
 
-def test_evaluations_have_one_line_that_changes(
+def test_evaluations_share_one_line_that_is_updated(
     now: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And a new one for a new best only (activities are only printed where there is no display)."""
+    """And a new line only for a new best (activities are printed only without a display)."""
     shown = Progress(TrainConfig(), 475.0)
     shown(0.0, Joined(0, 0, 0))
     assert len(lines_of(shown)) == 2
@@ -169,7 +171,7 @@ def test_evaluations_have_one_line_that_changes(
     ]
 
 
-def test_time_stands_still_when_training_has_ended(now: Clock) -> None:
+def test_the_time_stops_when_training_has_ended(now: Clock) -> None:
     shown = Progress(TrainConfig(max_seconds=100.0), None)
     shown(0.0, Joined(0, 0, 0))
     now.now += 100
@@ -192,17 +194,17 @@ def test_no_line_is_longer_than_the_terminal(now: Clock, width: int) -> None:
 
 
 class TestBudget:
-    def test_of_several_the_one_that_ends_first_counts(self) -> None:
+    def test_the_budget_that_ends_first_counts(self) -> None:
         budget = Budget(TrainConfig(max_steps=1000, max_seconds=10.0))
         assert budget.journal_summary(100, 5, 5.0) == (0.5, 5.0, 20.0)
         assert budget.journal_summary(900, 5, 5.0) == (0.9, pytest.approx(100 * 5 / 900), 180.0)
 
-    def test_a_resumed_run_counts_its_pace_from_there(self) -> None:
+    def test_a_resumed_run_counts_its_speed_from_there(self) -> None:
         budget = Budget(TrainConfig(max_steps=1000), steps=600, episodes=7)
         assert budget.journal_summary(600, 7, 0.0) == (0.6, None, 0.0)
         assert budget.journal_summary(700, 8, 10.0) == (0.7, 30.0, 10.0)
 
-    def test_nothing_is_left_of_what_is_used_up(self) -> None:
+    def test_no_time_is_left_of_a_used_up_budget(self) -> None:
         assert Budget(TrainConfig(max_steps=10)).journal_summary(12, 0, 3.0) == (1.0, 0.0, 4.0)
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The recorder: every event becomes what it should, whoever emitted it, and nothing is lost."""
+"""The recorder: every event is recorded correctly, from any thread, and none is lost."""
 
 import json
 import threading
@@ -42,8 +42,8 @@ def finished(number: int) -> EpisodeFinished:
     )
 
 
-class Desk:
-    """A recorder in a folder, and what a callback saw."""
+class RecorderHarness:
+    """A recorder in a folder, and the events that a callback received."""
 
     def __init__(self, folder: Path, record_every: int = 3) -> None:
         self.folder = folder
@@ -65,13 +65,13 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
+def desk(tmp_path: Path) -> Iterator[RecorderHarness]:
+    desk = RecorderHarness(tmp_path)
     yield desk
     desk.dispatcher.close()
 
 
-def test_nothing_is_written_before_the_pump(desk: Desk):
+def test_nothing_is_written_before_the_pump(desk: RecorderHarness):
     desk.dispatcher.emit(finished(1))
     assert desk.rows == []
     assert desk.seen == []
@@ -81,7 +81,7 @@ def test_nothing_is_written_before_the_pump(desk: Desk):
     assert len(desk.rows) == 1
 
 
-def test_an_episode_s_row(desk: Desk):
+def test_an_episode_s_row(desk: RecorderHarness):
     desk.dispatcher.emit(finished(4))
     desk.dispatcher.pump()
     [row] = desk.rows
@@ -98,7 +98,7 @@ def test_an_episode_s_row(desk: Desk):
     }
 
 
-def test_updates_are_thinned_out_and_callbacks_see_all(desk: Desk):
+def test_rows_of_updates_are_thinned_out_but_callbacks_get_all(desk: RecorderHarness):
     for number in range(1, 11):
         desk.dispatcher.emit(updated(number))
     desk.dispatcher.pump()
@@ -108,7 +108,7 @@ def test_updates_are_thinned_out_and_callbacks_see_all(desk: Desk):
     assert [event for _, event in desk.seen] == [updated(number) for number in range(1, 11)]
 
 
-def test_the_journal_is_written_too(desk: Desk):
+def test_the_journal_is_written_too(desk: RecorderHarness):
     records = [Record(RecordKind.JOIN, 0, 0, 0, 0, 0), Record(RecordKind.STOP, 5, 0, 0, 0, 0)]
     desk.journal.append(records[0])
     desk.dispatcher.pump()
@@ -122,7 +122,7 @@ def test_the_journal_is_written_too(desk: Desk):
 
 
 def test_closing_writes_the_rest(tmp_path: Path):
-    desk = Desk(tmp_path)
+    desk = RecorderHarness(tmp_path)
     desk.dispatcher.emit(finished(1))
     desk.dispatcher.emit(Stopped(StopReason.MAX_STEPS, 10))
     desk.dispatcher.close()
@@ -130,7 +130,7 @@ def test_closing_writes_the_rest(tmp_path: Path):
     assert len(desk.seen) == 2
 
 
-def test_events_of_many_threads_are_all_kept(desk: Desk):
+def test_events_of_many_threads_are_all_kept(desk: RecorderHarness):
     def emit(worker: int) -> None:
         for number in range(500):
             desk.dispatcher.emit(updated(3 * number, worker))
@@ -146,14 +146,14 @@ def test_events_of_many_threads_are_all_kept(desk: Desk):
         assert mine == [3 * number for number in range(500)]
 
 
-def test_files_are_never_written_over(tmp_path: Path):
+def test_files_are_never_overwritten(tmp_path: Path):
     (tmp_path / "metrics.jsonl").write_text("mine")
     with pytest.raises(FileExistsError):
-        Desk(tmp_path)
+        RecorderHarness(tmp_path)
     assert (tmp_path / "metrics.jsonl").read_text() == "mine"
 
 
-def test_what_a_score_leaves_undefined_is_null():
+def test_undefined_values_of_a_score_are_null():
     nan, inf = float("nan"), float("inf")
     found = score_to_json(Score(1.0, nan, -inf, inf, 1.0, 1.0, 1, True, 0, 9))
     assert found["standard_error"] is found["low"] is found["high"] is None

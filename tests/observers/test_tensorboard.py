@@ -1,4 +1,4 @@
-"""TensorBoard's event files: the names in them, and that a resumed run goes on with them."""
+"""TensorBoard's event files: the names in them, and their continuation in a resumed run."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 
 
 class Written:
-    """In place of tensorboardX's writer."""
+    """A fake of tensorboardX's writer."""
 
     made: list["Written"]
 
@@ -39,7 +39,7 @@ def writers(monkeypatch: pytest.MonkeyPatch) -> list[Written]:
     return Written.made
 
 
-def test_a_run_and_its_resumption_write_what_peers_write(
+def test_a_run_and_its_resumption_write_the_usual_names(
     writers: list[Written], tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {**SMALL, "record_every": 1}

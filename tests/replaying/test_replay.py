@@ -1,7 +1,7 @@
-"""Replay: it agrees with every run, and with none that was altered, by one bit or one record.
+"""Replay agrees with every run, and rejects every altered one, even by one bit or one record.
 
-Alterations come twice: as they are, which the checksums find, and with checksums that are right for
-them, which only a comparison with what the server really does can find.
+Files are altered in two ways: without changing checksums, which then detect it, and with correct
+checksums, so that only a comparison with what the server really does can detect it.
 """
 
 import json
@@ -39,7 +39,7 @@ MOST = {"detail": 2**8 - 1, "worker": 2**16 - 1, "generation": 2**32 - 1}
 
 @pytest.fixture(scope="session")
 def timed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that ended for a reason from outside, after an evaluation and many updates."""
+    """A run that ended for an external reason, after an evaluation and many updates."""
     folder = tmp_path_factory.mktemp("runs") / "timed"
     budget = {"max_steps": None, "max_seconds": 1000.0, "target_return": 1e9}
     evaluations: list[Event] = []
@@ -68,7 +68,7 @@ def header_of(folder: Path) -> bytes:
 
 
 def rewrite(folder: Path, records: Records) -> None:
-    """Write records with checksums that are right for them."""
+    """Write records with correct checksums."""
     journal = Journal()
     for record in records:
         journal.append(record)
@@ -102,7 +102,7 @@ class TestAgreement:
         assert len(report.final_hash) == 64
         assert final.dtype == np.float32
 
-    def test_in_turn(self, serial_run: Path):
+    def test_two_serial_workers_are_repeated(self, serial_run: Path):
         assert poise.replay(serial_run).updates == summary(serial_run)["updates"]
 
     def test_a_replay_changes_no_file(self, altered: Path):
@@ -128,8 +128,10 @@ class TestAgreement:
         poise.replay(folder)
 
     @pytest.mark.parametrize("records", [0, 1, 3, 10, -1])
-    def test_a_run_that_was_killed_is_repeated_as_far_as_it_came(self, altered: Path, records: int):
-        """A killed run has no summary and no final parameters, and its journal just ends."""
+    def test_a_killed_run_is_repeated_up_to_the_end_of_its_journal(
+        self, altered: Path, records: int
+    ):
+        """A killed run has no summary and no final parameters; its journal ends without a stop."""
         kept = records_of(altered)[:records]
         rewrite(altered, kept)
         for name in ("summary.json", "final.safetensors", "best.safetensors"):
@@ -140,10 +142,10 @@ class TestAgreement:
         assert report.compared == ()
 
     @pytest.mark.parametrize("left", [b"", b"torn"])
-    def test_a_run_whose_disk_was_full_is_repeated_as_far_as_its_journal_goes(
+    def test_a_run_whose_disk_was_full_is_repeated_up_to_the_end_of_its_journal(
         self, altered: Path, left: bytes
     ):
-        """It has a stop at best, half a record at worst, and nothing that is written at the end."""
+        """Its journal may lack the stop, or end with half a record; the final files are missing."""
         for name in ("summary.json", "final.safetensors", "learning_curve.png"):
             (altered / name).unlink()
         if left:
@@ -154,7 +156,9 @@ class TestAgreement:
         assert report.records == len(records_of(altered))
         assert report.compared == ("best.safetensors",)
 
-    def test_what_was_not_compared_is_said(self, altered: Path, capsys: pytest.CaptureFixture[str]):
+    def test_missing_comparisons_are_reported(
+        self, altered: Path, capsys: pytest.CaptureFixture[str]
+    ):
         (altered / "summary.json").unlink()
         (altered / "final.safetensors").unlink()
         assert main(["replay", str(altered)]) == 0
@@ -164,7 +168,7 @@ class TestAgreement:
         assert main(["replay", str(altered)]) == 0
         assert "compared no parameters (the run left no final" in capsys.readouterr().out
 
-    def test_the_best_policy_of_a_killed_run_is_compared_if_it_is_the_one(
+    def test_the_best_policy_of_a_killed_run_is_compared_if_it_is_current(
         self, altered: Path, serial_run: Path
     ):
         (altered / "summary.json").unlink()
@@ -213,13 +217,13 @@ class TestParameters:
         with pytest.raises(ReplayMismatchError):
             poise.replay(altered)
 
-    def test_a_missing_file_is_said(self, altered: Path):
+    def test_a_missing_parameter_file_is_reported(self, altered: Path):
         (altered / "final.safetensors").unlink()
         with pytest.raises(RunFolderError, match=r"final\.safetensors"):
             poise.replay(altered)
 
     @pytest.mark.parametrize("setting", [{"learning_rate": 1e-3}, {"seed": 4}, {"discount": 0.98}])
-    def test_other_settings_lead_elsewhere(self, altered: Path, setting: dict[str, Any]):
+    def test_other_settings_give_other_parameters(self, altered: Path, setting: dict[str, Any]):
         path = altered / "config.json"
         content = json.loads(path.read_text())
         content["settings"] |= setting
@@ -230,7 +234,7 @@ class TestParameters:
 
 @pytest.mark.usefixtures("shared_programs")
 class TestAnnounced:
-    """A run that said when it began that it cannot be replayed exactly."""
+    """A run that announced at its start that it cannot be replayed exactly."""
 
     @pytest.fixture
     def announced(self, serial_run: Path, tmp_path: Path) -> Path:
@@ -244,19 +248,19 @@ class TestAnnounced:
         content[where] |= values
         path.write_text(json.dumps(sealed(content)))
 
-    def test_a_difference_is_the_one_that_it_announced(self, announced: Path):
+    def test_a_difference_was_to_be_expected(self, announced: Path):
         self.change(announced, "settings", learning_rate=1e-3)
-        with pytest.raises(ReplayMismatchError, match=r"differs at .*; that was to be expected"):
+        with pytest.raises(ReplayMismatchError, match=r"differs at .*; this was to be expected"):
             poise.replay(announced)
 
-    def test_other_parameters_too(self, announced: Path):
+    def test_other_parameters_were_to_be_expected(self, announced: Path):
         policy = poise.load(announced, "final")
         policy.parameters = policy.parameters + np.float32(1)
         (announced / "final.safetensors").write_bytes(policy_to_bytes(policy))
         with pytest.raises(ReplayMismatchError, match=r"parameters differ.*was to be expected"):
             poise.replay(announced)
 
-    def test_an_altered_journal_is_not(self, announced: Path):
+    def test_an_altered_journal_was_not_to_be_expected(self, announced: Path):
         journal = bytearray((announced / "journal").read_bytes())
         journal[-1] ^= 1
         (announced / "journal").write_bytes(journal)
@@ -264,7 +268,7 @@ class TestAnnounced:
             poise.replay(announced)
         assert "expected" not in str(caught.value)
 
-    def test_where_it_replays_all_the_same_that_is_said(
+    def test_an_exact_replay_is_reported(
         self, announced: Path, serial_run: Path, capsys: pytest.CaptureFixture[str]
     ):
         assert poise.replay(announced).announced
@@ -275,7 +279,7 @@ class TestAnnounced:
 
 @pytest.mark.usefixtures("shared_programs")
 class TestRecords:
-    """With checksums that are right."""
+    """Altered records with correct checksums."""
 
     @pytest.mark.parametrize(
         ("kind", "field", "change"),
@@ -338,7 +342,7 @@ class TestRecords:
     @pytest.mark.parametrize(
         "kind", [RecordKind.JOIN, RecordKind.UPDATE, RecordKind.EVALUATION, RecordKind.STOP]
     )
-    def test_a_doubled_record_is_found(self, altered: Path, kind: RecordKind):
+    def test_a_duplicated_record_is_found(self, altered: Path, kind: RecordKind):
         records = records_of(altered)
         place = middle(records, kind)
         records.insert(place, records[place])
@@ -364,7 +368,7 @@ class TestRecords:
     def test_a_journal_that_ends_too_soon_is_found(
         self, request: pytest.FixtureRequest, tmp_path: Path, run: str, cut: int
     ):
-        """There are final parameters, so the run was not killed, so there must be a stop."""
+        """There are final parameters, so the run was not killed, so there must be a stop record."""
         folder = copy(request.getfixturevalue(run), tmp_path)
         rewrite(folder, records_of(folder)[:-cut])
         with pytest.raises(ReplayMismatchError):
@@ -373,10 +377,10 @@ class TestRecords:
     @pytest.mark.parametrize(
         "reason", [StopReason.SOLVED, StopReason.MAX_STEPS, StopReason.MAX_EPISODES]
     )
-    def test_a_reason_that_the_server_did_not_come_to_is_found(
+    def test_a_reason_that_the_server_does_not_find_is_detected(
         self, timed_run: Path, tmp_path: Path, reason: StopReason
     ):
-        """Only seconds, signals and failures end a run from outside."""
+        """Only seconds, signals and failures are external reasons."""
         folder = copy(timed_run, tmp_path)
         records = records_of(folder)
         assert records[-1].detail == StopReason.MAX_SECONDS
@@ -384,7 +388,7 @@ class TestRecords:
         with pytest.raises(ReplayMismatchError):
             poise.replay(folder)
 
-    def test_a_worker_that_was_not_there_is_found(self, altered: Path):
+    def test_an_unknown_worker_is_found(self, altered: Path):
         records = records_of(altered)
         ghost = records[first(records, RecordKind.JOIN)]._replace(worker=99)
         rewrite(altered, [ghost, *records])
@@ -394,7 +398,7 @@ class TestRecords:
 
 @pytest.mark.usefixtures("shared_programs")
 class TestBytes:
-    """As they are: the checksums find them."""
+    """Altered bytes, which the checksums detect."""
 
     @pytest.mark.parametrize("offset", range(RECORD_SIZE))
     def test_one_flipped_bit_in_a_record_is_found(self, altered: Path, offset: int):
@@ -437,7 +441,7 @@ class TestBytes:
             poise.replay(altered)
 
     @pytest.mark.parametrize("content", [b"", b"poise journal 1\n", b"poise journal 2\n{}\n"])
-    def test_what_is_no_journal_is_said(self, altered: Path, content: bytes):
+    def test_a_file_that_is_no_journal_is_reported(self, altered: Path, content: bytes):
         (altered / "journal").write_bytes(content)
         with pytest.raises((ReplayMismatchError, FileFormatError)):
             poise.replay(altered)

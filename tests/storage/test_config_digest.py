@@ -1,4 +1,4 @@
-"""Settings that were changed by hand are refused by what would go wrong with them."""
+"""Settings that were changed by hand are refused by the commands that they would break."""
 
 import json
 from collections.abc import Callable
@@ -49,12 +49,12 @@ def test_a_change_is_refused_and_changes_nothing(
         ask(folder)
     assert caught.value.exit_code == 2
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    # The policy is its own file, and the curve that of the metrics.
+    # The policy is a separate file, so it can still be loaded.
     assert poise.load(folder).environment.name == "CartPole-v1"
     assert load_config(folder)
 
 
-def test_a_file_laid_out_anew_is_not_changed(serial_run: Path, tmp_path: Path) -> None:
+def test_a_file_with_another_layout_counts_as_unchanged(serial_run: Path, tmp_path: Path) -> None:
     folder = copy(serial_run, tmp_path)
     path = folder / "config.json"
     content = json.loads(path.read_text())
@@ -62,7 +62,7 @@ def test_a_file_laid_out_anew_is_not_changed(serial_run: Path, tmp_path: Path) -
     require_unchanged(folder)
 
 
-def test_a_run_of_before_there_was_a_digest_goes_on(serial_run: Path, tmp_path: Path) -> None:
+def test_an_older_run_without_a_digest_is_resumed(serial_run: Path, tmp_path: Path) -> None:
     folder = copy(serial_run, tmp_path)
     change(folder, lambda content: content.pop("sha256"))
     poise.replay(folder)
@@ -73,7 +73,7 @@ def test_a_run_of_before_there_was_a_digest_goes_on(serial_run: Path, tmp_path: 
         poise.replay(folder)
 
 
-def test_what_resume_writes_is_sealed(tmp_path: Path) -> None:
+def test_resume_seals_the_file_again(tmp_path: Path) -> None:
     folder = train(tmp_path / "run", max_steps=300).folder
     for steps in (400, 500):
         poise.resume(folder, max_steps=steps)
@@ -81,7 +81,7 @@ def test_what_resume_writes_is_sealed(tmp_path: Path) -> None:
     poise.replay(folder)
 
 
-def test_the_digest_is_of_every_value() -> None:
+def test_the_digest_depends_on_every_value() -> None:
     config, resolved = poise.TrainConfig(), {"world": "compiled"}
     first = config_to_json(config, resolved)
     assert first == sealed(first) == sealed({**first, "sha256": "other"})

@@ -1,4 +1,4 @@
-"""Files: there whole, or as they were before; folders: new, or refused."""
+"""Files are either complete, or as they were before; folders are either new, or refused."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ def names(folder: Path) -> list[str]:
 
 
 class TestWriting:
-    def test_a_file_is_written_and_written_over(self, tmp_path: Path):
+    def test_a_file_is_written_and_overwritten(self, tmp_path: Path):
         for content in (b"one", b"", b"three"):
             write_bytes(tmp_path / "file", content)
             assert (tmp_path / "file").read_bytes() == content
@@ -35,7 +35,7 @@ class TestWriting:
         write_bytes(tmp_path / "file", b"old")
 
         def fail(*arguments: Any) -> None:
-            # Everything is written by now, under another name.
+            # At this point, everything is written, but under another name.
             assert len(names(tmp_path)) == 2
             raise error
 
@@ -46,7 +46,7 @@ class TestWriting:
         assert (tmp_path / "file").read_bytes() == b"old"
         assert names(tmp_path) == ["file"]
 
-    def test_what_json_lacks_is_refused_and_nothing_written(self, tmp_path: Path):
+    def test_values_that_json_lacks_are_refused_and_nothing_is_written(self, tmp_path: Path):
         write_json(tmp_path / "file", {"a": 1})
         for bad in (float("nan"), float("inf"), object()):
             with pytest.raises((ValueError, TypeError)):
@@ -65,18 +65,18 @@ class TestReading:
         [b"", b"{", b"[]", b"1", b"null", b"\xff\xfe", b'{"a": ' + b"[" * 100_000, b"{}{}"],
         ids=["empty", "cut", "list", "number", "null", "bytes", "deep", "two"],
     )
-    def test_what_is_no_json_object_is_damaged(self, tmp_path: Path, content: bytes):
+    def test_a_file_without_a_json_object_is_damaged(self, tmp_path: Path, content: bytes):
         (tmp_path / "file").write_bytes(content)
         with pytest.raises(FileFormatError, match="file is damaged"):
             read_json(tmp_path / "file")
 
-    def test_what_is_not_there_is_said(self, tmp_path: Path):
+    def test_a_missing_file_is_reported(self, tmp_path: Path):
         with pytest.raises(RunFolderError, match="file cannot be read"):
             read_json(tmp_path / "file")
         with pytest.raises(RunFolderError, match="cannot be read"):
             read_json(tmp_path)
 
-    def test_what_is_huge_is_refused(self, tmp_path: Path):
+    def test_a_huge_file_is_refused(self, tmp_path: Path):
         with (tmp_path / "file").open("wb") as file:
             file.truncate(1 << 30)
         with pytest.raises(FileFormatError, match="too large"):
@@ -91,7 +91,9 @@ class TestRunFolder:
         create_run_folder(folder)
 
     @pytest.mark.parametrize("content", ["file", ".hidden", "folder"])
-    def test_what_is_not_empty_is_refused_and_not_touched(self, tmp_path: Path, content: str):
+    def test_a_folder_that_is_not_empty_is_refused_and_not_changed(
+        self, tmp_path: Path, content: str
+    ):
         folder = tmp_path / "run"
         folder.mkdir()
         (folder / content).mkdir() if content == "folder" else (folder / content).write_text("x")
@@ -107,7 +109,7 @@ class TestRunFolder:
                 create_run_folder(path)
         assert (tmp_path / "run").read_text() == "mine"
 
-    def test_what_cannot_be_made_is_refused(self):
+    def test_a_folder_that_cannot_be_made_is_refused(self):
         with pytest.raises(RunFolderError, match="cannot be written"):
             create_run_folder(Path("/proc/no/such/place"))
         with pytest.raises(RunFolderError, match="cannot be written"):
@@ -143,7 +145,7 @@ class TestLoading:
         again = load(serial_run / f"{which}.safetensors")
         assert again.parameters.tobytes() == policy.parameters.tobytes()
 
-    def test_what_is_not_there_is_said(self, tmp_path: Path):
+    def test_a_missing_file_is_reported(self, tmp_path: Path):
         for ask in (load, load_config, load_summary, remove_run):
             with pytest.raises(RunFolderError, match="nowhere"):
                 ask(tmp_path / "nowhere")
@@ -162,7 +164,7 @@ class TestLoading:
             ({"settings": {"a_setting_of_tomorrow": 1}}, "a_setting_of_tomorrow"),
         ],
     )
-    def test_damaged_settings_are_said(
+    def test_damaged_settings_are_reported(
         self, serial_run: Path, tmp_path: Path, change: dict[str, Any], words: str
     ):
         path = copy(serial_run, tmp_path) / "config.json"
@@ -171,9 +173,7 @@ class TestLoading:
             load_config(path.parent)
         assert str(path) in str(caught.value)
 
-    def test_a_run_is_removed_and_what_is_not_its_own_is_kept(
-        self, serial_run: Path, tmp_path: Path
-    ):
+    def test_a_run_is_removed_but_other_files_are_kept(self, serial_run: Path, tmp_path: Path):
         folder = copy(serial_run, tmp_path)
         (folder / "notes.txt").write_text("mine")
         remove_run(folder)

@@ -1,4 +1,4 @@
-"""A summary that somebody altered: one sentence, from every command that reads it."""
+"""A summary that somebody altered gives one error line, from every command that reads it."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_a_wrong_value_is_named(name: str, value: Any, serial_run: Path, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["stopped", "evaluation", "steps", "environment", "solved"])
-def test_what_is_missing_is_named(name: str, serial_run: Path, tmp_path: Path):
+def test_a_missing_value_is_named(name: str, serial_run: Path, tmp_path: Path):
     content = summary(serial_run)
     del content[name]
     alter(tmp_path, content)
@@ -60,7 +60,7 @@ def test_what_is_missing_is_named(name: str, serial_run: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("content", [{"stopped": "max_steps"}, {"stopped": [], "steps": "x"}])
 @pytest.mark.parametrize("command", ["resume", "plot"])
-def test_the_commands_say_so(
+def test_the_commands_report_it(
     command: str,
     content: dict[str, Any],
     serial_run: Path,

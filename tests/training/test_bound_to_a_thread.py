@@ -1,4 +1,4 @@
-"""Environments that belong to the thread that made them live in one: the main thread."""
+"""Environments bound to the thread that made them are used in one thread: the main thread."""
 
 import asyncio
 import signal
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 class Database(Ends):
-    """Holds a connection, which SQLite lets no other thread use."""
+    """Holds an SQLite connection, which no other thread may use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Database(Ends):
 
 
 class Loop(Ends):
-    """Runs an event loop of the main thread's."""
+    """Runs an event loop of the main thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Loop(Ends):
 
 
 class Handler(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Installs a signal handler; each copy puts back what it found, in whatever order."""
+    """Installs a signal handler; on closing, each copy restores the one that it found."""
 
     def __init__(self) -> None:
         super().__init__(Ends())
@@ -79,7 +79,7 @@ SMALL = {"workers": 2, "envs_per_worker": 2, "max_steps": 100}
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Whatever is done here: the handlers are afterwards what they were before."""
+    """Check that the signal handlers are restored after each test."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGURG)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
@@ -87,7 +87,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("bound", BOUND)
-def test_they_work_in_turn(bound: Any, tmp_path: Path) -> None:
+def test_the_serial_launcher_supports_them(bound: Any, tmp_path: Path) -> None:
     result = train(tmp_path / "run", environment=bound, launcher="serial", **SMALL)
     assert result.summary["steps"] >= 100
     assert result.summary["evaluation"]["episodes"]
@@ -96,7 +96,7 @@ def test_they_work_in_turn(bound: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bound", BOUND)
-def test_threads_say_so(bound: Any, tmp_path: Path) -> None:
+def test_the_threads_launcher_refuses_them(bound: Any, tmp_path: Path) -> None:
     with pytest.raises(
         EnvironmentCheckError, match='use launcher="serial" or "processes"'
     ) as caught:
@@ -106,7 +106,9 @@ def test_threads_say_so(bound: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_signal_ends_the_run_saved_although_an_environment_has_taken_it(tmp_path: Path) -> None:
+def test_a_signal_stops_the_run_although_an_environment_replaced_the_handler(
+    tmp_path: Path,
+) -> None:
     def send(clock: float, event: Any) -> None:
         if type(event).__name__ == "Updated" and event.update == 3:
             signal.raise_signal(signal.SIGTERM)
@@ -118,7 +120,7 @@ def test_a_signal_ends_the_run_saved_although_an_environment_has_taken_it(tmp_pa
     assert result.reason.name == "TERMINATED"
 
 
-def test_in_another_thread_training_is_what_it_was(tmp_path: Path) -> None:
+def test_training_in_another_thread_gives_the_same_run(tmp_path: Path) -> None:
     here = train(tmp_path / "here", environment=Ends, launcher="serial", **SMALL)
     background_call = BackgroundCall(
         lambda: train(tmp_path / "there", environment=Ends, launcher="serial", **SMALL)
@@ -131,7 +133,7 @@ def test_in_another_thread_training_is_what_it_was(tmp_path: Path) -> None:
 
 
 class Sleepy(Ends):
-    """Waits for ever in one of its steps, after a Ctrl-C."""
+    """Blocks forever in one of its steps, after a Ctrl-C."""
 
     taken = 0
 
@@ -143,7 +145,7 @@ class Sleepy(Ends):
         return super().step(action)
 
 
-def test_a_step_that_does_not_end_is_given_up_after_an_interrupt(
+def test_a_hanging_step_is_abandoned_after_an_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serial, "LEAVE_SECONDS", 0.1)

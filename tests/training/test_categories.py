@@ -1,4 +1,4 @@
-"""A run over very many categories, with whole numbers as actions: it learns, and it replays."""
+"""A run with very many categories and integer actions: it learns, and it replays."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ FAR_APART = 199_999
 
 
 class Guess(gymnasium.Env[Any, Any]):
-    """Two of 200,000 states, each of which tells the right action; random play returns 10 of 20."""
+    """Two of 200,000 states, each of which shows the right action; random play returns 10 of 20."""
 
     observation_space = spaces.Discrete(200_000)
     action_space = spaces.Box(-1, 0, (1,), np.int64)
@@ -49,7 +49,7 @@ def test_one_of_very_many_states_is_learned_and_replayed(tmp_path: Path) -> None
     )
     assert result.summary["evaluation"]["mean"] == 20
     assert (tmp_path / "run" / "final.safetensors").stat().st_size < 5_000_000
-    # The states between were never seen, and have a row of their own all the same.
+    # The states in between were never seen, but have their own rows of weights, too.
     assert np.isfinite(poise.load(result.folder).value(12_345))
     report = poise.replay(result.folder, environment=Guess)
     assert report.updates == result.summary["updates"]

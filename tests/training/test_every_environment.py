@@ -1,4 +1,4 @@
-"""Worlds end to end: every space trains and replays, every fault ends in one message."""
+"""Environments end to end: every space trains and replays; every fault gives one message."""
 
 import json
 import multiprocessing
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("no_curves")
 
 @pytest.fixture(scope="module", autouse=True)
 def importable() -> Iterator[None]:
-    """Worker processes and import paths find ``tests.environments``."""
+    """Let worker processes and import paths find ``tests.environments``."""
     sys.path.insert(0, str(ROOT))
     yield
     sys.path.remove(str(ROOT))
@@ -59,7 +59,7 @@ def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     RELEASE.set()
-    # Threads that compile stay, for the runs to come.
+    # The threads that compile stay, for later runs.
     new = {one for one in threading.enumerate() if not one.name.startswith("poise-compile")}
     for thread in new - before:
         thread.join(PATIENCE)
@@ -99,7 +99,7 @@ PAIRS = [
 def test_every_space_trains_saves_loads_and_replays(
     tmp_path: Path, observation: str, action: str, launcher: Any
 ) -> None:
-    """`Toy` raises at an action outside its space, and where it is stepped on after an end."""
+    """`Toy` raises if an action is outside its space, or if it is stepped after an end."""
     seen, acted = OBSERVATION_SPACES[observation], ACTION_SPACES[action]
 
     def make() -> Toy:
@@ -133,7 +133,7 @@ def test_observations_are_normalised_saved_and_replayed(tmp_path: Path) -> None:
     )
     final = poise.load(result.folder, "final")
     mean, scale = final.statistics
-    # Standard normal observations, some 200 of them.
+    # About 200 standard normal observations.
     assert np.abs(mean).max() < 0.5
     assert np.abs(scale - 1).max() < 0.5
     assert np.any(mean != 0)
@@ -178,7 +178,7 @@ def test_one_worker_learns_the_same_everywhere(tmp_path: Path) -> None:
 
 
 class DiesOnce(Ends):
-    """Kills its process in the middle of a step, if nobody has done so before."""
+    """Kills its process in the middle of a step, unless that has already happened."""
 
     def __init__(self, marker: str) -> None:
         super().__init__()
@@ -238,14 +238,14 @@ DEADLINE = ("--worker-timeout", str(PATIENCE))
 
 @pytest.fixture
 def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What is told to `Faulty`: from when it hangs, every deadline has passed, and no earlier."""
+    """An argument of `Faulty`: once it hangs, every deadline has passed, and not before."""
     leap_at(tmp_path / "mark", monkeypatch)
     return f"mark={tmp_path / 'mark'}"
 
 
 @pytest.fixture
 def said(capfd: pytest.CaptureFixture[str]) -> Said:
-    """The one message, and before it at most the environment's own traceback."""
+    """Return the one error message; before it, at most the environment's traceback is printed."""
 
     def read() -> str:
         text = capfd.readouterr().err
@@ -274,7 +274,7 @@ BEFORE = [
 
 
 @pytest.mark.parametrize(("fault", "message"), BEFORE)
-def test_what_is_broken_from_the_start_is_bad_input(
+def test_an_environment_that_is_broken_from_the_start_is_bad_input(
     tmp_path: Path, said: Said, fault: str, message: str
 ) -> None:
     assert train(tmp_path / "run", "--env-kwargs", f"fault={fault}", "at=2") == 2
@@ -285,7 +285,7 @@ def test_what_is_broken_from_the_start_is_bad_input(
 
 
 @pytest.mark.parametrize("fault", ["reset hangs", "hangs"])
-def test_what_hangs_from_the_start_is_bad_input(
+def test_an_environment_that_hangs_from_the_start_is_bad_input(
     tmp_path: Path, said: Said, fault: str, mark: str
 ) -> None:
     arguments = ("--env-kwargs", f"fault={fault}", mark, *DEADLINE)
@@ -293,7 +293,7 @@ def test_what_hangs_from_the_start_is_bad_input(
     assert f"has not answered for {PATIENCE:g} s (--worker-timeout)" in said()
 
 
-# The check takes up to 70 steps and 20 resets of a copy.
+# The check before training takes up to 70 steps and 20 resets of a copy.
 DURING = [
     ("raises", "at=103", "RuntimeError: the pole broke"),
     ("raises two lines", "at=103", "the pole broke"),
@@ -309,7 +309,7 @@ DURING = [
 
 
 def check_saved(folder: Path, updates: int) -> None:
-    """What was learned is there: policies, journal, summary; and it replays so far."""
+    """Check that policies, journal and summary are saved; the summary counts the updates."""
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["stopped"] == "failed"
     assert summary["updates"] == updates
@@ -331,7 +331,7 @@ def check_saved(folder: Path, updates: int) -> None:
         *(pytest.param("processes", *case, marks=pytest.mark.slow) for case in DURING),
     ],
 )
-def test_what_breaks_later_is_a_failure_and_saved(
+def test_a_later_fault_is_a_failure_and_the_run_is_saved(
     tmp_path: Path, said: Said, launcher: str, fault: str, at: str, message: str
 ) -> None:
     folder = tmp_path / "run"
@@ -344,16 +344,16 @@ def test_what_breaks_later_is_a_failure_and_saved(
         assert "no action yet" in text
     else:
         assert "last action " in text
-    # With the steps that only reset, the 103rd step is in the 25th rollout of 5, the 28th reset in
-    # the 33rd.
+    # Counting the steps that only reset, the 103rd step is in the 25th rollout of 5 steps, and the
+    # 28th reset in the 33rd.
     check_saved(folder, updates=32 if "reset" in fault else 24)
 
 
-def test_an_array_of_one_number_will_do_as_a_reward(tmp_path: Path) -> None:
+def test_an_array_of_one_number_is_accepted_as_a_reward(tmp_path: Path) -> None:
     assert train(tmp_path / "run", "--env-kwargs", "fault=array reward", "at=103") == 0
 
 
-def test_an_array_of_one_number_will_do_in_the_check_too(tmp_path: Path) -> None:
+def test_an_array_of_one_number_is_accepted_in_the_check(tmp_path: Path) -> None:
     assert train(tmp_path / "run", "--env-kwargs", "fault=array reward", "at=3") == 0
 
 
@@ -371,7 +371,7 @@ def test_an_array_of_one_number_will_do_in_the_check_too(tmp_path: Path) -> None
         ),
     ],
 )
-def test_what_hangs_later_ends_at_its_deadline(
+def test_a_later_hang_ends_at_its_deadline(
     tmp_path: Path,
     said: Said,
     launcher: str,
@@ -390,10 +390,10 @@ def test_what_hangs_later_ends_at_its_deadline(
 
 
 @pytest.mark.parametrize("launcher", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
-def test_what_breaks_in_an_evaluation_is_a_failure_and_saved(
+def test_a_fault_in_an_evaluation_is_a_failure_and_the_run_is_saved(
     tmp_path: Path, said: Said, launcher: str
 ) -> None:
-    """Training ends after 20 steps of a copy's life; evaluation's copies live longer."""
+    """Training ends after 20 steps of each copy; the copies for evaluation take more."""
     arguments = ("--max-steps", "40", "--env-kwargs", "fault=raises", "at=85", "episode=100")
     assert train(tmp_path / "run", *arguments, launcher=launcher) == 1
     text = said()
@@ -404,7 +404,7 @@ def test_what_breaks_in_an_evaluation_is_a_failure_and_saved(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["threads", "processes"])
-def test_what_hangs_in_an_evaluation_ends_at_its_deadline(
+def test_a_hang_in_an_evaluation_ends_at_its_deadline(
     tmp_path: Path, said: Said, launcher: str, mark: str
 ) -> None:
     arguments = ("--max-steps", "40", "--env-kwargs", "fault=hangs", "at=85", "episode=100", mark)
@@ -413,7 +413,7 @@ def test_what_hangs_in_an_evaluation_ends_at_its_deadline(
     check_saved(tmp_path / "run", updates=4)
 
 
-def test_what_does_not_pickle_is_bad_input(tmp_path: Path) -> None:
+def test_an_environment_that_cannot_be_pickled_is_bad_input(tmp_path: Path) -> None:
     lock = threading.Lock()
 
     def make() -> Faulty:
@@ -438,7 +438,7 @@ def test_what_does_not_pickle_is_bad_input(tmp_path: Path) -> None:
         ("tests.environments:ACTION_SPACES", "cannot be called"),
     ],
 )
-def test_what_is_not_there_is_bad_input(
+def test_a_missing_environment_is_bad_input(
     tmp_path: Path, said: Said, name: str, message: str
 ) -> None:
     assert main(["train", name, "--run-dir", str(tmp_path / "run"), "--quiet"]) == 2
@@ -449,7 +449,7 @@ def test_what_is_not_there_is_bad_input(
 
 
 class Walk(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
-    """A walk on a line, in JAX: right is rewarded."""
+    """A walk on a line, in JAX: going right is rewarded."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,))
     action_space = spaces.Discrete(2)
@@ -471,7 +471,7 @@ class Walk(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
 
 
 class PlainWalk(gymnasium.Env[Any, Any]):
-    """The same in plain Python."""
+    """The same environment in plain Python."""
 
     observation_space, action_space = Walk.observation_space, Walk.action_space
 
@@ -530,8 +530,8 @@ def test_a_name_that_gymnasium_does_not_know_is_refused() -> None:
     assert "PoiseTests/Unknown-v0" not in registry.compiled_names()
 
 
-def test_workers_are_told_which_world_was_chosen() -> None:
-    """A process may not know of what the run's own script has registered."""
+def test_workers_use_the_world_that_was_chosen() -> None:
+    """A worker process may not know what the user's script has registered."""
     components = build_components(TrainConfig("CartPole-v1"))
     assert components.config.world == "auto"
     assert SpawnedWorkerFactory.of(components).config.world == "compiled"

@@ -1,4 +1,4 @@
-"""JAX's settings are the user's: a run keeps them, and its replay has those of the run."""
+"""JAX's settings belong to the user: a run respects them, and its replay uses the run's."""
 
 import json
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def test_a_run_in_64_bits_is_replayed_in_them(tmp_path: Path, environment: str) 
     assert written["jax_enable_x64"] is True
 
 
-def test_a_run_goes_on_under_its_own_settings(serial_run: Path, tmp_path: Path) -> None:
+def test_a_run_is_resumed_under_its_own_settings(serial_run: Path, tmp_path: Path) -> None:
     folder = copy(serial_run, tmp_path)
     adopt_settings(X64)
     poise.resume(folder, max_steps=2400)
@@ -66,7 +66,7 @@ def test_worker_processes_have_the_settings_of_their_parent(tmp_path: Path) -> N
     poise.replay(train(tmp_path / "run", launcher="processes", **few).folder)
 
 
-def test_what_is_shared_with_workers_can_be_adopted() -> None:
+def test_shared_settings_can_be_adopted() -> None:
     before = shared_settings()
     adopt_settings(before)
     assert shared_settings() == before
@@ -109,5 +109,5 @@ def test_damaged_settings_are_refused(settings: Any) -> None:
     assert decisive_settings() == before
 
 
-def test_runs_from_before_have_none() -> None:
+def test_older_runs_recorded_no_settings() -> None:
     assert recorded_settings({}) == {}

@@ -1,4 +1,4 @@
-"""Training that leaves no files."""
+"""Training with ``keep=False``, which leaves no files."""
 
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Neither in the current folder nor where temporary files are."""
+    """Check that no file is left, neither in the current folder nor among temporary files."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     yield tmp_path / "temporary"
@@ -42,7 +42,7 @@ def test_nothing_is_left_but_the_result(launcher: str) -> None:
     assert poise.evaluate(result.policy, episodes=2).episodes == 2
 
 
-def test_it_is_the_run_that_it_would_have_been(serial_run: Path) -> None:
+def test_the_result_is_that_of_a_kept_run(serial_run: Path) -> None:
     result = passing()
     kept = summary(serial_run)
     for name in kept.keys() - TIMES:
@@ -88,10 +88,10 @@ def test_a_run_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
         passing()
 
 
-def test_a_process_that_must_be_given_up(
+def test_a_process_whose_main_thread_hangs(
     monkeypatch: pytest.MonkeyPatch, nothing_is_left: Path
 ) -> None:
-    """Its main thread hangs for good: it is left from another, and nothing else is done."""
+    """Its main thread hangs forever: another thread ends the process, and nothing else is done."""
     left: list[BaseException] = []
     monkeypatch.setattr("poise.training.training_run.leave", left.append)
     run = Serial.run
@@ -110,9 +110,9 @@ def test_a_process_that_must_be_given_up(
 
 
 @pytest.mark.parametrize("given", [{"run_dir": "run"}, {"tensorboard": True}])
-def test_files_that_stay_are_a_contradiction(given: dict[str, Any]) -> None:
+def test_options_about_files_need_a_folder_that_is_kept(given: dict[str, Any]) -> None:
     [name] = given
-    with pytest.raises(ConfigError, match=rf"^{name}(=True)? is for files that stay"):
+    with pytest.raises(ConfigError, match=rf"^{name}(=True)? is about files that are kept"):
         passing(**given)
 
 

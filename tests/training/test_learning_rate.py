@@ -1,4 +1,4 @@
-"""The learning rate that is taken where none is set: by the network, once, and written down."""
+"""The default learning rate: chosen once, by the network, and saved."""
 
 import functools
 import json
@@ -50,7 +50,7 @@ def test_it_depends_on_the_network_unless_it_is_set(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an environment that decides nothing, without a learning rate."""
+    """A run of a trivial environment, without a set learning rate."""
     folder = tmp_path_factory.mktemp("rate") / "run"
     poise.train(
         make_toy,
@@ -65,7 +65,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_goes_on_and_is_repeated_with_what_was_decided(
+def test_a_run_is_resumed_and_replayed_with_the_decided_rate(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = json.loads((run / "config.json").read_text())
@@ -79,7 +79,7 @@ def test_a_run_goes_on_and_is_repeated_with_what_was_decided(
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, "0.003", True, 1e300])
-def test_an_impossible_one_is_refused(run: Path, tmp_path: Path, rate: Any) -> None:
+def test_an_impossible_rate_is_refused(run: Path, tmp_path: Path, rate: Any) -> None:
     folder = copy(run, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     config["resolved"]["learning_rate"] = rate

@@ -1,4 +1,4 @@
-"""An environment of which only one may be open: trained, scored and replayed, or refused."""
+"""An environment of which only one copy may be open: trained, scored, replayed, or refused."""
 
 import threading
 from pathlib import Path
@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker processes find ``tests.environments``."""
+    """Let worker processes find ``tests.environments``."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
@@ -53,7 +53,7 @@ def test_one_copy_is_open_at_a_time_and_the_run_replays(tmp_path: Path, launcher
     assert not (tmp_path / "taken").exists()
 
 
-def test_an_end_by_the_clock_waits_for_the_cycle_under_way(tmp_path: Path):
+def test_an_end_by_the_clock_waits_for_the_current_cycle(tmp_path: Path):
     given = settings(tmp_path, launcher="threads", max_steps=None, max_seconds=0.05)
     poise.train(NAME, run_dir=tmp_path / "run", **given)
     poise.replay(tmp_path / "run", trust=True)
@@ -65,7 +65,7 @@ def test_a_resumed_run_replays(tmp_path: Path):
     assert poise.replay(tmp_path / "run", trust=True).steps >= 600
 
 
-def test_where_more_are_needed_it_is_refused_in_a_sentence(tmp_path: Path):
+def test_it_is_refused_if_more_copies_are_needed(tmp_path: Path):
     given = settings(tmp_path, workers=2, envs_per_worker=3)
     with pytest.raises(EnvironmentCheckError) as caught:
         poise.train(NAME, run_dir=tmp_path / "run", **given)
@@ -81,12 +81,12 @@ def test_where_more_are_needed_it_is_refused_in_a_sentence(tmp_path: Path):
 def test_its_policy_is_scored_in_one_copy_with_a_warning(tmp_path: Path):
     poise.train(NAME, run_dir=tmp_path / "run", **settings(tmp_path, launcher="serial"))
     alone = poise.evaluate(tmp_path / "run", episodes=3, copies=1, trust=True)
-    with pytest.warns(RuntimeWarning, match=r"goes on with 1 .*the port is in use"):
+    with pytest.warns(RuntimeWarning, match=r"continues with 1 .*the port is in use"):
         assert poise.evaluate(tmp_path / "run", episodes=3, trust=True) == alone
 
 
 class Gated(Faulty):
-    """Waits in a step until the test lets it go on."""
+    """Waits in a step until the test opens the gate."""
 
     reached, gate = threading.Event(), threading.Event()
 
@@ -96,7 +96,7 @@ class Gated(Faulty):
         return super().step(action)
 
 
-def test_a_worker_begins_anew_with_other_seeds_and_not_before_its_cycle():
+def test_release_waits_for_the_cycle_and_the_next_one_has_other_seeds():
     config = TrainConfig(import_path(Gated), world="copies", **SMALL)
     components = build_components(config, find_env_factory(config.environment_choice, Gated))
     components.compile()

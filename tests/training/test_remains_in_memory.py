@@ -1,7 +1,7 @@
-"""What a run leaves in memory: nothing that only Python's cyclic collector would free.
+"""Memory after a run: nothing remains that only Python's cyclic garbage collector would free.
 
-The collector counts Python's objects. Behind a handful of them are megabytes of XLA's, so that a
-process that trains again and again would grow by many runs before it is called.
+The collector counts Python objects. A few of them may hold megabytes of XLA's memory, so a process
+that trains repeatedly would grow by many runs before the collector is triggered.
 """
 
 import gc
@@ -32,7 +32,7 @@ PARTS = (TrainingRun, RunComponents, JaxProgram, HostProgram, ParameterServer, E
 
 @pytest.fixture
 def uncollected() -> Iterator[None]:
-    """Nothing is freed but what nobody refers to."""
+    """Disable the garbage collector, so only objects without references are freed."""
     gc.collect()
     gc.disable()
     yield
@@ -71,7 +71,7 @@ def test_every_part_of_a_run_is_freed_at_its_end(
         watch(kind)
     result = train(tmp_path / "run", **settings)
     assert result.summary["steps"]
-    # A run has one of the two programs.
+    # A run uses only one of the two programs.
     assert len({kind for kind, _ in made}) == len(PARTS) - 1
     assert [reference() for _, reference in made if reference() is not None] == []
 

@@ -1,4 +1,4 @@
-"""Where stepping is slow: evaluations take a bounded share, as was decided once."""
+"""Environments with slow steps: evaluations take a bounded share, which is decided once."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ from poise.trajectory import Snapshot
 from ..small import rows
 
 SLOW = environment_check.SLOW_STEP_SECONDS
-"""As it is where no test has changed it."""
+"""The value that no test has changed."""
 
 pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 SMALL: dict[str, Any] = {
@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a step takes is slow."""
+    """Treat every step as slow."""
     monkeypatch.setattr(environment_check, "SLOW_STEP_SECONDS", -1.0)
 
 
@@ -50,7 +50,7 @@ def spent(folder: Path) -> int:
 
 
 @pytest.mark.usefixtures("slow")
-def test_evaluations_are_sparing_and_a_replay_and_a_resumption_repeat_that(tmp_path: Path):
+def test_evaluations_are_limited_also_in_a_replay_and_after_resuming(tmp_path: Path):
     run = train(tmp_path / "run", seed=2)
     decided = json.loads((run.folder / "config.json").read_text())["resolved"]
     assert decided["slow_steps"] is True
@@ -71,7 +71,7 @@ def test_no_fewer_episodes_than_a_flag_asks_for(tmp_path: Path):
 
 
 @pytest.mark.parametrize("seconds", [1e-3, 3e-3])
-def test_where_steps_are_quick_nothing_is_spared(
+def test_evaluations_are_limited_only_if_steps_are_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ):
     monkeypatch.setattr(environment_check, "SLOW_STEP_SECONDS", SLOW)
@@ -88,9 +88,9 @@ def test_an_evaluation_waits_until_training_has_taken_ten_times_as_long():
     settings = ServerSettings(
         1.0, None, None, None, 10, None, True, selection_episodes=4, evaluation_thrift=20
     )
-    # A hundred steps of five episodes: four more are 80 steps.
+    # A hundred steps in five episodes: four more episodes take 80 steps.
     assert settings.training_before_evaluation(100, 5) == 20 * 80
-    # Of an episode that has not ended nobody knows how long it is.
+    # The length of an episode is unknown until it ends.
     assert settings.training_before_evaluation(100, 0) > 100
     assert settings._replace(evaluation_thrift=0).training_before_evaluation(100, 5) == 0
     score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes=4, greedy=True, cut=0, steps=50)

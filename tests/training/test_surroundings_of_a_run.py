@@ -1,4 +1,4 @@
-"""What a run is started from: event loops, side threads, other folders, no HOME."""
+"""Circumstances of a run: event loops, other threads, other folders, no HOME."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 class Wanders(gymnasium.Env[Any, Any]):
-    """Works in a folder of its own, as simulators do."""
+    """Changes the current folder, as simulators do."""
 
     observation_space = spaces.Box(0, 1, (2,), np.float32)
     action_space = spaces.Discrete(2)
@@ -43,7 +43,7 @@ class Wanders(gymnasium.Env[Any, Any]):
 
 @pytest.mark.parametrize("run_dir", ["runs/here", None])
 @pytest.mark.parametrize("launcher", ["serial", "threads"])
-def test_an_environment_that_changes_the_folder_takes_no_file_along(
+def test_an_environment_that_changes_the_folder_does_not_move_files(
     launcher: str, run_dir: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
@@ -68,7 +68,7 @@ def test_an_environment_that_changes_the_folder_takes_no_file_along(
 
 
 class Notes(gymnasium.Env[Any, Any]):
-    """Writes down, in one file for all copies in all processes, what is made and what is reset."""
+    """Logs when it is made and reset, in one file for all copies in all processes."""
 
     observation_space = spaces.Box(0, 1, (2,), np.float32)
     action_space = spaces.Discrete(2)
@@ -106,7 +106,7 @@ def test_every_copy_is_made_before_one_is_reset(
     few = {**FEW, "workers": 2, "envs_per_worker": 2, "evaluation_copies": copies}
     poise.train(Notes, run_dir=tmp_path / "run", launcher=launcher, **few)
     notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
-    # What was looked at before training was made, and reset, before these.
+    # The copies of the check before training were made and reset earlier.
     last = [name for name, what in notes if what == "made"][-4 - copies :]
     told = [what for name, what in notes if name in last]
     assert told[: len(last)] == ["made"] * len(last)
@@ -133,7 +133,7 @@ def test_two_at_once_in_side_threads(tmp_path: Path) -> None:
         each.join()
     assert stopped == {"one": "max_steps", "two": "max_steps"}
     reports = [poise.replay(tmp_path / name) for name in ("one", "two")]
-    # Nothing of one run gets into the other.
+    # The runs do not influence each other.
     assert reports[0].final_hash == reports[1].final_hash
 
 
@@ -165,7 +165,7 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(
     assert len(said) == 1
 
 
-def test_neither_a_home_nor_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_home_and_a_user_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def nobody(number: int) -> None:
         raise KeyError(number)
 

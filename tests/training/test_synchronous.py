@@ -1,4 +1,4 @@
-"""A2C and PPO, whose workers wait for each other: a run is the same wherever they are."""
+"""A2C and PPO, whose workers wait for each other: the result is the same under any launcher."""
 
 from pathlib import Path
 from typing import Any
@@ -32,23 +32,23 @@ def test_it_is_the_same_under_every_launcher(
     assert "final.safetensors" in first.compared
 
 
-def test_an_update_is_of_all_workers(tmp_path: Path) -> None:
+def test_an_update_uses_all_workers(tmp_path: Path) -> None:
     result = train(tmp_path / "run", **FEW, algorithm="a2c", record_every=1)
     updates = rows(tmp_path / "run", "update")
     assert [row["worker"] for row in updates] == [0, 1, 2] * result.summary["updates"]
     assert {row["staleness"] for row in updates} == {0}
-    # Of 8 copies and 10 steps each, fewer where they reset.
+    # 3 workers with 8 copies and 10 steps each; fewer because some steps only reset.
     assert 0.8 < result.summary["steps"] / (240 * result.summary["updates"]) <= 1
 
 
-def test_a_worker_alone_learns_as_a3c_does(tmp_path: Path) -> None:
+def test_a_single_worker_learns_as_in_a3c(tmp_path: Path) -> None:
     alone = {**FEW, "workers": 1}
     a2c = train(tmp_path / "a2c", **alone)
     a3c = train(tmp_path / "a3c", **{**alone, "algorithm": "a3c"})
     assert a2c.policy.parameters.tobytes() == a3c.policy.parameters.tobytes()
 
 
-def test_ppo_logs_what_its_learner_tells_and_resumes(tmp_path: Path) -> None:
+def test_ppo_logs_the_metrics_of_its_learner_and_resumes(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", **FEW, algorithm="ppo", record_every=1)
     row = rows(tmp_path / "whole", "update")[0]
     assert row["approximate_kl"] > 0

@@ -1,4 +1,4 @@
-"""Training end to end: what a run leaves behind, and how it ends."""
+"""Training end to end: a run's files, and how it ends."""
 
 import dataclasses
 import errno
@@ -56,7 +56,7 @@ PROMISED = {
 
 
 def deterministic(folder: Path) -> dict[str, Any]:
-    """Everything in a run's folder that no clock has a part in."""
+    """Return everything in a run's folder that does not depend on the clock."""
     found: dict[str, Any] = {
         name: (folder / name).read_bytes()
         for name in RUN_FILES
@@ -107,7 +107,7 @@ class TestFolder:
         assert found["training_solved_at_steps"] is None
         assert found["training_solved_at_seconds"] is None
 
-    def test_the_seconds_of_its_parts_are_no_more_than_there_were(self, serial_run: Path):
+    def test_the_seconds_of_the_phases_fit_into_the_wall_time(self, serial_run: Path):
         found = summary(serial_run)
         parts = found["seconds"]
         assert parts.keys() == {
@@ -172,7 +172,7 @@ class TestMetrics:
             for key in ("loss", "policy_loss", "value_loss", "entropy", "gradient_norm"):
                 assert math.isfinite(row[key])
             assert 0 <= row["entropy"] <= math.log(2) + 1e-6
-        # Two workers in turn: each acts with what was the newest before the other's update.
+        # Two workers in turn: each acts with the newest parameters before the other's update.
         assert {row["staleness"] for row in found} == {1}
 
     def test_one_row_for_every_evaluation(self, serial_run: Path):
@@ -201,12 +201,12 @@ class TestSettings:
             {"max_episodes": 10, "normalize_advantages": False, "seed": 2**63 - 1},
         ],
     )
-    def test_they_come_back_from_the_file(self, tmp_path: Path, settings: dict[str, Any]):
+    def test_they_are_read_back_from_the_file(self, tmp_path: Path, settings: dict[str, Any]):
         config = TrainConfig(**settings)
         write_json(tmp_path / "config.json", config_to_json(config, {"x": 1}))
         assert load_config(tmp_path) == (config, {"x": 1})
 
-    def test_a_run_s_own_come_back(self, serial_run: Path):
+    def test_those_of_a_run_are_read_back(self, serial_run: Path):
         config, resolved = load_config(serial_run)
         assert dataclasses.asdict(config).items() >= SMALL.items()
         assert resolved["target_return"] == 475.0
@@ -230,7 +230,7 @@ class TestDeterminism:
             assert found[name] != expected[name]
 
     def test_evaluations_do_not_disturb_training(self, serial_run: Path, tmp_path: Path):
-        """Seeds are split by purpose: how much is evaluated changes nothing that is learned."""
+        """Seeds are split by purpose: the amount of evaluation does not change training."""
         other = train(tmp_path / "other", evaluation_interval=10**6, selection_episodes=2).folder
         assert rows(other, "episode")[-1]["return"] == rows(serial_run, "episode")[-1]["return"]
         final = [poise.load(one, which="final").parameters for one in (other, serial_run)]
@@ -246,7 +246,7 @@ class TestEnds:
 
     @pytest.mark.parametrize("launcher", ["serial", "threads"])
     def test_a_budget_of_seconds(self, tmp_path: Path, launcher: str):
-        # Nothing else ends it, however quickly it learns.
+        # Nothing else ends it, however fast it learns.
         budget = {"max_steps": None, "max_seconds": 1e-3, "target_return": 1e9}
         result = train(tmp_path / "run", **budget, launcher=launcher)
         assert result.reason == StopReason.MAX_SECONDS
@@ -305,7 +305,7 @@ class TestEnds:
         assert poise.replay(result.folder).updates == result.summary["updates"]
 
     def test_a_signal_during_an_evaluation_ends_it(self, tmp_path: Path):
-        """The evaluation is given up between two steps; it would take minutes to the end."""
+        """The evaluation, which would take minutes, is aborted between two steps."""
         result = train(
             tmp_path / "run",
             launcher="threads",
@@ -348,7 +348,7 @@ class TestFailures:
         assert set(RUN_FILES) <= {path.name for path in (tmp_path / "run").iterdir()}
         assert poise.replay(tmp_path / "run").updates == found["updates"]
 
-    def test_a_full_disk_is_said_in_one_sentence(
+    def test_a_full_disk_is_reported_in_one_sentence(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         follow = PolicyWriter.__call__
@@ -425,7 +425,7 @@ class TestOutput:
 
 
 def test_it_learns(tmp_path: Path):
-    """Default settings solve CartPole-v1; random play reaches 22, and never 475."""
+    """Default settings solve CartPole-v1; random play returns about 22, and never 475."""
     result = poise.train(
         "CartPole-v1", seed=0, workers=2, launcher="serial", run_dir=tmp_path / "run"
     )
@@ -434,7 +434,7 @@ def test_it_learns(tmp_path: Path):
     assert found["solved_at_steps"] <= 200_000
     assert found["evaluation"]["episodes"] == 100
     assert found["evaluation"]["mean"] >= 475.0
-    # Not only on the seeds it was chosen on.
+    # Also on seeds on which it was not selected.
     assert poise.evaluate(result.policy, episodes=30, seed=12345).mean >= 475.0
     policy = poise.load(result.folder)
     assert policy.act(np.array([0, 0, 0.2, 2.0], np.float32)) == 1, "it falls right: push right"
@@ -442,7 +442,7 @@ def test_it_learns(tmp_path: Path):
 
 
 def once(do: Callable[[], None], at: int = 20) -> Callable[[float, Event], None]:
-    """A callback that does something, once, when this many updates have been made."""
+    """Make a callback that does something once, after this many updates."""
     done: list[bool] = []
 
     def follow(when: float, event: Event) -> None:
@@ -457,7 +457,7 @@ def _is_cut(event: Event) -> bool:
     return type(event).__name__ == "CheckpointReady"
 
 
-def test_the_failure_reward_is_what_the_loss_sees_and_no_score(tmp_path: Path, serial_run: Path):
+def test_the_failure_reward_changes_the_loss_but_no_score(tmp_path: Path, serial_run: Path):
     plain = rows(serial_run, "episode")
     shaped = rows(train(tmp_path / "run", failure_reward=-50.0).folder, "episode")
     assert all(row["return"] == row["length"] for row in shaped)
@@ -467,7 +467,7 @@ def test_the_failure_reward_is_what_the_loss_sees_and_no_score(tmp_path: Path, s
 
 
 def test_cartpole_v0_has_its_own_limit_and_threshold(tmp_path: Path):
-    """Its deprecation warning, which would be an error here, is filtered where it arises."""
+    """Its deprecation warning, an error in these tests, is suppressed where it is raised."""
     result = train(tmp_path / "run", environment="CartPole-v0", evaluation_interval=10**6)
     assert result.summary["target_return"] == 195.0
     assert all(row["length"] <= 200 for row in rows(result.folder, "episode"))
@@ -475,7 +475,7 @@ def test_cartpole_v0_has_its_own_limit_and_threshold(tmp_path: Path):
 
 
 def test_json_files_are_standard_json(serial_run: Path):
-    """No NaN and no Infinity, which are not JSON."""
+    """They contain no NaN and no Infinity, which are not JSON."""
 
     def refuse(text: str) -> None:
         raise AssertionError(text)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of trust."""
+"""Fixtures for the tests of trust."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from .runs import Interruption
 
 @pytest.fixture(scope="module")
 def shared_programs() -> Iterator[None]:
-    """Runs of one module are compiled once."""
+    """Compile the programs of a module's runs only once."""
     with pytest.MonkeyPatch.context() as patch:
         share_programs(patch)
         draw_nothing(patch)
@@ -19,5 +19,5 @@ def shared_programs() -> Iterator[None]:
 
 @pytest.fixture
 def interruption(monkeypatch: pytest.MonkeyPatch) -> Interruption:
-    """Stops runs at points that are counted."""
+    """Stop runs after a given number of updates or evaluation steps."""
     return Interruption(monkeypatch)

@@ -1,4 +1,4 @@
-"""A run that never was: checkpoints after any number of updates, and the files beside them."""
+"""An invented run: checkpoints after any number of updates, and the files that belong to them."""
 
 import functools
 from pathlib import Path
@@ -19,7 +19,7 @@ SIZE, STATISTICS = 7, 3
 SCORE = Score(9.5, 0.25, 9.0, 10.0, 8.0, 11.0, 20, True, 1, 190)
 HEADER = header_bytes({"versions": {"jax": "0"}, "processor": "x"})
 STEPS = 10
-"""Of one update."""
+"""Environment steps of one update."""
 ROW = b'{"kind": "update"}\n'
 BEFORE = [
     Record(RecordKind.JOIN, 0, 0, 0, 0, 0),
@@ -30,7 +30,7 @@ BEFORE = [
     Record(RecordKind.UPDATE, 0, 0, 0, 0, 0),
     Record(RecordKind.UPDATE, 0, 0, 0, 0, 0),
 ]
-"""What the journal says before the first update: worker 1 was lost, two gradients were refused."""
+"""The journal before the first update: worker 1 was lost, two gradients were rejected."""
 
 
 def array(seed: int, *shape: int) -> np.ndarray:
@@ -63,11 +63,11 @@ def moments(seed: int) -> Moments:
 
 @functools.cache
 def journal_after(updates: int, lineage: int = 0) -> tuple[bytes, int]:
-    """The journal's file after so many updates, and its last checksum.
+    """Return the journal's file after this many updates, and its last checksum.
 
     Args:
-        updates: all of worker 1.
-        lineage: another one has other records.
+        updates: number of updates, all of worker 1.
+        lineage: runs with other lineages have other records.
     """
     journal = Journal()
     for record in BEFORE:
@@ -79,7 +79,7 @@ def journal_after(updates: int, lineage: int = 0) -> tuple[bytes, int]:
 
 
 def checkpoint_after(updates: int, lineage: int = 0) -> Checkpoint:
-    """A checkpoint with something in every field."""
+    """Make a checkpoint with a value in every field."""
     records, steps = len(BEFORE) + updates, STEPS * updates
     run_state = RunState(
         version=updates,
@@ -130,11 +130,11 @@ TEMPLATE = Template(snapshot(0), optimizer(0), worker_state(0), moments(0), work
 
 
 def write_files(folder: Path, updates: int, lineage: int = 0) -> None:
-    """Journal and metrics after so many updates."""
+    """Write journal and metrics as they are after this many updates."""
     (folder / "journal").write_bytes(journal_after(updates, lineage)[0])
     (folder / "metrics.jsonl").write_bytes(ROW * (updates + 1))
 
 
 def write(folder: Path, updates: int, keep: int = 3, lineage: int = 0) -> None:
-    """Write a checkpoint after so many updates."""
+    """Write a checkpoint as it is after this many updates."""
     write_checkpoint(folder, checkpoint_after(updates, lineage), keep)

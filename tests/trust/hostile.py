@@ -1,4 +1,4 @@
-"""Tools against the loaders of files: what a hostile file may cost, and how to make one."""
+"""Tools for testing loaders with hostile files: limits on loading, and ways to make such files."""
 
 import builtins
 import contextlib
@@ -15,12 +15,12 @@ from poise.envs import env_factory, modules
 from poise.errors import PoiseError
 
 ALLOWANCE = 128 << 20
-"""Bytes that a small file may make a loader allocate at most."""
+"""Maximum number of bytes that loading a small file may allocate."""
 
 
 @contextlib.contextmanager
 def bounded(allowance: int = ALLOWANCE) -> Iterator[None]:
-    """Nothing is imported inside, and no more than this many bytes are allocated at a time."""
+    """Check that nothing is imported inside, and that memory stays below this many bytes."""
     known = set(sys.modules)
     tracemalloc.start()
     try:
@@ -33,7 +33,7 @@ def bounded(allowance: int = ALLOWANCE) -> Iterator[None]:
     assert not new, f"imported: {new}"
 
 
-# Imported late by what the loaders use, whatever the file says.
+# Imported lazily by libraries that the loaders use, whatever the file contains.
 _QUIET = {
     "beartype",
     "encodings",
@@ -50,7 +50,7 @@ _QUIET = {
 
 
 def load_or_refuse(load: Callable[[], Any]) -> bool:
-    """Load within bounds; true if it worked, false if there was one of poise's own errors."""
+    """Load within bounds; True if it worked, False if it raised one of poise's own errors."""
     with bounded():
         try:
             load()
@@ -60,7 +60,7 @@ def load_or_refuse(load: Callable[[], Any]) -> bool:
 
 
 def load_all_or_refuse(load: Callable[[bytes], Any], contents: list[bytes]) -> None:
-    """The same for many contents, within the bounds of one."""
+    """Load many contents, within the bounds of one."""
     with bounded():
         for content in contents:
             with contextlib.suppress(PoiseError):
@@ -68,7 +68,7 @@ def load_all_or_refuse(load: Callable[[bytes], Any], contents: list[bytes]) -> N
 
 
 def refuse_execution(monkeypatch: Any) -> None:
-    """Whatever runs code that a file chooses raises."""
+    """Make every function raise that could execute code chosen by a file."""
 
     def forbidden(name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -111,11 +111,11 @@ WRONG: list[Any] = [
     {},
     {"space": "Box"},
 ]
-"""Values of other types, or beyond all bounds."""
+"""Values of other types, or out of range."""
 
 
 def paths(content: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where in a JSON value there is something to change."""
+    """Yield the path of every value inside a JSON value."""
     if here:
         yield here
     items = (
@@ -130,7 +130,7 @@ def paths(content: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 
 def changed(content: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """A copy with another value there."""
+    """Return a copy with another value at a path."""
     copy = json.loads(json.dumps(content))
     at = copy
     for key in path[:-1]:
@@ -140,7 +140,7 @@ def changed(content: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 def removed(content: Any, path: tuple[Any, ...]) -> Any:
-    """A copy without it."""
+    """Return a copy without the value at a path."""
     copy = json.loads(json.dumps(content))
     at = copy
     for key in path[:-1]:
@@ -150,12 +150,12 @@ def removed(content: Any, path: tuple[Any, ...]) -> Any:
 
 
 def split(content: bytes) -> tuple[dict[str, Any], bytes]:
-    """The header and the data of a safetensors file."""
+    """Return the header and the data of a safetensors file."""
     (length,) = struct.unpack("<Q", content[:8])
     return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
 def joined(header: Any, data: bytes) -> bytes:
-    """A safetensors file, or what pretends to be one."""
+    """Return a safetensors file with this header, even if it is invalid."""
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data

@@ -1,4 +1,4 @@
-"""Environments that break a network, or are broken themselves; each with its Gymnasium twin."""
+"""Environments with numbers that overflow or are not finite, each with its Gymnasium version."""
 
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ HUGE = 3e38
 
 
 class Overflowing(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
-    """Episodes of four steps; in one of eight the rewards are huge, but finite.
+    """Episodes of four steps; in one of eight, the rewards are huge, but finite.
 
     The state is ``[is huge, steps]``.
     """
@@ -73,7 +73,7 @@ TWINS = {
 
 
 class Plain(gymnasium.Env[Any, Any]):
-    """What all of them are evaluated on: four steps, reward 1."""
+    """Used to evaluate all of them: four steps, reward 1."""
 
     observation_space = spaces.Box(-1.0, 1.0, (2,))
     action_space = spaces.Discrete(2)
@@ -91,7 +91,7 @@ class Plain(gymnasium.Env[Any, Any]):
 
 
 class PlainOverflowing(Plain):
-    """Hosted: in one of eight episodes a reward is huge, but finite."""
+    """Hosted version: in one of eight episodes, a reward is huge, but finite."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         answer = super().reset(seed=seed)

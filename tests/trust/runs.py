@@ -1,4 +1,4 @@
-"""Small runs, compiled once, that are stopped where a test says: nothing depends on the clock."""
+"""Small runs, compiled once, that a test can stop at a given point, independent of the clock."""
 
 import dataclasses
 from pathlib import Path
@@ -31,17 +31,17 @@ TINY: dict[str, Any] = {
 
 
 def train(folder: Path, **settings: Any) -> TrainResult:
-    """A tiny run in its folder."""
+    """Train a tiny run in a folder."""
     return small.train(folder, **{**TINY, **settings})
 
 
 class Interruption:
-    """Stops runs at points that are counted, as Ctrl-C would stop them.
+    """Stops runs at a given point, as Ctrl-C would stop them.
 
     Attributes:
-        worker_updates: stop once the server has received this many in this process; None never.
-        evaluation_steps: give up an evaluation after this many steps of evaluations; None never.
-        reason: why.
+        worker_updates: stop when the server has received this many in this process; None: never.
+        evaluation_steps: abort an evaluation after this many evaluation steps; None: never.
+        reason: the reason to stop.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,14 +76,14 @@ class Interruption:
         monkeypatch.setattr(Heartbeat, "beat", beating)
 
     def after(self, worker_updates: int | None = None, evaluation_steps: int | None = None) -> None:
-        """Stop the next run there; without arguments, nowhere."""
+        """Stop the next run at this point; without arguments, never."""
         self.worker_updates, self.evaluation_steps = worker_updates, evaluation_steps
         self.received = self.evaluated = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Remains:
-    """What a run leaves behind, apart from what clocks said."""
+class RunFiles:
+    """Content of a run's files, without clock times."""
 
     journal: bytes
     metrics: list[dict[str, Any]]
@@ -92,10 +92,10 @@ class Remains:
     best: bytes
 
 
-def remains(folder: Path) -> Remains:
-    """Read it."""
+def files_of(folder: Path) -> RunFiles:
+    """Read the content of a run's files."""
     summary = small.summary(folder)
-    return Remains(
+    return RunFiles(
         journal=(folder / "journal").read_bytes(),
         metrics=[
             {name: row[name] for name in row if name != "wall_time"} for row in small.rows(folder)
@@ -106,8 +106,8 @@ def remains(folder: Path) -> Remains:
     )
 
 
-def require_equal(one: Remains, other: Remains) -> None:
-    """Compare, the most telling first."""
+def require_equal(one: RunFiles, other: RunFiles) -> None:
+    """Compare two runs, beginning with what shows most about a difference."""
     assert one.metrics == other.metrics
     assert one.journal == other.journal
     assert one.summary == other.summary
@@ -116,12 +116,12 @@ def require_equal(one: Remains, other: Remains) -> None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """A run's checkpoint files, newest first."""
+    """Return a run's checkpoint files, newest first."""
     return sorted((folder / "checkpoints").glob("*.safetensors"), reverse=True)
 
 
 def listing(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file of a run with its time of change and content; what flock holds is no content."""
+    """Return modification time and content of every file of a run, except the lock file."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(folder.rglob("*"))

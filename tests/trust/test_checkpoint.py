@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, and never of another run."""
+"""Checkpoints: complete or not there at all, and never from another run."""
 
 import json
 import struct
@@ -45,7 +45,7 @@ from .example import (
     write,
     write_files,
 )
-from .runs import TINY, Interruption, checkpoints, listing, remains, require_equal, train
+from .runs import TINY, Interruption, checkpoints, files_of, listing, require_equal, train
 
 KEY = METADATA_KEY
 RUN_STATE, OFFSETS = checkpoint_after(40)
@@ -58,7 +58,7 @@ EMPTY = RUN_STATE._replace(
 )
 
 
-def with_verdict(result: EvaluationResult) -> RunState:
+def with_result(result: EvaluationResult) -> RunState:
     return RUN_STATE._replace(best_policy=RUN_STATE.best_policy._replace(result=result))
 
 
@@ -72,9 +72,9 @@ def equal(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize(
-    "run_state", [RUN_STATE, EMPTY, with_verdict(EvaluationResult(SCORE, None, False))]
+    "run_state", [RUN_STATE, EMPTY, with_result(EvaluationResult(SCORE, None, False))]
 )
-def test_every_field_comes_back(run_state: RunState) -> None:
+def test_every_field_is_restored(run_state: RunState) -> None:
     content = checkpoint_to_bytes(Checkpoint(run_state, OFFSETS))
     back = checkpoint_from_bytes(content, "here", TEMPLATE)
     assert back.offsets == OFFSETS
@@ -82,10 +82,10 @@ def test_every_field_comes_back(run_state: RunState) -> None:
         assert equal(getattr(back.run_state, name), getattr(run_state, name)), name
 
 
-def test_numbers_that_json_lacks_come_back() -> None:
+def test_numbers_that_json_lacks_are_restored() -> None:
     odd = Score(9.0, float("nan"), -float("inf"), float("inf"), 9.0, 9.0, 1, True, 0, 9)
     content = checkpoint_to_bytes(
-        Checkpoint(with_verdict(EvaluationResult(odd, None, False)), OFFSETS)
+        Checkpoint(with_result(EvaluationResult(odd, None, False)), OFFSETS)
     )
     found = checkpoint_from_bytes(content, "here", TEMPLATE).run_state.best_policy.result.selection
     assert repr(found) == repr(odd)
@@ -106,7 +106,7 @@ def test_without_a_normaliser_and_without_workers_states() -> None:
 def rewritten(
     change: Callable[[dict[str, Any], dict[str, np.ndarray]], Any], updates: int = 40
 ) -> bytes:
-    """A file with another content, whose checksum is right."""
+    """Make a file with other content and a correct checksum."""
     content = checkpoint_to_bytes(checkpoint_after(updates))
     metadata, tensors = read_metadata(content, "x", KEY, "x"), load(content)
     change(metadata, tensors)
@@ -115,7 +115,7 @@ def rewritten(
 
 
 def altered(change: dict[str, Any], updates: int = 40) -> bytes:
-    """A file with other metadata, whose checksum is right."""
+    """Make a file with other metadata and a correct checksum."""
 
     def alter(metadata: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
         metadata.update(change)
@@ -166,8 +166,8 @@ def test_a_checkpoint_of_another_run_is_refused(template: Template) -> None:
         checkpoint_from_bytes(content, "here", template)
 
 
-SEATS = [[0, 0, 39, True], [1, 2, 40, False]]
-TALLY = list(RUN_STATE.episode_statistics)
+WORKERS = [[0, 0, 39, True], [1, 2, 40, False]]
+EPISODES = list(RUN_STATE.episode_statistics)
 IMPOSSIBLE: list[dict[str, Any]] = [
     {"version": 2**40},
     {"version": True},
@@ -191,7 +191,7 @@ IMPOSSIBLE: list[dict[str, Any]] = [
     {"best_verdict": [[*SCORE[:6], 0, *SCORE[7:]], None, False]},
     {"best_verdict": [list(SCORE), None, True]},
     {"best_verdict": [list(SCORE), None, "no"]},
-    {"seats": [*SEATS, SEATS[0]]},
+    {"seats": [*WORKERS, WORKERS[0]]},
     {"seats": [[0, -1, 39, True]], "incarnations": [[0, -1]]},
     {"seats": [[0, 0, 41, True]]},
     {"seats": [[0, 0, -1, True]]},
@@ -200,8 +200,8 @@ IMPOSSIBLE: list[dict[str, Any]] = [
     {"incarnations": [[0, 2**70], [1, 2]]},
     {"incarnations": [[0, 0], [0, 0], [1, 2]]},
     {"incarnations": [[1, 2]]},
-    {"tally": [2, *TALLY[1:]]},
-    {"tally": [3, None, *TALLY[2:]]},
+    {"tally": [2, *EPISODES[1:]]},
+    {"tally": [3, None, *EPISODES[2:]]},
     {"tally": [10**6, 12.5, [1.0] * 101, True]},
     {"tally": [3, 12.5, ["9", 1.0, 1.0], True]},
     {"tally": [3, 12.5, [1.0] * 3, 1]},
@@ -225,18 +225,18 @@ IMPOSSIBLE: list[dict[str, Any]] = [
         ]
     ),
 ]
-"""What no run can have come to."""
+"""Values that no run can have."""
 
 
 @pytest.mark.parametrize("change", IMPOSSIBLE, ids=lambda one: f"{one}"[:60])
-def test_impossible_values_are_refused_though_the_hash_is_right(change: dict[str, Any]) -> None:
+def test_impossible_values_are_refused_although_the_hash_is_correct(change: dict[str, Any]) -> None:
     checkpoint_from_bytes(altered({}), "here", TEMPLATE)
     with pytest.raises(FileFormatError, match="here is damaged"):
         checkpoint_from_bytes(altered(change), "here", TEMPLATE)
 
 
 def test_the_newest_few_are_kept(tmp_path: Path) -> None:
-    # Also across powers of ten: names sort as numbers do.
+    # Also across powers of ten: names are sorted like numbers.
     for updates in (9, 20, 100, 9_900, 100_000):
         write(tmp_path, updates, keep=3)
     kept = [int(path.name.split("-")[0]) for path in checkpoints(tmp_path)]
@@ -244,7 +244,7 @@ def test_the_newest_few_are_kept(tmp_path: Path) -> None:
     assert [path.suffix for path in (tmp_path / "checkpoints").iterdir()] == [".safetensors"] * 3
 
 
-def test_the_newest_is_taken(tmp_path: Path) -> None:
+def test_the_newest_is_used(tmp_path: Path) -> None:
     write_files(tmp_path, 31)
     for updates in (10, 20, 30):
         write(tmp_path, updates)
@@ -253,7 +253,7 @@ def test_the_newest_is_taken(tmp_path: Path) -> None:
     assert found.run_state.steps == 300
 
 
-def test_of_no_checkpoints_there_is_none(tmp_path: Path) -> None:
+def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path, TEMPLATE) is None
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / ".half.safetensors.1.tmp").touch()
@@ -270,7 +270,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_newest_is_passed_over_for_the_one_before(damage: str, tmp_path: Path) -> None:
+def test_if_the_newest_is_damaged_the_one_before_is_used(damage: str, tmp_path: Path) -> None:
     write_files(tmp_path, 20)
     write(tmp_path, 10)
     write(tmp_path, 20)
@@ -282,16 +282,16 @@ def test_a_damaged_newest_is_passed_over_for_the_one_before(damage: str, tmp_pat
     assert found.run_state.steps == 100
 
 
-def test_one_under_another_name_is_passed_over(tmp_path: Path) -> None:
+def test_a_checkpoint_with_another_name_is_passed_over(tmp_path: Path) -> None:
     write_files(tmp_path, 20)
     write(tmp_path, 10)
     newest = checkpoints(tmp_path)[0]
     newest.with_name(newest.name.replace("0100-", "0999-")).write_bytes(newest.read_bytes())
-    with pytest.warns(RuntimeWarning, match="passed over: .*it is that of"):
+    with pytest.warns(RuntimeWarning, match="passed over: .*it belongs to"):
         assert newest_checkpoint(tmp_path, TEMPLATE) is not None
 
 
-def test_where_there_are_some_but_none_can_be_used_it_is_said(tmp_path: Path) -> None:
+def test_unusable_checkpoints_are_reported(tmp_path: Path) -> None:
     write_files(tmp_path, 20)
     write(tmp_path, 10)
     write(tmp_path, 20)
@@ -320,18 +320,19 @@ def test_a_file_that_is_shorter_than_the_checkpoint_says(
         with pytest.raises(RunFolderError, match=f"{short} cannot be read: No such file"):
             newest_checkpoint(tmp_path, TEMPLATE)
         return
-    with pytest.warns(RuntimeWarning, match=f"the {short.partition('.')[0]} (is|are) "):
+    with pytest.warns(RuntimeWarning, match=f"the {short.partition('.')[0]} (does|are) "):
         found = newest_checkpoint(tmp_path, TEMPLATE)
     assert found is not None
     assert found.run_state.steps == 100
 
 
 def test_a_checkpoint_of_another_journal_is_passed_over(tmp_path: Path) -> None:
-    # The journal was cut at the older one, and has grown past the newer one with other records.
+    # The journal was truncated at the older checkpoint, and has grown beyond the newer one with
+    # other records.
     write(tmp_path, 1)
     write(tmp_path, 20)
     write_files(tmp_path, 30, lineage=1)
-    with pytest.warns(RuntimeWarning, match="passed over: the journal is not that of .*checksum"):
+    with pytest.warns(RuntimeWarning, match="passed over: the journal does not match .*checksum"):
         found = newest_checkpoint(tmp_path, TEMPLATE)
     assert found is not None
     assert found.run_state.version == 1
@@ -342,7 +343,7 @@ def test_a_checkpoint_of_other_metrics_is_passed_over(tmp_path: Path) -> None:
     write_files(tmp_path, 30)
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_bytes(metrics.read_bytes().replace(b"\n", b" \n"))
-    with pytest.raises(RunFolderError, match="the metrics are not those of"):
+    with pytest.raises(RunFolderError, match="the metrics do not match"):
         newest_checkpoint(tmp_path, TEMPLATE)
 
 
@@ -358,7 +359,7 @@ def test_a_checkpoint_of_other_metrics_is_passed_over(tmp_path: Path) -> None:
         ({"journal_checksum": 0}, "checksum"),
     ],
 )
-def test_what_the_journal_tells_otherwise_is_not_believed(
+def test_a_checkpoint_that_contradicts_the_journal_is_refused(
     change: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     write_files(tmp_path, 20)
@@ -369,7 +370,7 @@ def test_what_the_journal_tells_otherwise_is_not_believed(
         newest_checkpoint(tmp_path, TEMPLATE)
 
 
-def test_what_is_newer_than_where_a_run_goes_on_is_removed(tmp_path: Path) -> None:
+def test_newer_checkpoints_are_removed_when_resuming(tmp_path: Path) -> None:
     for updates in (10, 20, 30):
         write(tmp_path, updates)
     remove_newer(tmp_path, checkpoint_after(20))
@@ -385,7 +386,7 @@ def test_a_folder_of_checkpoints_that_is_a_link_is_not_followed(tmp_path: Path) 
         newest_checkpoint(tmp_path, TEMPLATE)
 
 
-def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(
+def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, 10)
@@ -410,7 +411,7 @@ def test_a_file_of_any_size_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", ["write", "flush", "fsync", "replace"])
-def test_a_write_that_fails_leaves_what_was_there(
+def test_a_write_that_fails_leaves_the_old_files(
     at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, 10)
@@ -441,7 +442,7 @@ def test_a_write_that_fails_leaves_what_was_there(
 
 
 class _Broken:
-    """A file of which one method fails."""
+    """A file with one method that fails."""
 
     def __init__(self, file: Any, fail: Callable[..., None], method: str) -> None:
         self._file, self._fail, self._method = file, fail, method
@@ -457,7 +458,7 @@ class _Broken:
 
 
 @pytest.mark.usefixtures("shared_programs")
-def test_a_run_whose_newest_checkpoint_is_torn_goes_on_from_the_one_before(
+def test_a_run_whose_newest_checkpoint_is_torn_resumes_from_the_one_before(
     interruption: Interruption, tmp_path: Path
 ) -> None:
     whole, folder = tmp_path / "whole", tmp_path / "run"
@@ -471,7 +472,7 @@ def test_a_run_whose_newest_checkpoint_is_torn_goes_on_from_the_one_before(
     newest.write_bytes(newest.read_bytes()[:-1])
     with pytest.warns(RuntimeWarning, match="passed over"):
         poise.resume(folder)
-    require_equal(remains(folder), remains(whole))
+    require_equal(files_of(folder), files_of(whole))
 
 
 @pytest.mark.usefixtures("shared_programs")
@@ -483,7 +484,7 @@ def test_a_run_keeps_no_more_than_it_should_and_leaves_no_temporary_file(tmp_pat
 
 
 @pytest.mark.usefixtures("shared_programs")
-def test_temporary_files_of_a_killed_process_are_cleared_away(
+def test_temporary_files_of_a_killed_process_are_removed(
     interruption: Interruption, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""Disks that are full or not to be written, two trainings at once, clocks that jump."""
+"""Full or read-only disks, two trainings in one folder, clocks that jump."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from poise.learning.events import Updated
 from poise.reports.run_list import list_runs
 from poise.storage.files import lock_folder
 
-from .runs import TINY, Interruption, checkpoints, listing, remains, require_equal, train
+from .runs import TINY, Interruption, checkpoints, files_of, listing, require_equal, train
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -45,7 +45,7 @@ def mounted(tmp_path: Path, options: str) -> Iterator[Path]:
 
 
 def fill(place: Path, leave: int = 0) -> Path:
-    """Take all space but this many bytes."""
+    """Fill the disk, except for this many bytes."""
     filling = place / "filling"
     with filling.open("wb", buffering=0) as file:
         try:
@@ -70,14 +70,14 @@ class FillsUp:
 
 
 LONG = {"max_steps": 3000, "evaluation_interval": 1000, "record_every": 1}
-"""Long enough that its metrics do not fit into what is left of a page."""
+"""Long enough that the metrics do not fit into the rest of a page."""
 
 
 @pytest.mark.parametrize("launcher", ["serial", "threads"])
 def test_a_disk_that_fills_up_during_a_run(
     launcher: str, small_disk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # Nothing is written before the end of training: then all of it fails.
+    # Nothing is written before the end of training; then every write fails.
     monkeypatch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
     folder = small_disk / "run"
     filler = FillsUp(small_disk, after=100)
@@ -95,7 +95,7 @@ def test_a_disk_that_fills_up_during_a_run(
     if launcher == "serial":
         whole = tmp_path / "whole"
         train(whole, **LONG)
-        require_equal(remains(folder), remains(whole))
+        require_equal(files_of(folder), files_of(whole))
 
 
 def test_a_disk_that_fills_up_after_a_checkpoint(
@@ -110,12 +110,12 @@ def test_a_disk_that_fills_up_after_a_checkpoint(
     filling = fill(small_disk)
     with pytest.raises(RunWriteError, match="No space left on device"):
         poise.resume(folder)
-    # What is there is whole: the checkpoint, and the files up to its offsets.
+    # The existing files are intact: the checkpoint, and the files up to its offsets.
     assert listing(folder / "checkpoints") == kept
     assert not list(folder.rglob("*.tmp"))
     filling.unlink()
     poise.resume(folder)
-    require_equal(remains(folder), remains(whole))
+    require_equal(files_of(folder), files_of(whole))
 
 
 def test_a_full_disk_at_the_start(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +152,7 @@ def test_a_run_on_a_disk_that_has_become_read_only(
     folder = disk / "run"
     train(folder)
     make_read_only(disk)
-    # Reading goes on; writing says what is wrong.
+    # Reading still works; writing reports the problem.
     poise.replay(folder)
     assert poise.load(folder).parameters.size
     with pytest.raises(RunFolderError, match="cannot be written: Read-only file system"):
@@ -188,7 +188,7 @@ def test_folders_of_others_are_passed_over_where_runs_are_listed(
     train(tmp_path / "mine")
     train(tmp_path / "theirs" / "run")
     (tmp_path / "theirs").chmod(0o700)
-    # The folders above it are closed to others as well.
+    # The folders above it must be closed to others, too.
     tmp_path.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     os.seteuid(NOBODY)
@@ -221,10 +221,10 @@ def test_two_trainings_on_one_folder(tmp_path: Path, interruption: Interruption)
     assert len(refused) == 2
     assert "nothing was overwritten" in str(refused[0])
     assert "another process is training" in str(refused[1])
-    require_equal(remains(folder), remains(whole))
+    require_equal(files_of(folder), files_of(whole))
 
 
-def test_the_lock_of_a_dead_process_holds_nobody_up(tmp_path: Path) -> None:
+def test_the_lock_of_a_dead_process_blocks_nobody(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(folder)
     hold = f"""
@@ -246,7 +246,7 @@ with lock_folder(pathlib.Path({str(folder)!r})):
 
 
 class Jumping:
-    """A wall clock that jumps by days, back and forth; monotonic time goes on."""
+    """A wall clock that jumps by days, back and forth; monotonic time is not affected."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -269,7 +269,7 @@ def test_a_clock_that_jumps(
     train(folder, **settings)
     interruption.after()
     poise.resume(folder)
-    require_equal(remains(folder), remains(whole))
+    require_equal(files_of(folder), files_of(whole))
     summary = json.loads((folder / "summary.json").read_text())
     assert 0 < summary["training_seconds"] <= summary["wall_seconds"] < 1000
     rows = (folder / "metrics.jsonl").read_text().splitlines()

@@ -1,6 +1,6 @@
-"""Hostile files: an error of poise's own, and nothing else.
+"""Hostile files lead to one of poise's own errors, and to nothing else.
 
-No crash, no hang, no import, no allocation beyond a bound, whatever a file says.
+No crash, no hang, no import, no allocation beyond a bound, whatever a file contains.
 """
 
 import dataclasses
@@ -204,7 +204,7 @@ def test_huge_declared_arrays(kind: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2", "F16", "C64", "BOOL", "U64"])
 def test_arrays_of_every_type(dtype: str, folder: Path) -> None:
-    # A whole file, of an unusual type.
+    # A complete file with an unusual dtype.
     header = {"losses": {"dtype": dtype, "shape": [1], "data_offsets": [0, 8]}}
     sizes = {"BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F16": 2, "BOOL": 1}
     header["losses"]["data_offsets"][1] = size = sizes.get(dtype, 8)
@@ -239,7 +239,7 @@ def test_deep_spaces(folder: Path) -> None:
 
 
 def with_metadata(kind: str, key: str, change: Callable[[Any], Any]) -> bytes:
-    """The file with other metadata, and a checksum that is right."""
+    """Return the file with other metadata and a correct checksum."""
     header, data = split(FILES[kind])
     metadata = change(json.loads(header["__metadata__"][key]))
     if isinstance(metadata, dict) and "sha256" in metadata:
@@ -253,7 +253,7 @@ def with_metadata(kind: str, key: str, change: Callable[[Any], Any]) -> bytes:
 def test_wrong_types_in_every_field_of_the_metadata(kind: str, key: str, folder: Path) -> None:
     header, _ = split(FILES[kind])
     metadata = json.loads(header["__metadata__"][key])
-    # Every field meets some of the values, and every value many of the fields.
+    # Every field is tested with some of the values, and every value with many of the fields.
     for number, path in enumerate(paths(metadata)):
         contents = [with_metadata(kind, key, lambda one, at=path: removed(one, at))]
         for value in WRONG[number % SHARE :: SHARE]:
@@ -346,7 +346,7 @@ def test_huge_networks(sizes: list[int], folder: Path) -> None:
         max_size=4,
     )
 )
-def test_journals_whose_checksums_are_right(folder: Path, rows: list[Any]) -> None:
+def test_journals_with_correct_checksums(folder: Path, rows: list[Any]) -> None:
     content, checksum = header_bytes({}), 0
     for row in rows:
         body = struct.pack("<BBHIQQ", *row)
@@ -386,7 +386,7 @@ NAMED = ["os:system", "antigravity:x", "poise_no_such_module:x"]
 
 @pytest.mark.parametrize("path", NAMED)
 @pytest.mark.parametrize("where", ["name", "wrappers"])
-def test_import_paths_in_a_policy_are_not_followed(path: str, where: str) -> None:
+def test_import_paths_in_a_policy_are_not_imported(path: str, where: str) -> None:
     value = path if where == "name" else [path]
     content = with_metadata(
         "policy", POLICY, lambda one: changed(one, ("environment", where), value)
@@ -398,7 +398,7 @@ def test_import_paths_in_a_policy_are_not_followed(path: str, where: str) -> Non
 
 @pytest.mark.parametrize("path", NAMED)
 @pytest.mark.parametrize("where", ["environment", "wrappers"])
-def test_import_paths_in_a_run_are_not_followed(path: str, where: str, tmp_path: Path) -> None:
+def test_import_paths_in_a_run_are_not_imported(path: str, where: str, tmp_path: Path) -> None:
     whole = json.loads(FILES["config"])
     value = path if where == "environment" else [path]
     config = changed(whole, ("settings", where), value)
@@ -422,8 +422,8 @@ def test_arguments_in_a_file_are_literals_or_text(value: str) -> None:
     assert found == value or isinstance(found, int | list)
 
 
-def test_paths_in_a_file_lead_nowhere(tmp_path: Path) -> None:
-    # Names of tensors are no names of files, whatever they look like.
+def test_paths_in_a_file_are_not_used(tmp_path: Path) -> None:
+    # Names of tensors are never used as file names, whatever they look like.
     content = save({"../../escape": np.ones(2, np.float32)})
     put(tmp_path, "run/bad_batch.safetensors", content)
     inspect_batch(tmp_path / "run")
@@ -455,7 +455,7 @@ def test_a_checkpoint_with_impossible_offsets_is_refused(folder: Path) -> None:
                 checkpoint_from_bytes(content, "here", TEMPLATE)
 
 
-def test_altered_metadata_of_a_checkpoint_is_noticed() -> None:
+def test_altered_metadata_of_a_checkpoint_is_detected() -> None:
     header, data = split(FILES["checkpoint"])
     metadata = json.loads(header["__metadata__"][CHECKPOINT]) | {"steps": 401}
     content = joined({**header, "__metadata__": {CHECKPOINT: json.dumps(metadata)}}, data)

@@ -20,15 +20,15 @@ from poise.learning.journal import RecordKind, StopReason, read_journal
 from poise.storage.bad_batch import inspect_batch
 
 from .overflowing import TWINS, Plain, PlainOverflowing
-from .runs import checkpoints, remains, train
+from .runs import checkpoints, files_of, train
 
 SETTINGS: dict[str, Any] = {"max_steps": 400, "max_bad_gradients": 1000, "record_every": 1}
 BREAKS_AFTER = 250
-"""Steps of one copy; checks and evaluations take fewer."""
+"""Steps of one copy; the check before training and evaluations take fewer."""
 UNLIMITED = SETTINGS | {"environment": "Overflowing-v0"}
 
 pytestmark = [
-    pytest.mark.usefixtures("shared_programs", "environments", "numbers_may_be_none"),
+    pytest.mark.usefixtures("shared_programs", "environments", "nan_is_allowed"),
     # Hosted environments shape and sum rewards in NumPy.
     pytest.mark.filterwarnings("default:.*not finite:RuntimeWarning"),
 ]
@@ -47,8 +47,8 @@ def environments() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def numbers_may_be_none() -> Iterator[None]:
-    """The tests' own checks for NaN would raise before poise sees one."""
+def nan_is_allowed() -> Iterator[None]:
+    """Disable the tests' own NaN check, which would raise before poise sees a NaN."""
     jax.config.update("jax_debug_nans", False)
     yield
     jax.config.update("jax_debug_nans", True)
@@ -88,7 +88,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied(
     ]
     for name in ("final", "best"):
         assert np.isfinite(poise.load(folder, name).parameters).all()
-    rows = [row for row in remains(folder).metrics if row["kind"] == "rejected"]
+    rows = [row for row in files_of(folder).metrics if row["kind"] == "rejected"]
     assert [row["bad_gradients"] for row in rows] == list(range(1, len(rejected) + 1))
     trusted = {} if world == "compiled" else {"environment": PlainOverflowing}
     assert poise.replay(folder, **trusted).updates == len(accepted)
@@ -118,7 +118,7 @@ def test_the_batch_is_saved_and_inspect_shows_it(
     assert broken == names[: len(broken)]
     assert "losses" in broken
     assert any(name.startswith("gradient") for name in broken)
-    # The trajectory itself is whole: what broke was the network, or its loss.
+    # The trajectory itself is finite: only the network, or its loss, is not.
     trajectory = [one for one in reports if one.name.startswith("trajectory")]
     assert trajectory
     assert all(one.not_finite == 0 for one in trajectory)
@@ -129,7 +129,7 @@ def test_the_batch_is_saved_and_inspect_shows_it(
     assert broken[0] in rows[0]
 
 
-def test_the_saved_batch_is_the_one_of_the_version_that_was_named(tmp_path: Path) -> None:
+def test_the_saved_batch_is_that_of_the_named_version(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.warns(RuntimeWarning, match="not finite"):
         train(folder, **UNLIMITED)
@@ -157,7 +157,7 @@ def test_more_than_the_limit_end_the_run(
     assert records[-1].kind == RecordKind.STOP
     assert records[-1].detail == StopReason.NOT_FINITE
     assert json.loads((folder / "summary.json").read_text())["stopped"] == "not_finite"
-    # Nothing was applied, and the checkpoint is of before the end.
+    # Nothing was applied, and the only checkpoint is from before the end.
     assert len(checkpoints(folder)) == 1
     assert (folder / "final.safetensors").exists()
     assert poise.replay(folder).updates == 0
@@ -173,7 +173,7 @@ def test_the_command_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "1 gradients were not finite" in capsys.readouterr().err
 
 
-def test_a_run_that_was_ended_by_them_can_be_resumed_and_ends_again(tmp_path: Path) -> None:
+def test_a_run_ended_by_bad_gradients_can_be_resumed_and_ends_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     settings = UNLIMITED | {"max_bad_gradients": 1}
     with pytest.warns(RuntimeWarning, match="not finite"), pytest.raises(NotFiniteError):
@@ -212,7 +212,7 @@ def test_a_compiled_environment_that_breaks_ends_the_run_and_is_named(
 
 
 class BrokenObservation(Plain):
-    """Hosted: long after the check before training, an observation is not a number."""
+    """Hosted: long after the check before training, an observation is NaN."""
 
     taken = 0
 
@@ -227,7 +227,7 @@ class BrokenObservation(Plain):
 
 
 class BrokenReward(BrokenObservation):
-    """Hosted: the same of a reward."""
+    """Hosted: long after the check before training, a reward is infinite."""
 
     def step(self, action: Any) -> Any:
         _, reward, *rest = super().step(action)

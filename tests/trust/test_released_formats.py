@@ -1,4 +1,4 @@
-"""Files that released versions wrote stay readable.
+"""Files written by released versions stay readable.
 
 ``tests/data/<version>`` holds a tiny run of each version: CartPole-v1, one serial worker, seed 0,
 300 steps, four hidden units, normalised observations. `write_released_run.py` wrote it.
@@ -17,7 +17,7 @@ from poise.storage.checkpoints.store import Template, newest_checkpoint
 from poise.storage.run_folder import load_config, load_resumptions, load_summary
 from poise.training.components import build_components
 
-from .runs import remains
+from .runs import files_of
 
 DATA = Path(__file__).parent.parent / "data"
 VERSIONS = sorted(path.name for path in DATA.iterdir())
@@ -75,13 +75,13 @@ def test_checkpoint(version: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:this run was recorded elsewhere:RuntimeWarning")
 @pytest.mark.usefixtures("shared_programs")
-def test_the_run_can_go_on(version: str, tmp_path: Path) -> None:
+def test_the_run_can_be_resumed(version: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(DATA / version, folder)
-    before = remains(folder)
+    before = files_of(folder)
     assert poise.resume(folder).summary == load_summary(folder)
     result = poise.resume(folder, max_steps=400)
     assert result.summary["steps"] >= 400
-    episodes = [row for row in remains(folder).metrics if row["kind"] == "episode"]
+    episodes = [row for row in files_of(folder).metrics if row["kind"] == "episode"]
     known = [row for row in before.metrics if row["kind"] == "episode"]
     assert episodes[: len(known)] == known

@@ -1,4 +1,4 @@
-"""A run that is interrupted anywhere and resumed becomes what it would have been."""
+"""A run that is interrupted anywhere and resumed gives the same result as without interruption."""
 
 import contextlib
 import json
@@ -23,10 +23,10 @@ from poise.training.training_run import TrainingRun
 from .runs import (
     TINY,
     Interruption,
-    Remains,
+    RunFiles,
     checkpoints,
+    files_of,
     listing,
-    remains,
     require_equal,
     train,
 )
@@ -35,18 +35,18 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
-    # Every policy reaches this, so that every evaluation verifies on fresh seeds.
+    # Every policy reaches this target, so every evaluation verifies on fresh seeds.
     "verifying": {"target_return": 5.0, "stop_when_solved": False, "selection_episodes": 3},
     "normalised": {"normalize_observations": "on", "optimizer": "rmsprop"},
     "annealed": {"learning_rate_schedule": "linear", "workers": 3},
     "synchronous": {"algorithm": "a2c", "workers": 3},
 }
-DICE = random.Random(0)
+RANDOM = random.Random(0)
 POINTS = [
-    # Updates are of 10 steps at most: some 32 of them make a run.
-    *((name, DICE.randint(1, 30), None) for name in VARIANTS for _ in range(4)),
-    # An episode of CartPole takes 8 steps at least: there are some 30 in the evaluations.
-    *((name, None, DICE.randint(1, 24)) for name in VARIANTS for _ in range(2)),
+    # Updates have 10 steps at most, so a run has about 32 of them.
+    *((name, RANDOM.randint(1, 30), None) for name in VARIANTS for _ in range(4)),
+    # An episode of CartPole takes at least 8 steps, so evaluations have at least about 30 steps.
+    *((name, None, RANDOM.randint(1, 24)) for name in VARIANTS for _ in range(2)),
     ("plain", 0, None),
     ("plain", 1, None),
     ("verifying", None, 12),
@@ -57,15 +57,15 @@ POINTS = [
 @pytest.fixture(scope="module")
 def uninterrupted(
     tmp_path_factory: pytest.TempPathFactory, shared_programs: None
-) -> Callable[[str], Remains]:
-    """What a variant leaves behind when nobody interrupts it."""
-    done: dict[str, Remains] = {}
+) -> Callable[[str], RunFiles]:
+    """Return a function that gives the files of a variant's uninterrupted run."""
+    done: dict[str, RunFiles] = {}
 
-    def run(name: str) -> Remains:
+    def run(name: str) -> RunFiles:
         if name not in done:
             folder = tmp_path_factory.mktemp(name) / "run"
             train(folder, **VARIANTS[name])
-            done[name] = remains(folder)
+            done[name] = files_of(folder)
         return done[name]
 
     return run
@@ -79,7 +79,7 @@ def test_a_resumed_serial_run_equals_the_uninterrupted_one(
     name: str,
     worker_updates: int | None,
     evaluation_steps: int | None,
-    uninterrupted: Callable[[str], Remains],
+    uninterrupted: Callable[[str], RunFiles],
     interruption: Interruption,
     tmp_path: Path,
 ) -> None:
@@ -92,14 +92,14 @@ def test_a_resumed_serial_run_equals_the_uninterrupted_one(
     interruption.after()
     resumed = poise.resume(folder)
     assert resumed.summary["stopped"] == "max_steps"
-    require_equal(remains(folder), whole)
+    require_equal(files_of(folder), whole)
     poise.replay(folder)
 
 
 def test_a_signal_in_the_final_verification_interrupts_the_run(
-    uninterrupted: Callable[[str], Remains], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    uninterrupted: Callable[[str], RunFiles], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without its score it has not ended; resumed, it gets the score that it would have had."""
+    """Without its score the run has not ended; after resuming, it gets the same score."""
     folder = tmp_path / "run"
 
     def abort(evaluator: Evaluator, *about: Any) -> None:
@@ -112,13 +112,13 @@ def test_a_signal_in_the_final_verification_interrupts_the_run(
     assert stopped.summary["stopped"] == "interrupted"
     assert stopped.summary["evaluation"] is None
     poise.resume(folder)
-    require_equal(remains(folder), uninterrupted("plain"))
+    require_equal(files_of(folder), uninterrupted("plain"))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_run_that_is_interrupted_twice(
     name: str,
-    uninterrupted: Callable[[str], Remains],
+    uninterrupted: Callable[[str], RunFiles],
     interruption: Interruption,
     tmp_path: Path,
 ) -> None:
@@ -132,13 +132,13 @@ def test_a_run_that_is_interrupted_twice(
     poise.resume(folder)
     interruption.after()
     poise.resume(folder)
-    require_equal(remains(folder), whole)
+    require_equal(files_of(folder), whole)
 
 
-def test_from_an_older_checkpoint_what_came_after_is_done_again(
-    uninterrupted: Callable[[str], Remains], interruption: Interruption, tmp_path: Path
+def test_everything_after_an_older_checkpoint_is_repeated(
+    uninterrupted: Callable[[str], RunFiles], interruption: Interruption, tmp_path: Path
 ) -> None:
-    # As after a kill: the files are longer than the checkpoint knows.
+    # As after a kill: the files are longer than the checkpoint says.
     folder = tmp_path / "run"
     interruption.after(worker_updates=9)
     train(folder, **VARIANTS["plain"])
@@ -154,11 +154,11 @@ def test_from_an_older_checkpoint_what_came_after_is_done_again(
         metrics.write(b'{"kind": "epi')
     interruption.after()
     poise.resume(folder)
-    require_equal(remains(folder), uninterrupted("plain"))
+    require_equal(files_of(folder), uninterrupted("plain"))
 
 
 def test_before_the_first_checkpoint_a_run_starts_over(
-    uninterrupted: Callable[[str], Remains], interruption: Interruption, tmp_path: Path
+    uninterrupted: Callable[[str], RunFiles], interruption: Interruption, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     interruption.after(worker_updates=5)
@@ -167,13 +167,13 @@ def test_before_the_first_checkpoint_a_run_starts_over(
         path.unlink()
     interruption.after()
     poise.resume(folder)
-    require_equal(remains(folder), uninterrupted("plain"))
+    require_equal(files_of(folder), uninterrupted("plain"))
 
 
 @pytest.mark.parametrize("left", [(), ("journal",), ("journal", "metrics.jsonl")])
 def test_a_run_that_was_killed_while_it_began(
     left: tuple[str, ...],
-    uninterrupted: Callable[[str], Remains],
+    uninterrupted: Callable[[str], RunFiles],
     interruption: Interruption,
     tmp_path: Path,
 ) -> None:
@@ -185,12 +185,12 @@ def test_a_run_that_was_killed_while_it_began(
             path.unlink()
     interruption.after()
     poise.resume(folder)
-    require_equal(remains(folder), uninterrupted("plain"))
+    require_equal(files_of(folder), uninterrupted("plain"))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("worker_updates", [3, 17])
-def test_under_threads_the_whole_replays(
+def test_under_threads_the_whole_run_replays(
     workers: int, worker_updates: int, interruption: Interruption, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -203,15 +203,15 @@ def test_under_threads_the_whole_replays(
     result = poise.resume(folder)
     assert result.summary["stopped"] == "max_steps"
     assert poise.replay(folder).compared == ("final.safetensors", "best.safetensors")
-    episodes = [row["episode"] for row in remains(folder).metrics if row["kind"] == "episode"]
+    episodes = [row["episode"] for row in files_of(folder).metrics if row["kind"] == "episode"]
     assert episodes == list(range(1, result.summary["episodes"] + 1))
 
 
 @pytest.mark.slow
-def test_under_processes_workers_go_on_with_the_state_that_they_left(
+def test_under_processes_workers_continue_from_their_saved_state(
     interruption: Interruption, tmp_path: Path
 ) -> None:
-    """One worker leaves nothing to chance: what it did in its own process is what serial does."""
+    """A single worker is deterministic: processes give the same result as the serial launcher."""
     alone = {"workers": 1, "max_steps": 200}
     train(tmp_path / "serial", **alone)
     folder = tmp_path / "run"
@@ -227,7 +227,7 @@ def test_under_processes_workers_go_on_with_the_state_that_they_left(
 
 
 @pytest.mark.parametrize("launcher", ["serial", "threads"])
-def test_hosted_environments_go_on_with_the_next_generation(
+def test_hosted_environments_resume_with_the_next_generation(
     launcher: str, interruption: Interruption, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -249,13 +249,13 @@ def test_hosted_environments_go_on_with_the_next_generation(
 def test_hosted_environments_have_other_episodes_in_another_generation(
     interruption: Interruption, tmp_path: Path
 ) -> None:
-    # The journal says so; had the seed been the same, the first rollouts would be, too.
+    # The seeds depend on the generation; with equal seeds, the first rollouts would be equal.
     folder = tmp_path / "run"
     interruption.after(worker_updates=6)
     train(folder, world="copies", learning_rate=1e-30, record_every=1)
     interruption.after()
     poise.resume(folder)
-    losses = [row["loss"] for row in remains(folder).metrics if row["kind"] == "update"]
+    losses = [row["loss"] for row in files_of(folder).metrics if row["kind"] == "update"]
     assert len(set(losses[:6]) & set(losses[6:12])) == 0
 
 
@@ -266,10 +266,10 @@ def test_a_larger_budget_continues_a_finished_run_and_replays(
 ) -> None:
     folder = tmp_path / "run"
     train(folder, launcher=launcher, learning_rate_schedule=schedule)
-    before = remains(folder)
+    before = files_of(folder)
     result = poise.resume(folder, max_steps=500)
     assert result.summary["steps"] >= 500
-    after = remains(folder)
+    after = files_of(folder)
     episodes = [row for row in after.metrics if row["kind"] == "episode"]
     known = [row for row in before.metrics if row["kind"] == "episode"]
     assert episodes[: len(known)] == known
@@ -280,19 +280,19 @@ def test_a_larger_budget_continues_a_finished_run_and_replays(
     assert poise.replay(folder).compared == ("final.safetensors", "best.safetensors")
 
 
-def test_a_larger_budget_later_is_as_good_as_one_from_the_start(
+def test_a_larger_budget_later_is_equivalent_to_one_from_the_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # The evaluation at the end of the smaller budget, and its verification, are undone. Nothing
-    # is written before the end here, so that the checkpoint is written after both.
+    # The evaluation and the verification at the end of the smaller budget are undone. Nothing is
+    # written before the end here, so the checkpoint is written after both.
     monkeypatch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
     whole, folder = tmp_path / "whole", tmp_path / "run"
     train(whole, max_steps=500, **VARIANTS["verifying"])
     train(folder, max_steps=350, **VARIANTS["verifying"])
     poise.resume(folder, max_steps=500)
-    assert remains(folder).metrics == remains(whole).metrics
-    assert remains(folder).summary == remains(whole).summary
-    assert remains(folder).final == remains(whole).final
+    assert files_of(folder).metrics == files_of(whole).metrics
+    assert files_of(folder).summary == files_of(whole).summary
+    assert files_of(folder).final == files_of(whole).final
 
 
 def test_budgets_can_grow_again_and_again(tmp_path: Path) -> None:
@@ -301,12 +301,12 @@ def test_budgets_can_grow_again_and_again(tmp_path: Path) -> None:
     for budget in (400, 500):
         poise.resume(folder, max_steps=budget)
         poise.replay(folder)
-    rows = [row for row in remains(folder).metrics if row["kind"] == "update"]
+    rows = [row for row in files_of(folder).metrics if row["kind"] == "update"]
     rates = [row["learning_rate"] for row in rows]
     assert rates[0] > rates[-1] > 0
 
 
-def test_a_new_budget_holds_for_the_resumptions_after_it(
+def test_a_new_budget_holds_for_later_resumptions(
     interruption: Interruption, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -346,15 +346,15 @@ def test_a_new_budget_interrupted_and_resumed_equals_the_uninterrupted(
     poise.resume(folder, max_steps=500)
     interruption.after()
     poise.resume(folder)
-    require_equal(remains(folder), remains(whole))
+    require_equal(files_of(folder), files_of(whole))
 
 
-def test_a_run_that_was_killed_after_a_new_budget_is_not_taken_for_finished(
+def test_a_run_killed_after_a_new_budget_does_not_count_as_finished(
     interruption: Interruption, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     train(folder)
-    # Killed: nothing more is written. The files of the end before stay.
+    # As after a kill: nothing more is written. The files from the earlier end stay.
     monkeypatch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr("poise.training.training_run.TrainingRun._finish", _die)
@@ -374,7 +374,7 @@ def _die(running: TrainingRun, *arguments: Any) -> None:
 
 @pytest.mark.parametrize("ended", [{"max_steps": 300}, {"max_steps": None, "max_episodes": 12}])
 @pytest.mark.parametrize("given", ["max_steps", "max_episodes"])
-def test_a_used_up_budget_makes_way_for_another(
+def test_a_used_up_budget_is_replaced_by_another(
     ended: dict[str, Any], given: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -387,7 +387,7 @@ def test_a_used_up_budget_makes_way_for_another(
     assert poise.replay(folder).compared == ("final.safetensors", "best.safetensors")
 
 
-def test_a_smaller_budget_than_what_is_done_is_refused(tmp_path: Path) -> None:
+def test_a_budget_below_the_steps_taken_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(folder)
     before = listing(folder)
@@ -435,7 +435,7 @@ def test_the_command_line_resumes_and_says_how_it_ended(
 
 
 class Counting(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Counts the copies that are open."""
+    """Counts the open copies."""
 
     open = 0
 

@@ -1,4 +1,4 @@
-"""Runs that cannot go on as they are: one sentence, and nothing of them is touched."""
+"""Unusable runs: one error line, and none of their files is changed."""
 
 import json
 import os
@@ -16,17 +16,17 @@ from poise.learning.journal import RECORD_SIZE, header_bytes, read_journal
 from poise.storage.config_digest import sealed
 from poise.storage.run_folder import remove_run
 
-from .runs import Interruption, checkpoints, listing, remains, require_equal, train
+from .runs import Interruption, checkpoints, files_of, listing, require_equal, train
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
 STOPPED_AFTER = (5, 5, 4)
-"""Contributions in each life; at the end of each there is a checkpoint, and no other."""
+"""Updates in each process; at the end of each there is a checkpoint, and no other."""
 
 
 @pytest.fixture(scope="module")
 def stopped_run(tmp_path_factory: pytest.TempPathFactory, shared_programs: None) -> Path:
-    """A run that was interrupted, with three checkpoints."""
+    """An interrupted run with three checkpoints."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
@@ -40,7 +40,7 @@ def stopped_run(tmp_path_factory: pytest.TempPathFactory, shared_programs: None)
 
 @pytest.fixture
 def folder(stopped_run: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be altered."""
+    """A copy of the run, which the test may alter."""
     shutil.copytree(stopped_run, tmp_path / "run")
     return tmp_path / "run"
 
@@ -96,7 +96,7 @@ def test_a_run_with_checkpoints_that_cannot_be_used_is_not_started_over(
     require_refused(folder, r"none of the checkpoints of .* nothing was changed \(3 found\)")
 
 
-def test_nor_one_whose_checkpoints_may_not_be_read(
+def test_a_run_with_unreadable_checkpoints_is_not_started_over(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, limit: int) -> bytes:
@@ -106,7 +106,9 @@ def test_nor_one_whose_checkpoints_may_not_be_read(
     require_refused(folder, "none of the checkpoints .* cannot be read: Permission denied")
 
 
-def test_the_command_says_it_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_it_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     UNREADABLE["of a later version"](folder)
     assert main(["resume", str(folder)]) == 2
     said = capsys.readouterr().err.splitlines()
@@ -114,17 +116,17 @@ def test_the_command_says_it_in_one_line(folder: Path, capsys: pytest.CaptureFix
     assert "format version 2" in said[0]
 
 
-def lose_the_end(folder: Path) -> None:
+def truncate_journal(folder: Path) -> None:
     """As after a power failure: journal and metrics are shorter than the newest checkpoint says."""
     newest = int(checkpoints(folder)[0].stem.split("-")[1])
     os.truncate(folder / "journal", first_record(folder) + RECORD_SIZE * (newest - 1))
 
 
-def test_what_was_passed_over_neither_comes_back_nor_takes_a_place(
+def test_a_checkpoint_that_was_passed_over_is_removed(
     folder: Path, interruption: Interruption, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     newest, before, oldest = checkpoints(folder)
-    lose_the_end(folder)
+    truncate_journal(folder)
     monkeypatch.setattr("poise.training.training_run.PUMP_INTERVAL", 1000.0)
     interruption.after(worker_updates=1)
     with pytest.warns(RuntimeWarning, match=f"passed over: the journal .*{newest.name}"):
@@ -136,20 +138,20 @@ def test_what_was_passed_over_neither_comes_back_nor_takes_a_place(
     poise.resume(folder)
     whole = tmp_path / "whole"
     train(whole)
-    require_equal(remains(folder), remains(whole))
+    require_equal(files_of(folder), files_of(whole))
 
 
-def test_a_checkpoint_is_not_taken_up_over_another_journal(
+def test_a_checkpoint_is_not_used_with_another_journal(
     folder: Path, interruption: Interruption, tmp_path: Path
 ) -> None:
-    """Its own was lost, and there is one that has grown past it with other records."""
+    """The run's own journal was replaced by a longer one with other records."""
     interruption.after(sum(STOPPED_AFTER) + 6)
     train(tmp_path / "other", seed=1)
     newest, *older = checkpoints(folder)
     for path in older:
         path.unlink()
     shutil.copy(tmp_path / "other" / "journal", folder / "journal")
-    require_refused(folder, f"the journal is not that of .*{newest.name}")
+    require_refused(folder, f"the journal does not match .*{newest.name}")
 
 
 LINKED = ["journal", "metrics.jsonl"]
@@ -191,7 +193,7 @@ def test_a_temporary_file_that_is_a_link_is_not_written_through(
 
 
 @pytest.mark.parametrize("name", ["config.json", "best.safetensors", "final.safetensors"])
-def test_a_pipe_in_a_files_place_holds_nobody_up(name: str, folder: Path) -> None:
+def test_a_pipe_instead_of_a_file_blocks_nobody(name: str, folder: Path) -> None:
     become(folder / name, os.mkfifo)
     which = "final" if name.startswith("final") else "best"
     ask = poise.resume if name == "config.json" else lambda run: poise.load(run, which)
@@ -214,21 +216,19 @@ def test_a_run_is_removed_without_what_its_links_lead_to(folder: Path, tmp_path:
     assert listing(tmp_path / "mine") == kept
 
 
-def test_going_on_elsewhere_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_on_another_machine_warns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("poise.training.provenance.processor_model", lambda: "an abacus")
     with pytest.warns(RuntimeWarning, match=r"elsewhere.* processor was .*, here an abacus"):
         poise.resume(folder)
 
 
-def test_another_version_of_a_package_is_said(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_version_of_a_package_warns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("poise.training.provenance.versions", lambda: {"jaxlib": "99"})
     with pytest.warns(RuntimeWarning, match=r"no longer replay.*jaxlib was .*, here it is 99"):
         poise.resume(folder)
 
 
-def test_a_run_that_cannot_be_replayed_says_so_again(folder: Path) -> None:
+def test_a_run_that_cannot_be_replayed_warns_again(folder: Path) -> None:
     content = json.loads((folder / "config.json").read_text())
     content["resolved"]["replayable"] = False
     (folder / "config.json").write_text(json.dumps(sealed(content)))
@@ -237,7 +237,7 @@ def test_a_run_that_cannot_be_replayed_says_so_again(folder: Path) -> None:
     assert json.loads((folder / "config.json").read_text())["resolved"]["replayable"] is False
 
 
-def test_what_a_checkpoint_counts_on_is_on_the_disk_before_it(
+def test_files_are_on_the_disk_before_the_checkpoint_that_needs_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synchronise, order = os.fsync, []

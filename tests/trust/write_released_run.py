@@ -1,4 +1,4 @@
-"""Writes the run that a version leaves behind for `test_released_formats.py`; once, at its release.
+"""Writes the run of a released version for `test_released_formats.py`; once, at its release.
 
 python tests/trust/write_released_run.py tests/data/0.1.0
 """

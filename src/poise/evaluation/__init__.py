@@ -1,1 +1,1 @@
-"""Evaluation: what a policy reaches."""
+"""Evaluation: the scores that policies reach."""

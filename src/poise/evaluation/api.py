@@ -1,4 +1,4 @@
-"""Scores for users: of a policy or a run, and of random actions."""
+"""Public functions that score a policy or a run, and random actions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,19 +43,19 @@ def evaluate(
 
     Args:
         policy: a policy, or the path of a run's folder or of a policy file.
-        episodes: how many, each with a seed of its own.
-        greedy: take the most probable action, or sample; by default as the policy was trained to
-            be scored (``policy.mode``).
-        seed: root of the episodes' seeds and of the sampling.
+        episodes: number of episodes, each with its own seed.
+        greedy: take the most probable action (True) or sample (False); by default as the policy's
+            run was set to score it (``policy.mode``).
+        seed: root of the seeds of the episodes and of the sampling.
         step_limit: an episode is cut after this many steps, and counted as cut.
-        copies: of the environment that are open at most; the score is the same for any number.
-            Where copies share a state, one plays.
-        which: of a run's folder: the ``best`` or the ``final`` policy.
-        environment: makes the environment, instead of what the policy's file names.
+        copies: maximum number of environment copies open at a time; it does not change the score.
+            If copies share state, only one is used.
+        which: if ``policy`` is a run's folder: the ``best`` or the ``final`` policy.
+        environment: makes the environment, instead of the one that the policy's file names.
         trust: import the environment that the policy's file names by an import path.
 
     Raises:
-        InputError: there is no such policy, or a number is impossible.
+        InputError: there is no such policy, or a number is out of range.
     """
     _check(episodes, seed, step_limit)
     if not 1 <= copies <= MAX_ENVS_PER_WORKER:
@@ -100,17 +100,17 @@ def random_baseline(
     Args:
         environment: Gymnasium id, import path ``module:attribute``, a choice with arguments and
             wrappers, or a callable.
-        env_kwargs: arguments of its constructor, where no choice has them already.
+        env_kwargs: arguments of its constructor, unless ``environment`` is a choice.
         wrappers: import paths of its wrappers, as in `TrainConfig`.
-        episodes: how many, each with a seed of its own.
+        episodes: number of episodes, each with its own seed.
         seed: root of the episodes' seeds.
         step_limit: an episode is cut after this many steps, and counted as cut.
-        step_budget: no new episode begins after this many steps in all.
-        alive: called between steps; may raise to give up.
-        player: plays, in copies that it has already and keeps; by default one made for this.
+        step_budget: no new episode begins after this many steps in total.
+        alive: called between steps; may raise to abort.
+        player: plays the episodes in its own copies, which stay open; by default a new one.
 
     Raises:
-        InputError: there is no such environment, or a number is impossible.
+        InputError: there is no such environment, or a number is out of range.
         EnvironmentFailureError: the environment raised, or broke its contract.
     """
     _check(episodes, seed, step_limit)
@@ -122,7 +122,7 @@ def random_baseline(
     else:
         factory = None if isinstance(environment, str) else environment
         name = environment if isinstance(environment, str) else import_path(environment)
-        # Held to be what the settings of a run may be.
+        # Validate them like the settings of a run.
         config = TrainConfig(name, env_kwargs=env_kwargs, wrappers=wrappers)  # type: ignore[arg-type]
         env_factory = find_env_factory(config.environment_choice, factory)
     if player is not None:
@@ -136,9 +136,9 @@ def random_baseline(
 
 
 def copies_share_state(env_factory: EnvFactory) -> bool:
-    """Whether stepping one copy of an environment changes another; False where it cannot be told.
+    """Whether stepping one copy of an environment changes another; False if that is unknown.
 
-    What is wrong with it otherwise the episodes themselves will show.
+    If the check fails for another reason, the episodes themselves will report it.
     """
     try:
         if env_backend(env_factory, "auto") == "compiled":

@@ -1,4 +1,4 @@
-"""The stage that a saved policy is shown on: the environment that it was trained for."""
+"""Environments for saved policies: they are made as in training, and checked for a fit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,22 +19,22 @@ __all__ = ["environment_of", "maker"]
 def environment_of(
     policy: Policy, factory: EnvironmentFactory | None, trust: bool
 ) -> Callable[..., gymnasium.Env[Any, Any]]:
-    """What makes copies of a policy's environment, and looks at each whether the policy fits it.
+    """Return a function that makes copies of a policy's environment, and checks that each fits.
 
     Args:
         policy: names its environment.
-        factory: makes the environment, instead of what the policy's file names.
+        factory: makes the environment, instead of the one that the policy's file names.
         trust: import the environment that the policy's file names by an import path.
 
     Raises:
         EnvironmentNotFoundError: there is no such environment.
-        UntrustedImportError: the file names code to import, and is not trusted.
+        UntrustedImportError: the file names code to import, but ``trust`` is False.
     """
     return maker(policy, env_factory_from_file(policy.environment, factory, trust))
 
 
 def maker(policy: Policy, env_factory: EnvFactory) -> Callable[..., gymnasium.Env[Any, Any]]:
-    """What makes copies, and looks at each whether a policy fits it."""
+    """Return a function that makes copies, and checks that the policy fits each."""
 
     def make(render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         copy = env_factory.make(render_mode)
@@ -55,7 +55,7 @@ def maker(policy: Policy, env_factory: EnvFactory) -> Callable[..., gymnasium.En
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Whether a policy for one space can serve another; bounds and precision may differ."""
+    """Whether a policy for one space can be used with another; bounds and precision may differ."""
     match one, other:
         case (spaces.Dict(), spaces.Dict()):
             return list(one.spaces) == list(other.spaces) and all(

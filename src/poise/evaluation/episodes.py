@@ -1,7 +1,7 @@
-"""Evaluation: what a policy reaches on Gymnasium's own environment.
+"""Evaluation: the return that a policy reaches in Gymnasium's own environment.
 
-One episode for every seed, none dropped: to stop at the first episodes that finish would favour
-short ones (Colas et al. 2019, arXiv 1904.06979, on intervals of the mean).
+One episode is played for every seed, and none is dropped: stopping when the first episodes have
+finished would favour short ones (Colas et al. 2019, arXiv 1904.06979, on intervals of the mean).
 """
 
 import multiprocessing
@@ -28,24 +28,26 @@ from poise.trajectory import Snapshot
 __all__ = ["Episode", "EpisodePlayer", "score", "student_t_quantile", "total"]
 
 MAKING_SECONDS = 1.0
-"""No further copy is made after so much time spent on making them: what many copies save is the
-time to act, and each must first earn its own making. How many there are changes no score."""
+"""After making copies for this many seconds, no more are made: several copies save only the time to
+choose actions, which must outweigh the time to make them. Their number changes no score."""
 
 
 class EpisodePlayer:
     """Plays whole episodes in a few copies of Gymnasium's own environment, kept for reuse.
 
-    Every episode has its own seed and is played to its end; a copy that is free takes the next one
-    that waits. What acts sees always the same number of rows, so that the returns are the same, to
-    the last bit, for any number of copies, wherever they are.
+    Every episode has its own seed and is played to its end; a free copy takes the next waiting one.
+    The policy always acts on batches of the same size, so the returns are bit for bit the same for
+    any number of copies, in whichever process they are.
 
     Args:
         make: makes one copy.
         step_limit: an episode is cut after this many steps.
-        alive: called between steps; may raise to give up.
-        copies: that are open at any time, at most. Fewer are made where making one is slow.
-        players: others that play instead, as long as they are there; then no copy is open here.
-        alone: asked before a second copy is made: whether none may be stepped beside another.
+        alive: called between steps; may raise to abort.
+        copies: maximum number of open copies; fewer are made if making one is slow.
+        players: returns workers that play the episodes instead, or None. While there are some, no
+            copy is open here.
+        alone: called before a second copy is made; returns whether copies must not be stepped side
+            by side.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class EpisodePlayer:
         self._now: CheckedEnv | None = None
 
     def open(self) -> None:
-        """Make the copies that will be played in, before anything else is stepped."""
+        """Make the copies to play in, before anything else is stepped."""
         self.provide(self._most)
 
     def close(self) -> None:
@@ -78,7 +80,7 @@ class EpisodePlayer:
         self._making = 0.0
 
     def describe_activity(self) -> str:
-        """What is being stepped, or was last; empty before the first."""
+        """Describe what is being stepped, or was stepped last; empty before the first step."""
         return "" if self._now is None else self._now.describe_activity()
 
     def play(
@@ -92,12 +94,12 @@ class EpisodePlayer:
         """Play one episode for each seed.
 
         Args:
-            policy: what acts.
-            seeds: for ``env.reset``, one an episode.
-            sampling: to sample actions, each episode from a seed derived from this one and its
+            policy: the policy that acts.
+            seeds: one for each episode's ``env.reset``.
+            sampling: seed for sampling actions: each episode derives its own from it and its
                 number; None acts greedily.
-            done: told how many episodes are over, whenever one is.
-            step_limit: an episode is cut after this many steps; by default as the player was told.
+            done: called with the number of finished episodes, each time one finishes.
+            step_limit: an episode is cut after this many steps; by default, the player's limit.
 
         Raises:
             EnvironmentFailureError: the environment raised, or broke its contract.
@@ -113,7 +115,7 @@ class EpisodePlayer:
         done: Callable[[int], None] = lambda count: None,
         step_limit: int | None = None,
     ) -> list[Episode]:
-        """Play one episode for each seed, and return what each came to; see `play`."""
+        """Play one episode for each seed, and return the results; see `play`."""
         snapshot = Snapshot(np.int32(0), policy.parameters, policy.statistics)
         found = self._played_elsewhere(Task(snapshot, seeds, sampling, step_limit=step_limit), done)
         rest = iter([(number, seed) for number, seed in enumerate(seeds) if number not in found])
@@ -129,12 +131,12 @@ class EpisodePlayer:
         return [found[number] for number in range(len(seeds))]
 
     def play_at_random(self, seeds: Sequence[int], step_budget: int | None = None) -> Score:
-        """The baseline: one episode for each seed, with uniformly random actions.
+        """Play one episode for each seed with uniformly random actions, as a baseline.
 
         Args:
-            seeds: for ``env.reset``, one an episode; its actions have one that is derived from it.
-            step_budget: only those count, in this order, that begin before this many steps; the
-                first one always does.
+            seeds: one for each episode's ``env.reset``; its actions use a seed derived from it.
+            step_budget: in the order of the seeds, an episode counts only if it begins before this
+                many steps have been taken; the first one always counts.
 
         Raises:
             EnvironmentFailureError: the environment raised, or broke its contract.
@@ -144,7 +146,7 @@ class EpisodePlayer:
         found = self._played_elsewhere(task, lambda count: None)
 
         def counted() -> tuple[list[Episode], bool]:
-            """Those that count, as far as they have been played; whether they are all."""
+            """Return the finished episodes that count so far, and whether these are all."""
             episodes: list[Episode] = []
             steps = 0
             while len(episodes) in found and not (episodes and steps >= budget):
@@ -157,7 +159,7 @@ class EpisodePlayer:
             return None if are_all else (len(episodes), seeds[len(episodes)])
 
         if waiting() is not None:
-            # One after the other: which ones count is known only then.
+            # One after the other: only then is it known which ones count.
             self.provide(1)
             self.take_turns(None, waiting, found.__setitem__, lanes=1)
         return total(counted()[0], greedy=False)
@@ -178,15 +180,15 @@ class EpisodePlayer:
         lanes: int | None = None,
         step_limit: int | None = None,
     ) -> None:
-        """Play episodes in the copies that there are, until none waits and all are over.
+        """Play episodes in the open copies, until none is waiting and all are finished.
 
         Args:
-            policy: what acts; None acts at random.
-            waiting: the next episode's number among all of an evaluation, and its seed; None
-                while there is none.
-            over: told the number of an episode that is over, and what it came to.
+            policy: the policy that acts; None acts at random.
+            waiting: returns the next episode's number in the evaluation, and its seed; None if no
+                episode is waiting.
+            over: called with the number and the result of each finished episode.
             sampling: as for `play`.
-            lanes: copies that are used, at most; by default all.
+            lanes: maximum number of copies to use; by default all.
             step_limit: as for `play`.
         """
         most = self._step_limit if step_limit is None else step_limit
@@ -211,7 +213,7 @@ class EpisodePlayer:
                     self._step(block, rows, over, most)
 
     def _begin(self, block: Actions, waiting: Callable[[], tuple[int, int] | None]) -> None:
-        """Begin an episode in every lane that is free."""
+        """Begin an episode in every free lane."""
         for row, lane in enumerate(block.lanes):
             following = waiting() if lane.episode is None else None
             if following is not None:
@@ -223,7 +225,7 @@ class EpisodePlayer:
     def _step(
         self, block: Actions, rows: list[int], over: Callable[[int, Episode], None], most: int
     ) -> None:
-        # A step may take seconds, but there are few of them in a block.
+        # Called once per block: a step may take seconds, but a block has few lanes.
         self._alive()
         for row, action in zip(rows, block.act(rows), strict=True):
             lane = block.lanes[row]
@@ -239,10 +241,10 @@ class EpisodePlayer:
                 over(number, Episode(lane.total, lane.length, cut))
 
     def provide(self, count: int) -> int:
-        """Make copies until there are this many, or as many as there may be; returns how many.
+        """Make copies until there are this many, or as many as allowed; return their number.
 
         Raises:
-            InputError: not even one can be made.
+            InputError: not even one copy can be made.
         """
         while len(self._copies) < min(self._most, count):
             self._alive()
@@ -265,7 +267,7 @@ class EpisodePlayer:
                 self._most = len(self._copies)
                 if multiprocessing.parent_process() is None:
                     warnings.warn(
-                        f"an evaluation goes on with {self._most} copies of the environment, to "
+                        f"an evaluation continues with {self._most} copies of the environment and "
                         f"the same score, because another one could not be made: {error}",
                         RuntimeWarning,
                         stacklevel=2,
@@ -276,7 +278,7 @@ class EpisodePlayer:
 
 
 def total(episodes: Sequence[Episode], *, greedy: bool) -> Score:
-    """The score of some episodes."""
+    """Compute the score of some episodes."""
     return score(
         np.asarray([one.total for one in episodes]),
         np.asarray([one.length for one in episodes]),

@@ -1,12 +1,12 @@
 """The evaluator: selects candidates on a few seeds and verifies them on fresh ones.
 
-A candidate for which the target is plausible (its upper 95% bound over the selection seeds reaches
-it, or the mean of the training episodes does) is verified on seeds that are new at each attempt;
-only such a figure is ever reported as a score. To verify often is to pick a lucky verification in
-the end: the mean must be above the target by an interval that grows with the number of attempts
-(level 0.025 over its square, which adds up to 0.041 over all), or reach it once more on twice as
-many further seeds, whose score is then reported. The evaluation is a function of what it is asked,
-so a replay repeats it.
+A candidate is verified if it may plausibly have reached the target: the upper 95% bound of its
+selection score, or the mean return of the training episodes, reaches the target. Each verification
+uses new seeds, and only its result is ever reported as a score. Verifying often would eventually
+find a lucky result. So the mean must exceed the target by the half-width of an interval that grows
+with the number of attempts (level 0.025 divided by the square of the attempt's number; 0.041 in
+total); otherwise, it must reach the target again on twice as many further seeds, whose score is
+then reported. The evaluation is a pure function of the candidate, so a replay repeats it.
 """
 
 from collections.abc import Callable
@@ -36,24 +36,24 @@ __all__ = [
 
 SELECTION_EPISODES = 10
 VERIFICATION_EPISODES = 100
-"""Where no number is set, and steps are quick."""
+"""Used if no number is set, and steps are fast."""
 FEWEST_VERIFIED = 3
 FEWEST_SELECTED = 2
-"""Where steps are slow: one would give no interval of the mean."""
+"""Minimum numbers of episodes if steps are slow; one episode would give no interval of the mean."""
 LEVEL = 0.025
-"""One-sided, of the interval by which a first verification must be above the target."""
+"""One-sided level of the interval by which a first verification must exceed the target."""
 CONFIRMING = 2
-"""Further seeds for each of a verification that was above it by less."""
+"""Further seeds per verification seed, if the first verification exceeds the target by less."""
 
 
 class FinalScore(NamedTuple):
-    """What a run is reported with.
+    """The score that a run reports.
 
     Attributes:
-        verified: the score of its best policy on fresh seeds.
-        solved: it reaches the target return: clearly, or once more.
-        is_extra: a verification more was needed for it than the evaluations had done.
-        sampled: where actions are greedy and sampled ones seemed to be better: their score.
+        verified: score of the run's best policy on fresh seeds.
+        solved: it reaches the target return, either clearly or again on further seeds.
+        is_extra: it needed a verification beyond those of the run's evaluations.
+        sampled: score of sampled actions, if actions are greedy and sampled ones seemed better.
         step_limit: episodes were cut after this many steps.
     """
 
@@ -65,12 +65,12 @@ class FinalScore(NamedTuple):
 
 
 class EvaluationTerms(NamedTuple):
-    """What a run's evaluations go by.
+    """Terms of a run's evaluations.
 
     Attributes:
-        target_return: what solves the environment; None if nothing does.
-        thrift: steps of training for each step of a verification, at least, unless a number of
-            episodes is set; 0 where steps are quick.
+        target_return: the return that solves the environment; None if nothing does.
+        thrift: minimum number of training steps for each step of a verification, unless a number of
+            episodes is set; 0 if steps are fast.
     """
 
     target_return: float | None
@@ -81,13 +81,13 @@ class Evaluator:
     """Evaluates snapshots on Gymnasium's own environment.
 
     Args:
-        agent: how to act, given parameters.
+        agent: chooses actions, given parameters.
         config: seeds, and numbers of episodes.
-        terms: what counts as solved, and how sparing to be.
+        terms: what counts as solved, and how much to spend on evaluations.
         player: plays the episodes.
-        phase_times: what the seconds of selection and verification are noted in.
-        make_room: where only one copy may be open at a time: closes those that train. What was
-            opened to play is closed behind it, too.
+        phase_times: records how many seconds selection and verification take.
+        make_room: closes the training copies, if only one copy may be open at a time. The copy
+            opened for an evaluation is then closed after it, too.
     """
 
     def __init__(
@@ -107,10 +107,10 @@ class Evaluator:
         self._phase_times = phase_times or PhaseTimes()
         self._make_room = make_room
         self.activity = ""
-        """What is under way, in words, and how far; empty where nothing is."""
+        """Description of the running evaluation and its progress; empty if none is running."""
 
     def open(self) -> None:
-        """Make the copies that it plays in, before training steps its own."""
+        """Make the copies to play in, before training steps its own."""
         self._player.open()
 
     def close(self) -> None:
@@ -119,11 +119,11 @@ class Evaluator:
 
     @property
     def player(self) -> EpisodePlayer:
-        """What plays the episodes."""
+        """The player of the episodes."""
         return self._player
 
     def describe_activity(self) -> str:
-        """What an evaluation is doing, or did last; empty before the first."""
+        """Describe what an evaluation is doing, or did last; empty before the first."""
         return self._player.describe_activity()
 
     def __call__(self, candidate: Candidate) -> EvaluationResult:
@@ -135,11 +135,11 @@ class Evaluator:
         return self._verify(policy, selection, candidate)
 
     def conclude(self, best: Candidate, result: EvaluationResult) -> FinalScore:
-        """The score of a run's best policy: the one that there is, or a last verification.
+        """Return the score of a run's best policy: the verified one, or from a last verification.
 
         Args:
-            best: the best candidate, as it would be asked about now.
-            result: on it.
+            best: the best candidate, as it would be evaluated now.
+            result: its evaluation.
         """
         policy = self.policy(best.snapshot)
         is_extra = result.verification is None
@@ -156,14 +156,14 @@ class Evaluator:
         return FinalScore(score, result.solved, is_extra, sampled, best.step_limit)
 
     def _is_plausible(self, selection: Score, candidate: Candidate) -> bool:
-        """Whether the target may have been reached."""
+        """Whether the policy may have reached the target."""
         if self._target is None:
             return False
         mean = candidate.training_mean
         return selection.high >= self._target or (mean is not None and mean >= self._target)
 
     def _verify(self, policy: Policy, selection: Score, candidate: Candidate) -> EvaluationResult:
-        """Score a policy on fresh seeds, new at each attempt; more of them where it is close."""
+        """Score a policy on fresh seeds, new at each attempt; on more if the result is close."""
         attempt = candidate.attempts + 1
         episodes = self._config.verification_episodes or self._affordable(
             selection, candidate.steps, FEWEST_VERIFIED, VERIFICATION_EPISODES
@@ -185,7 +185,7 @@ class Evaluator:
         limit: int,
         mode: Mode | None = None,
     ) -> Score:
-        """Play the episodes of these numbers of an attempt; by default in the run's mode."""
+        """Play the episodes with these numbers of an attempt; by default in the run's mode."""
         seeds = self.seeds(Purpose.VERIFICATION, attempt, numbers.stop)[numbers.start :]
         sampling = self._sampling(mode, Purpose.VERIFICATION, attempt, numbers.start)
         return self._play(policy, seeds, "verification", limit, sampling)
@@ -200,13 +200,13 @@ class Evaluator:
 
         if count is not None or not self._thrift:
             return play(len(seeds))
-        # How long its episodes are, the first ones tell.
+        # The first episodes show how long episodes are.
         first = play(FEWEST_SELECTED)
         count = self._affordable(first, candidate.steps, FEWEST_SELECTED, SELECTION_EPISODES)
         return first if count == FEWEST_SELECTED else play(count)
 
     def _affordable(self, like: Score, trained: int, fewest: int, most: int) -> int:
-        """How many episodes are played; fewer in a short run whose steps are slow."""
+        """Return the number of episodes to play; fewer in a short run whose steps are slow."""
         if not self._thrift:
             return most
         affordable = trained * like.episodes // (self._thrift * max(1, like.steps))
@@ -236,12 +236,12 @@ class Evaluator:
                 self._player.close()
 
     def make_room(self) -> None:
-        """Close the copies that train, where only one may be open at a time."""
+        """Close the training copies, if only one copy may be open at a time."""
         if self._make_room is not None:
             self._make_room()
 
     def policy(self, snapshot: Snapshot) -> Policy:
-        """A frozen copy of what the snapshot does."""
+        """Return a frozen copy of the snapshot's policy."""
         parameters = np.asarray(snapshot.parameters)
         statistics = tuple(np.asarray(one) for one in snapshot.statistics)
         choice = self._config.environment_choice
@@ -251,14 +251,14 @@ class Evaluator:
     def _sampling(
         self, mode: Mode | None, purpose: Purpose, *numbers: int
     ) -> np.random.SeedSequence | None:
-        """What actions are sampled with; None where they are greedy."""
+        """Return the seed for sampling actions; None if they are greedy."""
         if (mode or self._config.policy) == "greedy":
             return None
         root = self._config.seed
         return seed_sequence(root, Purpose.EVALUATION_ACTIONS, int(purpose), *numbers)
 
     def seeds(self, purpose: Purpose, attempt: int, count: int) -> list[int]:
-        """The seeds of the episodes of one selection or verification."""
+        """Return the seeds of the episodes of one selection or verification."""
         root = self._config.seed
         return [
             environment_seed(seed_sequence(root, purpose, attempt, episode))
@@ -267,7 +267,7 @@ class Evaluator:
 
 
 def _lower_bound(score: Score, level: float) -> float:
-    """The lower end of a one-sided interval of the mean (Student's t)."""
+    """Lower end of a one-sided confidence interval of the mean (Student's t)."""
     if score.episodes < 2:
         return -np.inf
     quantile = student_t_quantile(score.episodes - 1, 1.0 - level)

@@ -1,4 +1,4 @@
-"""Lanes: the copies that an evaluation's episodes are played in, and what acts for them."""
+"""Lanes: the environment copies in which evaluation episodes are played, and their actions."""
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -18,20 +18,20 @@ from poise.envs.observations import batch_checker
 __all__ = ["Actions", "DecidedActions", "Lane", "RandomActions"]
 
 ACTIONS_AT_ONCE = 256
-"""Random actions that are drawn at once: a space takes as long to sample one as a hundred."""
+"""Random actions drawn at once: a space takes as long to sample one as to sample a hundred."""
 NOISE_AT_ONCE = 64
 """Steps of an episode for which the noise of its actions is drawn at once."""
 _ACTIONS_KEY = 1
-"""Sets the seed of an episode's random actions apart from the environment's own."""
+"""Makes the seed of an episode's random actions differ from that of the environment."""
 
 
 class Lane:
-    """A copy, and the episode that it is in; None when it is in none."""
+    """An environment copy, and its current episode (None if it is free)."""
 
     def __init__(self, copy: CheckedEnv) -> None:
         self.copy = copy
         self.episode: int | None = None
-        """Its number among all of an evaluation."""
+        """The episode's number in the evaluation."""
         self.observation: Any = None
         self.total = 0.0
         self.length = 0
@@ -45,30 +45,30 @@ class Lane:
 
 @runtime_checkable
 class Actions(Protocol):
-    """What acts in some lanes."""
+    """Source of actions for some lanes."""
 
     lanes: list[Lane]
 
     def begin(self, row: int, seed: int) -> None:
-        """An episode has begun in a lane, from a seed."""
+        """Handle the beginning of an episode in a lane."""
 
     def act(self, rows: list[int]) -> list[Any]:
-        """The environment's actions for some of the lanes."""
+        """Return the environment's actions for some of the lanes."""
 
 
 class RandomActions:
-    """Uniformly random actions, each episode's from a seed of its own."""
+    """Uniformly random actions, with a seed for each episode."""
 
     def __init__(self, lanes: list[Lane]) -> None:
         self.lanes = lanes
         self._samples: list[Iterator[Any]] = [iter(()) for _ in lanes]
 
     def begin(self, row: int, seed: int) -> None:
-        """Seed its actions."""
+        """Seed the episode's actions."""
         self._samples[row] = _samples(self.lanes[row].copy.environment.action_space, seed)
 
     def act(self, rows: list[int]) -> list[Any]:
-        """The next ones; what was observed is looked at, and nothing more."""
+        """Draw the next actions; observations are only checked."""
         actions = []
         for row in rows:
             lane = self.lanes[row]
@@ -78,16 +78,16 @@ class RandomActions:
 
 
 class DecidedActions:
-    """A policy's actions for lanes that are decided on together, always in `ROWS` rows.
+    """A policy's actions for lanes that are decided in one batch, always of `ROWS` rows.
 
-    A product of matrices may round a row otherwise where there are more or fewer rows beside it, so
-    the rest are filled up. Where the rows change one another's last bit even so, which an episode's
-    first observation tells, that episode is decided on alone: whoever plays it, beside whatever.
+    The size of a batch may change how a matrix product rounds a row, so unused rows are filled. If
+    rows still change one another's last bit, which is tested with an episode's first observation,
+    that episode is decided alone, whatever process plays it, and with whatever other episodes.
 
     Args:
-        policy: what decides.
-        lanes: `ROWS` at most.
-        sampling: to sample actions, each episode from a seed derived from this one and its number;
+        policy: the policy that decides.
+        lanes: at most `ROWS`.
+        sampling: seed for sampling actions: each episode derives its own from it and its number;
             None acts greedily.
     """
 
@@ -104,7 +104,7 @@ class DecidedActions:
         self._first = np.ones(ROWS, np.bool_)
 
     def begin(self, row: int, seed: int) -> None:
-        """Forget the lane's last episode."""
+        """Reset the lane's state for a new episode."""
         del seed
         episode = self.lanes[row].episode
         assert episode is not None, "it has begun"
@@ -114,7 +114,7 @@ class DecidedActions:
             self._noise[row] = _noise(self._policy, self._sampling, episode)
 
     def is_steady(self, row: int) -> bool:
-        """Whether one observation is answered alike in every row, to the last bit."""
+        """Whether an observation gives the same decision in every row, to the last bit."""
         batch = self._batch([self.lanes[row].observation] * ROWS)
         state = self._policy.agent.initial_state(ROWS)
         decision = self._policy.decide(batch, state, np.ones(ROWS, np.bool_), None)
@@ -126,7 +126,7 @@ class DecidedActions:
         )
 
     def act(self, rows: list[int]) -> list[Any]:
-        """The environment's actions for some of the rows."""
+        """Return the environment's actions for some of the rows."""
         together = [row for row in rows if self._steady[row]]
         found = dict(zip(together, self._act_together(together), strict=True)) if together else {}
         return [found[row] if row in found else self._act_alone(row) for row in rows]
@@ -159,7 +159,7 @@ class DecidedActions:
         return unbatch_all(decision.environment_action, self._policy.action_space, 1)[0]
 
     def _keep(self, rows: list[int], state: Any, where: list[int]) -> None:
-        """Take what these rows remember from these of a decision's."""
+        """Copy these rows of the new recurrent state into the stored one."""
         self._state = jax.tree.map(
             lambda leaf, new: _with_rows(leaf, rows, np.asarray(new)[where]), self._state, state
         )
@@ -175,14 +175,14 @@ class DecidedActions:
 
 
 def _with_rows(leaf: Any, rows: list[int], new: np.ndarray) -> np.ndarray:
-    """A copy of an array, with other rows in some places."""
+    """Return a copy of an array with some rows replaced."""
     changed = np.array(leaf)
     changed[rows] = new
     return changed
 
 
 def _samples(space: gymnasium.Space[Any], seed: int) -> Iterator[Any]:
-    """Random actions: not from the environment's own numbers, which may be the same draws."""
+    """Draw random actions from a separate seed; the environment might draw the same numbers."""
     sequence = np.random.SeedSequence(seed, spawn_key=(_ACTIONS_KEY,))
     many = batch_space(deepcopy(space), ACTIONS_AT_ONCE)
     many.seed(int(sequence.generate_state(1)[0]))
@@ -191,7 +191,7 @@ def _samples(space: gymnasium.Space[Any], seed: int) -> Iterator[Any]:
 
 
 def _noise(policy: Policy, sampling: np.random.SeedSequence, episode: int) -> Iterator[Any]:
-    """The noise of an episode's actions, step by step."""
+    """Yield the noise of an episode's actions, step by step."""
     seed = np.random.SeedSequence(sampling.entropy, spawn_key=(*sampling.spawn_key, episode))
     draw = draw_with_generator(np.random.default_rng(seed))
     while True:

@@ -1,4 +1,4 @@
-"""What a run spent its time on: seconds of compilation, selection, verification and baseline."""
+"""Times of a run's phases: seconds of compilation, selection, verification and baseline."""
 
 import contextlib
 import time
@@ -11,10 +11,10 @@ Phase = Literal["compilation", "selection", "verification", "baseline"]
 
 
 class PhaseTimes:
-    """A watch for each phase. What is measured here is reported, and decides nothing.
+    """A stopwatch for each phase. The times are only reported; no decision depends on them.
 
     Args:
-        clock: seconds; monotonic.
+        clock: returns seconds; monotonic.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -23,7 +23,7 @@ class PhaseTimes:
 
     @contextlib.contextmanager
     def on(self, phase: Phase) -> Iterator[None]:
-        """What is done within is of this phase, however it ends."""
+        """Count the time within this context to a phase, even if an exception ends it."""
         began = self._clock()
         try:
             yield
@@ -31,7 +31,7 @@ class PhaseTimes:
             self._spans.append((phase, began, self._clock()))
 
     def seconds(self, *phases: Phase, until: float = float("inf")) -> float:
-        """Seconds of these phases, of what had ended by a time of the clock."""
+        """Return the seconds of these phases that had ended by a time of the clock."""
         return sum(
             end - begin for phase, begin, end in self._spans if phase in phases and end <= until
         )

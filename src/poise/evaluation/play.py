@@ -1,4 +1,4 @@
-"""Play: a policy on Gymnasium's own environment, step by step, for people to watch."""
+"""Play: shows a policy in Gymnasium's own environment, step by step."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ class PlayedStep(NamedTuple):
     reward: float
     running_return: float
     ended: str
-    """``terminated``, ``truncated``, ``cut`` at the step limit, or empty."""
+    """``terminated``, ``truncated``, ``cut`` at the step limit, or empty if it goes on."""
 
 
 @known_arguments
@@ -53,20 +53,20 @@ def play(
     """Play episodes; the environment is closed however the iteration ends.
 
     Args:
-        policy: acts; a policy, or the path of a run's folder or of a policy file.
-        episodes: how many.
-        seed: root of the episodes' seeds, and of the sampling.
+        policy: a policy, or the path of a run's folder or of a policy file.
+        episodes: number of episodes.
+        seed: root of the seeds of the episodes and of the sampling.
         step_limit: an episode is cut after this many steps.
         render_mode: ``human`` opens a window; None shows nothing.
-        which: of a run's folder: the ``best`` or the ``final`` policy.
-        environment: makes the environment, instead of what the policy's file names.
+        which: if ``policy`` is a run's folder: the ``best`` or the ``final`` policy.
+        environment: makes the environment, instead of the one that the policy's file names.
         trust: import the environment that the policy's file names by an import path.
-        greedy: take the most probable action, or sample; by default as ``policy.mode`` says.
+        greedy: take the most probable action (True) or sample (False); by default ``policy.mode``.
 
     Raises:
-        InputError: there is no such policy or environment, or no display to open a window on, at
-            once; the environment cannot be made, or the policy does not fit it, when the first
-            step is asked for.
+        InputError: there is no such policy or environment, or no display to open a window on
+            (raised at once); the environment cannot be made, or the policy does not fit it (raised
+            at the first step).
         EnvironmentFailureError: the environment raised, or broke Gymnasium's contract.
     """
     policy = policy_of(policy, which)
@@ -116,31 +116,31 @@ def _steps(
 
 
 def _require_display() -> None:
-    """Raise `ConfigError` where a window can open nowhere; SDL would say it in riddles, or hang."""
+    """Raise `ConfigError` if there is no display; SDL's own error is obscure, or it hangs."""
     if sys.platform != "linux" or os.environ.get("SDL_VIDEODRIVER"):
         return
     if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         raise ConfigError(
             "there is no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set): "
-            "leave render human away, or play where there is a screen"
+            "omit render human, or play where there is a screen"
         )
 
 
 def _require_window() -> None:
-    """Raise `ConfigError` where SDL found no display, and draws what nobody sees."""
+    """Raise `ConfigError` if SDL found no display and draws into an invisible window."""
     pygame = sys.modules.get("pygame")
     if pygame is None or os.environ.get("SDL_VIDEODRIVER") or not pygame.display.get_init():
         return
     if pygame.display.get_driver() in ("offscreen", "dummy"):
         where = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         raise ConfigError(
-            f"no window could be opened: the display {where} does not answer; leave render human "
-            "away, or play where there is a screen"
+            f"no window could be opened: the display {where} does not answer; omit render human, "
+            "or play where there is a screen"
         )
 
 
 def _no_window(name: str, error: EnvironmentFailureError) -> InputError:
-    """What to say where an environment raised when it was to open its window."""
+    """Make the error for an environment that failed to open its window."""
     cause = error.__cause__
     if isinstance(cause, gymnasium.error.DependencyNotInstalled | ImportError):
         return missing_extra(name, cause)

@@ -1,4 +1,4 @@
-"""Scoring: what the returns of some episodes come to, with the interval of their mean."""
+"""Scoring: statistics of the returns of some episodes."""
 
 import math
 from statistics import NormalDist
@@ -34,12 +34,12 @@ def student_t_quantile(freedom: int, probability: float = 0.975) -> float:
     """A quantile of Student's t (Abramowitz & Stegun 1964, equation 26.7.5).
 
     Args:
-        freedom: degrees of it, 1 or more.
+        freedom: degrees of freedom, 1 or more.
         probability: between 0 and 1; the expansion is for 0.5 and above.
 
-    The expansion is exact to 0.0005 from 8 degrees of freedom on for the default, and from 30 on
-    where the probability is above; otherwise SciPy is worth the tenth of a second that its import
-    takes.
+    The expansion is accurate to 0.0005 from 8 degrees of freedom on for the default probability,
+    and from 30 on for higher ones. Below that, SciPy is used, although importing it takes a tenth
+    of a second.
     """
     if freedom < (8 if probability <= 0.975 else 30):
         from scipy.special import stdtrit  # noqa: PLC0415

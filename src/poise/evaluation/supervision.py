@@ -1,7 +1,7 @@
-"""The supervisor: scores of a run's policies and of random play, from environments that may hang.
+"""The supervisor of evaluations: scores a run's policies and random play with deadlines.
 
-An environment gives signs of life between its steps; when there is none for as long as a worker may
-be silent, it is interrupted, or left behind in its thread.
+An environment gives a sign of life between its steps. If there is none within the time that a
+worker may be silent, the environment is interrupted, or abandoned in its thread.
 """
 
 import threading
@@ -33,25 +33,25 @@ Result = TypeVar("Result")
 
 
 class Heartbeat:
-    """Felt between two steps of an evaluation.
+    """Records a sign of life between two steps of an evaluation.
 
     Args:
-        heartbeats: where signs of life are noted.
-        signals: what a user may end the run with.
+        heartbeats: where signs of life are recorded.
+        signals: signals by which a user may end the run.
     """
 
     def __init__(self, heartbeats: Heartbeats, signals: StopSignals) -> None:
         self._heartbeats = heartbeats
         self._signals = signals
         self.pump: Callable[[], object] | None = None
-        """What whoever evaluates in the main thread does for the run, now and then."""
+        """Periodic work for the run, done by an evaluation in the main thread."""
         self._pumped = 0.0
 
     def beat(self) -> None:
-        """The evaluation goes on.
+        """Record a sign of life.
 
         Raises:
-            EvaluationAborted: it must not, because of a signal.
+            EvaluationAborted: a signal asks the run to end.
         """
         self._heartbeats.beat(EVALUATION)
         now = time.monotonic()
@@ -63,13 +63,13 @@ class Heartbeat:
 
 
 class EvaluationSupervisor:
-    """Evaluates before its deadline, whoever asks.
+    """Runs evaluations with a deadline, in any thread.
 
     Args:
         evaluator: plays the episodes.
-        pulse: felt between them.
-        heartbeats: where signs of life are noted.
-        supervision: of the run.
+        heartbeat: called between their steps.
+        heartbeats: where signs of life are recorded.
+        supervision: the run's supervision settings.
     """
 
     def __init__(
@@ -86,25 +86,25 @@ class EvaluationSupervisor:
         self._main = threading.get_ident()
 
     def open(self) -> None:
-        """Make the copies that are played in.
+        """Make the copies to play in.
 
         Raises:
-            EvaluationAborted: a signal came before they were there.
+            EvaluationAborted: a signal arrived before they were made.
         """
         self._run_with_deadline(self._evaluator.open)
 
     def evaluate(self, candidate: Candidate) -> EvaluationResult:
-        """Select and, if it is worth it, verify: the server's evaluator."""
+        """Select a candidate and, if worthwhile, verify it: the server's evaluator."""
         if threading.get_ident() == self._main:
-            # Nobody else would notice if the environment hangs.
+            # Nobody else would notice if the environment hung.
             return self._run_with_deadline(lambda: self._evaluator(candidate))
         return self._watched(lambda: self._evaluator(candidate))
 
     def final_score(self, server: ParameterServer) -> FinalScore | None:
-        """The verified score of the best policy, None if there is none.
+        """Return the verified score of the best policy; None if there is no best policy.
 
         Raises:
-            EvaluationAborted: a signal came before it was there.
+            EvaluationAborted: a signal arrived before the score was known.
         """
         result, best = server.best_result, server.best
         if best is None or result is None:
@@ -115,7 +115,7 @@ class EvaluationSupervisor:
     def random_baseline(
         self, env_factory: EnvFactory, config: TrainConfig, step_budget: int = BASELINE_STEPS
     ) -> Score | None:
-        """What random actions reach, None if a signal came before it was there."""
+        """Score random actions; None if a signal arrived before the score was known."""
 
         def play() -> Score:
             self._evaluator.make_room()
@@ -135,7 +135,7 @@ class EvaluationSupervisor:
             return None
 
     def _watched(self, work: Callable[[], Result]) -> Result:
-        """Do something during which whoever supervises expects signs of life."""
+        """Run a function while the supervisor expects signs of life."""
         self._heartbeats.beat(EVALUATION)
         try:
             return work()
@@ -143,7 +143,7 @@ class EvaluationSupervisor:
             self._heartbeats.leave(EVALUATION)
 
     def _run_with_deadline(self, work: Callable[[], Result]) -> Result:
-        """Do it with a deadline: here if it can be interrupted, otherwise in a thread.
+        """Run a function with a deadline: here if it can be interrupted, otherwise in a thread.
 
         Raises:
             DeadlineError: there was no sign of life for too long.

@@ -1,4 +1,4 @@
-"""What a worker's process plays an evaluation's episodes with."""
+"""The player in a worker's process, which plays episodes of an evaluation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +20,9 @@ __all__ = ["WorkerPlayer", "copies_of"]
 
 
 def copies_of(index: int, workers: int, copies: int) -> int:
-    """Copies that a worker may play in, of those that an evaluation may have open.
+    """Return a worker's share of the copies that an evaluation may have open.
 
-    With one copy for all, it is the parent's own: no two would play side by side.
+    A single copy is the parent's own, because it cannot play in parallel with another.
     """
     if copies < 2:
         return 0
@@ -30,13 +30,13 @@ def copies_of(index: int, workers: int, copies: int) -> int:
 
 
 class WorkerPlayer:
-    """Plays whole episodes in a worker's process, in copies of its own beside those that train.
+    """Plays whole episodes in a worker's process, in copies separate from the training ones.
 
     Args:
-        agent: how to act, given parameters.
+        agent: chooses actions, given parameters.
         config: names the environment, and says where an episode is cut.
         env_factory: makes copies of Gymnasium's own environment.
-        copies: that may be open at a time.
+        copies: maximum number of copies open at a time.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class WorkerPlayer:
         self._step_limit: int | None = None
 
     def open(self, alive: Callable[[], None]) -> None:
-        """Make the copies that will be played in."""
+        """Make the copies to play in."""
         self._live = alive
         self._player.open()
 
@@ -64,7 +64,7 @@ class WorkerPlayer:
         sampling: np.random.SeedSequence | None,
         step_limit: int | None,
     ) -> None:
-        """Compile what acts; None acts at random."""
+        """Compile the policy that acts; None acts at random."""
         self._policy, self._sampling, self._step_limit = None, sampling, step_limit
         if snapshot is None:
             return
@@ -84,7 +84,7 @@ class WorkerPlayer:
         self._policy = policy
 
     def provide(self, count: int, alive: Callable[[], None]) -> int:
-        """Make this many copies, or as many as there may be; returns how many there are."""
+        """Make this many copies, or as many as allowed; return how many there are."""
         self._live = alive
         return self._player.provide(count)
 
@@ -94,14 +94,14 @@ class WorkerPlayer:
         over: Callable[[int, Episode], None],
         alive: Callable[[], None],
     ) -> None:
-        """Play episodes as prepared, until none waits and all are over."""
+        """Play episodes as prepared, until none is waiting and all are finished."""
         self._live = alive
         self._player.take_turns(
             self._policy, waiting, over, self._sampling, step_limit=self._step_limit
         )
 
     def describe_activity(self) -> str:
-        """What is being stepped, or was last."""
+        """Describe what is being stepped, or was stepped last."""
         return self._player.describe_activity()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The queue of an evaluation's episodes: which are to be played, and what those over came to."""
+"""Queue of an evaluation's episodes: those still to be played, and the results of those played."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -9,15 +9,15 @@ from poise.learning.evaluation_result import Episode
 __all__ = ["EpisodeQueue"]
 
 ATTEMPTS = 2
-"""Workers that an episode may be the end of, before the run ends, too."""
+"""Workers that may fail on the same episode before the run fails, too."""
 
 
 class EpisodeQueue:
     """Hands episodes out in the order of their numbers.
 
     Args:
-        task: what is played.
-        done: told how many episodes are over, whenever one is.
+        task: the episodes to play.
+        done: called with the number of finished episodes, each time one finishes.
     """
 
     def __init__(self, task: Task, done: Callable[[int], None]) -> None:
@@ -25,40 +25,41 @@ class EpisodeQueue:
         self._done = done
         self._waiting = deque(enumerate(task.seeds))
         self._begun = 0
-        """Episodes that have been handed out: the first this many."""
+        """Number of episodes that have been handed out; always the first ones."""
         self._steps = 0
         self._ends: Counter[int] = Counter()
-        """Workers that an episode was the end of."""
+        """Number of workers that failed on each episode."""
         self.found: dict[int, Episode] = {}
-        """What those that are over came to, by number."""
+        """Results of the finished episodes, by number."""
 
     def __len__(self) -> int:
-        """Episodes that wait."""
+        """Return how many episodes still wait to be played."""
         return len(self._waiting)
 
     def drop_unneeded(self) -> None:
-        """Let no further episodes begin, once those over have taken the steps that were asked for.
+        """Hand out no further episodes once the finished ones have used up the step budget.
 
-        Of what was begun, all is needed: it may be that only later ones are over.
+        Episodes that have been handed out before are still needed, because the finished ones may
+        not be the first ones.
         """
         if self._step_budget is not None and self._begun and self._steps >= self._step_budget:
             self._waiting = deque(one for one in self._waiting if one[0] < self._begun)
 
     def take(self) -> tuple[int, int]:
-        """The number and the seed of the episode that is played next."""
+        """Return the number and the seed of the next episode to play."""
         number, seed = self._waiting.popleft()
         self._begun = max(self._begun, number + 1)
         return number, seed
 
     def over(self, number: int, episode: Episode) -> None:
-        """An episode is over; where two workers have played it, both came to the same."""
+        """Record a finished episode; if two workers played it, both got the same result."""
         if number not in self.found:
             self.found[number] = episode
             self._steps += episode.length
             self._done(len(self.found))
 
     def give_back(self, episodes: Mapping[int, int]) -> None:
-        """Have these played by others, and first.
+        """Put episodes back at the front of the queue, for other workers to play.
 
         Args:
             episodes: seeds by number.
@@ -66,10 +67,10 @@ class EpisodeQueue:
         self._waiting.extendleft(sorted(episodes.items(), reverse=True))
 
     def lose(self, episodes: Mapping[int, int], error: Exception) -> None:
-        """A worker came to its end in these.
+        """Handle the failure of a worker that was playing these episodes.
 
         Raises:
-            Exception: the error given, if one of them was the end of another worker before.
+            Exception: the error given, if another worker failed on one of them before.
         """
         self._ends.update(episodes.keys())
         if any(self._ends[number] >= ATTEMPTS for number in episodes):

@@ -1,4 +1,4 @@
-"""What a launcher offers an evaluation: room for a copy, and workers that wait meanwhile."""
+"""What a launcher offers an evaluation: freeing copies, and idle workers that play episodes."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -12,15 +12,15 @@ __all__ = ["NO_HELPERS", "CurrentHelpers", "EvaluationHelpers", "Players", "Task
 
 
 class Task(NamedTuple):
-    """Episodes that are to be played.
+    """Episodes to play.
 
     Attributes:
-        snapshot: what acts; None acts at random.
-        seeds: for ``env.reset``, one an episode; they are numbered in this order, from 0.
-        sampling: to sample actions, each episode from a seed derived from this one and its number;
+        snapshot: the policy that acts; None acts at random.
+        seeds: one for each episode's ``env.reset``; episodes are numbered in this order, from 0.
+        sampling: seed for sampling actions: each episode derives its own from it and its number;
             None acts greedily.
-        step_budget: no episode need be played after the first ones have taken this many steps.
-        step_limit: an episode is cut after this many; by default as the run's settings say.
+        step_budget: no further episode is needed once the first ones have taken this many steps.
+        step_limit: an episode is cut after this many steps; by default, as the run's settings say.
     """
 
     snapshot: Snapshot | None
@@ -35,24 +35,24 @@ class Players(Protocol):
     """Workers that play an evaluation's episodes."""
 
     def are_there(self) -> bool:
-        """Whether any of them can play."""
+        """Whether at least one of them can play."""
 
     def play(
         self, task: Task, alive: Callable[[], None], done: Callable[[int], None]
     ) -> dict[int, Episode]:
-        """Play episodes, until all are over or nobody is left who can.
+        """Play episodes until all are finished or no worker is left that can play.
 
         Args:
-            task: what is played.
-            alive: called again and again; may raise to give up.
-            done: told how many episodes are over, whenever one is.
+            task: the episodes to play.
+            alive: called again and again; may raise to abort.
+            done: called with the number of finished episodes, each time one finishes.
 
         Returns:
-            What those that are over came to, by number.
+            The results of the finished episodes, by number.
 
         Raises:
             EnvironmentFailureError: the environment raised, or broke its contract.
-            WorkerError, DeadlineError: an episode was the end of a second worker that played it.
+            WorkerError, DeadlineError: a second worker failed on the same episode.
         """
 
 
@@ -61,7 +61,7 @@ class EvaluationHelpers(NamedTuple):
 
     Attributes:
         release: makes all workers close their environments until their next cycle.
-        players: the workers, where they can play.
+        players: the workers as players; None if they cannot play.
     """
 
     release: Callable[[], None]
@@ -69,26 +69,26 @@ class EvaluationHelpers(NamedTuple):
 
 
 def _nothing() -> None:
-    """Nothing trains that could make room."""
+    """Default for `release`: no worker is training, so there is nothing to close."""
 
 
 NO_HELPERS = EvaluationHelpers(_nothing)
 
 
 class CurrentHelpers:
-    """What the workers offer an evaluation at the moment."""
+    """What the workers currently offer an evaluation."""
 
     def __init__(self) -> None:
         self._helpers = NO_HELPERS
 
     def offer(self, helpers: EvaluationHelpers) -> None:
-        """What is available from now on."""
+        """Replace what is offered, from now on."""
         self._helpers = helpers
 
     def release(self) -> None:
-        """Close the copies that train, until they are needed again."""
+        """Close the training copies of the environment until they are needed again."""
         self._helpers.release()
 
     def players(self) -> Players | None:
-        """Who plays the episodes."""
+        """Return the players that are currently available, or None."""
         return self._helpers.players

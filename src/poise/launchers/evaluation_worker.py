@@ -1,7 +1,7 @@
-"""A worker process's part in an evaluation: the episodes that it plays while it would wait.
+"""A worker process's part in an evaluation: it plays episodes while it would otherwise wait.
 
-It is sent one or a few at a time, so that each process has something to play until the end, plays
-them in copies of its own beside those that train, and says of each what it came to.
+The parent sends it a few episodes at a time, so that every process has something to play until the
+end. It plays them in copies of its own, separate from the training ones, and reports each result.
 """
 
 import contextlib
@@ -35,12 +35,12 @@ __all__ = [
 ]
 
 PLAY = b"P"
-"""From the parent: an order, in JSON, as `pack_order` makes it."""
+"""From the parent: an order in JSON, made by `pack_order`."""
 LANES, PLAYED, ALIVE, CANNOT_PLAY, PLAY_FAILED = b"N", b"D", b"H", b"U", b"Y"
 _LOOK = 0.05
-"""Seconds between two looks whether the parent has left, at least."""
+"""Minimum seconds between two checks whether the parent has gone."""
 _SIGNS = 10
-"""Signs of life that are given while the parent would be patient."""
+"""Number of signs of life sent within the parent's timeout."""
 
 
 @runtime_checkable
@@ -48,13 +48,13 @@ class Player(Protocol):
     """Plays episodes in a worker's process."""
 
     def open(self, alive: Callable[[], None]) -> None:
-        """Make the copies that will be played in.
+        """Make the copies to play in.
 
         Args:
-            alive: called between them.
+            alive: called after each copy.
 
         Raises:
-            InputError: not even one can be made.
+            InputError: not even one copy can be made.
         """
 
     def prepare(
@@ -63,19 +63,19 @@ class Player(Protocol):
         sampling: np.random.SeedSequence | None,
         step_limit: int | None,
     ) -> None:
-        """Compile what acts; None acts at random.
+        """Compile the policy that acts.
 
         Args:
-            snapshot: what acts.
-            sampling: to sample actions; None acts greedily.
-            step_limit: an episode is cut after this many steps; by default as the settings say.
+            snapshot: the policy; None acts at random.
+            sampling: seed for sampling actions; None acts greedily.
+            step_limit: an episode is cut after this many steps; by default, as the settings say.
         """
 
     def provide(self, count: int, alive: Callable[[], None]) -> int:
-        """Make this many copies, or as many as there may be; returns how many there are.
+        """Make this many copies, or as many as allowed; return how many there are.
 
         Raises:
-            InputError: not even one can be made.
+            InputError: not even one copy can be made.
         """
 
     def play(
@@ -84,16 +84,16 @@ class Player(Protocol):
         over: Callable[[int, Episode], None],
         alive: Callable[[], None],
     ) -> None:
-        """Play episodes as prepared, until none waits and all are over.
+        """Play episodes as prepared, until none is waiting and all are finished.
 
         Args:
-            waiting: the next episode's number and seed; None while there is none.
-            over: told the number of an episode that is over, and what it came to.
+            waiting: returns the next episode's number and seed, or None if none is waiting.
+            over: called with the number and the result of each finished episode.
             alive: called between steps.
         """
 
     def describe_activity(self) -> str:
-        """What is being stepped, or was last."""
+        """Describe what is being stepped, or was stepped last."""
 
     def close(self) -> None:
         """Close the copies."""
@@ -104,14 +104,14 @@ class PlayerFactory(Protocol):
     """A worker factory whose workers can play in evaluations."""
 
     def copies(self, index: int) -> int:
-        """Copies that a worker may play in at most; 0 where it may not play."""
+        """Return the maximum number of copies that a worker may play in; 0 if it may not play."""
 
     def player(self, index: int) -> Player:
-        """What plays in the process of a worker; called there, after the worker was made."""
+        """Make the player of a worker; called in its process, after the worker was made."""
 
 
 def pack_sampling(sampling: np.random.SeedSequence | None) -> Any:
-    """What is needed to make a seed sequence again, for JSON."""
+    """Return what is needed to make the same seed sequence again, as JSON types."""
     if sampling is None:
         return None
     return [_plain(sampling.entropy), _plain(sampling.spawn_key)]
@@ -128,13 +128,13 @@ def pack_order(
     lanes: int,
     episodes: list[tuple[int, int]],
 ) -> bytes:
-    """An order: episodes to play.
+    """Encode an order to play episodes.
 
     Args:
-        policy: the number by which it is in shared memory; None acts at random.
-        sampling: as `pack_sampling` packed it.
-        step_limit: an episode is cut after this many steps; by default as the settings say.
-        lanes: copies to play in, at most.
+        policy: the number of the policy in shared memory; None acts at random.
+        sampling: the result of `pack_sampling`.
+        step_limit: an episode is cut after this many steps; by default, as the settings say.
+        lanes: maximum number of copies to play in.
         episodes: number and seed of each.
     """
     return PLAY + json.dumps([policy, sampling, step_limit, lanes, episodes]).encode()
@@ -142,34 +142,34 @@ def pack_order(
 
 @runtime_checkable
 class Says(Protocol):
-    """How a worker's process speaks to its parent, which watches how long it is silent."""
+    """Channel from a worker's process to its parent, which watches how long it is silent."""
 
     describe_activity: Callable[[], str]
 
     def begin(self) -> None:
-        """It is silent from now on."""
+        """Mark the beginning of work: silence counts from now on."""
 
     def rest(self) -> None:
-        """It waits, and nobody expects it to say anything."""
+        """Mark that the worker waits, and is not expected to send anything."""
 
     def send(self, message: bytes) -> None:
-        """It says something.
+        """Send a message.
 
         Raises:
-            OSError: the parent has left.
+            OSError: the parent has gone.
         """
 
 
 class EvaluationWorker:
-    """What a worker's process does with orders.
+    """Executes evaluation orders in a worker's process.
 
     Args:
-        make: makes what plays, when the first order comes.
-        shared_policy: where the policy is.
-        watch: how it speaks.
-        pipe: where further orders come.
-        patience: seconds after which the parent takes a silent worker for hung.
-        leave: raises, when the parent has left.
+        make: makes the player, when the first order arrives.
+        shared_policy: where the policy is stored.
+        watch: channel to the parent.
+        pipe: where further orders arrive.
+        patience: seconds of silence after which the parent regards the worker as hung.
+        leave: raises if the parent has gone.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class EvaluationWorker:
         self._looked = self._signed = 0.0
 
     def open(self) -> None:
-        """Make the copies that it will play in; where that fails, an order says so."""
+        """Make the copies to play in; if that fails, the answer to the first order reports it."""
         self._player = self._make()
         trains = self._watch.describe_activity
         self._watch.describe_activity = self._player.describe_activity
@@ -205,7 +205,7 @@ class EvaluationWorker:
             self._watch.describe_activity = trains
 
     def take(self, message: bytes) -> None:
-        """Play what an order says, and what others say that come meanwhile."""
+        """Play the episodes of an order, and of further orders that arrive meanwhile."""
         self._orders.append(message)
         while self._orders:
             self._take(self._orders.popleft())
@@ -217,7 +217,7 @@ class EvaluationWorker:
         except InputError as error:
             self._watch.send(CANNOT_PLAY + str(error).encode(errors="replace"))
         except OSError:
-            # The parent has left.
+            # The parent has gone.
             raise
         except Exception as error:
             ours = isinstance(error, EnvironmentFailureError)
@@ -251,12 +251,12 @@ class EvaluationWorker:
     def _following(self) -> tuple[int, int] | None:
         if not self._waiting and not self._orders:
             with contextlib.suppress(EOFError):
-                # At the end of the pipe, `_alive` gives up.
+                # At the end of the pipe, `_alive` raises.
                 self._orders.extend(self._pipe.waiting(PLAY))
         while self._orders:
             *prepared, _, episodes = json.loads(self._orders[0][1:])
             if tuple(prepared) != self._prepared:
-                # The parent is at the next evaluation already, which is prepared first.
+                # The order belongs to the next evaluation, which must be prepared first.
                 break
             self._orders.popleft()
             self._waiting += [(one, seed) for one, seed in episodes]

@@ -1,7 +1,7 @@
-"""A framed pipe: short messages, of which the reader never waits for the rest of one.
+"""A framed pipe: short messages that the reader receives whole, without blocking on partial ones.
 
-A process may be killed, or stopped, in the middle of a message. Its reader keeps what has come of
-it, and goes on.
+A process may be killed or stopped in the middle of a message. The reader keeps the part that has
+arrived, and continues.
 """
 
 import os
@@ -14,14 +14,14 @@ __all__ = ["FramedPipe"]
 
 _LENGTH = struct.Struct("<Q")
 _AT_ONCE = 1 << 20
-"""Bytes that are read at once, at most."""
+"""Maximum number of bytes read at once."""
 
 
 class FramedPipe:
     """One end of a pipe between two processes; picklable to a spawned child.
 
     Args:
-        end: what ``multiprocessing.Pipe`` gave; nobody else may use it.
+        end: a connection from ``multiprocessing.Pipe``; nobody else may use it.
     """
 
     def __init__(self, end: connection.Connection) -> None:
@@ -30,21 +30,21 @@ class FramedPipe:
         self._waiting: list[bytes] = []
 
     def fileno(self) -> int:
-        """For a selector."""
+        """Return the file descriptor, for a selector."""
         return self._end.fileno()
 
     def send(self, message: bytes) -> None:
         """Write a message.
 
         Raises:
-            OSError: nobody is there to read it.
+            OSError: there is no reader.
         """
         content = memoryview(_LENGTH.pack(len(message)) + message)
         while content:
             content = content[os.write(self._end.fileno(), content) :]
 
     def receive(self) -> list[bytes]:
-        """The messages that have come as a whole, after one look. Waits only if nothing has come.
+        """Return the complete messages after one read. Blocks only if nothing has arrived.
 
         Raises:
             EOFError: the other end is closed, and all it sent has been received.
@@ -65,7 +65,7 @@ class FramedPipe:
         return messages
 
     def wait(self) -> bytes:
-        """The next message, however long it takes to come.
+        """Return the next message; blocks until one arrives.
 
         Raises:
             EOFError: the other end is closed.
@@ -75,7 +75,7 @@ class FramedPipe:
         return self._waiting.pop(0)
 
     def waiting(self, kind: bytes) -> list[bytes]:
-        """The messages of a kind that have come by now; those of others stay for `wait`.
+        """Return the messages of one kind that have arrived; `wait` returns the others later.
 
         Raises:
             EOFError: the other end is closed.
@@ -87,11 +87,11 @@ class FramedPipe:
         return found
 
     def has_mail(self) -> bool:
-        """Whether `receive` would not wait: something has come, or the end."""
+        """Whether `receive` would return at once: data has arrived, or the pipe has ended."""
         return bool(select.select([self._end], [], [], 0)[0])
 
     def has_ended(self) -> bool:
-        """Whether the other end is closed, and all it sent has been received."""
+        """Whether the other end is closed, and everything it sent has been received."""
         with socket.socket(fileno=os.dup(self._end.fileno())) as end:
             try:
                 return not end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)

@@ -1,7 +1,7 @@
-"""The launcher: runs workers against a server, wherever they are.
+"""The launcher: runs workers against a server, in threads or in processes.
 
-A launcher holds the locks, the waiting and the deadlines; it knows neither the loss nor the files
-of a run. What a run must know of a launcher are its traits, not its name.
+A launcher does the locking, the waiting and the deadlines; it knows neither the loss nor the run's
+files. The rest of poise depends on a launcher's traits, not on its name.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +17,11 @@ __all__ = ["Launch", "Launcher", "LauncherTraits", "WorkerStart"]
 
 
 class LauncherTraits(NamedTuple):
-    """What the rest of poise must know of a launcher.
+    """Properties of a launcher that the rest of poise depends on.
 
     Attributes:
-        own_processes: each worker has a process of its own. It compiles its cycle and makes its
-            environments there, and shares neither the GIL nor a module's state with another worker.
+        own_processes: each worker has its own process. It compiles its cycle and makes its
+            environments there, and shares neither the GIL nor module state with another worker.
         imports_script: those processes import the user's script.
         several_threads: an environment is made in one thread and stepped in another.
         in_turn: only one worker steps at a time.
@@ -38,17 +38,17 @@ class LauncherTraits(NamedTuple):
         """Whether environments are stepped one worker at a time.
 
         Args:
-            holds_gil: a step keeps all other threads of its process waiting.
+            holds_gil: a step blocks all other threads of its process.
         """
         return self.in_turn or (holds_gil and not self.own_processes)
 
 
 class WorkerStart(NamedTuple):
-    """A worker that is to be started.
+    """A worker to start.
 
     Attributes:
         worker: its number, from 0.
-        generation: how often it has been started before.
+        generation: how many times it has been started before.
     """
 
     worker: int
@@ -56,20 +56,20 @@ class WorkerStart(NamedTuple):
 
 
 def _nothing() -> None:
-    """Workers that do not play in evaluations have no part in a run's end."""
+    """Default for `conclude`: workers that do not play evaluations are not needed at the end."""
 
 
 class Launch(NamedTuple):
     """What a launcher runs.
 
     Attributes:
-        server: takes what the workers bring.
+        server: receives the workers' updates.
         factory: makes the workers.
         starts: the workers, in the order of their turns.
-        supervision: how the run watches.
-        heartbeats: where the workers' signs of life are noted.
-        conclude: called when the server has stopped, while workers that play in evaluations are
-            still there.
+        supervision: how the run monitors its workers.
+        heartbeats: where the workers' signs of life are recorded.
+        conclude: called when the server has stopped, while workers that play evaluations are
+            still running.
     """
 
     server: ParameterServer
@@ -90,17 +90,17 @@ class Launcher(Protocol):
 
     @property
     def name(self) -> LauncherName:
-        """As ``--launcher`` names it."""
+        """The launcher's name, as used by ``--launcher``."""
 
     @property
     def traits(self) -> LauncherTraits:
-        """What a run must know of it."""
+        """Properties that the rest of poise depends on."""
 
     def run(self, launch: Launch) -> None:
-        """Run workers until the server stops; none is left afterwards, but threads that hang.
+        """Run workers until the server stops; only threads that hang remain afterwards.
 
         Raises:
-            WorkerError: a worker failed, and the run cannot go on; the others have been stopped.
-            DeadlineError: a worker hung, and the run cannot go on.
-            InputError: the workers cannot be started where they are to run.
+            WorkerError: a worker failed, and the run cannot continue; the others were stopped.
+            DeadlineError: a worker hung, and the run cannot continue.
+            InputError: the launcher cannot start the workers.
         """

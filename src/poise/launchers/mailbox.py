@@ -1,8 +1,8 @@
 """Mailboxes: one slot for a worker's update and one for its snapshot, in shared memory.
 
-Arrays are handed out as views: what was taken holds until the other side writes again, which it
-does only when it has been answered. So the parameters of a snapshot are read by XLA where they are,
-and so is a gradient; nothing large is copied twice.
+Arrays are returned as views, which are valid until the other side writes again; it does so only
+after it has been answered. XLA reads a snapshot's parameters and a gradient directly from shared
+memory, so nothing large is copied twice.
 """
 
 import math
@@ -21,16 +21,16 @@ __all__ = ["Mailbox", "MailboxShape", "TornMessageError", "pack_batch", "unpack_
 
 
 class MailboxShape(NamedTuple):
-    """What fits into a mailbox.
+    """Sizes of the parts of a mailbox.
 
     Attributes:
         parameters: P, length of the parameter vector.
-        metrics: K, numbers that are logged of each update.
-        episodes: how many episodes one rollout can finish at most.
+        metrics: K, number of metrics logged for each update.
+        episodes: maximum number of episodes that one rollout can finish.
         statistics: S, length of the normaliser's statistics; None without a normaliser.
         state: a worker's state (a pytree of arrays); ``()`` if it is not available.
-        trajectory: what a rollout looks like (arrays, or shapes and dtypes), where workers send it
-            instead of a gradient; None where they do not.
+        trajectory: a rollout's structure (arrays, or shapes and dtypes), if workers send rollouts
+            instead of gradients; otherwise None.
         has_target: whether snapshots hold a target network's parameters.
     """
 
@@ -44,7 +44,7 @@ class MailboxShape(NamedTuple):
 
     @property
     def gradient_size(self) -> int:
-        """Numbers of the gradient that is sent."""
+        """Length of the gradient in an update; 0 if workers send trajectories."""
         return self.parameters if self.trajectory is None else 0
 
 
@@ -53,7 +53,7 @@ class Mailbox:
 
     Args:
         context: the spawn context.
-        shape: what fits into them.
+        shape: sizes of their parts.
     """
 
     def __init__(self, context: SpawnContext, shape: MailboxShape) -> None:
@@ -92,25 +92,25 @@ class Mailbox:
                 ("has_state", "u1", ()),
                 ("state", "u1", state),
             ],
-            # It comes from the parent, which a child does not outlive.
+            # It is written by the parent, which no child outlives.
             checked=False,
         )
 
     def put_initial_state(self, state: Any) -> None:
-        """Write a worker's state before its first cycle; message 0."""
+        """Write a worker's state before its first cycle, as message 0."""
         _write(self.update_message.parts["state"], state)
         self.update_message.seal(0)
 
     def take_initial_state(self, like: Any) -> Any:
-        """Copy out the state before the first cycle; None where there is none.
+        """Copy out the state before the first cycle; None if it is not available.
 
         Raises:
-            TornMessageError: it is not whole.
+            TornMessageError: the message is incomplete.
         """
         return _read(self.update_message.take(0)["state"], like)
 
     def put_update(self, worker_update: WorkerUpdate, sequence: int, state: Any = ()) -> None:
-        """Write an update, and the worker's state after it where that is available."""
+        """Write an update, and the worker's new state if that is available."""
         parts = self.update_message.parts
         parts["version"][...] = worker_update.version
         parts["steps"][...] = worker_update.steps
@@ -136,13 +136,13 @@ class Mailbox:
         self.update_message.seal(sequence)
 
     def take_update(self, sequence: int, like: Any = ()) -> tuple[WorkerUpdate, Any]:
-        """Read an update and the state left with it (shaped like ``like``).
+        """Read an update and the state sent with it (which has the structure of ``like``).
 
-        A gradient is a view, unless the update is not finite: then it is kept for longer, as a
-        trajectory always is.
+        A gradient is a view; one that is not finite is a copy, because it is kept for longer. A
+        trajectory is always a copy.
 
         Raises:
-            TornMessageError: it is not whole, or not the one that was announced.
+            TornMessageError: it is incomplete, or not the one that was announced.
         """
         parts = self.update_message.take(sequence)
         count = int(parts["episodes"])
@@ -172,7 +172,7 @@ class Mailbox:
         return worker_update, _read(parts["state"], like)
 
     def put_snapshot(self, snapshot: Snapshot, sequence: int, state: Any = None) -> None:
-        """Write a snapshot; with a state, the worker goes on from that instead of its own."""
+        """Write a snapshot; if a state is given, the worker continues from it, not from its own."""
         parts = self.snapshot_message.parts
         parts["version"][...] = int(snapshot.version)
         if self._has_statistics:
@@ -186,17 +186,17 @@ class Mailbox:
         self.snapshot_message.seal(sequence)
 
     def take_snapshot(self, sequence: int, like: Any = ()) -> tuple[Snapshot, Any]:
-        """Read a snapshot, and the state to go on from, None for the worker's own.
+        """Read a snapshot, and the state to continue from (None: the worker's own).
 
         Raises:
-            TornMessageError: it is not whole, or not the one that was announced.
+            TornMessageError: it is incomplete, or not the one that was announced.
         """
         parts = self.snapshot_message.take(sequence)
         statistics: Any = ()
         if self._has_statistics:
             statistics = (parts["mean"].copy(), parts["scale"].copy())
-        # A new view each time: other parameters must be another object, or what was made of the
-        # old ones would be taken for theirs.
+        # A new view each time: results are cached by the identity of this object, so other
+        # parameters must be another object.
         parameters = parts["parameters"].view()
         targets = parts["target_parameters"].view() if self._has_target else ()
         snapshot = Snapshot(np.int32(parts["version"]), parameters, statistics, targets)
@@ -204,7 +204,7 @@ class Mailbox:
 
 
 def _byte_count(tree: Any) -> int:
-    """Bytes of all arrays of a pytree."""
+    """Return the size of all arrays of a pytree in bytes."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
@@ -217,7 +217,7 @@ def _write(row: np.ndarray, tree: Any) -> None:
 
 
 def _read(row: np.ndarray, like: Any) -> Any:
-    """A copy of a pytree, which is kept for longer than the slot; None where there is none."""
+    """Copy a pytree out of the slot, because it is kept for longer; None if it has no arrays."""
     leaves, structure = jax.tree.flatten(like)
     found, begin = [], 0
     for leaf in leaves:
@@ -228,12 +228,12 @@ def _read(row: np.ndarray, like: Any) -> Any:
 
 
 def pack_batch(trajectory: Trajectory) -> bytes:
-    """A trajectory as safetensors, by the names of its arrays."""
+    """Serialise a trajectory as safetensors, by the names of its arrays."""
     leaves = jax.tree_util.tree_leaves_with_path(trajectory)
     return save({jax.tree_util.keystr(path): np.asarray(leaf, order="C") for path, leaf in leaves})
 
 
 def unpack_batch(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of `pack_batch`."""
+    """Return the arrays that `pack_batch` serialised."""
     arrays: dict[str, np.ndarray] = load(content)
     return arrays

@@ -1,4 +1,4 @@
-"""The user's script: where worker processes, which import it, would begin to run it again."""
+"""Check for a user's script that worker processes would run again when they import it."""
 
 import ast
 import sys
@@ -9,10 +9,10 @@ __all__ = ["unguarded_script"]
 
 
 def unguarded_script() -> FrameType | None:
-    """The script's frame, if it calls this from a line that an import of it would run as well.
+    """Return the script's frame if this call would run again when the script is imported.
 
-    Spawned processes import the main script under another name, so only what stands below
-    ``if __name__ == "__main__":`` is left out there (see the guidelines of `multiprocessing`).
+    Spawned processes import the main script under another name, so they skip only the code below
+    ``if __name__ == "__main__":`` (see the programming guidelines of `multiprocessing`).
     """
     frame: FrameType | None = sys._getframe()
     while frame is not None:
@@ -28,8 +28,8 @@ def _is_guarded(path: Path, line: int) -> bool:
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        # Typed at a prompt, piped in, in a folder that may not be entered: not a script that could
-        # be imported by its path.
+        # Typed at a prompt, piped in, or in an inaccessible folder: not a script that could be
+        # imported by its path.
         return True
     return any(
         isinstance(node, ast.If)

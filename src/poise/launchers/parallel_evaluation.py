@@ -1,8 +1,9 @@
 """The parent's side of an evaluation that worker processes play.
 
-Episodes are handed out as workers are free, so that the cores are busy to the end; a worker that is
-in a cycle takes part from when it has brought its update, which is heard afterwards, as is
-whatever else concerns the server. Those of a worker that dies or hangs are played by another one.
+Free workers get episodes one after the other, so that the cores are busy to the end. A worker that
+is in a training cycle joins once it has sent its update; that update, like every other message for
+the server, is processed after the evaluation. If a worker dies or hangs, another one plays its
+episodes.
 """
 
 import json
@@ -37,11 +38,12 @@ class ProcessPlayers:
     """Workers in processes, as players.
 
     Args:
-        workers: that there are, by number.
-        copies: copies that each may play in at most, by its number; 0 where it may not play.
+        workers: the existing workers, by number.
+        copies: returns the maximum number of copies that a worker may play in, given its number;
+            0 if it may not play.
         shared_policy: where they read the policy.
-        supervision: how the run watches.
-        heartbeats: where their signs of life are noted.
+        supervision: how the run monitors its workers.
+        heartbeats: where their signs of life are recorded.
     """
 
     def __init__(
@@ -60,11 +62,11 @@ class ProcessPlayers:
         self._unable: set[int] = set()
 
     def are_there(self) -> bool:
-        """Whether any worker can play."""
+        """Whether at least one worker can play."""
         return bool(self.able())
 
     def able(self) -> list[WorkerProcess]:
-        """The workers that can play."""
+        """Return the workers that can play."""
         return [
             one
             for one in self.workers.values()
@@ -74,7 +76,7 @@ class ProcessPlayers:
     def play(
         self, task: Task, alive: Callable[[], None], done: Callable[[int], None]
     ) -> dict[int, Episode]:
-        """Play episodes, until all are over or nobody is left who can; see `Players`."""
+        """Play episodes until all are finished or no worker can play; see `Players`."""
         policy = None if task.snapshot is None else self._shared_policy.post(task.snapshot)
         sampling = pack_sampling(task.sampling)
 
@@ -91,12 +93,12 @@ class ProcessPlayers:
         return queue.found
 
     def exclude(self, worker_process: WorkerProcess, why: str) -> None:
-        """It cannot make a copy to play in."""
+        """Exclude a worker that cannot make a copy to play in."""
         if worker_process.index not in self._unable:
             self._unable.add(worker_process.index)
             warnings.warn(
-                f"evaluations go on without worker {worker_process.index}, "
-                f"to the same score: {why}",
+                f"evaluations continue without worker {worker_process.index} "
+                f"(the score does not change): {why}",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -128,7 +130,7 @@ class _ParallelEvaluation:
 
     def run(self) -> None:
         interval = self._supervision.interval
-        look_after = time.monotonic()
+        next_check = time.monotonic()
         while self._hand_out():
             self._alive()
             signalled: list[tuple[WorkerProcess, bool]] = [
@@ -140,18 +142,18 @@ class _ParallelEvaluation:
             for worker_process, speaks in signalled:
                 if not speaks and not worker_process.pipe.has_mail():
                     self._ended(worker_process)
-            if time.monotonic() >= look_after:
-                look_after = time.monotonic() + interval
-                self._look_after()
+            if time.monotonic() >= next_check:
+                next_check = time.monotonic() + interval
+                self._check_workers()
 
     def leave(self) -> None:
-        """Nobody expects them to say anything until the server has answered them."""
+        """Stop expecting signs of life from waiting workers until the server answers them."""
         for worker_process in self._players.workers.values():
             if worker_process.is_waiting:
                 self._heartbeats.leave(worker_process.index)
 
     def _hand_out(self) -> bool:
-        """Give those who are free something to play; says whether there is anything to wait for."""
+        """Give free workers episodes; return whether there is anything left to wait for."""
         self._queue.drop_unneeded()
         late = set(self._heartbeats.overdue(self._supervision.worker_timeout))
         able = [one for one in self._players.able() if one.is_waiting or one.index not in late]
@@ -177,10 +179,10 @@ class _ParallelEvaluation:
     def _send(
         self, worker_process: WorkerProcess, share: int, episodes: list[tuple[int, int]]
     ) -> None:
-        """Send a worker episodes, in addition to those that it plays already."""
+        """Send a worker episodes, in addition to those that it is already playing."""
         index = worker_process.index
         if not worker_process.has_played:
-            # It may compile what acts first.
+            # It may have to compile the policy first.
             self._heartbeats.beat(index, START_SECONDS)
             worker_process.has_played = True
         elif len(worker_process.episodes) == len(episodes):
@@ -205,9 +207,9 @@ class _ParallelEvaluation:
             self._ended(worker_process)
             return
         for message in messages:
-            self._hear(worker_process, message)
+            self._handle(worker_process, message)
 
-    def _hear(self, worker_process: WorkerProcess, message: bytes) -> None:
+    def _handle(self, worker_process: WorkerProcess, message: bytes) -> None:
         kind, content = message[:1], message[1:]
         if kind not in (ALIVE, LANES, PLAYED, CANNOT_PLAY, PLAY_FAILED):
             worker_process.keep(message)
@@ -230,14 +232,14 @@ class _ParallelEvaluation:
             self._heartbeats.leave(worker_process.index)
 
     def _give_back(self, worker_process: WorkerProcess) -> None:
-        """What it was to play is played by others, and first."""
+        """Return a worker's episodes to the front of the queue, for other workers."""
         self._queue.give_back(worker_process.episodes)
         worker_process.episodes.clear()
 
     def _failed(
         self, worker_process: WorkerProcess, is_environment: bool, cause: str, traceback: str
     ) -> None:
-        # What ends the run may have reached the environment, too.
+        # What ends the run (such as Ctrl-C) may have reached the environment, too.
         self._alive()
         if is_environment:
             environment = self._supervision.environment
@@ -248,7 +250,7 @@ class _ParallelEvaluation:
         raise self._worker_error(worker_process, cause, traceback)
 
     def _ended(self, worker_process: WorkerProcess) -> None:
-        """Its process has ended: the launcher finds that, too, when the evaluation is over."""
+        """Handle the end of a worker's process; the launcher notices it after the evaluation."""
         if not self._is_listed(worker_process):
             return
         self._unlist(worker_process)
@@ -266,9 +268,9 @@ class _ParallelEvaluation:
             worker_process.index, self._supervision.environment, seed, cause, traceback
         )
 
-    def _look_after(self) -> None:
+    def _check_workers(self) -> None:
         for worker_process in self._players.workers.values():
-            # A process that an environment forked may hold pipe and sentinel open.
+            # A process forked by an environment may hold the pipe and the sentinel open.
             if not worker_process.process.is_alive() and not worker_process.pipe.has_mail():
                 self._ended(worker_process)
         for index in self._heartbeats.overdue(self._supervision.worker_timeout):

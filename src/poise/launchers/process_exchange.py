@@ -1,4 +1,4 @@
-"""The exchange: snapshots for updates, between the server and the worker processes."""
+"""The exchange of snapshots and updates between the server and the worker processes."""
 
 import contextlib
 from collections.abc import Iterable, Mapping
@@ -15,12 +15,12 @@ __all__ = ["ProcessExchange"]
 
 
 class ProcessExchange:
-    """Brings the server what the workers send, and them its answers.
+    """Passes the workers' updates to the server, and the server's answers to the workers.
 
     Args:
-        server: lives in this thread.
+        server: the parameter server; it lives in this thread.
         pool: the workers.
-        heartbeats: where their signs of life are noted.
+        heartbeats: where their signs of life are recorded.
     """
 
     def __init__(self, server: ParameterServer, pool: ProcessPool, heartbeats: Heartbeats) -> None:
@@ -30,14 +30,14 @@ class ProcessExchange:
         self._has_begun = False
 
     def begin_when_all_have_opened(self) -> None:
-        """Let the workers reset their environments, once those of all are made."""
+        """Let the workers reset their environments, once all workers have made theirs."""
         workers = list(self._pool.workers.values())
         if not self._has_begun and all(one.has_opened for one in workers):
             self._has_begun = True
             self._begin(workers)
 
     def opened(self, worker_process: WorkerProcess) -> None:
-        """A worker has made its environments."""
+        """Handle the message that a worker has made its environments."""
         worker_process.has_opened = True
         self._heartbeats.leave(worker_process.index)
         if self._has_begun:
@@ -48,15 +48,15 @@ class ProcessExchange:
     def _begin(self, workers: Iterable[WorkerProcess]) -> None:
         for one in workers:
             self._heartbeats.beat(one.index)
-            # Where it has died since, its sentinel tells the same in a moment.
+            # If it has died since, its sentinel reports that in a moment.
             with contextlib.suppress(OSError):
                 one.pipe.send(SIGNAL.pack(BEGIN, 0))
 
     def admit(self, worker_process: WorkerProcess) -> None:
-        """Let a worker begin, or go on where the run was cut.
+        """Let a worker begin, or continue from the checkpoint that the run resumes from.
 
         Raises:
-            TornMessageError: its first state is not whole.
+            TornMessageError: its initial state is incomplete.
         """
         index = worker_process.index
         worker_process.ready = True
@@ -69,22 +69,22 @@ class ProcessExchange:
         self._send(worker_process, self._server.join(index, worker_process.generation, state))
 
     def receive(self, worker_process: WorkerProcess, sequence: int) -> None:
-        """Take an update, and hand out what the server answers.
+        """Pass an update to the server, and send out the server's answers.
 
         Raises:
-            TornMessageError: the update is not whole.
+            TornMessageError: the update is incomplete.
         """
         index = worker_process.index
         self._heartbeats.beat(index)
         worker_update, state = worker_process.worker_update(sequence)
         worker_process.last_word = ""
         answers = self._server.receive(index, worker_update, state)
-        # Without an answer it waits for others, and nobody expects it to say anything.
+        # Without an answer it waits for other workers, and is expected to be silent.
         self._heartbeats.leave(index)
         self._answer(answers)
 
     def leave(self, index: int, *, for_good: bool) -> None:
-        """Tell the server that a worker is gone; others may have waited for it."""
+        """Tell the server that a worker is gone; other workers may have been waiting for it."""
         self._answer(self._server.leave(index, for_good=for_good))
 
     def _answer(self, answers: Mapping[int, Snapshot]) -> None:
@@ -94,6 +94,6 @@ class ProcessExchange:
 
     @staticmethod
     def _send(worker_process: WorkerProcess, snapshot: Snapshot, state: Any = None) -> None:
-        # Where it has died since, its sentinel tells the same in a moment.
+        # If it has died since, its sentinel reports that in a moment.
         with contextlib.suppress(OSError):
             worker_process.send(snapshot, state)

@@ -17,15 +17,15 @@ from poise.launchers.worker_process import WorkerProcess, wait_for_end
 __all__ = ["ProcessPool", "Signals"]
 
 LEAVE_SECONDS = 5.0
-"""How long a process may take to end its cycle, before it is told to give it up."""
+"""Seconds a process may take to finish its cycle, before it is told to abort it."""
 
 
 class Signals(NamedTuple):
-    """What worker processes have to say.
+    """Worker processes that have something to report.
 
     Attributes:
-        speaking: something of theirs can be read, perhaps the end of the pipe.
-        ended: they have come to their end.
+        speaking: their pipes can be read: a message, or the end of the pipe.
+        ended: their processes have ended.
     """
 
     speaking: list[WorkerProcess]
@@ -37,9 +37,9 @@ class ProcessPool:
 
     Args:
         payload: the pickled factory, which makes a worker in its process.
-        shape: of the mailboxes.
-        supervision: how the run watches.
-        heartbeats: where the workers' signs of life are noted.
+        shape: shape of the mailboxes.
+        supervision: how the run monitors its workers.
+        heartbeats: where the workers' signs of life are recorded.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class ProcessPool:
         self._heartbeats = heartbeats
         self._selector = selectors.DefaultSelector()
         self._leaving: list[tuple[WorkerProcess, float]] = []
-        """Told to leave; and when that takes too long."""
+        """Processes that were told to exit, each with its deadline."""
         self.shared_policy = SharedPolicy(multiprocessing.get_context("spawn"), shape)
         self.workers: dict[int, WorkerProcess] = {}
-        """Those that take part in the run, by number."""
+        """Workers that take part in the run, by number."""
 
     def start(self, index: int, generation: int) -> None:
         """Start a worker's process.
 
         Raises:
-            WorkerError: the system will not have it.
+            WorkerError: the system cannot start the process.
         """
         self._heartbeats.beat(index, START_SECONDS)
         patience = self._supervision.worker_timeout
@@ -82,11 +82,11 @@ class ProcessPool:
         )
 
     def has(self, worker_process: WorkerProcess) -> bool:
-        """Whether it takes part in the run."""
+        """Whether the worker takes part in the run."""
         return self.workers.get(worker_process.index) is worker_process
 
     def wait(self, seconds: float) -> Signals:
-        """Wait until a worker signals, but not longer than this."""
+        """Wait until a worker signals, but at most this long."""
         signals = Signals([], [])
         for key, _ in self._selector.select(seconds):
             worker_process, speaks = key.data
@@ -94,19 +94,19 @@ class ProcessPool:
         return signals
 
     def remove(self, worker_process: WorkerProcess) -> None:
-        """Part with a worker: what it may still say is not heard."""
+        """Remove a worker from the run; messages that it still sends are ignored."""
         self._heartbeats.leave(worker_process.index)
         del self.workers[worker_process.index]
         self._selector.unregister(worker_process.pipe)
         self._selector.unregister(worker_process.process.sentinel)
 
     def let_go(self, worker_process: WorkerProcess) -> None:
-        """Give a worker that was removed the time to close its environments."""
+        """Give a removed worker time to close its environments."""
         worker_process.let_go()
         self._leaving.append((worker_process, time.monotonic() + self._supervision.close_timeout))
 
     def look_after_leaving(self) -> None:
-        """Look after those that have been let go."""
+        """Check on the removed workers that are still closing their environments."""
         for worker_process, end in list(self._leaving):
             late = time.monotonic() > end
             if late and worker_process.process.is_alive():
@@ -116,13 +116,13 @@ class ProcessPool:
                 worker_process.close()
 
     def release(self) -> None:
-        """Have all environments closed, which their workers make anew in their next cycle.
+        """Close the environments of all workers; they make them again in their next cycle.
 
         Raises:
             DeadlineError: a worker does not answer.
         """
         for worker_process in list(self.workers.values()):
-            # Of one that has died, nothing is open any more.
+            # A worker that has died has nothing open any more.
             with contextlib.suppress(EOFError, OSError):
                 worker_process.pipe.send(SIGNAL.pack(RELEASE, 0))
                 if not self._released(worker_process):
@@ -138,12 +138,12 @@ class ProcessPool:
                     return True
                 if message[:1] == LAST_WORD:
                     worker_process.hear_last_word(message)
-                # What else it says comes from the cycle that it was in when the run was stopped,
-                # and is refused.
+                # Other messages come from the cycle that it was in when the run was stopped, and
+                # are ignored.
         return False
 
     def close(self) -> None:
-        """Let every process close its environments; none is there afterwards."""
+        """Let every process close its environments; no process remains afterwards."""
         worker_processes = list(self.workers.values())
         for worker_process in worker_processes:
             self.remove(worker_process)
@@ -156,7 +156,7 @@ class ProcessPool:
             for worker_process in wait_for_end(worker_processes, self._supervision.close_timeout):
                 self._report_unclosed(worker_process)
         finally:
-            # Also where somebody does not want to wait any longer.
+            # Also if the waiting is interrupted.
             for worker_process in worker_processes:
                 worker_process.close()
             self._selector.close()
@@ -164,6 +164,6 @@ class ProcessPool:
     def _report_unclosed(self, worker_process: WorkerProcess) -> None:
         self._supervision.notices.on_unclosed(
             f"worker {worker_process.index} in {self._supervision.environment} has not closed its "
-            f"environments within {self._supervision.close_timeout:g} s: it is killed, with "
-            "whatever they have started"
+            f"environments within {self._supervision.close_timeout:g} s: it is killed, with all "
+            "processes that they started"
         )

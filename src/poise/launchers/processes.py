@@ -1,9 +1,9 @@
 """Workers as processes: for environments that hold the GIL.
 
-Spawned, never forked. The server lives in the parent, in one thread; each worker has a mailbox in
-anonymous shared memory and one pipe for signals, waited on together with the process sentinels.
-There is no lock, queue or event that a killed process could hold: a worker may be killed at any
-instant, and nobody freezes and nothing is half applied.
+Processes are spawned, never forked. The server lives in the parent, in one thread; each worker has
+a mailbox in anonymous shared memory and one pipe for signals, which is waited on together with the
+process sentinels. There is no lock, queue or event that a killed process could hold: a worker may
+be killed at any moment without blocking anybody, and no update is applied partially.
 """
 
 import json
@@ -39,7 +39,7 @@ __all__ = ["Processes"]
 
 
 class Processes:
-    """Runs every worker in a process of its own."""
+    """Runs every worker in its own process."""
 
     name: LauncherName = PROCESSES
     traits = LauncherTraits(own_processes=True, imports_script=True, plays_evaluations=True)
@@ -49,7 +49,7 @@ class Processes:
 
         Raises:
             InputError: the factory cannot be pickled, or the processes begin to run the user's
-                script instead.
+                script again.
         """
         supervision, factory = launch.supervision, launch.factory.remote()
         payload = pickle_factory(factory, supervision.environment)
@@ -72,7 +72,7 @@ class Processes:
 
 
 class _Supervisor:
-    """Listens to the workers, and parts with those that are gone."""
+    """Listens to the workers, and handles those that fail, hang or die."""
 
     def __init__(self, launch: Launch, pool: ProcessPool) -> None:
         self._server = launch.server
@@ -83,66 +83,66 @@ class _Supervisor:
 
     def run(self) -> None:
         interval = self._supervision.interval
-        look_after = time.monotonic()
+        next_check = time.monotonic()
         while not self._server.stopped:
-            # What came while an evaluation was under way has not been heard yet.
+            # Messages that arrived during an evaluation have not been processed yet.
             unheard = [one for one in self._pool.workers.values() if one.inbox]
             signals = self._pool.wait(0 if unheard else interval)
-            # Pipes first: a last word counts more than the death behind it.
+            # Pipes first: a last message says more than the death that follows it.
             for worker_process in unheard + signals.speaking:
                 self._listen(worker_process)
             for worker_process in signals.ended:
-                # What it sent before it died is heard first, in the next round.
-                if self._hears(worker_process) and not worker_process.has_mail():
+                # Messages sent before its death are processed first, in the next round.
+                if self._is_active(worker_process) and not worker_process.has_mail():
                     self._died(worker_process)
             now = time.monotonic()
-            if now >= look_after:
-                look_after = now + interval
-                self._look_after()
+            if now >= next_check:
+                next_check = now + interval
+                self._check_workers()
 
-    def _look_after(self) -> None:
-        """What need not be done for every message."""
+    def _check_workers(self) -> None:
+        """Do the checks that need not be done for every message."""
         self._pool.look_after_leaving()
         for worker_process in list(self._pool.workers.values()):
-            # A process that an environment forked may hold pipe and sentinel open.
+            # A process forked by an environment may hold the pipe and the sentinel open.
             if not worker_process.process.is_alive() and not worker_process.has_mail():
                 self._died(worker_process)
         reason = self._supervision.pump()
         if reason is not None:
             self._server.stop(reason)
         for index in self._heartbeats.overdue(self._supervision.worker_timeout):
-            # Nobody listened while an evaluation was under way.
+            # Messages that arrived during an evaluation may not have been read yet.
             if not self._server.stopped and not self._pool.workers[index].has_mail():
                 self._hangs(self._pool.workers[index])
 
-    def _hears(self, worker_process: WorkerProcess) -> bool:
+    def _is_active(self, worker_process: WorkerProcess) -> bool:
         return not self._server.stopped and self._pool.has(worker_process)
 
     def _listen(self, worker_process: WorkerProcess) -> None:
-        """Take what a worker has sent, and answer."""
+        """Process what a worker has sent, and answer."""
         is_gone = False
-        if self._hears(worker_process) and worker_process.pipe.has_mail():
+        if self._is_active(worker_process) and worker_process.pipe.has_mail():
             try:
                 worker_process.listen()
             except (EOFError, OSError):
                 is_gone = True
-        # An evaluation that one message leads to may let more come.
-        while self._hears(worker_process) and worker_process.inbox:
+        # A message may lead to an evaluation, during which further messages arrive.
+        while self._is_active(worker_process) and worker_process.inbox:
             message = worker_process.inbox.popleft()
             try:
-                self._hear(worker_process, message)
+                self._handle(worker_process, message)
             except TornMessageError as error:
                 what = "state" if message[:1] == READY else "update"
                 self._gone(worker_process, f"sent a damaged {what}: {error}")
-        if is_gone and self._hears(worker_process):
+        if is_gone and self._is_active(worker_process):
             self._died(worker_process)
 
-    def _hear(self, worker_process: WorkerProcess, message: bytes) -> None:
+    def _handle(self, worker_process: WorkerProcess, message: bytes) -> None:
         kind = message[:1]
         if kind == ERROR:
             self._failed(worker_process, Failure(*json.loads(message[1:])))
         elif kind == COMPILED:
-            # From here on, only its environment can keep it waiting.
+            # From here on, only its environment can delay it.
             worker_process.seed = SIGNAL.unpack(message)[1]
             self._heartbeats.beat(worker_process.index)
         elif kind == ALIVE:
@@ -184,7 +184,7 @@ class _Supervisor:
         self._lost(worker_process, spelled(error.what), error)
 
     def _gone(self, worker_process: WorkerProcess, how: str) -> None:
-        """A worker's process has ended, or cannot be trusted any more."""
+        """Handle a worker whose process has ended, or whose messages are damaged."""
         index, seed = worker_process.index, worker_process.seed
         environment = self._supervision.environment
         what = f"worker {index} in {environment} (environment seed {seed}) {how}"
@@ -192,12 +192,12 @@ class _Supervisor:
         self._lost(worker_process, what, WorkerError(index, environment, seed, cause))
 
     def _lost(self, worker_process: WorkerProcess, what: str, error: PoiseError) -> None:
-        """A worker is gone through no fault of its code.
+        """Handle the loss of a worker that is not a fault of its code.
 
         Args:
             worker_process: the worker.
-            what: happened to it.
-            error: what the run ends with, if it must.
+            what: a description of what happened.
+            error: the exception to raise if the run cannot continue.
         """
         if self._is_over():
             return
@@ -211,13 +211,13 @@ class _Supervisor:
                 self._exchange.leave(worker_process.index, for_good=True)
                 worker_process.kill()
                 worker_process.close()
-                # Perhaps it was the last one that the others waited for.
+                # Perhaps it was the last worker that the others waited for.
                 self._exchange.begin_when_all_have_opened()
             case Decision.FAIL:
                 raise error
 
     def _failed(self, worker_process: WorkerProcess, failure: Failure) -> None:
-        """A worker raised."""
+        """Handle a worker that raised an exception."""
         if self._is_over():
             return
         index, seed = worker_process.index, worker_process.seed
@@ -228,14 +228,14 @@ class _Supervisor:
         self._restart(worker_process, what, is_lost=False)
 
     def _is_over(self) -> bool:
-        """Whether the run is over; what ends it may have ended a worker, too."""
+        """Whether the run is over; whatever ended it may have ended a worker, too."""
         reason = self._supervision.pump()
         if reason is not None:
             self._server.stop(reason)
         return self._server.stopped
 
     def _restart(self, worker_process: WorkerProcess, what: str, is_lost: bool) -> None:
-        """Start the worker's next generation."""
+        """Start the next generation of a worker."""
         index, generation = worker_process.index, worker_process.generation + 1
         self._supervision.notices.on_restart(index, generation, what)
         self._pool.remove(worker_process)

@@ -1,4 +1,4 @@
-"""The launchers by their names."""
+"""The launchers, by name."""
 
 from collections.abc import Mapping
 
@@ -18,4 +18,4 @@ LAUNCHERS: Mapping[LauncherName, Launcher] = {
         Serial(),
     )
 }
-"""One line each."""
+"""One entry for each launcher."""

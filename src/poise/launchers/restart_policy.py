@@ -1,6 +1,6 @@
 """The restart policy: which of a run's workers are started again, and how often.
 
-It knows no processes and no clocks: it is told what happened to a worker, and decides.
+The policy knows no processes and no clocks: it is told what happened to a worker, and decides.
 """
 
 import enum
@@ -9,27 +9,28 @@ __all__ = ["Decision", "RestartPolicy"]
 
 
 class Decision(enum.Enum):
-    """What follows when a worker is gone."""
+    """What to do after a worker has failed or was lost."""
 
     RESTART = enum.auto()
-    """Its next generation is started."""
+    """Start the worker's next generation."""
     GO_ON = enum.auto()
-    """The run goes on without it."""
+    """Continue the run without the worker."""
     FAIL = enum.auto()
-    """The run ends with its error."""
+    """End the run with the worker's error."""
 
 
 class RestartPolicy:
-    """Decides what follows when a worker is gone, and counts restarts.
+    """Decides what to do after a worker has failed or was lost, and counts restarts.
 
-    A worker is *lost* when its process died, hung, or sent what is not whole: through no fault of
-    its code, so that another attempt is worth while. One that *raised* would raise again, unless
-    the user says otherwise; one that raised before it was ready always would.
+    A worker is *lost* if its process died, hung, or sent a damaged message. That is no fault of its
+    code, so another attempt is worthwhile. A worker that *raised* an exception would probably raise
+    it again, so it is restarted only if the user wants it; one that raised before it was ready is
+    never restarted.
 
     Args:
-        max_restarts: restarts in the whole run, at most.
-        restart_on_error: start a worker again that raised, too.
-        restarts: that the run has had already.
+        max_restarts: maximum number of restarts in the whole run.
+        restart_on_error: also restart workers that raised an exception.
+        restarts: number of restarts that the run has already had.
     """
 
     def __init__(
@@ -38,23 +39,23 @@ class RestartPolicy:
         self._max_restarts = max_restarts
         self._restart_on_error = restart_on_error
         self.restarts = restarts
-        """Of all workers, so far."""
+        """Restarts of all workers so far."""
 
     def after_loss(self, *, is_last: bool) -> Decision:
-        """A worker was lost.
+        """Decide what to do about a lost worker.
 
         Args:
-            is_last: no other one is there to go on with.
+            is_last: no other worker is left to continue with.
         """
         if self._may_restart():
             return Decision.RESTART
         return Decision.FAIL if is_last else Decision.GO_ON
 
     def after_error(self, *, was_ready: bool) -> Decision:
-        """A worker raised.
+        """Decide what to do about a worker that raised an exception.
 
         Args:
-            was_ready: it had been made, and its environments reset.
+            was_ready: it had been made, and its environments had been reset.
         """
         if self._restart_on_error and was_ready and self._may_restart():
             return Decision.RESTART

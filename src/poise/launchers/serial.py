@@ -1,7 +1,8 @@
 """Workers in turn, in the calling thread: the deterministic reference.
 
-In the main thread everything of an environment is done there: it may be bound to it. Elsewhere a
-worker that hangs could not be interrupted, and one thread of its own serves all workers.
+In the main thread, an environment is made, stepped and closed in that thread, because it may be
+bound to it. In any other thread, a hanging worker could not be interrupted, so a separate thread
+runs all workers.
 """
 
 import threading
@@ -23,7 +24,7 @@ from poise.trajectory import Snapshot
 __all__ = ["Serial"]
 
 LEAVE_SECONDS = 10.0
-"""How long a cycle may go on once the run is asked to end, before it is given up."""
+"""Seconds a cycle may continue after the run was asked to stop, before it is abandoned."""
 
 Result = TypeVar("Result")
 
@@ -50,11 +51,11 @@ class Serial:
 
 
 class _AbandonedError(DeadlineError):
-    """The run was asked to end, and the cycle under way did not."""
+    """The run was asked to stop, but the current cycle did not end in time."""
 
 
 class _Turns:
-    """Whose turn it is."""
+    """Runs the workers one after the other."""
 
     def __init__(self, launch: Launch, workers: Sequence[Worker]) -> None:
         self._server = launch.server
@@ -66,7 +67,7 @@ class _Turns:
         self._current = workers[0]
         self._pumped = -launch.supervision.interval
         self._asked: float | None = None
-        """When somebody asked for the end; of the watchdog's thread."""
+        """When a stop was first requested; used by the watchdog's thread only."""
 
     def run(self) -> None:
         supervision = self._supervision
@@ -80,20 +81,20 @@ class _Turns:
                         if not self._server.stopped:
                             self._turn(worker, watchdog)
                     if not self._inbox and not self._server.stopped:
-                        # Nobody has an answer: only the pump can change that.
+                        # No worker has an answer: only the pump can change that.
                         time.sleep(supervision.interval)
                         self._pump()
             except _AbandonedError:
                 self._server.stop(supervision.pump() or StopReason.FAILED)
 
     def release(self) -> None:
-        """Have all environments closed, which their workers make anew in their next cycle."""
+        """Close the environments of all workers; they make them again in their next cycle."""
         for worker in self._workers:
             if isinstance(worker, Releases):
                 worker.release()
 
     def _admit(self, worker: Worker, watchdog: Watchdog) -> None:
-        """Let a worker begin, or go on where the run was cut."""
+        """Let a worker begin, or continue from the checkpoint that the run resumes from."""
         if self._server.stopped:
             return
         worker_record = self._server.rejoin(worker.index)
@@ -110,7 +111,7 @@ class _Turns:
             self._inbox[worker.index] = answer
 
     def _turn(self, worker: Worker, watchdog: Watchdog) -> None:
-        """One cycle of one worker, if it has an answer."""
+        """Run one cycle of one worker, if the server has answered it."""
         snapshot = self._inbox.pop(worker.index, None)
         if snapshot is None:
             return
@@ -125,7 +126,7 @@ class _Turns:
             self._inbox.update(self._server.receive(worker.index, worker_update, worker_state))
 
     def _watched(self, worker: Worker, work: Callable[[], Result], watchdog: Watchdog) -> Result:
-        """Have a worker do something, of which signs of life are expected."""
+        """Run a worker's function while signs of life are expected from it."""
         self._current = worker
         self._heartbeats.beat(worker.index)
         try:
@@ -135,7 +136,7 @@ class _Turns:
         except BaseException as error:
             reason = self._supervision.pump()
             if reason is not None:
-                # What ends the run may have ended the worker, too.
+                # Whatever ended the run may have ended the worker, too.
                 self._server.stop(reason)
                 if isinstance(error, KeyboardInterrupt):
                     raise
@@ -158,13 +159,13 @@ class _Turns:
             self._server.stop(reason)
 
     def _look(self) -> PoiseError | None:
-        """In the watchdog's thread: what is wrong with the cycle under way."""
+        """Return what is wrong with the current cycle; called in the watchdog's thread."""
         supervision, worker = self._supervision, self._current
         if supervision.is_stopping():
             now = time.monotonic()
             self._asked = self._asked or now
             if now - self._asked > LEAVE_SECONDS:
-                return _AbandonedError("the cycle under way was given up")
+                return _AbandonedError("the current cycle was abandoned")
         if worker.index not in self._heartbeats.overdue(supervision.worker_timeout):
             return None
         where = describe_hang(worker.describe_activity(), threading.main_thread().ident)

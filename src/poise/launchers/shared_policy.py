@@ -1,4 +1,4 @@
-"""The policy that is being evaluated, in shared memory, for all workers to read."""
+"""The policy being evaluated, in shared memory, for all workers to read."""
 
 from multiprocessing.context import SpawnContext
 from typing import Any
@@ -13,11 +13,11 @@ __all__ = ["SharedPolicy"]
 
 
 class SharedPolicy:
-    """One snapshot; picklable to a spawned child. Written only while nobody plays.
+    """One snapshot; picklable to a spawned child. Written only while no worker is playing.
 
     Args:
         context: the spawn context.
-        shape: of the workers' mailboxes.
+        shape: shape of the workers' mailboxes.
     """
 
     def __init__(self, context: SpawnContext, shape: MailboxShape) -> None:
@@ -30,13 +30,13 @@ class SharedPolicy:
                 ("mean", "f8", count),
                 ("scale", "f4", count),
             ],
-            # It comes from the parent, which a child does not outlive.
+            # It is written by the parent, which no child outlives.
             checked=False,
         )
         self._sequence = 0
 
     def post(self, snapshot: Snapshot) -> int:
-        """Write a snapshot; returns the number that it is announced by."""
+        """Write a snapshot; return the number to announce it by."""
         parts = self._shared_message.parts
         if self._has_statistics:
             parts["mean"][...], parts["scale"][...] = snapshot.statistics
@@ -46,14 +46,14 @@ class SharedPolicy:
         return self._sequence
 
     def take(self, sequence: int) -> Snapshot:
-        """Read what was announced; the parameters are a view.
+        """Read the snapshot that was announced; its parameters are a view.
 
         Raises:
-            TornMessageError: it is not there.
+            TornMessageError: the slot holds another snapshot.
         """
         parts = self._shared_message.take(sequence)
         statistics: Any = ()
         if self._has_statistics:
             statistics = (parts["mean"].copy(), parts["scale"].copy())
-        # A new view each time, as in a mailbox.
+        # A new view each time, as in `Mailbox.take_snapshot`.
         return Snapshot(np.int32(0), parts["parameters"].view(), statistics)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, a closed terminal: the first ends the run saved, a second ends the process."""
+"""Ctrl-C, SIGTERM, SIGHUP: the first stops and saves the run, a second one ends the process."""
 
 import contextlib
 import signal
@@ -17,7 +17,7 @@ if hasattr(signal, "SIGHUP"):
 
 
 class _Interruption:
-    """A handler that interrupts as Python's own does, and remembers that it did."""
+    """A handler that raises KeyboardInterrupt, as Python's own does, and records that it did."""
 
     def __init__(self) -> None:
         self.happened = False
@@ -29,11 +29,11 @@ class _Interruption:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Interrupt a command at Ctrl-C, even where the exception is swallowed on its way.
+    """Handle Ctrl-C during a command, even if something swallows the KeyboardInterrupt.
 
     Python drops an exception that a handler raises inside a destructor or a callback of the garbage
-    collector, with a traceback that tells nobody anything and is not shown here; a run that begins
-    later sees that it happened.
+    collector, and prints a traceback, which is hidden here because it helps nobody. A run that
+    starts later sees that Ctrl-C was pressed.
     """
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -53,9 +53,9 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Leave the signal handlers as they were: environments may install some, and not all take back.
+    """Restore the signal handlers on exit: environments may install some and not restore them all.
 
-    Copies that restore, each, what they found are seldom closed in the opposite order.
+    Each copy may restore the handlers that it found, but copies are seldom closed in reverse order.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -65,7 +65,7 @@ def handlers_kept() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # None is a handler that was not installed from Python.
+            # None: a handler that was not installed from Python.
             if handler is not None and signal.getsignal(number) != handler:
                 signal.signal(number, handler)
 
@@ -73,7 +73,7 @@ def handlers_kept() -> Iterator[None]:
 class StopSignals:
     """Turns signals into a reason to stop; outside the main thread it does nothing.
 
-    Signals that are ignored, as SIGHUP is under nohup, stay ignored.
+    Ignored signals, such as SIGHUP under nohup, stay ignored.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class StopSignals:
         self._restore()
 
     def keep(self) -> None:
-        """Take the signals back from environments that have installed handlers since."""
+        """Reinstall the handlers if an environment has replaced them."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in self._previous:

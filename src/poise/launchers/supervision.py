@@ -1,4 +1,4 @@
-"""Supervision: how a run watches over its launcher, and the signs of life that it looks for."""
+"""Supervision: how a run monitors its workers, and the signs of life that it expects from them."""
 
 import threading
 import time
@@ -14,22 +14,23 @@ from poise.learning.journal import StopReason
 __all__ = ["CLOSE_SECONDS", "EVALUATION", "Heartbeats", "Notices", "Supervision"]
 
 CLOSE_SECONDS = 10.0
-"""How long an environment may take to close."""
+"""Seconds an environment may take to close."""
 
 EVALUATION = -1
-"""Who is watched, in place of a worker's number, while an evaluation is under way."""
+"""Stands in place of a worker's number for the evaluation that is currently running."""
 _NO_RESTARTS = RestartPolicy()
-"""It never counts any, so that all may share it."""
+"""Safe to share, because it never counts a restart."""
 
 
 class Notices(NamedTuple):
-    """Who is told what became of workers.
+    """Callbacks for what happens to workers.
 
     Attributes:
-        on_restart: told whenever a worker is started again: its number, the generation that is
-            started, and what happened.
-        on_loss: told what happened, whenever the run goes on without a worker.
-        on_unclosed: told what happened, whenever a worker has not closed its environments in time.
+        on_restart: called when a worker is restarted, with its number, its new generation, and
+            what happened.
+        on_loss: called with what happened, when the run continues without a worker.
+        on_unclosed: called with what happened, when a worker has not closed its environments in
+            time.
     """
 
     on_restart: Callable[[int, int, str], None] = print
@@ -38,21 +39,21 @@ class Notices(NamedTuple):
 
 
 class Supervision(NamedTuple):
-    """How a run watches over its launcher, from the main thread (or where training was called).
+    """Settings by which a run monitors its workers, in the main thread (or where it was called).
 
     Attributes:
         pump: called every ``interval`` while workers run; returns a reason to stop, or None.
         interval: seconds between two calls.
         worker_timeout: seconds without a sign of life after which a worker counts as hung.
         environment: the environment's name, for error messages.
-        restart_policy: which workers are started again; by default none.
-        notices: who is told what became of them.
+        restart_policy: which workers are restarted; by default none.
+        notices: callbacks for what happens to workers.
         close_timeout: seconds that a worker may take to close its environments.
-        is_stopping: whether somebody has asked for the end; from any thread.
-        give_up: what to do with an error where the main thread hangs for good; ends the process.
-        evaluating: says what the evaluation under way does, for the report of a hang.
-        offer_helpers: given what the workers offer while the server evaluates.
-        keep: whether what is saved outlives the run.
+        is_stopping: whether a stop has been requested; called from any thread.
+        give_up: called with an error if the main thread hangs forever; ends the process.
+        evaluating: describes what the current evaluation is doing, for reports of a hang.
+        offer_helpers: called with what the workers offer while the server evaluates.
+        keep: whether the saved files remain after the run.
     """
 
     pump: Callable[[], StopReason | None]
@@ -69,11 +70,11 @@ class Supervision(NamedTuple):
     keep: bool = True
 
     def hung(self, who: int, where: str) -> DeadlineError:
-        """The error for a worker that hangs, or for an evaluation.
+        """Make the error for a worker or an evaluation that hangs.
 
         Args:
             who: the worker's number, or `EVALUATION`.
-            where: it hangs; empty if unknown.
+            where: description of where it hangs; empty if unknown.
         """
         if who == EVALUATION:
             what = f"an evaluation in {self.environment}"
@@ -88,10 +89,10 @@ class Supervision(NamedTuple):
 
 
 class Heartbeats:
-    """When each worker, and the evaluation under way, last gave a sign of life.
+    """Time of the last sign of life of each worker, and of the current evaluation.
 
     Args:
-        clock: seconds; monotonic.
+        clock: returns seconds; monotonic.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -100,22 +101,22 @@ class Heartbeats:
         self._lock = threading.Lock()
 
     def beat(self, who: int, grace: float = 0.0) -> None:
-        """It is alive, and may be silent for ``grace`` seconds more than usual."""
+        """Record a sign of life; ``grace`` is extra time, in seconds, before silence counts."""
         with self._lock:
             self._last[who] = self._clock() + grace
 
     def leave(self, who: int) -> None:
-        """It is expected to be silent from now on."""
+        """Expect no more signs of life."""
         with self._lock:
             self._last.pop(who, None)
 
     def watched(self) -> set[int]:
-        """Of whom a sign of life is expected."""
+        """Return those from whom signs of life are expected."""
         with self._lock:
             return set(self._last)
 
     def overdue(self, timeout: float) -> list[int]:
-        """Who has been silent for longer than ``timeout`` seconds."""
+        """Return those that have been silent for more than ``timeout`` seconds."""
         with self._lock:
             now = self._clock()
             return [who for who, last in self._last.items() if now - last > timeout]

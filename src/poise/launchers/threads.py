@@ -1,6 +1,6 @@
-"""Workers as threads: in parallel wherever a cycle leaves the GIL, as one XLA call does.
+"""Workers as threads: they run in parallel while a cycle releases the GIL, as XLA calls do.
 
-The server lives behind one lock.
+The server is protected by one lock.
 """
 
 import threading
@@ -21,13 +21,13 @@ from poise.trajectory import Snapshot
 __all__ = ["Threads", "run_in_one_thread"]
 
 LAST_TRY_SECONDS = 1.0
-"""How long the server's lock is waited for where a worker hangs, perhaps while it holds it."""
+"""Seconds to wait for the server's lock if a worker hangs, because it may be holding the lock."""
 LEAVE_SECONDS = 10.0
-"""How long a thread may take to leave after the end of a run, before it is left behind."""
+"""Seconds a thread may take to end after the run, before it is abandoned."""
 
 
 class Threads:
-    """Runs every worker in a thread of its own."""
+    """Runs every worker in its own thread."""
 
     name: LauncherName = THREADS
     traits = LauncherTraits(several_threads=True)
@@ -38,12 +38,12 @@ class Threads:
 
 
 def run_in_one_thread(launch: Launch, workers: Sequence[Worker]) -> None:
-    """Run these workers in turn, in one thread that is none of the caller's."""
+    """Run these workers in turn, in one separate thread."""
     _Team(launch, [list(workers)]).run()
 
 
 class _Team:
-    """Threads, each of which serves some of the workers in turn."""
+    """Threads, each of which runs some of the workers in turn."""
 
     def __init__(self, launch: Launch, shares: list[list[Worker]]) -> None:
         self._server = launch.server
@@ -58,7 +58,7 @@ class _Team:
         self._threads: list[threading.Thread] = []
 
     def run(self) -> None:
-        # Daemons: a thread that hangs in an environment cannot be killed, only left behind.
+        # Daemons: a thread that hangs in an environment cannot be killed, only abandoned.
         threads = self._threads = [
             threading.Thread(target=self._serve, args=(share,), daemon=True)
             for share in self._shares
@@ -77,7 +77,7 @@ class _Team:
             raise self._failure
 
     def _release(self) -> None:
-        """Have all environments closed, which their workers make anew in their next cycle."""
+        """Close the environments of all workers; they make them again in their next cycle."""
         for share in self._shares:
             for worker in share:
                 if isinstance(worker, Releases):
@@ -94,7 +94,7 @@ class _Team:
                 raise supervision.hung(hung[0], self._describe_activity(hung[0]))
 
     def _describe_activity(self, who: int) -> str:
-        """What somebody who hangs does."""
+        """Describe what a hanging worker or evaluation is doing."""
         if who == EVALUATION:
             return self._supervision.evaluating()
         for share, thread in zip(self._shares, self._threads, strict=True):
@@ -104,18 +104,18 @@ class _Team:
         return ""
 
     def _stop(self, reason: StopReason, last: bool = False) -> None:
-        """Stop the server; an evaluation that holds it is asked, through the pump, to give up.
+        """Stop the server; if an evaluation holds its lock, ask it through the pump to abort.
 
         Args:
-            reason: why.
-            last: an exception is under way already: one of the pump's would only hide it.
+            reason: the reason to stop.
+            last: an exception is being handled, which must not be hidden by one of the pump's.
         """
         failure: BaseException | None = None
         while not self._lock.acquire(timeout=self._supervision.interval):
             try:
                 self._supervision.pump()
             except BaseException as error:
-                # Whoever holds the server is waited for all the same.
+                # Still wait for whoever holds the server.
                 failure = failure or error
             hung = bool(self._heartbeats.overdue(self._supervision.worker_timeout))
             if hung and not self._lock.acquire(timeout=LAST_TRY_SECONDS):
@@ -144,8 +144,8 @@ class _Team:
                     if not self._turn(current, states):
                         break
         except BaseException as error:
-            # Whatever it is, this thread ends by it, and the run must know. Until it can be told,
-            # the worker is not taken for one that hangs.
+            # Any exception ends this thread, and the run must be told. Until then, the worker must
+            # not be regarded as hung.
             self._heartbeats.leave(current.index)
             self._fail(current, describe_failure(error))
         finally:
@@ -157,16 +157,17 @@ class _Team:
                     self._finished.set()
 
     def _open(self, worker: Worker) -> None:
-        """Make a worker's environments."""
+        """Make a worker's environments, if it makes them in advance."""
         if isinstance(worker, Opens):
             self._heartbeats.beat(worker.index)
             worker.open()
             self._heartbeats.leave(worker.index)
 
     def _wait_for_all_open(self) -> None:
-        """No environment is reset while another is made: its constructor may set up what is read.
+        """Wait until every thread has made its environments.
 
-        How long the others take is watched by whoever supervises.
+        A constructor may change module state that another environment's reset reads. The supervisor
+        watches how long the others take.
         """
         with self._lock:
             self._opening -= 1
@@ -175,7 +176,7 @@ class _Team:
                 self._lock.wait(self._supervision.interval)
 
     def _admit(self, worker: Worker, states: dict[int, Any]) -> None:
-        """Let a worker begin, or go on where the run was cut."""
+        """Let a worker begin, or continue from the checkpoint that the run resumes from."""
         with self._lock:
             worker_record = self._server.rejoin(worker.index)
         if worker_record is not None:
@@ -194,10 +195,10 @@ class _Team:
             )
 
     def _turn(self, worker: Worker, states: dict[int, Any]) -> bool:
-        """One cycle of one worker; False once the run has ended.
+        """Run one cycle of one worker; False once the run has ended.
 
-        Signs of life are expected of it in its cycle only: while it waits for the server, somebody
-        else may be evaluating, who is watched instead.
+        Signs of life are expected only during the cycle: while the worker waits for the server, an
+        evaluation may be running, which is watched instead.
         """
         with self._lock:
             while worker.index not in self._inbox:

@@ -1,4 +1,4 @@
-"""A worker's exception as text, to cross threads and processes."""
+"""Descriptions of a worker's failure as text, to be sent between threads and processes."""
 
 import signal
 import sys
@@ -13,11 +13,11 @@ __all__ = ["Failure", "describe_exit", "describe_failure", "describe_hang"]
 
 
 class Failure(NamedTuple):
-    """What became of a worker.
+    """A description of an exception in a worker.
 
     Attributes:
-        cause: in one sentence.
-        traceback: of the code that is to be fixed; empty where the sentence says it all.
+        cause: one sentence.
+        traceback: of the code to fix; empty if the sentence is enough.
     """
 
     cause: str
@@ -25,7 +25,7 @@ class Failure(NamedTuple):
 
 
 def describe_failure(error: BaseException) -> Failure:
-    """Describe an exception; our own already say what is wrong, and hide no frame of the user's."""
+    """Describe an exception; poise's own errors need no traceback, only that of their cause."""
     ours = isinstance(error, PoiseError)
     text = one_line(error)
     cause = text if ours else f"{type(error).__name__}: {text}"
@@ -35,7 +35,7 @@ def describe_failure(error: BaseException) -> Failure:
 
 
 def describe_exit(code: int | None) -> str:
-    """How a process ended, by its exit code; None if it has not ended."""
+    """Describe how a process ended, given its exit code; None if it has not ended."""
     if code is None:
         return "closed its pipe"
     if code >= 0:
@@ -48,7 +48,7 @@ def describe_exit(code: int | None) -> str:
 
 
 def describe_hang(describe_activity: str, thread: int | None) -> str:
-    """Where a worker hangs: what it says of itself, and the line that its thread has come to.
+    """Describe where a worker hangs: its own description, and the current line of its thread.
 
     Args:
         activity: which environment, with which seed and last action; empty if unknown.

@@ -1,6 +1,6 @@
-"""A worker's own process: what it does there, and what it says.
+"""Main function of a worker's process, and the messages that it sends.
 
-A message is one byte that says what it is, and what belongs to it; arrays travel in the mailbox.
+The first byte of a message is its kind, the rest is its content; arrays are sent in the mailbox.
 """
 
 import contextlib
@@ -51,31 +51,31 @@ __all__ = [
 COMPILED, READY, UPDATE, ERROR, BATCH, LAST_WORD = b"X", b"R", b"C", b"E", b"B", b"W"
 RELEASE, RELEASED = b"L", b"F"
 OPENED, BEGIN = b"O", b"G"
-"""The environments are made; all workers' are, and may be reset. What a constructor of one sets up
-may be what another one's reset reads."""
+"""OPENED: this worker's environments are made. BEGIN: those of all workers are, so they may be
+reset. (A constructor may change module state that another environment's reset reads.)"""
 SIGNAL = struct.Struct("<cQ")
 MISSING_GUARD_EXIT_CODE = 78
-"""Exit code of a worker process that began to run the user's script instead of working."""
+"""Exit code of a worker process that began to run the user's script again."""
 START_SECONDS = 600.0
-"""How long a process may take to import and compile, before its heartbeat is listened to."""
+"""Seconds a process may take to import and compile, before its silence counts."""
 _URGED = signal.SIGTERM
-"""What the parent sends to a worker that takes too long to notice that it is to leave."""
+"""The parent sends this to a worker that takes too long to notice that it must exit."""
 _PR_SET_PDEATHSIG = 1
-"""prctl(2): the signal that this process gets when its parent dies."""
+"""prctl(2): sets the signal that this process gets when its parent dies."""
 _LAST_WORD_AFTER = 0.8
-"""Share of the parent's patience after which a silent worker's activity is told."""
+"""Fraction of the parent's timeout after which a silent worker reports what it is doing."""
 _LONGEST_PAUSE = 5.0
-"""Seconds between two looks at the worker, at most."""
+"""Maximum seconds between two checks of the worker."""
 
 
 def leave_unguarded_script() -> None:
-    """End a worker's process that is importing a script which runs poise without being asked."""
+    """Exit if this is a worker process that is importing a script which calls poise unguarded."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         sys.exit(MISSING_GUARD_EXIT_CODE)
 
 
 def pickle_factory(factory: RemoteWorkerFactory, environment: str) -> bytes:
-    """Prepare a factory for its way into a spawned process.
+    """Pickle a factory, to send it to a spawned process.
 
     Raises:
         ConfigError: the environment cannot be pickled.
@@ -91,18 +91,18 @@ def pickle_factory(factory: RemoteWorkerFactory, environment: str) -> bytes:
 
 
 class _LeaveError(BaseException):
-    """The parent has closed its end, and asks for the cycle under way to be given up."""
+    """The parent has closed its end of the pipe, and wants the current cycle to be aborted."""
 
 
 class _Watch:
-    """A thread of the child's that outlives whatever its environment does.
+    """A thread of the worker process that runs even while the environment blocks.
 
-    It ends this process with its parent, and says where the worker hangs before the parent loses
-    patience.
+    It ends this process when the parent dies, and reports where the worker hangs before the
+    parent's timeout expires.
 
     Args:
         pipe: to the parent; the worker's thread uses it too, through `send`.
-        patience: seconds after which the parent takes a silent worker for hung.
+        patience: seconds of silence after which the parent regards the worker as hung.
     """
 
     def __init__(self, pipe: FramedPipe, patience: float) -> None:
@@ -112,25 +112,25 @@ class _Watch:
         self._worker_thread = threading.get_ident()
         self._silent_since: float | None = None
         self.describe_activity: Callable[[], str] = str
-        """Says what the worker's environments do."""
+        """Describes what the worker's environments are doing."""
         if sys.platform == "linux":
-            # Even where this process is stopped, or hangs and holds the GIL.
+            # This works even if this process is stopped, or hangs while holding the GIL.
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         threading.Thread(target=self._look, daemon=True).start()
 
     def begin(self) -> None:
-        """The worker's thread is silent from now on."""
+        """Mark the beginning of work: the worker's silence counts from now on."""
         self._silent_since = time.monotonic()
 
     def rest(self) -> None:
-        """The worker's thread waits, and is expected to be silent."""
+        """Mark that the worker waits, and is expected to be silent."""
         self._silent_since = None
 
     def send(self, message: bytes) -> None:
-        """The worker's thread says something.
+        """Send a message from the worker's thread.
 
         Raises:
-            OSError: the parent has left.
+            OSError: the parent has gone.
         """
         self._silent_since = None
         with self._lock:
@@ -148,7 +148,7 @@ class _Watch:
                     where = describe_hang(self.describe_activity(), self._worker_thread)
                     self._pipe.send(LAST_WORD + where.encode(errors="replace"))
         if os.getpgrp() == os.getpid():
-            # With what the environments have started.
+            # Also kill the processes that the environments have started.
             os.killpg(os.getpid(), signal.SIGKILL)
         os._exit(1)
 
@@ -162,28 +162,28 @@ def run_child(
     shared_policy: SharedPolicy,
     pipe: FramedPipe,
 ) -> None:
-    """A worker's process: leaves at the pipe's end of file, so also when its parent is killed.
+    """Run a worker in its own process; exits at the pipe's end of file, also if the parent dies.
 
-    Its environments live in its main thread, from the first call to `close`. They may start
-    processes of their own: these belong to its process group, which the parent clears away.
+    All its environments are used in its main thread, from creation to `close`. They may start
+    processes: these belong to the worker's process group, which the parent kills.
     """
     with contextlib.suppress(OSError):
-        # Not reached by a Ctrl-C either: the environments close what they have started.
+        # In its own group, Ctrl-C does not reach it: environments close their own processes.
         os.setpgid(0, 0)
     is_leaving, pid = False, os.getpid()
 
     def signalled(number: int, *_: object) -> None:
         if os.getpid() != pid:
-            # Forked by an environment: it ends as any other process does.
+            # A process forked by an environment: it ends as any other process does.
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        # Signals may reach the whole group; the parent decides what becomes of it.
+        # A signal may be sent to the whole group; the parent decides when the worker exits.
         if not is_leaving and pipe.has_ended():
             raise _LeaveError
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (_URGED, signal.SIGHUP):
-        # Not ignored: programs that the environment starts would ignore them, too.
+        # Not ignored: programs that the environment starts would inherit that.
         signal.signal(number, signalled)
     watch = _Watch(pipe, patience)
     with contextlib.ExitStack() as stack:
@@ -212,8 +212,8 @@ def run_child(
             watch.send(OPENED)
             _serve(worker, part, watch, mailbox, pipe)
         except BaseException as error:
-            # Whatever it is, this process ends by it, and the run must know, unless it has left.
-            # The parent spells it as whoever began it reads it.
+            # Any exception ends this process, and the run must be told, unless it has gone. The
+            # error names flags; the parent rewrites them for users of the Python API.
             with contextlib.suppress(OSError), as_flags():
                 watch.send(ERROR + json.dumps(describe_failure(error)).encode())
         finally:
@@ -229,7 +229,7 @@ def _player(factory: RemoteWorkerFactory, index: int) -> Player:
 def _serve(
     worker: Worker, part: EvaluationWorker, watch: _Watch, mailbox: Mailbox, pipe: FramedPipe
 ) -> None:
-    """Answer snapshots with updates, and orders with episodes, until the parent has left."""
+    """Answer snapshots with updates, and orders with episodes, until the parent has gone."""
     state: Any = None
     whole = worker.is_checkpointable
     while True:
@@ -256,7 +256,7 @@ def _serve(
         state = state if earlier is None else earlier
         worker_update, state = worker.cycle(snapshot, state)
         if worker_update.evidence is not None:
-            # Too large and too rare for the mailbox: the batch behind a broken gradient.
+            # Too large and too rare for the mailbox: the batch that gave a non-finite gradient.
             watch.send(BATCH + pack_batch(worker_update.evidence))
         mailbox.put_update(worker_update, sequence, state if whole else ())
         watch.send(SIGNAL.pack(UPDATE, sequence))

@@ -1,4 +1,4 @@
-"""The parent's end of a worker's process: how it is started, spoken with and let go."""
+"""The parent's side of a worker's process: starting it, exchanging messages, and ending it."""
 
 import contextlib
 import multiprocessing
@@ -23,15 +23,15 @@ from poise.trajectory import Snapshot, WorkerUpdate
 __all__ = ["WorkerProcess", "wait_for_end"]
 
 GROUP_SECONDS = 2.0
-"""How long what the environments have started may take to end, once they have been closed."""
+"""Seconds that processes started by environments may take to end after these are closed."""
 EXIT_SECONDS = 5.0
-"""How long the exit code of a process is waited for that has closed its pipe."""
+"""Seconds to wait for the exit code of a process that has closed its pipe."""
 _LOOK = 0.05
-"""Seconds between two looks at processes that are to end."""
+"""Seconds between two checks of processes that should end."""
 
 
 def _kill_group(leader: int) -> None:
-    """Kill a worker's process, and all processes that its environments have started."""
+    """Kill a worker's process group: the process, and all those that its environments started."""
     with contextlib.suppress(OSError):
         os.killpg(leader, signal.SIGKILL)
 
@@ -53,10 +53,10 @@ def _has_group(leader: int) -> bool:
 def wait_for_end(
     worker_processes: "Sequence[WorkerProcess]", seconds: float
 ) -> "list[WorkerProcess]":
-    """Wait until processes have ended, but not longer; returns those that have not."""
+    """Wait for processes to end, but at most this long; return those that have not ended."""
     end = time.monotonic() + seconds
     while True:
-        # A process that an environment forked may hold a sentinel open: they are asked, too.
+        # A process forked by an environment may hold a sentinel open, so also poll `is_alive`.
         left = [
             worker_process
             for worker_process in worker_processes
@@ -72,9 +72,9 @@ def wait_for_end(
 
 @contextlib.contextmanager
 def _without_false_main_file() -> Iterator[None]:
-    """Hide a ``__main__.__file__`` that is no file, such as ``<stdin>``: it cannot be imported.
+    """Hide a ``__main__.__file__`` that is not a file, such as ``<stdin>``: it cannot be imported.
 
-    What is defined in ``__main__`` travels by value.
+    Functions and classes defined in ``__main__`` are pickled by value.
     """
     main = sys.modules["__main__"]
     name = getattr(main, "__file__", None)
@@ -89,7 +89,7 @@ def _without_false_main_file() -> Iterator[None]:
 
 
 class WorkerProcess:
-    """The parent's end of one worker's process: the process, its pipe and its mailbox."""
+    """The parent's side of one worker's process: the process, its pipe and its mailbox."""
 
     def __init__(
         self,
@@ -111,16 +111,16 @@ class WorkerProcess:
         self.batch: Any = None
         self.last_word = ""
         self.inbox: deque[bytes] = deque()
-        """What it has said, and nobody has heard."""
+        """Received messages that have not been processed yet."""
         self.is_waiting = False
-        """Whether it has said something that it waits for the server's answer to."""
+        """Whether it is waiting for the server's answer to a message."""
         self.can_play = False
-        """Whether it is able to play in evaluations, now or when its cycle is over."""
+        """Whether it can play in evaluations, now or after its current cycle."""
         self.has_played = False
         self.lanes = 1
-        """Copies that it plays in."""
+        """Number of copies that it plays in."""
         self.episodes: dict[int, int] = {}
-        """Seeds of the episodes that it is to play, by their numbers."""
+        """Seeds of the episodes that it is playing, by their numbers."""
         self.fault: DeadlineError | None = None
         """Why it was killed."""
         self.mailbox = Mailbox(context, shape)
@@ -130,30 +130,30 @@ class WorkerProcess:
             target=run_child,
             args=(payload, index, generation, patience, self.mailbox, shared_policy, theirs),
             name=f"poise-worker-{index}",
-            # Daemons may not have children, and an environment may need some.
+            # Daemons may not have child processes, but an environment may need some.
             daemon=False,
         )
         try:
             with _without_false_main_file():
                 self.process.start()
         finally:
-            # With only the child holding the other end, its death is the end of file.
+            # Only the child holds the other end now, so its death closes the pipe.
             theirs.close()
-        # Whatever happens: the interpreter's exit waits for no worker.
+        # The interpreter's exit must never wait for a worker.
         pid = self.process.pid
         self._at_exit = Finalize(None, _kill_at_exit, (pid,), exitpriority=100)
 
     def listen(self) -> None:
-        """Keep what it has said. Waits only if it has said nothing.
+        """Read its messages into the inbox. Blocks only if nothing has arrived.
 
         Raises:
-            EOFError, OSError: it has ended, or its pipe is broken.
+            EOFError, OSError: the process has ended, or its pipe is broken.
         """
         for message in self.pipe.receive():
             self.keep(message)
 
     def keep(self, message: bytes) -> None:
-        """Keep one thing that it has said."""
+        """Put a message into the inbox."""
         self.inbox.append(message)
         kind = message[:1]
         if kind in (READY, UPDATE):
@@ -162,31 +162,31 @@ class WorkerProcess:
             self.can_play = False
 
     def hear_last_word(self, message: bytes) -> None:
-        """Note where it says that it hangs."""
+        """Record the worker's report of where it hangs."""
         self.last_word = message[1:].decode(errors="replace")
 
     def has_mail(self) -> bool:
-        """Whether it has said something that nobody has heard, or has ended."""
+        """Whether there is an unprocessed message, or its pipe has ended."""
         return bool(self.inbox) or self.pipe.has_mail()
 
     def condemn(self, error: DeadlineError) -> None:
-        """Kill it for what it has done; the launcher says so when it sees that it is dead."""
+        """Kill it because of an error; the launcher reports the error once the process is dead."""
         self.fault, self.can_play = error, False
         self.kill()
 
     def initial_state(self) -> Any:
-        """The state of the worker before its first cycle, None if it is not available.
+        """Return the worker's state before its first cycle; None if it is not available.
 
         Raises:
-            TornMessageError: it is not whole.
+            TornMessageError: it is incomplete.
         """
         return self.mailbox.take_initial_state(self._state_like)
 
     def worker_update(self, sequence: int) -> tuple[WorkerUpdate, Any]:
-        """What the worker has announced, and its state after it, None if that is not available.
+        """Return the announced update and the worker's state after it (None if not available).
 
         Raises:
-            TornMessageError: it is not whole, or no answer to what was sent last.
+            TornMessageError: it is incomplete, or does not answer the last snapshot.
         """
         if sequence != self.sequence:
             raise TornMessageError(f"answer to {sequence} instead of {self.sequence}")
@@ -195,7 +195,7 @@ class WorkerProcess:
         return worker_update, state
 
     def send(self, snapshot: Snapshot, state: Any = None) -> None:
-        """Hand the worker a snapshot, and the state to go on from if not from its own.
+        """Send the worker a snapshot, and optionally a state to continue from.
 
         Raises:
             OSError: it has died.
@@ -206,29 +206,29 @@ class WorkerProcess:
         self.pipe.send(SIGNAL.pack(b"S", self.sequence))
 
     def let_go(self) -> None:
-        """Tell the process to close its environments and leave, by the end of the pipe."""
+        """Tell the process to close its environments and exit, by closing the pipe."""
         self.pipe.close()
 
     def exit_code(self) -> int | None:
-        """How its process has ended; None if it has not.
+        """Return the exit code of its process; None if it has not ended.
 
-        It is waited for a little: sentinel and pipe tell the end a moment before the code is there.
+        Waits a little, because sentinel and pipe signal the end before the exit code is known.
         """
         wait_for_end([self], EXIT_SECONDS)
         return self.process.exitcode
 
     def urge(self) -> None:
-        """Let it give up the cycle under way."""
+        """Make it abort its current cycle."""
         self.process.terminate()
 
     def kill(self) -> None:
-        """Kill the process and what its environments have started."""
+        """Kill the process and all processes that its environments have started."""
         self.process.kill()
         if self.process.pid is not None:
             _kill_group(self.process.pid)
 
     def close(self) -> None:
-        """Leave nothing of the process: at once if it has not ended, otherwise with patience."""
+        """End the process and its group: kill it if it still runs, else give its children time."""
         self.pipe.close()
         pid = self.process.pid
         if self.process.is_alive():

@@ -1,1 +1,1 @@
-"""Observers: who listens to the events of a run."""
+"""Observers: objects that receive the events of a run."""

@@ -1,6 +1,6 @@
-"""The dispatcher: passes a run's events on to everybody who observes it, in one order.
+"""The dispatcher: passes a run's events to all observers, in one order.
 
-Workers' threads put events into memory; the main thread passes them on.
+Workers' threads append events to a queue; the main thread dispatches them.
 """
 
 import collections
@@ -17,13 +17,13 @@ __all__ = ["Dispatcher"]
 
 
 class Dispatcher:
-    """Stamps events with the time, and tells them.
+    """Adds the time to events, and passes them on.
 
     Args:
         started: monotonic time at which the process started.
-        recorder: writes the run's records. It is told first, and what it raises ends the run.
-        writer: writes the run's policies; likewise.
-        observers: poise's own. The run goes on without one that raises.
+        recorder: writes the run's records. It is called first, and its errors end the run.
+        writer: writes the run's policies; its errors end the run, too.
+        observers: poise's own. An observer that raises is removed, and the run continues.
         callbacks: the user's.
     """
 
@@ -43,14 +43,14 @@ class Dispatcher:
         self._events: collections.deque[tuple[float, Event]] = collections.deque()
 
     def emit(self, event: Event) -> None:
-        """Take an event; from any thread."""
+        """Queue an event; may be called from any thread."""
         self._events.append((self._now(), event))
 
     def pump(self) -> None:
-        """Tell what has come in; from the main thread.
+        """Dispatch the queued events; must be called from the main thread.
 
         Raises:
-            OSError: the disk is full, for example.
+            OSError: for example, the disk is full.
         """
         for _ in range(len(self._events)):
             when, event = self._events.popleft()
@@ -60,12 +60,12 @@ class Dispatcher:
         self._recorder.flush()
 
     def close(self) -> None:
-        """Tell the rest, and close the records."""
+        """Dispatch the remaining events, and close the records."""
         with contextlib.closing(self._recorder):
             self.pump()
 
     def tell(self, event: Event) -> None:
-        """Tell an event when the records are closed."""
+        """Pass an event to observers and callbacks only; the records are closed already."""
         self._tell(self._now(), event)
 
     def _now(self) -> float:
@@ -76,12 +76,12 @@ class Dispatcher:
             try:
                 observer(when, event)
             except Warning:
-                # Where warnings are errors, they are meant to be.
+                # If warnings are turned into errors, let them through.
                 raise
             except Exception as error:
                 self._observers.remove(observer)
                 warn_caller(
-                    f"the run goes on without {type(observer).__name__}, which raised "
+                    f"the run continues without {type(observer).__name__}, which raised "
                     f"{type(error).__name__}: {error}"
                 )
         self._callbacks.tell(when, event)

@@ -1,4 +1,4 @@
-"""Says once that evaluation episodes go on without end, where no time limit ends them."""
+"""Warns once that evaluation episodes do not end, if there is no time limit."""
 
 from poise.learning.events import Evaluated, Event
 from poise.user_warnings import warn_caller
@@ -7,11 +7,11 @@ __all__ = ["EndlessEpisodes"]
 
 
 class EndlessEpisodes:
-    """Warns at the first evaluation whose episodes had to be cut.
+    """Warns at the first evaluation in which episodes were cut.
 
     Args:
         environment: its name.
-        has_time_limit: an environment tells of one, or the user has set a limit.
+        has_time_limit: the environment has a time limit, or the user has set one.
     """
 
     def __init__(self, environment: str, has_time_limit: bool) -> None:
@@ -19,7 +19,7 @@ class EndlessEpisodes:
         self._said = has_time_limit
 
     def __call__(self, when: float, event: Event) -> None:
-        """Look at an event."""
+        """Handle an event."""
         del when
         if self._said or not isinstance(event, Evaluated) or not event.result.selection.cut:
             return

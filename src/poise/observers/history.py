@@ -1,4 +1,4 @@
-"""The course of a run in a few hundred points, however long it is: what findings are made from."""
+"""History of a run in a few hundred points, however long the run is; used for its findings."""
 
 from typing import NamedTuple
 
@@ -7,18 +7,18 @@ from poise.learning.events import EpisodeFinished, Evaluated, Event, Updated
 __all__ = ["Curve", "History", "Point"]
 
 MOST_POINTS = 256
-"""Of each kind; when there are more, every second one is dropped."""
+"""Maximum number of points of each curve; when it is reached, every second one is dropped."""
 
 
 class Point(NamedTuple):
-    """A value after this many steps."""
+    """A value, and the number of environment steps before it."""
 
     steps: int
     value: float
 
 
 class Curve:
-    """Values over steps, thinned out evenly as they become many."""
+    """Values over environment steps, thinned out evenly as they become many."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
@@ -26,7 +26,7 @@ class Curve:
         self._count = 0
 
     def add(self, steps: int, value: float) -> None:
-        """One more value."""
+        """Add a value."""
         if self._count % self._stride == 0:
             self.points.append(Point(steps, value))
             if len(self.points) >= MOST_POINTS:
@@ -35,45 +35,44 @@ class Curve:
         self._count += 1
 
     def from_value(self, number: int) -> list[Point]:
-        """The points from the value of this number on (from 0); the last one if there are fewer."""
+        """Return the points from this value on (counted from 0), or the last point if fewer."""
         return self.points[-(-number // self._stride) :] or self.points[-1:]
 
     def mean(self, begin: float, end: float) -> float | None:
-        """The mean of the values from one share of the course to another, None if there is none."""
+        """Return the mean between two fractions of the course (0 to 1); None if there is none."""
         count = len(self.points)
         part = self.points[int(begin * count) : int(end * count)]
         return sum(point.value for point in part) / len(part) if part else None
 
 
 class History:
-    """Keeps the course of a run (of this process, where it was resumed).
+    """Keeps the history of a run (if it was resumed, only of this process).
 
     Args:
-        kept: the selection score of the best policy from before this process, None if there is
-            none.
+        kept: selection score of the best policy from before this process; None if there is none.
     """
 
     def __init__(self, kept: float | None = None) -> None:
         self.average = Curve()
-        """The moving average of training returns."""
+        """Moving average of the training returns."""
         self.entropy = Curve()
         self.value_loss = Curve()
         self.episodes = 0
-        """Training episodes."""
+        """Number of training episodes."""
         self.above_lowest = 0
-        """Those that returned more than the smallest return."""
+        """Number of training episodes that returned more than the smallest return."""
         self.returns: tuple[float, float] | None = None
-        """The smallest and the largest return of a training episode."""
+        """Smallest and largest return of a training episode."""
         self.latest: float | None = None
-        """The moving average at the end."""
+        """Latest moving average."""
         self.evaluated: Point | None = None
-        """The mean of the last evaluation."""
+        """Mean return of the last evaluation."""
         self.best: Point | None = None
-        """The mean of the evaluation whose policy was kept as the best one."""
+        """Mean return of the evaluation whose policy was kept as the best."""
         self.kept = kept
 
     def __call__(self, when: float, event: Event) -> None:
-        """Take note of an event."""
+        """Record an event."""
         del when
         match event:
             case EpisodeFinished():
@@ -92,7 +91,7 @@ class History:
     def _count(self, value: float) -> None:
         low, high = self.returns or (value, value)
         if value < low:
-            # All that came before were above.
+            # All earlier returns were larger.
             self.above_lowest = self.episodes
         elif value > low:
             self.above_lowest += 1

@@ -1,6 +1,6 @@
-"""The live display of a terminal: a few lines that are drawn over and over, none longer than it.
+"""The live display of a terminal: a few lines that are redrawn, never wider than the terminal.
 
-Rich is slow to import: it is, where a display is opened.
+Rich is slow to import, so it is imported only when a display is opened.
 """
 
 import sys
@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 __all__ = ["Frame", "LiveDisplay", "open_live"]
 
 NAME_WIDTH = 24
-"""Letters of the environment's name."""
+"""Maximum number of characters of the environment's name."""
 FRAMES_PER_SECOND = 8
 
 
 class Frame(NamedTuple):
-    """What is shown at one moment.
+    """Content of the display at one moment.
 
     Attributes:
-        name: in front of the bar.
-        share: of the bar that is full, from 0 to 1.
-        times: behind the bar.
-        lines: below it.
+        name: text before the bar.
+        share: the filled fraction of the bar, from 0 to 1.
+        times: text after the bar.
+        lines: lines below the bar.
     """
 
     name: str
@@ -35,7 +35,7 @@ class LiveDisplay:
 
     Args:
         console: rich's, of a terminal.
-        look: says what is to be shown, whenever that is asked; from another thread.
+        look: returns the current frame; called from another thread.
     """
 
     def __init__(self, console: Any, look: Callable[[], Frame]) -> None:
@@ -51,15 +51,15 @@ class LiveDisplay:
         self._live.start()
 
     def print(self, line: str) -> None:
-        """Print a line above the display, which stays."""
+        """Print a permanent line above the display."""
         self._live.console.print(line, highlight=False, markup=False)
 
     def close(self) -> None:
-        """Leave the last frame where it is, and the terminal as it was."""
+        """Leave the last frame on the screen, and restore the terminal."""
         self._live.stop()
 
     def render(self) -> Any:
-        """The frame of this moment, as rich draws it."""
+        """Render the current frame for rich."""
         from rich.console import Group  # noqa: PLC0415
         from rich.progress_bar import ProgressBar  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
@@ -76,10 +76,10 @@ class LiveDisplay:
 
 
 def open_live(look: Callable[[], Frame]) -> LiveDisplay | None:
-    """Open a live display on standard output; None where that is no terminal that can have one."""
+    """Open a live display on standard output; None if that is not a suitable terminal."""
     if not sys.stdout.isatty():
         return None
-    # Only for terminals, and not needed before the first compilation has begun.
+    # Only needed for terminals, and not before the first compilation has begun.
     from rich.console import Console  # noqa: PLC0415
 
     console = Console()

@@ -1,4 +1,4 @@
-"""The policy writer: writes into a run's folder what must not wait for the end."""
+"""The policy writer: writes policies and bad batches to a run's folder at once."""
 
 from pathlib import Path
 from typing import Literal
@@ -16,14 +16,14 @@ __all__ = ["PolicyWriter"]
 
 
 class PolicyWriter:
-    """Keeps the best policy so far, and the batches behind gradients that are not finite.
+    """Saves the best policy so far, and batches whose gradients are not finite.
 
     Args:
-        folder: of the run.
-        evaluator: makes policies of snapshots.
-        agent: what decides.
-        seed: of the run, written into the policies' files.
-        keep: whether the folder outlives the run.
+        folder: the run's folder.
+        evaluator: makes policies from snapshots.
+        agent: the run's agent.
+        seed: the run's seed, written into the policy files.
+        keep: whether the folder remains after the run.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class PolicyWriter:
         self._keep = keep
 
     def __call__(self, when: float, event: Event) -> None:
-        """Write what an event brings."""
+        """Write the files that an event requires."""
         del when
         if isinstance(event, Evaluated) and event.is_best:
             self.write_policy("best", event.snapshot)
@@ -49,7 +49,7 @@ class PolicyWriter:
             )
 
     def write_policy(self, name: Literal["best", "final"], snapshot: Snapshot) -> None:
-        """Write what the snapshot does as a policy's file."""
+        """Write a snapshot's policy to a file."""
         about = {"version": int(snapshot.version), "seed": self._seed}
         content = policy_to_bytes(self._evaluator.policy(snapshot), about)
         write_bytes(self._folder / f"{name}.safetensors", content)

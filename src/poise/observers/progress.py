@@ -1,4 +1,4 @@
-"""What a user sees while a run goes on: a live display in a terminal, plain lines elsewhere."""
+"""Progress output of a run: a live display in a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -13,22 +13,23 @@ from poise.observers.time_left import Budget, JournalSummary, clock
 __all__ = ["Progress"]
 
 PLAIN_INTERVAL = 5.0
-"""Seconds between two lines where the output is no terminal."""
+"""Minimum seconds between two lines if the output is not a terminal."""
 LARGE_RETURN = 100_000
-"""Returns beyond are shortened in the live display."""
+"""Larger returns are abbreviated in the live display."""
 
 
 class Progress:
-    """Steps and steps/s, the moving average against the target, entropy, a bar to the budget.
+    """Shows steps and steps/s, moving average and target, entropy, and a bar to the budget.
 
-    Evaluations have one line, which changes; a new one is printed for a new best, and for one that
-    solves. An observer; call `close` when the run is over.
+    The last evaluation has one line, which is updated; a permanent line is printed for each new
+    best policy and for an evaluation that solves the environment. An observer; call `close` when
+    the run is over.
 
     Args:
-        config: says the budgets.
-        target_return: what the average is shown against.
-        steps: behind the run when this process began.
-        episodes: likewise.
+        config: holds the budgets.
+        target_return: shown beside the average.
+        steps: steps that the run had taken before this process.
+        episodes: episodes that it had finished before this process.
     """
 
     def __init__(
@@ -47,12 +48,12 @@ class Progress:
         self._ended: float | None = None
         self._activity = ""
         self._next = time.monotonic()
-        # Training goes on when nobody reads what it prints.
+        # Training continues even if its output cannot be written.
         self._mute = sys.stdout is None or sys.stdout.closed
         self._live: LiveDisplay | None = None if self._mute else open_live(self._frame)
 
     def __call__(self, when: float, event: Event) -> None:
-        """Take note of an event."""
+        """Update the display for an event."""
         del when
         match event:
             case Joined():
@@ -72,7 +73,7 @@ class Progress:
                 self._log(now=True)
 
     def _is_better(self, event: Evaluated) -> bool:
-        """Whether it is the best so far, and not only as good as the one before."""
+        """Whether it is the best so far, and visibly better than the one before."""
         if self._best is None:
             return event.is_best
         now, before = event.result.selection.mean, self._best.result.selection.mean
@@ -83,27 +84,27 @@ class Progress:
         return number(score, *self._against) != number(other, *self._against)
 
     def tell(self, activity: str) -> None:
-        """Say what training waits for; empty where it waits for nothing."""
+        """Show what training is waiting for; empty if it is not waiting."""
         changed, self._activity = activity != self._activity, activity
         if activity and changed and self._live is None and time.monotonic() >= self._next:
             self._print(f"{self._config.environment}  {activity}")
             self._next = time.monotonic() + PLAIN_INTERVAL
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         self._activity = ""
         if self._live is not None:
             self._live.close()
             self._live = None
 
     def _journal_summary(self) -> tuple[float, JournalSummary]:
-        """Seconds of training so far, and how far that is."""
+        """Return the seconds of training so far, and the progress of the budgets."""
         now = self._ended or time.monotonic()
         seconds = 0.0 if self._began is None else now - self._began
         return seconds, self._budget.journal_summary(self._steps, self._episodes, seconds)
 
     def _frame(self) -> Frame:
-        """What the live display shows; called by its thread."""
+        """Return the content of the live display; called by its thread."""
         seconds, journal_summary = self._journal_summary()
         name = self._config.environment
         if self._began is None:
@@ -119,7 +120,7 @@ class Progress:
         return Frame(name, journal_summary.share, times, lines)
 
     def _short_status(self, journal_summary: JournalSummary) -> str:
-        """What fits into a line of 80 columns."""
+        """Return a status line that fits into 80 columns."""
         config = self._config
         parts = [
             f"{_of(self._steps, config.max_steps)} steps",
@@ -136,7 +137,7 @@ class Progress:
         return "  ".join(parts)
 
     def _log(self, now: bool = False) -> None:
-        """A plain line, where there is no live display, every few seconds."""
+        """Print a plain line every few seconds, if there is no live display."""
         if self._live is not None or (time.monotonic() < self._next and not now):
             return
         self._next = time.monotonic() + PLAIN_INTERVAL
@@ -168,7 +169,7 @@ class Progress:
         return "" if self._target is None else f"{between}{as_given(self._target)}"
 
     def _describe_evaluation(self) -> str:
-        """The last evaluation, beside the best one; empty before the first."""
+        """Describe the last evaluation and the best one; empty before the first."""
         if self._evaluated is None:
             return ""
         selection, best = self._evaluated.result.selection, self._best
@@ -195,7 +196,7 @@ class Progress:
         )
 
     def _verified(self, result: EvaluationResult, words: str) -> str:
-        """What a verification came to, behind some words; empty where there was none."""
+        """Describe a verification's result, after some words; empty if there was none."""
         score = result.reported
         if score is None:
             return ""
@@ -223,7 +224,7 @@ def _policy(greedy: bool) -> str:
 
 
 def _of(done: int, limit: int | None, between: str = "/", form: str = "") -> str:
-    """ "5 of 10", or "5" where there is no limit."""
+    """Format a count, as in "5 of 10", or "5" if there is no limit."""
 
     def write(count: int) -> str:
         return form.format(count) if form else short(count)

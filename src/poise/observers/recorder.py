@@ -1,4 +1,4 @@
-"""The records of a run: what happened and when, in files that are only appended to."""
+"""The recorder: writes what happened in a run, and when, to files that are only appended to."""
 
 import json
 import os
@@ -26,7 +26,7 @@ __all__ = ["Recorder"]
 
 
 class Solved(NamedTuple):
-    """When a run solved its environment: by verification, and by the training episodes."""
+    """When a run solved its environment: by verification, and by its training episodes."""
 
     solved_at_steps: int | None
     training_solved_seconds: float | None
@@ -37,12 +37,12 @@ class Recorder:
     """Writes ``metrics.jsonl`` and ``journal`` in a run's folder.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         header: the journal's header.
-        journal: where the server writes its records.
+        journal: the journal to which the server adds its records.
         record_every: updates between two rows about updates.
         started: monotonic time at which the process started.
-        resumed: where the files are truncated, to go on from there; None begins them.
+        resumed: where to truncate the files and continue; None for new files.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Recorder:
         self._journal_file = _open(folder / "journal", resumed and resumed.journal_bytes)
         if resumed is None:
             self._journal_file.write(header_bytes(header))
-            # Even a run that never gets to write more leaves a journal that can be read.
+            # Even if the run never writes more, it leaves a readable journal.
             self._journal_file.flush()
             self._header_bytes = len(header_bytes(header))
         else:
@@ -75,7 +75,7 @@ class Recorder:
         self.training_solved_steps = resumed.training_solved_steps if resumed else None
         self.solved_at_steps = resumed.solved_at_steps if resumed else None
         self.run_state: tuple[RunState, int, Solved] | None = None
-        """The latest state that no checkpoint was made of, the bytes of metrics before it, and what
+        """The latest state without a checkpoint, the size of the metrics file before it, and what
         had been solved by then."""
 
     @property
@@ -90,7 +90,7 @@ class Recorder:
 
     @property
     def training_seconds(self) -> float:
-        """From the first cycle to the last accepted update, over all resumptions."""
+        """Seconds from the first cycle to the last accepted update, over all resumptions."""
         before = self._before.training_seconds if self._before else 0.0
         if self._first_cycle is None or self._last_update is None:
             return before
@@ -105,16 +105,16 @@ class Recorder:
 
     @property
     def wall_seconds(self) -> float:
-        """Since the process started, and of the processes before it."""
+        """Seconds since the process started, plus those of earlier processes of the run."""
         before = self._before.wall_seconds if self._before else 0.0
         return before + time.monotonic() - self._started
 
     def journal_bytes(self, records: int) -> int:
-        """Length of the journal's file with this many records."""
+        """Size of the journal's file with this many records."""
         return self._header_bytes + RECORD_SIZE * records
 
     def __call__(self, when: float, event: Event) -> None:
-        """Take note of an event."""
+        """Record an event."""
         self._time(when, event)
         row = self._row(event)
         if row is not None:
@@ -128,28 +128,28 @@ class Recorder:
             self._was_cut = True
 
     def flush(self) -> None:
-        """Write what has been noted.
+        """Write the recorded events and journal records.
 
         Raises:
-            OSError: the disk is full, for example.
+            OSError: for example, the disk is full.
         """
         self._write_rows()
         self._journal_file.write(self._journal.drain())
         self._journal_file.flush()
         if self._was_cut:
-            # A power failure must not leave a checkpoint that is ahead of the files it counts on.
+            # After a power failure, no checkpoint may be ahead of the files that it refers to.
             self._was_cut = False
             for file in (self._metrics_file, self._journal_file):
                 os.fsync(file.fileno())
 
     def close(self) -> None:
         """Close the files."""
-        # What is left in a file's buffer is written when it is closed, which may fail once more.
+        # Closing a file writes its buffer, which may fail again: then still close the other one.
         with self._journal_file, self._metrics_file:
             pass
 
     def _write_rows(self) -> None:
-        # A disk that is full may have taken some: they are not written twice.
+        # If the disk is full, some rows may have been written: do not write them twice.
         rows, self._rows = self._rows, []
         self._metrics_file.write("".join(rows).encode())
         self._metrics_file.flush()
@@ -169,7 +169,7 @@ class Recorder:
                 self.training_solved_steps = event.steps
 
     def _row(self, event: Event) -> dict[str, Any] | None:
-        """What is written of an event; None where nothing is."""
+        """Return the row that records an event; None if it has none."""
         if isinstance(event, Updated) and event.update % self._record_every:
             return None
         if isinstance(event, EpisodeFinished | Updated | Evaluated | Rejected):
@@ -178,7 +178,7 @@ class Recorder:
 
 
 def _open(path: Path, keep: int | None) -> IO[bytes]:
-    """A new file, or an old one truncated to its first ``keep`` bytes, to be appended to."""
+    """Open a new file, or an old one truncated to its first ``keep`` bytes, for appending."""
     if keep is None:
         return path.open("xb")
     file = open_to_change(path)

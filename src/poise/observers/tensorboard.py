@@ -1,6 +1,6 @@
 """TensorBoard: writes the run's curves as TensorBoard event files.
 
-The names are those of Stable-Baselines3, so that its users find what they look for.
+The names are those of Stable-Baselines3, which many users know.
 """
 
 from collections import deque
@@ -13,16 +13,16 @@ from poise.learning.events import EpisodeFinished, Evaluated, Event, Updated
 __all__ = ["TensorBoard"]
 
 WINDOW = 100
-"""Episodes that ``rollout/ep_rew_mean`` is the mean of, as in Stable-Baselines3."""
+"""Number of episodes averaged in ``rollout/ep_rew_mean``, as in Stable-Baselines3."""
 
 
 class TensorBoard:
     """Writes scalars against environment steps; an observer, and a context manager.
 
     Args:
-        folder: where the event files go.
+        folder: the folder of the event files.
         every: updates between two rows about updates.
-        purge_step: what other files in the folder hold from this step on is not shown any more.
+        purge_step: TensorBoard hides what older files in the folder hold from this step on.
     """
 
     def __init__(self, folder: Path, every: int, purge_step: int | None = None) -> None:
@@ -45,7 +45,7 @@ class TensorBoard:
         self._writer.close()
 
     def __call__(self, when: float, event: Event) -> None:
-        """Write what a curve can be made of."""
+        """Write the scalars of an event."""
         match event:
             case EpisodeFinished():
                 self._returns.append(event.episode_return)

@@ -1,4 +1,4 @@
-"""How much of a run's budget is used up, and how long the rest will take."""
+"""Progress of a run's budgets, and the estimated time left."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ __all__ = ["Budget", "JournalSummary", "clock"]
 
 
 class JournalSummary(NamedTuple):
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        share: of the budget that is used up first, from 0 to 1.
-        left: seconds until it is used up, at the pace so far; None where nothing tells.
-        steps_per_second: since training began in this process.
+        share: used fraction of the budget that is closest to its end, from 0 to 1.
+        left: estimated seconds until a budget is used up; None if there is no estimate.
+        steps_per_second: average since training began in this process.
     """
 
     share: float
@@ -25,9 +25,9 @@ class Budget:
     """The budgets of a run.
 
     Args:
-        config: says them.
-        steps: that were behind the run when this process began.
-        episodes: likewise.
+        config: holds the budgets.
+        steps: steps that the run had taken before this process.
+        episodes: episodes that it had finished before this process.
     """
 
     def __init__(self, config: TrainConfig, steps: int = 0, episodes: int = 0) -> None:
@@ -36,12 +36,12 @@ class Budget:
         self._episodes = episodes
 
     def journal_summary(self, steps: int, episodes: int, seconds: float) -> JournalSummary:
-        """How far the run is.
+        """Return the run's progress.
 
         Args:
-            steps: since the run's beginning.
-            episodes: likewise.
-            seconds: of training in this process.
+            steps: environment steps since the run's beginning.
+            episodes: training episodes since the run's beginning.
+            seconds: seconds of training in this process.
         """
         config = self._config
         shares = [0.0]
@@ -61,6 +61,6 @@ class Budget:
 
 
 def clock(seconds: float) -> str:
-    """A time as hours, minutes and seconds: 0:01:23."""
+    """Format a time as hours, minutes and seconds: 0:01:23."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

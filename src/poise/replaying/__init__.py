@@ -1,1 +1,1 @@
-"""Replay: a run repeated, bit for bit."""
+"""Replay: repeats a run bit for bit."""

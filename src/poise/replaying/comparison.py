@@ -1,4 +1,4 @@
-"""Holding the parameters that a replay came to against the files that its run left."""
+"""Comparison of a replay's parameters with the files that its run left."""
 
 from pathlib import Path
 
@@ -19,33 +19,33 @@ __all__ = ["compare_parameters", "has_final"]
 
 
 def has_final(folder: Path) -> bool:
-    """Whether a run got so far as to leave its final parameters."""
+    """Whether a run got far enough to write its final parameters."""
     return (folder / "final.safetensors").exists()
 
 
 def compare_parameters(folder: Path, server: ParameterServer, has_stopped: bool) -> tuple[str, ...]:
-    """Hold final and best parameters against the run's files.
+    """Compare final and best parameters with the run's files.
 
-    A run that was killed, or whose disk was full, may have left none of them.
+    A run that was killed, or whose disk was full, may have left no such files.
 
     Args:
-        folder: of the run.
-        server: what the replay came to.
+        folder: the run's folder.
+        server: the replay's server, after the last record.
         has_stopped: the journal says that the run ended.
 
     Returns:
-        The files that were compared.
+        The names of the files that were compared.
 
     Raises:
-        ReplayMismatchError: parameters differ, or the files do not go with the journal.
-        RunFolderError: a file is missing that the run had, or cannot be read.
+        ReplayMismatchError: parameters differ, or the files do not match the journal.
+        RunFolderError: a file is missing that the run had written, or cannot be read.
     """
     if has_final(folder) and not has_stopped:
         raise ReplayMismatchError(
-            "the journal differs: it has no end, but the run had one, for it left "
+            "the journal differs: it does not record the run's end, but the run had ended: it left "
             f"{folder / 'final.safetensors'}"
         )
-    # The summary is written last: where it is, everything else was.
+    # The summary is written last: if it exists, everything else was written.
     complete = has_stopped and (folder / "summary.json").exists()
     compared = []
     expectations = [("final", server.snapshot())]
@@ -62,7 +62,7 @@ def compare_parameters(folder: Path, server: ParameterServer, has_stopped: bool)
 
 
 def _agree(path: Path, name: str, snapshot: Snapshot, complete: bool) -> bool:
-    """Compare one file; false if it is an earlier one of a run that did not get to write it."""
+    """Compare one file; False if it is an older version from a run that ended too early."""
     try:
         content = read_bytes(path, MAX_POLICY_BYTES)
         policy = policy_from_bytes(content, str(path), check_hash=False)

@@ -1,4 +1,4 @@
-"""Following a journal: the same server, one worker at a time, in the order of the records."""
+"""Following a journal: the same server, and one worker at a time, in the order of the records."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,16 +19,16 @@ from poise.trajectory import Snapshot
 
 __all__ = ["CheckingJournal", "ReplayedEvaluator", "follow"]
 
-# Why a run gave up an evaluation.
+# Reasons for which a run aborts an evaluation.
 _ABORTING = (StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.FAILED)
-# Why a run was ended from outside, with an evaluation of what had been learned since the last one.
+# External reasons to stop, followed by an evaluation of what was learned since the last one.
 _CONCLUDED = (StopReason.MAX_SECONDS, StopReason.CALLBACK)
-# Why a run was ended from outside; every other reason, the server must come to by itself.
+# External reasons to stop; the server itself must find every other reason.
 _OUTSIDE = (*_ABORTING, *_CONCLUDED)
 
 
 class CheckingJournal(Journal):
-    """Compares every record with what the run wrote down, as soon as it is made."""
+    """Compares every record with the run's journal, as soon as it is made."""
 
     def __init__(self, expected: Sequence[Record]) -> None:
         super().__init__()
@@ -36,19 +36,19 @@ class CheckingJournal(Journal):
 
     @property
     def next(self) -> Record | None:
-        """The record that must come next; None at the end."""
+        """The expected next record; None at the end of the journal."""
         return self._expected[self.length] if self.length < len(self._expected) else None
 
     def peek(self, ahead: int) -> Record | None:
-        """The record after this many others."""
+        """Return the record that follows after this many others."""
         position = self.length + ahead
         return self._expected[position] if position < len(self._expected) else None
 
     def append(self, record: Record) -> None:
-        """Hold a record against the run's.
+        """Compare a record with that of the run.
 
         Raises:
-            ReplayMismatchError: it is another one.
+            ReplayMismatchError: they differ.
         """
         if self.next is None:
             raise _EndOfJournalError
@@ -62,14 +62,14 @@ class CheckingJournal(Journal):
 
 
 class ReplayedEvaluator:
-    """The run's evaluator, which gives up an evaluation where the run had to."""
+    """The run's evaluator, which aborts an evaluation where the run did."""
 
     def __init__(self, evaluator: Evaluator, journal: CheckingJournal) -> None:
         self._evaluator = evaluator
         self._journal = journal
 
     def __call__(self, candidate: Candidate) -> EvaluationResult:
-        """Evaluate, unless the run gave up here."""
+        """Evaluate, unless the run aborted this evaluation."""
         upcoming = self._journal.next
         if upcoming is None:
             raise _EndOfJournalError
@@ -88,16 +88,16 @@ def follow(
     journal: CheckingJournal,
     segments: dict[int, ServerSettings],
 ) -> None:
-    """Do what the records tell, as far as they go.
+    """Repeat what the journal records, up to its end.
 
     Args:
-        server: with nothing done yet.
-        components: of the run; they make the workers.
-        journal: what the run wrote.
-        segments: the server's settings by the record from which they hold; used ones are removed.
+        server: a new server.
+        components: the run's components; they make the workers.
+        journal: the run's journal.
+        segments: the server's settings by the record at which they begin; used ones are removed.
 
     Raises:
-        ReplayMismatchError: a record differs, or does not come about.
+        ReplayMismatchError: a record differs, or the replay does not produce it.
     """
     workers: dict[int, Worker] = {}
     snapshots: dict[int, Snapshot] = {}
@@ -128,7 +128,7 @@ def follow(
         snapshots.update(server.leave(record.worker, for_good=bool(record.detail)))
 
     def evaluate(record: Record) -> None:
-        # An evaluation that no update led to belongs to the end of the run behind it.
+        # An evaluation that no update triggered is part of the end of the run, which follows it.
         del record
         end = journal.peek(1)
         reason = StopReason.MAX_SECONDS
@@ -136,16 +136,16 @@ def follow(
             reason = _reason(end) if end.kind == RecordKind.STOP else StopReason.FAILED
             if reason not in (*_CONCLUDED, StopReason.SOLVED):
                 raise differ("is an evaluation out of turn")
-            # What ended a run that this evaluation solved is not known, and makes no difference.
+            # If this evaluation solved the run, the earlier reason is unknown and does not matter.
             reason = StopReason.MAX_SECONDS if reason == StopReason.SOLVED else reason
         server.stop(reason)
 
     def resume(record: Record) -> None:
         del record
-        # An evaluation that the run was stopped in came first, under the old ones.
+        # If the run was stopped in an evaluation, that came first, under the old budgets.
         due = [begin for begin in segments if begin <= journal.length]
         if not due:
-            raise differ("goes on under budgets that config.json does not know")
+            raise differ("continues under budgets that config.json does not list")
         settings = segments[max(due)]
         for begin in due:
             del segments[begin]
@@ -153,10 +153,10 @@ def follow(
 
     def stop(record: Record) -> None:
         reason = _reason(record)
-        # How many bad gradients were too many, only the journal says.
+        # Only the journal says how many bad gradients were too many.
         broken = reason == StopReason.NOT_FINITE and server.bad_gradients > 0
         if reason not in _OUTSIDE and not broken:
-            raise differ(f"says that the run ended by {reason.name}, to which it had not come")
+            raise differ(f"says that the run ended by {reason.name}, but the replay did not")
         server.stop(reason)
 
     steps: dict[RecordKind, Callable[[Record], None]] = {
@@ -176,10 +176,10 @@ def follow(
         except _EndOfJournalError:
             return
         except ProtocolError as error:
-            raise differ(f"cannot be: {error}") from error
+            raise differ(f"is impossible: {error}") from error
         if journal.length == before:
             raise ReplayMismatchError(
-                f"the replay differs: record {before + 1} ({_describe(record)}) did not come about"
+                f"the replay differs: record {before + 1} ({_describe(record)}) did not occur"
             )
 
 

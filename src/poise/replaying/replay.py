@@ -1,4 +1,4 @@
-"""Replay: a run's journal, followed serially, must lead to the same parameters, bit for bit."""
+"""Replay: following a run's journal serially must give the same parameters, bit for bit."""
 
 import contextlib
 import dataclasses
@@ -35,18 +35,18 @@ __all__ = ["ReplayReport", "replay"]
 
 
 class ReplayReport(NamedTuple):
-    """A replay that agreed with its run.
+    """Report on a replay that agreed with its run.
 
     Attributes:
-        records: journal records that were repeated.
-        steps: environment steps that were repeated.
-        updates: updates that were applied.
+        records: number of journal records that were repeated.
+        steps: number of environment steps that were repeated.
+        updates: number of updates that were applied.
         final_hash: SHA-256 of the final parameters.
         compared: the files whose parameters were compared; a run that was killed, or whose disk
             was full, may have left none.
-        warnings: what is different on this machine and might have made a difference.
-        announced: the run had said when it began that it cannot be replayed exactly, and replayed
-            all the same.
+        warnings: differences of this machine that might have changed the result.
+        announced: the run announced at its start that it cannot be replayed exactly, although it
+            could be.
     """
 
     records: int
@@ -64,17 +64,17 @@ class ReplayReport(NamedTuple):
 def replay(
     run: str | Path, *, environment: EnvironmentFactory | None = None, trust: bool = False
 ) -> ReplayReport:
-    """Repeat a run from its journal and compare.
+    """Repeat a run from its journal and compare the results.
 
     Args:
         run: a run's folder.
-        environment: makes the environment, instead of what the run's file names.
+        environment: makes the environment, instead of the one that the run's file names.
         trust: import the environment that the run's file names by an import path.
 
     Raises:
         ReplayMismatchError: a record or the parameters differ, or were altered.
         RunFolderError: there is no run in the folder.
-        FileFormatError: its settings are damaged, or were changed since.
+        FileFormatError: its settings are damaged, or were changed after the run had written them.
     """
     folder = run_path(run).absolute()
     config, resolved = load_config(folder)
@@ -100,7 +100,7 @@ def replay(
         evaluator.close()
         components.close()
     has_stopped = bool(journal.records) and journal.records[-1].kind == RecordKind.STOP
-    # A kill, or a full disk, may tear the last record; then there are no final parameters.
+    # A kill or a full disk may damage the last record; then there are no final parameters.
     torn_at_the_end = journal.torn and not has_stopped and not has_final(folder)
     if journal.damage is not None and not torn_at_the_end:
         raise ReplayMismatchError(f"the journal differs: {journal.damage}")
@@ -119,14 +119,14 @@ def replay(
 
 @contextlib.contextmanager
 def _as_announced(resolved: dict[str, Any]) -> Iterator[None]:
-    """Say of a difference that the run had announced it, if it had."""
+    """Add to a mismatch that it was to be expected, if the run had announced it."""
     try:
         yield
     except ReplayMismatchError as error:
         if resolved.get("replayable") is not False:
             raise
         raise ReplayMismatchError(
-            f"{error}; that was to be expected: the run said when it began that it cannot be "
+            f"{error}; this was to be expected: the run announced at its start that it cannot be "
             "replayed exactly"
         ) from error
 
@@ -144,11 +144,11 @@ def _read(folder: Path) -> JournalFile:
 def _segments(
     components: RunComponents, resumptions: list[dict[str, Any]]
 ) -> dict[int, ServerSettings]:
-    """The server's settings by the record that they begin at, -1 for the first.
+    """Return the server's settings by the record at which they begin, -1 for the first.
 
-    Only the last budgets ended the run; those before it were left for larger ones.
+    Only the last budgets ended the run that the journal records; earlier ones were replaced.
     """
-    # Which bad gradient was one too many, the journal says.
+    # The journal says which bad gradient was one too many.
     config = dataclasses.replace(components.config, max_bad_gradients=2**62)
     segments = {-1: components.server_settings(config)}
     for one in resumptions:

@@ -18,14 +18,14 @@ from poise.trajectory import Gradient
 __all__ = ["ArrayReport", "broken_tensors", "inspect_batch", "save_bad_batch"]
 
 NAMED = 3
-"""Broken arrays that a warning names."""
+"""Maximum number of broken arrays named in a warning."""
 FILE_NAME = "bad_batch.safetensors"
 MAX_BATCH_BYTES = 1 << 30
-"""A gradient and one rollout: hundreds of rollouts of Atari's images would fit in."""
+"""Size of a gradient and one rollout: enough for hundreds of rollouts of Atari images."""
 
 
 class ArrayReport(NamedTuple):
-    """One array of a saved batch."""
+    """Summary of one array of a saved batch."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class ArrayReport(NamedTuple):
 
 
 def save_bad_batch(folder: Path, event: Rejected, agent: Agent) -> Path:
-    """Save the gradient (by tensor) and, where it was brought, the trajectory."""
+    """Save the gradient (by tensor) and, if it was sent, the trajectory."""
     worker_update = event.worker_update
     tensors: dict[str, np.ndarray] = {"losses": np.asarray(worker_update.metrics)}
     evidence, payload = worker_update.evidence, worker_update.payload
@@ -56,16 +56,16 @@ def save_bad_batch(folder: Path, event: Rejected, agent: Agent) -> Path:
 
 
 def broken_tensors(path: Path) -> str:
-    """The names of the first arrays with values that are not finite."""
+    """Return the names of the first arrays with values that are not finite, separated by commas."""
     names = [one.name for one in inspect_batch(path) if one.not_finite]
     return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def inspect_batch(run: str | Path) -> list[ArrayReport]:
-    """What is in a saved batch, those with values that are not finite first.
+    """Report on the arrays of a saved batch, those with values that are not finite first.
 
     Raises:
-        RunFolderError: there is none.
+        RunFolderError: there is no saved batch.
         FileFormatError: it is damaged.
     """
     path = Path(run)

@@ -1,4 +1,4 @@
-"""Writing and reading files so that nothing half-written is ever found.
+"""Writing and reading files so that no partially written file is ever found.
 
 Files are written under a temporary name in the same folder, then renamed over the old one.
 """
@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 MAX_JSON_BYTES = 1 << 24
-"""Thousands of times what settings and summary take."""
+"""Thousands of times the size of settings and summary."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: it is there whole, or as it was before."""
+    """Write a file atomically: it is either complete, or as it was before."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        # What is there is of a dead process with our number, or a link, which x does not follow.
+        # Left by a dead process with the same id, or a link, which mode "x" does not follow.
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
             file.write(content)
@@ -51,14 +51,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove what a killed process left half-written; for the holder of the folder's lock."""
+    """Remove partially written files of a killed process; call it only with the folder locked."""
     for place in (folder, folder / "checkpoints"):
         for path in place.glob(".*.tmp"):
             path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically, readable for people."""
+    """Write JSON atomically, indented for human readers."""
     write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -67,7 +67,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         RunFolderError: the file is missing or cannot be read.
-        FileFormatError: it holds no JSON object, or is too large.
+        FileFormatError: it is not a JSON object, or is too large.
     """
     try:
         content = read_bytes(path, MAX_JSON_BYTES)
@@ -83,7 +83,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def json_number(value: object) -> float | None:
-    """A JSON value as a finite number; None if it is none."""
+    """Return a JSON value as a finite number; None if it is not one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -95,7 +95,7 @@ def json_number(value: object) -> float | None:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for this process alone (flock; the system lets go when we die).
+    """Lock a run's folder for this process (flock; the system unlocks it when the process dies).
 
     Raises:
         RunFolderError: another process is training in it, or it cannot be locked.
@@ -121,16 +121,16 @@ def is_locked(folder: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        # There is none, or it cannot be asked.
+        # There is no lock file, or it cannot be opened or locked.
         return False
     return False
 
 
 def require_changeable(*paths: Path) -> None:
-    """Make sure, before anything is changed, that files can be written over.
+    """Check that files can be written, before anything is changed.
 
     Raises:
-        RunFolderError: one cannot be, or is a link or no regular file.
+        RunFolderError: one is not writable, is a link, or is not a regular file.
     """
     for path in paths:
         try:
@@ -141,17 +141,17 @@ def require_changeable(*paths: Path) -> None:
 
 @contextmanager
 def passing_folder() -> Iterator[Path]:
-    """A folder for the files of a run that is to leave none.
+    """Make a temporary folder for a run that keeps no files; it is removed on exit.
 
     Raises:
-        RunFolderError: none can be made.
+        RunFolderError: it cannot be made.
     """
     try:
         folder = Path(tempfile.mkdtemp(prefix="poise-"))
     except OSError as error:
         raise RunFolderError(
-            f"no folder for temporary files can be made: {error.strerror or error}; TMPDIR names "
-            "another place"
+            f"no folder for temporary files can be made: {error.strerror or error}; set TMPDIR "
+            "to another folder"
         ) from error
     try:
         yield folder.absolute()

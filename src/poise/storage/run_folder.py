@@ -1,4 +1,4 @@
-"""A run's folder: the names of its files, and reading them back."""
+"""A run's folder: the names of its files, and functions that read them."""
 
 import dataclasses
 import os
@@ -47,7 +47,7 @@ RUN_FILES = (
     "learning_curve.png",
     "summary.json",
 )
-"""The files that a run leaves in its folder."""
+"""Main files of a run's folder."""
 _OTHER_FILES = (
     ".lock",
     "bad_batch.safetensors",
@@ -58,9 +58,9 @@ Which = Literal["best", "final"]
 
 
 def default_run_folder(config: TrainConfig) -> Path:
-    """A folder below ``runs/`` that does not exist yet, named after the run."""
+    """Return a folder below ``runs/`` that does not exist yet, named after the run."""
     module, colon, attribute = split_path(config.environment)
-    # Of a file only its name: what begins with dots would be hidden.
+    # Use only a file's stem: a name that begins with dots would be hidden.
     module = Path(module).stem if is_file_name(module) else module
     name = f"{module}{colon}{attribute}".replace("/", "-").replace(":", "-")
     base = Path("runs") / f"{name}-{config.algorithm}-seed{config.seed}"
@@ -76,7 +76,7 @@ def config_to_json(
     resolved: dict[str, Any],
     resumptions: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """What ``config.json`` holds: settings, what was resolved, later budgets, and their digest."""
+    """Return the content of ``config.json``: settings, decisions, later budgets, and digest."""
     settings = {
         name: value if value != float("inf") else "inf"
         for name, value in dataclasses.asdict(config).items()
@@ -92,7 +92,7 @@ def config_to_json(
 
 
 def load_resumptions(folder: Path) -> list[dict[str, Any]]:
-    """The budgets that a run was resumed under: ``record`` of the journal, and the budgets.
+    """Return the budgets of each resumption, and the journal ``record`` at which they begin.
 
     Raises:
         FileFormatError: the file is damaged.
@@ -118,7 +118,7 @@ def load_resumptions(folder: Path) -> list[dict[str, Any]]:
 
 
 def load_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
-    """The settings of a run, and what was resolved from them.
+    """Return a run's settings, and the values that were resolved from them.
 
     Raises:
         RunFolderError: there is no run in the folder.
@@ -150,7 +150,7 @@ def load_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
 
 
 def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
-    """Hold what is made use of against what it can be."""
+    """Check the resolved values that poise uses."""
     target = resolved.get("target_return")
     if target is not None:
         number = json_number(target)
@@ -171,7 +171,7 @@ def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
 
 
 def with_decisions(config: TrainConfig, resolved: dict[str, Any]) -> TrainConfig:
-    """A run's settings with what was decided where it began: a replay must take the same."""
+    """Return a run's settings with the decisions made at its start, which a replay must repeat."""
     normalize = resolved.get("normalize_observations")
     if normalize not in ("on", "off"):
         raise FileFormatError(
@@ -187,7 +187,7 @@ def with_decisions(config: TrainConfig, resolved: dict[str, Any]) -> TrainConfig
 
 
 def resolved_world(resolved: dict[str, Any]) -> Any:
-    """What the run stepped; a replay must step the same."""
+    """Return the kind of environment that the run stepped; a replay must step the same."""
     world = resolved.get("world")
     if not isinstance(world, str) or world not in typing.get_args(WorldKind):
         raise FileFormatError(f"config.json is damaged: the world is {shown(world)}")
@@ -195,7 +195,7 @@ def resolved_world(resolved: dict[str, Any]) -> Any:
 
 
 def load_summary(folder: Path) -> dict[str, Any]:
-    """The ``summary.json`` of a run that has ended.
+    """Load the ``summary.json`` of a run that has ended.
 
     Raises:
         RunFolderError: there is none.
@@ -230,10 +230,10 @@ def load(run: str | Path, which: Which = "best") -> Policy:
 
 
 def run_path(run: object) -> Path:
-    """Where a run is that a user names.
+    """Return the path of the run that a user names.
 
     Raises:
-        ConfigError: it is no path.
+        ConfigError: it is not a path.
     """
     if isinstance(run, str | os.PathLike):
         return Path(run)
@@ -246,16 +246,16 @@ def run_path(run: object) -> Path:
 
 
 def policy_of(policy: Policy | str | Path, which: Which) -> Policy:
-    """A policy, as it is, or out of a run's folder or a policy file.
+    """Return a policy as it is, or load it from a run's folder or a policy file.
 
     Raises:
-        InputError: as `load`.
+        InputError: the same errors as `load`.
     """
     return policy if isinstance(policy, Policy) else load(policy, which)
 
 
 def target_return(run: str | Path, environment: EnvironmentChoice) -> float | None:
-    """What solves a run's environment: its own setting, or Gymnasium's reward threshold."""
+    """Return the target return of a run: its own setting, or Gymnasium's reward threshold."""
     folder = Path(run)
     if (folder / "config.json").is_file():
         return json_number(load_config(folder)[1].get("target_return"))
@@ -271,13 +271,13 @@ def remove_run(run: str | Path) -> None:
 
     Raises:
         RunFolderError: there is no run in the folder.
-        FileFormatError: its ``config.json`` is not one of poise.
+        FileFormatError: its ``config.json`` was not written by poise.
     """
     folder = run_path(run)
     load_config(folder)
     for pattern in (*RUN_FILES, *_OTHER_FILES):
         for path in folder.glob(pattern):
-            # What lies behind a link to a folder is not the run's.
+            # Files in a linked folder do not belong to the run.
             if path.parent == folder or not path.parent.is_symlink():
                 path.unlink(missing_ok=True)
     for place in (folder / "checkpoints", folder / "tensorboard", folder):

@@ -1,4 +1,4 @@
-"""Reading ``summary.json`` back: what is made use of is checked, the rest is the user's."""
+"""Reading ``summary.json``: values that poise uses are checked, the rest is left to the user."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ _STOPPED = {reason.name.lower() for reason in StopReason}
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """What a run came to.
+    """Load a run's summary, and check the values that poise uses.
 
     Raises:
         RunFolderError: there is no such file, or it cannot be read.
@@ -24,7 +24,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     content = read_json(path)
     _require(path, content, _FIELDS, "")
     if content["solved"] and content["solved_at_steps"] is None:
-        raise FileFormatError(f"{path} is damaged: the run is solved, but it does not say when")
+        raise FileFormatError(f"{path} is damaged: solved is true, but solved_at_steps is null")
     if content["evaluation"] is not None:
         _require(path, content["evaluation"], _SCORE_FIELDS, "evaluation.")
     return content

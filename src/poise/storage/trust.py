@@ -1,7 +1,7 @@
-"""Trust: an import path that comes out of a file is imported only if the user says so.
+"""Trust: an import path read from a file is imported only if the user allows it.
 
-Opening a stranger's run or policy must not run the stranger's code; making an environment that is
-named by an import path does, so it takes ``--trust``.
+Opening a stranger's run or policy must not execute the stranger's code. An environment that is
+named by an import path can only be made by executing it, so that requires ``--trust``.
 """
 
 from collections.abc import Callable
@@ -21,15 +21,15 @@ EnvironmentFactory = Callable[..., gymnasium.Env[Any, Any]]
 def env_factory_from_file(
     choice: EnvironmentChoice, factory: EnvironmentFactory | None, trust: bool
 ) -> EnvFactory:
-    """Find the environment that a file names.
+    """Find the environment that a file names, and import its code only if the user trusts it.
 
     Args:
-        choice: as the file has it.
-        factory: makes the environment instead of what the file names.
-        trust: import what the file names.
+        choice: the environment as the file describes it.
+        factory: makes the environment, instead of the one that the file names.
+        trust: allow importing the code that the file names.
 
     Raises:
-        UntrustedImportError: the file names code to import, and is not trusted.
+        UntrustedImportError: the file names code to import, but ``trust`` is False.
         EnvironmentNotFoundError: there is no such environment.
     """
     named = [path for path in choice.imports if factory is None or path != choice.name]

@@ -1,1 +1,1 @@
-"""Training: runs, from settings to files."""
+"""Training: runs, from their settings to their files."""

@@ -1,4 +1,4 @@
-"""The budgets of a run that goes on: old ones make way, new ones hold from a record onwards."""
+"""Budgets of a resumed run: used-up ones are lifted, new ones hold from a journal record on."""
 
 import dataclasses
 from typing import Any
@@ -11,12 +11,12 @@ __all__ = ["budgets_from", "lift_used_up"]
 
 
 def lift_used_up(config: TrainConfig, given: dict[str, Any], run_state: RunState) -> TrainConfig:
-    """Take off the old budgets that ended the run, if others are given: it is to go on.
+    """Lift the budgets that ended the run, if the user gives others so that it continues.
 
     Args:
-        config: the settings that hold now.
+        config: the current settings.
         given: budgets that the user has just given.
-        run_state: where the run goes on.
+        run_state: the state that the run resumes from.
     """
     if not given:
         return config
@@ -32,12 +32,12 @@ def lift_used_up(config: TrainConfig, given: dict[str, Any], run_state: RunState
 def budgets_from(
     before: list[dict[str, Any]], run_state: RunState | None, changed: TrainConfig | None
 ) -> list[dict[str, Any]]:
-    """The budgets that a run went on under, each from a record of its journal.
+    """Return the budgets that a run was resumed under, each with its first journal record.
 
     Args:
-        before: those of ``config.json``; what came after the state is undone.
-        run_state: where the run goes on; None begins it.
-        changed: settings that hold from there; None leaves them as they were.
+        before: those in ``config.json``; those recorded after the resumed state are dropped.
+        run_state: the state that the run resumes from; None starts it over.
+        changed: settings that hold from there on; None leaves the budgets unchanged.
     """
     if run_state is None:
         return []

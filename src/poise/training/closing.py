@@ -1,4 +1,4 @@
-"""Closing environments, each of which may hang."""
+"""Closing environments within a time limit, because any of them may hang."""
 
 from collections.abc import Callable
 
@@ -18,16 +18,16 @@ def close_in_time(
     traits: LauncherTraits,
     on_unclosed: Callable[[str], None],
 ) -> bool:
-    """Close environments of this process; those that hang are left behind.
+    """Close environments of this process; those that hang are abandoned.
 
     Args:
         close: closes them, one after the other.
         config: the run's settings.
-        traits: of its launcher.
-        on_unclosed: told what is left behind.
+        traits: traits of its launcher.
+        on_unclosed: called with a message, if environments were abandoned.
 
     Returns:
-        Whether that came to its end.
+        Whether ``close`` returned in time.
     """
     copies = max(config.evaluation_copies, config.envs_per_worker)
     if not traits.own_processes:
@@ -38,14 +38,14 @@ def close_in_time(
         run_with_deadline(close, timeout, name, elsewhere=traits.several_threads)
     except EnvironmentCheckError:
         on_unclosed(
-            f"the environment {name} has not been closed within {timeout:g} s; it is left behind"
+            f"the environment {name} has not been closed within {timeout:g} s; it is abandoned"
         )
         return False
     return True
 
 
 def close_timeout(config: TrainConfig) -> float:
-    """How long all environments of a worker may take to close, one after the other."""
+    """Return the seconds in which a worker may close all its environments, one after the other."""
     playing = copies_of(0, config.workers, config.evaluation_copies)
     together = CLOSE_SECONDS * (config.envs_per_worker + playing)
     return max(CLOSE_SECONDS, min(together, config.worker_timeout))

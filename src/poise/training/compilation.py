@@ -1,4 +1,4 @@
-"""Compiling a run's programs side by side."""
+"""Compiling a run's programs in parallel."""
 
 import concurrent.futures
 import functools
@@ -19,16 +19,16 @@ __all__ = ["compile_learner", "compile_update", "do_side_by_side"]
 
 @functools.cache
 def _compilers() -> concurrent.futures.ThreadPoolExecutor:
-    """The threads that compile, for all runs of this process.
+    """Return the threads that compile, shared by all runs of this process.
 
-    Threads that came and went with every run would each leave the holes of a compilation in another
-    part of the heap: the C library gives a thread an arena when it begins. Idle, they cost nothing.
+    glibc gives each new thread a heap arena, so new threads for every run would each leave the
+    fragments of a compilation in another part of the heap. Idle threads cost nothing.
     """
     return concurrent.futures.ThreadPoolExecutor(3, "poise-compile")
 
 
 def do_side_by_side(work: Iterable[Callable[[], Any]]) -> None:
-    """Do the slow work of a start, in threads; raises what any of it raised, once all is done."""
+    """Do the slow work of a start in threads; when all is done, raise the first error, if any."""
     jobs = [_compilers().submit(one) for one in work]
     concurrent.futures.wait(jobs)
     for job in jobs:
@@ -38,7 +38,7 @@ def do_side_by_side(work: Iterable[Callable[[], Any]]) -> None:
 def compile_update(
     update: Update, parameters: np.ndarray, state: OptimizerState, options: CompileOptions
 ) -> Update:
-    """Compile an optimizer's update of the parameters, as `make_optimizer` makes it."""
+    """Compile an optimizer's update of the parameters, which `make_optimizer` made."""
     norm, rate = np.float32(0), np.float32(0)
     lowered = jax.jit(update).lower(parameters, state, np.zeros_like(parameters), norm, rate)
     compiled: Update = lowered.compile(compiler_options=dict[str, Any](options))
@@ -54,16 +54,16 @@ def compile_learner(
     rollouts: Sequence[Any],
     seed: np.ndarray,
 ) -> TrajectoryLearner:
-    """Compile how an algorithm learns from a batch of trajectories.
+    """Compile an algorithm's learning step on a batch of trajectories.
 
     Args:
-        learn: as `LearnsFromTrajectories.learn`, from ``update`` on.
-        update: the optimizer's.
+        learn: `LearnsFromTrajectories.learn`, with the agent already bound.
+        update: the optimizer's update.
         parameters: ``[P]`` float32.
-        state: the optimizer's at version 0.
-        options: XLA's.
-        rollouts: what each worker sends, as shapes and dtypes.
-        seed: ``[2]`` uint32, of what is drawn.
+        state: the optimizer's state at version 0.
+        options: XLA's compiler options.
+        rollouts: the rollout that each worker sends, as shapes and dtypes.
+        seed: ``[2]`` uint32, for random draws during learning.
     """
 
     def run(

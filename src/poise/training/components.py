@@ -1,4 +1,4 @@
-"""Putting a run's parts together from its settings, for training, replay and benchmarks alike."""
+"""Assembly of a run's components from its settings, for training, replay and benchmarks alike."""
 
 import dataclasses
 import functools
@@ -51,18 +51,18 @@ ATARI_REWARD_CLIP = 1.0
 
 @dataclasses.dataclass
 class RunComponents:
-    """The parts of one run.
+    """The components of one run.
 
     Attributes:
         config: the settings.
         env_factory: makes the environment itself, on which scores are measured.
-        envs: what training steps.
-        agent: what decides.
+        envs: the environments that training steps.
+        agent: the agent that chooses actions.
         parameters: version 0, ``[P]`` float32.
         program: the workers' cycle.
-        target_return: what solves the environment, None if nothing does.
-        learning_rate: the step size; where none is set, what is usual for the network.
-        options: XLA's options for every program of the run.
+        target_return: the return that solves the environment; None if nothing does.
+        learning_rate: the step size; if none is set, the network's usual one.
+        options: XLA's compiler options for every program of the run.
     """
 
     config: TrainConfig
@@ -77,17 +77,17 @@ class RunComponents:
     _initialise: Callable[[Any], OptimizerState]
     raw_update: Update
     measured: MeasuredTraits = dataclasses.field(default_factory=MeasuredTraits)
-    """What was found out about the environment before training."""
+    """Properties of the environment that were measured before training."""
     learner: Learner | None = None
-    """What changes the parameters, once it is compiled."""
+    """Updates the parameters; None until it is compiled."""
     _workers: list[Worker] = dataclasses.field(default_factory=list)
 
     def compile(self, *alongside: Callable[[], Any], cycle: bool = True) -> None:
-        """Compile all programs side by side, with other slow work of a start, such as imports.
+        """Compile all programs in parallel, together with other slow work, such as imports.
 
         Args:
-            alongside: that other work.
-            cycle: whether workers run here; those elsewhere compile their cycle themselves.
+            alongside: the other work.
+            cycle: whether workers run in this process; elsewhere they compile their own cycle.
         """
         work: list[Callable[[], Any]] = [self._compile_learner]
         if cycle:
@@ -112,7 +112,7 @@ class RunComponents:
         journal: Journal,
         settings: ServerSettings | None = None,
     ) -> ParameterServer:
-        """The server at version 0; by default with the run's own settings."""
+        """Make the server at version 0; by default with the run's own settings."""
         assert self.learner is not None, "it is compiled"
         return ParameterServer(
             self.parameters,
@@ -126,10 +126,10 @@ class RunComponents:
         )
 
     def server_settings(self, config: TrainConfig) -> ServerSettings:
-        """What the server must know, with what was decided for this run.
+        """Return the server's settings, with the values that were decided for this run.
 
         Args:
-            config: the run's settings, perhaps with other budgets.
+            config: the run's settings, possibly with other budgets.
         """
         decided = dataclasses.replace(config, learning_rate=self.learning_rate)
         return server_settings(
@@ -137,7 +137,7 @@ class RunComponents:
         )
 
     def first_snapshot(self) -> Snapshot:
-        """What the workers begin with."""
+        """Return the snapshot that the workers begin with."""
         moments = self.initial_moments()
         statistics = () if moments is None else normalization(moments)
         has_target = self.program.spec.algorithm.target_interval is not None
@@ -145,14 +145,14 @@ class RunComponents:
         return Snapshot(np.int32(0), self.parameters, statistics, targets)
 
     def initial_moments(self) -> Moments | None:
-        """Of no observations yet; None where they are not normalised."""
+        """Return the moments of zero observations; None if observations are not normalised."""
         count = self.agent.scaling.count
         if not count:
             return None
         return Moments(np.zeros(()), np.zeros(count), np.zeros(count))
 
     def initial_optimizer_state(self) -> OptimizerState:
-        """The optimizer's state at version 0."""
+        """Return the optimizer's state at version 0."""
         return self._initialise(self.parameters)
 
     def evaluator(
@@ -162,14 +162,14 @@ class RunComponents:
         release: Callable[[], None] | None = None,
         players: Callable[[], Players | None] = lambda: None,
     ) -> Evaluator:
-        """The evaluator of this run's snapshots.
+        """Make the evaluator of this run's snapshots.
 
         Args:
-            alive: called between steps; may raise to give up.
-            phase_times: what its seconds are noted in.
-            release: closes the workers' environments until their next cycle; by default those of
+            alive: called between steps; may raise to abort.
+            phase_times: records how many seconds it takes.
+            release: closes the workers' environments until their next cycle; by default, those of
                 the workers that were made here.
-            players: who plays instead, as long as they are there.
+            players: returns the workers that play the episodes instead, or None.
         """
         alone = self.placement.has_one_copy_at_a_time
         player = EpisodePlayer(
@@ -189,13 +189,13 @@ class RunComponents:
         )
 
     def release(self) -> None:
-        """Close the environments of the workers that were made, until their next cycle."""
+        """Close the environments of the workers made here, until their next cycle."""
         for worker in self._workers:
             if isinstance(worker, Releases):
                 worker.release()
 
     def worker(self, index: int, generation: int = 0) -> Worker:
-        """One of the workers; `close` closes it."""
+        """Make one of the workers; `close` closes it."""
         seed = self.config.seed
         worker: Worker
         if isinstance(self.program, HostProgram):
@@ -208,26 +208,26 @@ class RunComponents:
         return worker
 
     def close(self) -> None:
-        """Close the workers that were made."""
+        """Close the workers that were made here."""
         while self._workers:
-            # One whose closing is interrupted is closed as far as it goes by the next call.
+            # If closing a worker is interrupted, the next call continues with that worker.
             self._workers[-1].close()
             self._workers.pop()
 
     def worker_state(self) -> Any:
-        """What a worker's state looks like, where a checkpoint can hold it; ``()`` if it cannot."""
+        """Return a worker's state as a template; ``()`` if checkpoints cannot hold it."""
         if isinstance(self.program, HostProgram) or not self.program.envs.is_pure:
             return ()
         return self.program.initial_state(np.zeros(2, np.uint32))
 
     @property
     def placement(self) -> Placement:
-        """Where the workers are."""
+        """How the workers and evaluations are placed."""
         return Placement(self.config, self.envs, self.measured)
 
     @property
     def normalization(self) -> Literal["on", "off"]:
-        """Whether observations are normalised, once ``auto`` is decided."""
+        """Whether observations are normalised, with ``auto`` resolved."""
         return "on" if self.agent.spec.normalize_observations else "off"
 
 
@@ -236,15 +236,15 @@ def build_components(
     env_factory: EnvFactory | None = None,
     network_factory: NetworkFactory | None = None,
 ) -> RunComponents:
-    """Find the environment, build the agent, prepare (but do not compile) the programs.
+    """Find the environment, build the agent, and prepare (but do not compile) the programs.
 
     Args:
         config: the settings.
-        env_factory: of the environment; by default what the settings name.
-        network_factory: makes another network than poise's own.
+        env_factory: makes the environment; by default the one that the settings name.
+        network_factory: makes a network other than poise's own.
 
     Raises:
-        InputError: the environment is unknown, or cannot be learned.
+        InputError: the environment is unknown, or cannot be trained on.
     """
     env_factory = env_factory or find_env_factory(config.environment_choice)
     clip = config.reward_clip
@@ -308,10 +308,10 @@ def build_components(
 
 
 def _normalizes(config: TrainConfig, env_factory: EnvFactory, envs: World) -> bool:
-    """Whether observations are normalised: ``auto`` does where numbers are that no bounds describe.
+    """Whether observations are normalised; ``auto`` normalises numbers without known bounds.
 
-    Not where a twin says that they are of a network's size anyway; whatever steps it then,
-    so that a policy sees the same in all of them.
+    ``auto`` does not normalise an environment whose compiled version is known to be well scaled,
+    even if it is stepped in another way, so that a policy sees the same in every case.
     """
     if config.normalize_observations != "auto":
         return config.normalize_observations == "on"

@@ -1,4 +1,4 @@
-"""The conclusion: how a run's best policy, and random actions, are scored at its end."""
+"""The conclusion of a run: scores of its best policy and of random actions."""
 
 from poise.errors import NotFiniteError
 from poise.evaluation.evaluator import FinalScore
@@ -16,13 +16,13 @@ _INTERRUPTIONS = (StopReason.INTERRUPTED, StopReason.TERMINATED)
 
 
 class Conclusion:
-    """The scores of a run's end.
+    """Computes the scores at the end of a run.
 
     Args:
-        components: the run's parts.
-        place: its folder, for messages.
-        supervisor: evaluates.
-        phase_times: what the seconds of the baseline are noted in.
+        components: the run's components.
+        place: the run's folder, for messages.
+        supervisor: runs the evaluations.
+        phase_times: records how many seconds the baseline takes.
     """
 
     def __init__(
@@ -38,17 +38,17 @@ class Conclusion:
         self._phase_times = phase_times
         self._is_reached = False
         self.score: FinalScore | None = None
-        """Of the best policy; None if there was no time for it."""
+        """Score of the best policy; None if there was no time for it."""
         self.baseline: Score | None = None
-        """What random actions reach."""
+        """Score of random actions."""
         self.aborted_by: StopReason | None = None
-        """Why the best policy was not scored."""
+        """Why the best policy was not scored; None if it was."""
 
     def reach(self, server: ParameterServer) -> None:
         """Score the best policy and random actions, once, unless the run was interrupted.
 
         Raises:
-            NotFiniteError: there were too many gradients that were not.
+            NotFiniteError: too many gradients were not finite.
         """
         if self._is_reached:
             return
@@ -68,7 +68,7 @@ class Conclusion:
         try:
             self.score = self._supervisor.final_score(server)
         except EvaluationAborted as aborted:
-            # Without a score the run has not ended well, whatever ended its training.
+            # Without a score the run did not end normally, whatever ended its training.
             self.aborted_by = aborted.reason
             return
         with self._phase_times.on("baseline"):

@@ -1,4 +1,4 @@
-"""What was decided for a run beyond its settings; it is written down, and holds for its replay."""
+"""Decisions made for a run beyond its settings; they are saved, and its replay uses them."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["decisions"]
 
 
 def decisions(components: RunComponents) -> dict[str, Any]:
-    """What ``config.json`` says was resolved; JSON types."""
+    """Return the decisions that ``config.json`` records under ``resolved``; JSON types."""
     program, envs = components.program, components.envs
     return {
         "world": envs.kind,

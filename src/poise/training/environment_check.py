@@ -1,4 +1,4 @@
-"""The look at an environment before training: as the launcher will make and step it."""
+"""The check of an environment before training: it is made and stepped as the launcher will do."""
 
 import statistics
 from collections.abc import Callable
@@ -21,17 +21,17 @@ from poise.training.placement import needed_copies
 __all__ = ["CheckedEnvironment", "check_before_training"]
 
 SLOW_STEP_SECONDS = 2e-3
-"""A step that takes longer than this makes evaluations sparing. Measured before training, decided
-once, and written into ``config.json``, so that the clock has no part in what a replay repeats."""
+"""Seconds. If a step takes longer than this, a run spends less on evaluations. It is measured and
+decided once, before training, and saved in ``config.json``, so that a replay decides the same."""
 _STEPPED_OUTSIDE_PYTHON: tuple[WorldKind, ...] = ("atari", "xla")
 
 
 class CheckedEnvironment(NamedTuple):
-    """What the look has found.
+    """Results of the check.
 
     Attributes:
-        traits: what the environment does.
-        measured: what decides how the run goes.
+        traits: how the environment behaves.
+        measured: the measured properties that influence the run.
     """
 
     traits: EnvironmentTraits
@@ -39,14 +39,14 @@ class CheckedEnvironment(NamedTuple):
 
 
 def check_before_training(config: TrainConfig, env_factory: EnvFactory) -> CheckedEnvironment:
-    """Look at an environment before training begins.
+    """Check an environment before training begins.
 
     Raises:
-        InputError: it cannot be made, or cannot be trained in so.
+        InputError: the environment cannot be made, or cannot be trained on with these settings.
     """
     times: list[float] = []
     traits = _check(config, env_factory, times.append)
-    # The median: one step that takes long does not make an environment slow.
+    # The median: one slow step does not make an environment slow.
     slow = bool(times) and statistics.median(times) > SLOW_STEP_SECONDS
     limited = env_factory.is_atari or env_factory.time_limit() is not None
     return CheckedEnvironment(traits, MeasuredTraits(slow, traits.remembers, limited))
@@ -56,7 +56,7 @@ def check_before_training(config: TrainConfig, env_factory: EnvFactory) -> Check
 def _check(
     config: TrainConfig, env_factory: EnvFactory, timed: Callable[[float], None]
 ) -> EnvironmentTraits:
-    """Compiled twins are ours, and in order; the others are looked at."""
+    """Check the environment; poise's own compiled versions need no check."""
     timeout = config.worker_timeout
     kind: WorldKind = run_with_deadline(
         lambda: env_backend(env_factory, config.world), timeout, env_factory.name

@@ -1,7 +1,7 @@
-"""JAX's settings: poise is a guest in a process where a user may have changed them.
+"""JAX's settings, which a user of poise may have changed in the same process.
 
-They are kept, in worker processes too. Those that change numbers are written down with the run, and
-hold while it is replayed or goes on.
+They are respected, in worker processes too. Those that change numerical results are saved with the
+run, and are used again when it is replayed or resumed.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _DECISIVE: Mapping[str, type] = MappingProxyType(
         "jax_threefry_partitionable": bool,
     }
 )
-"""Those that change numbers, and of which type they are; a precision may be None, too."""
+"""Settings that change numerical results, with their types; the precision may also be None."""
 _OTHERS = (
     "jax_debug_infs",
     "jax_debug_nans",
@@ -41,7 +41,7 @@ _OTHERS = (
     "jax_numpy_rank_promotion",
     "jax_platforms",
 )
-"""Those that say what is allowed, and where it is computed."""
+"""Settings that say what is allowed, and where it is computed."""
 _GUARDS = (
     "jax_transfer_guard",
     "jax_transfer_guard_device_to_device",
@@ -52,17 +52,17 @@ _MAX_SEED_OFFSET = 2**31
 
 
 def decisive_settings() -> dict[str, Any]:
-    """What changes numbers in this process; JSON types."""
+    """Return the settings of this process that change numerical results; JSON types."""
     return _read(_DECISIVE)
 
 
 def shared_settings() -> dict[str, Any]:
-    """What a worker's own process must have as this one; it can be pickled."""
+    """Return the settings that worker processes must share with this one; can be pickled."""
     return _read((*_DECISIVE, *_OTHERS))
 
 
 def adopt_settings(settings: Mapping[str, Any]) -> None:
-    """Set in this process what `shared_settings` said in another."""
+    """Apply settings in this process that `shared_settings` returned in another."""
     update: Callable[[str, Any], None] = jax.config.update
     for name, value in settings.items():
         if getattr(jax.config, name) != value:
@@ -71,7 +71,7 @@ def adopt_settings(settings: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def settings_restored() -> Iterator[None]:
-    """Put back what changes numbers when the block (or the function so decorated) is left."""
+    """Restore the settings that change numerical results, after a block or decorated function."""
     before = decisive_settings()
     try:
         yield
@@ -80,13 +80,13 @@ def settings_restored() -> Iterator[None]:
 
 
 def recorded_settings(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a run was made with; none of a run from before they were written down.
+    """Return the settings that a run was made with; older runs recorded none.
 
     Args:
-        resolved: what the run's ``config.json`` says was decided.
+        resolved: the decisions in the run's ``config.json``.
 
     Raises:
-        FileFormatError: they are no such settings.
+        FileFormatError: they are not valid settings.
     """
     found = resolved.get("jax_settings", {})
     if not isinstance(found, dict) or not found.keys() <= _DECISIVE.keys():
@@ -107,10 +107,10 @@ def recorded_settings(resolved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_usable_settings() -> None:
-    """Refuse settings that nothing can be trained or replayed under.
+    """Reject settings under which poise can neither train nor replay.
 
     Raises:
-        ConfigError: naming the setting.
+        ConfigError: such a setting is active; the message names it.
     """
     if getattr(jax.config, "jax_disable_jit", False):
         raise ConfigError(
@@ -121,10 +121,10 @@ def require_usable_settings() -> None:
         if value in ("disallow", "disallow_explicit"):
             raise ConfigError(
                 f"{name} is {value!r}, but poise hands arrays to XLA and takes them back all the "
-                "time: allow it, or set it behind the training"
+                "time: allow it, or set it after the training"
             )
     everywhere: dict[str, Any] = {}
-    # What a context manager sets holds in its own thread only.
+    # A context manager sets a value for its own thread only.
     asking = threading.Thread(target=lambda: everywhere.update(shared_settings()))
     asking.start()
     asking.join()

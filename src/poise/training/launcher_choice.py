@@ -1,7 +1,7 @@
-"""Where workers run if nobody says it: the one rule, for training and for the doctor.
+"""Choice of the launcher for ``auto``: one rule, for training and for ``poise doctor``.
 
-What steps an environment decides, because training does not begin with a measurement that takes as
-long as many a run. Who has measured (the doctor) departs from it only for a clear gain.
+It depends only on what steps the environment, because a measurement before training would take
+longer than many a run. The doctor, which does measure, departs from the rule only for a clear gain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,22 @@ PARALLEL: tuple[LauncherName, ...] = (THREADS, PROCESSES)
 """The launchers that ``auto`` chooses from."""
 
 CLEARLY_FASTER = 1.25
-"""What another launcher must gain over the usual one, in every round of measurements. Less comes
-and goes with what else the machine does."""
+"""Minimum speed-up of another launcher over the usual one, in every round of measurements. Smaller
+differences may be due to other load on the machine."""
 
 
 def usual_launcher(envs: World) -> LauncherName:
-    """What ``--launcher auto`` takes.
+    """Return the launcher that ``--launcher auto`` selects.
 
-    Processes where Python steps the environment: it holds the GIL meanwhile, may be bound to the
-    main thread, and a worker process in which it hangs can be killed. Threads everywhere else.
+    Processes if Python steps the environment: it then holds the GIL, may be bound to the main
+    thread, and a worker process in which it hangs can be killed. Otherwise threads.
     """
     name: LauncherName = PROCESSES if envs.holds_gil else THREADS
     return name
 
 
 def usual_reason(envs: World) -> str:
-    """Why, for people."""
+    """Return a sentence that explains the choice."""
     if envs.holds_gil:
         return (
             "Python steps the environment, which keeps other threads waiting (GIL), and a process "
@@ -42,14 +42,14 @@ def usual_reason(envs: World) -> str:
 def clearly_faster(
     usual: LauncherName, rounds: Sequence[Mapping[LauncherName, float]]
 ) -> tuple[LauncherName, float] | None:
-    """The launcher to take instead of the usual one, and what it gains at least.
+    """Return the launcher to use instead of the usual one, and its minimum speed-up.
 
     Args:
-        usual: what ``auto`` takes.
-        rounds: steps per second by launcher, measured one round after the other.
+        usual: the launcher that ``auto`` selects.
+        rounds: steps per second by launcher, one mapping for each round of measurements.
 
     Returns:
-        None where the usual one stays: the other one was not clearly faster in every round.
+        None if the usual launcher is kept: no other was clearly faster in every round.
     """
     gains: dict[LauncherName, float] = {}
     for rates in rounds:

@@ -1,4 +1,4 @@
-"""What is measured before a run and decides how it goes; a replay is told, and measures nothing."""
+"""Traits of an environment measured before training; a replay reads them from ``config.json``."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,13 +7,13 @@ __all__ = ["MeasuredTraits"]
 
 
 class MeasuredTraits(NamedTuple):
-    """What is found out about an environment before training, once, and holds for the whole run.
+    """Traits that are measured once, before training, and hold for the whole run.
 
     Attributes:
-        slow_steps: a step takes so long that evaluations are to be sparing.
-        remembers: an episode depends on those before it in its copy; then which copy plays which
-            one of an evaluation must not depend on how fast the workers are.
-        has_time_limit: episodes are truncated after a number of steps, or so it is supposed.
+        slow_steps: a step takes so long that less time should be spent on evaluations.
+        remembers: an episode depends on earlier ones in its copy; which copy plays which episode of
+            an evaluation must then not depend on how fast the workers are.
+        has_time_limit: episodes are truncated after a number of steps, or assumed to be.
     """
 
     slow_steps: bool = False
@@ -22,7 +22,7 @@ class MeasuredTraits(NamedTuple):
 
     @classmethod
     def recorded(cls, resolved: Mapping[str, Any]) -> "MeasuredTraits":
-        """What was measured when a run began, for its replay or its resumption."""
+        """Return the traits measured when a run began, to replay or resume it."""
         return cls(
             resolved.get("slow_steps") is True,
             resolved.get("remembers") is True,

@@ -1,6 +1,7 @@
 """The monitor: what the main thread does while workers train.
 
-It writes records, makes checkpoints, watches budgets and signals, and says what becomes of workers.
+It writes records, makes checkpoints, watches budgets and signals, and reports restarts and losses
+of workers.
 """
 
 import time
@@ -20,13 +21,13 @@ __all__ = ["RunMonitor"]
 
 
 class RunMonitor:
-    """Keeps a run's folder up to date.
+    """Keeps a run's folder up to date, and decides when to stop.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         config: its settings.
-        records: what is kept of it.
-        signals: why to stop.
+        records: the run's records.
+        signals: signals that stop the run.
         restart_policy: counts the restarts of workers.
     """
 
@@ -51,15 +52,15 @@ class RunMonitor:
         self._server: ParameterServer | None = None
 
     def watch(self, server: ParameterServer | None) -> None:
-        """Ask this server for the run's state from now on; None asks none."""
+        """Request the run's state from this server from now on; None: from no server."""
         self._server = server
 
     def pump(self) -> StopReason | None:
-        """Do what is to be done; returns a reason to stop, or None.
+        """Do the main thread's pending work; return a reason to stop, or None.
 
         Raises:
             OSError: the folder can no longer be written.
-            BaseException: what one of the user's callbacks raised, once.
+            BaseException: the error that a user's callback raised; raised only once.
         """
         self._signals.keep()
         self._dispatcher.pump()
@@ -68,7 +69,7 @@ class RunMonitor:
         server = self._server
         if server is None or not server.stopped or self._callbacks.interrupts:
             self._callbacks.raise_failure()
-        # Otherwise training is over, and what it came to is scored first.
+        # Otherwise training is over, and its result is scored before the error is raised.
         if self._signals.reason is not None:
             return self._signals.reason
         if self._callbacks.asks_to_stop:
@@ -86,7 +87,7 @@ class RunMonitor:
         return None
 
     def checkpoint(self) -> None:
-        """Make a checkpoint of the latest state, if none was made of it yet."""
+        """Make a checkpoint of the latest state, if that has not been done yet."""
         recorder = self._recorder
         if recorder.run_state is None:
             return
@@ -106,16 +107,16 @@ class RunMonitor:
         )
 
     def note_restart(self, worker: int, generation: int, what: str) -> None:
-        """A worker is started again."""
+        """Report that a worker is restarted."""
         self._dispatcher.emit(WorkerRestarted(worker, generation, what))
         warn_caller(f"{what}; started again")
 
     def note_loss(self, what: str) -> None:
-        """The run goes on without a worker."""
+        """Warn that the run continues without a worker."""
         warn_caller(
-            f"{what}; not started again (--max-restarts): the run goes on with the other workers"
+            f"{what}; not started again (--max-restarts): the run continues with the other workers"
         )
 
     def note_unclosed(self, what: str) -> None:
-        """Environments were not closed in time."""
+        """Warn that environments were not closed in time."""
         warn_caller(what)

@@ -1,4 +1,4 @@
-"""What a run does with an environment whose copies share a state: one copy a process."""
+"""Settings for an environment whose copies share state: only one copy in each process."""
 
 import dataclasses
 
@@ -15,14 +15,14 @@ _DEFAULT_ENVS_PER_WORKER = {field.name: field.default for field in dataclasses.f
 
 
 def one_copy_a_process(config: TrainConfig, shared: str = "") -> TrainConfig:
-    """The settings under which no two copies are stepped in one process.
+    """Return settings under which no process steps two copies.
 
     Args:
-        config: as they were given.
+        config: the settings as the user gave them.
         shared: what the copies share, if that is known.
 
     Raises:
-        EnvironmentCheckError: the launcher, or a number of copies that was asked for, forbids it.
+        EnvironmentCheckError: the user asked for a launcher or a number of copies that forbids it.
     """
     shares = (
         f"copies of {config.environment} share a state: stepping one changes what another shows "

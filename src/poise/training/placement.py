@@ -1,4 +1,4 @@
-"""Where a run's workers are, and what follows from it for its evaluations."""
+"""Placement of a run's workers, and what follows from it for its evaluations."""
 
 from typing import NamedTuple
 
@@ -14,17 +14,17 @@ from poise.training.measured_traits import MeasuredTraits
 __all__ = ["Placement", "needed_copies"]
 
 TRAINING_TO_EVALUATION = 10
-"""Seconds of training for each of selection, and for each of verification, where steps are slow:
-with the baseline's, less than a quarter of a run."""
+"""Ratio of training time to the time for selection, and to that for verification, if steps are
+slow. With the baseline's time, evaluations take less than a quarter of a run."""
 
 
 class Placement(NamedTuple):
-    """Where a run's workers are.
+    """Where a run's workers run.
 
     Attributes:
         config: the run's settings.
-        envs: what training steps.
-        measured: what was found out about the environment before training.
+        envs: the environments that training steps.
+        measured: properties of the environment that were measured before training.
     """
 
     config: TrainConfig
@@ -33,14 +33,14 @@ class Placement(NamedTuple):
 
     @property
     def launcher(self) -> Launcher:
-        """What runs the workers, once ``auto`` is decided."""
+        """The launcher of the workers, with ``auto`` resolved."""
         wanted = self.config.launcher
         name: LauncherName = usual_launcher(self.envs) if wanted == "auto" else wanted
         return LAUNCHERS[name]
 
     @property
     def workers_play(self) -> bool:
-        """Whether the workers play the episodes of evaluations."""
+        """Whether workers play the episodes of evaluations."""
         return (
             self.launcher.traits.plays_evaluations
             and not self.has_one_copy_at_a_time
@@ -50,15 +50,15 @@ class Placement(NamedTuple):
 
     @property
     def has_one_copy_at_a_time(self) -> bool:
-        """Whether the one copy that trains is closed while another is evaluated in."""
+        """Whether the only training copy is closed while another copy is evaluated in."""
         return isinstance(self.envs, HostEnvs) and needed_copies(self.config) == 1
 
     @property
     def opens_evaluation_first(self) -> bool:
-        """Whether the copies for evaluations are made here before training steps its own.
+        """Whether this process makes the copies for evaluations before training steps its own.
 
-        Where one copy must do for all, it is made when the others are closed; where workers step in
-        turn, or training steps none of Gymnasium's environments, when it is needed.
+        They are made later, when they are needed, if only one copy may be open at a time, if
+        workers step in turn, or if training does not step Gymnasium's own environments.
         """
         return (
             isinstance(self.envs, HostEnvs)
@@ -69,17 +69,17 @@ class Placement(NamedTuple):
 
     @property
     def thrift(self) -> int:
-        """Steps of training for each step of evaluation, at least; 0 where steps are quick."""
+        """Minimum number of training steps for each evaluation step; 0 if steps are fast."""
         if not self.measured.slow_steps:
             return 0
         in_turn = self.launcher.traits.steps_in_turn(self.envs.holds_gil)
         training = 1 if in_turn else self.config.workers
-        # However many play, of the fewest episodes no more than these are played side by side.
+        # The smallest evaluations have this many episodes, so no more can be played in parallel.
         playing = min(training, FEWEST_SELECTED) if self.workers_play else 1
         return -(-TRAINING_TO_EVALUATION * training // playing)
 
 
 def needed_copies(config: TrainConfig) -> int:
-    """Copies of the environment that a run has open at a time, at most."""
+    """Return the maximum number of environment copies that a run has open at the same time."""
     training = config.workers * config.envs_per_worker
     return training if training == 1 else training + config.evaluation_copies

@@ -1,4 +1,4 @@
-"""Where a run was recorded, and what is different here: all that may change a last bit."""
+"""Provenance: where a run was recorded, and all differences here that may change its numbers."""
 
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ _DECISIVE_PACKAGES = ("jax", "jaxlib", "gymnasium", "numpy", "optax", "equinox",
 def differences(
     header: dict[str, Any], resolved: dict[str, Any], components: RunComponents
 ) -> tuple[str, ...]:
-    """What is different here and might make a difference.
+    """Return the differences between here and there that may change the run's numbers.
 
     Args:
-        header: of the run's journal.
-        resolved: what the run's ``config.json`` says was decided.
-        components: the run's parts, as they were put together here.
+        header: the header of the run's journal.
+        resolved: the decisions in the run's ``config.json``.
+        components: the run's components, as assembled here.
     """
     found = []
     theirs, ours = header.get("versions"), versions()
@@ -41,12 +41,12 @@ def differences(
 
 
 def warn_of_differences(folder: Path, resolved: dict[str, Any], components: RunComponents) -> None:
-    """Warn that the whole of a run which goes on here may not replay; for `resume`.
+    """Warn, when resuming, that the whole run may not be replayable.
 
     Args:
-        folder: of the run; its journal is whole that far.
-        resolved: what the run's ``config.json`` says was decided.
-        components: the run's parts, as they were put together here.
+        folder: the run's folder; its journal is intact up to the checkpoint.
+        resolved: the decisions in the run's ``config.json``.
+        components: the run's components, as assembled here.
     """
     with JournalReader(folder / "journal") as journal:
         found = differences(journal.header, resolved, components)
@@ -58,7 +58,7 @@ def warn_of_differences(folder: Path, resolved: dict[str, Any], components: RunC
 
 
 def _plain(value: object) -> str:
-    """As it is, unless a stranger's text would do something to the terminal, or fill it."""
+    """Return short, printable text unchanged; quote anything else: it may come from a stranger."""
     text = str(value) if isinstance(value, str | None) and str(value).isprintable() else ""
     quoted = shown(value)
     return text if text and not quoted.endswith("...") else quoted

@@ -1,4 +1,4 @@
-"""What a training run came to, for whoever called it from Python."""
+"""The result of a training run, as returned to callers from Python."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +10,13 @@ __all__ = ["TrainResult"]
 
 
 class TrainResult(NamedTuple):
-    """What a training run came to.
+    """The result of a training run.
 
     Attributes:
-        folder: where its files are; None of a run that was to keep none.
+        folder: where its files are; None if the run kept no files.
         summary: the content of ``summary.json``.
         policy: the best policy.
-        reason: why it ended.
+        reason: why the run ended.
     """
 
     folder: Path | None
@@ -32,15 +32,15 @@ class TrainResult(NamedTuple):
     def __repr__(self) -> str:
         found = self.summary
         if self.solved:
-            said = f"solved after {found['solved_at_steps']:,} steps"
+            text = f"solved after {found['solved_at_steps']:,} steps"
         elif found["target_return"] is None:
-            said = f"trained for {found['steps']:,} steps ({found['stopped']})"
+            text = f"trained for {found['steps']:,} steps ({found['stopped']})"
         else:
-            said = f"not solved after {found['steps']:,} steps ({found['stopped']})"
+            text = f"not solved after {found['steps']:,} steps ({found['stopped']})"
         score = found["evaluation"]
         if score is not None:
             error = score["standard_error"]
             spread = "" if error is None else f" ± {error:.2g}"
-            said += f", {score['mean']:.5g}{spread} over {score['episodes']} fresh episodes"
+            text += f", {score['mean']:.5g}{spread} over {score['episodes']} fresh episodes"
         place = "no files kept" if self.folder is None else f"in {self.folder}"
-        return f"TrainResult({found['environment']}, seed {found['seed']}: {said}; {place})"
+        return f"TrainResult({found['environment']}, seed {found['seed']}: {text}; {place})"

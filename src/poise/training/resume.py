@@ -1,4 +1,4 @@
-"""Going on with a run from its newest checkpoint."""
+"""Resuming a run from its newest checkpoint."""
 
 import dataclasses
 import time
@@ -68,39 +68,39 @@ def resume(
     process_age: float = 0.0,
     **settings: Any,
 ) -> TrainResult:
-    """Go on with a run from its newest checkpoint that is whole; before the first, start it over.
+    """Continue a run from its newest intact checkpoint; without any checkpoint, start it over.
 
-    Under the serial launcher the run becomes, to the last bit, what it would have been; under every
-    launcher the whole of it replays.
+    Under the serial launcher the result is bit for bit the same as without the interruption; under
+    every launcher the whole run can be replayed.
 
     Args:
         run: the run's folder.
         quiet: print nothing.
         max_steps: a new budget in environment steps, counted from the run's beginning.
-        max_episodes: a new budget in training episodes.
-        max_seconds: a new budget in seconds, counted from now. Old budgets that are used up are
-            lifted where a new one is given.
-        callbacks: as for `train`; called with what happens from here on.
-        tensorboard: write TensorBoard event files from here on; a run that wrote them goes on
-            with them anyway.
-        environment: makes the environment, instead of what the run's file names.
+        max_episodes: a new budget in training episodes, counted from the run's beginning.
+        max_seconds: a new budget in seconds, counted from now. If any new budget is given, old
+            budgets that are used up are lifted.
+        callbacks: as for `train`; called with the events from here on.
+        tensorboard: write TensorBoard event files from here on; a run that already has some
+            continues to write them in any case.
+        environment: makes the environment, instead of the one that the run's file names.
         trust: import the environment that the run's file names by an import path.
-        process_age: seconds that the run's clock has been going already.
-        **settings: none: a run's settings are fixed. They are refused in a sentence.
+        process_age: seconds that the run's clock has already been running.
+        **settings: none, because a run's settings are fixed; any setting is an error.
 
     Returns:
-        What the run came to; at once, if it had finished and got no larger budget.
+        The run's result; immediately, if it had finished and got no larger budget.
 
     Raises:
         InputError: there is no such run, it is in use, its settings were changed by hand, it has
-            checkpoints but none that can be used, or a budget is impossible; nothing was changed.
+            checkpoints but none is usable, or a budget is impossible; nothing was changed.
         TrainingError: the run failed.
     """
     leave_unguarded_script()
     forget_closing()
     started = time.monotonic() - process_age
     refuse_settings(settings)
-    told = checked_callbacks(callbacks)
+    checked = checked_callbacks(callbacks)
     folder = run_path(run).absolute()
     old, resolved = load_config(folder)
     require_unchanged(folder)
@@ -127,14 +127,14 @@ def resume(
             summary = load_summary(folder)
             reason = StopReason[str(summary["stopped"]).upper()]
             if not quiet:
-                print(f"{folder} had finished: give it a larger budget to go on")
+                print(f"{folder} had already finished: give it a larger budget to continue")
             return TrainResult(folder, summary, load(folder), reason)
         if resolved.get("replayable") is False:
-            warn_caller("this run cannot be replayed exactly, as it said when it began")
+            warn_caller("this run cannot be replayed exactly, as was announced when it began")
         checkpoint = newest_checkpoint(folder, _template(components))
         changed = False
         if checkpoint is not None:
-            # A budget whose record lay behind the checkpoint is new once more.
+            # A budget that was recorded after the checkpoint must be recorded again.
             records = checkpoint.run_state.journal_records
             changed = bool(given) or (bool(later) and later[-1]["record"] >= records)
         if (
@@ -159,17 +159,17 @@ def resume(
         base = old if checkpoint is not None else config
         kept = {**decisions(components), "replayable": resolved.get("replayable")}
         write_config(folder, config_to_json(base, kept, resumptions))
-        # What the end before wrote is no longer true; the best policy so far stays.
+        # The files from the run's earlier end are outdated; the best policy so far stays.
         for name in ("summary.json", "final.safetensors", "learning_curve.png"):
             (folder / name).unlink(missing_ok=True)
         remove_temporary_files(folder)
         if checkpoint is not None:
             remove_newer(folder, checkpoint)
-        # What the run wrote behind the checkpoint is written once more.
+        # Curves that the run wrote after the checkpoint are written again.
         steps = run_state.steps if run_state is not None else 0
         board = opened_tensorboard(folder, tensorboard, config.record_every, steps)
         with board as observers:
-            audience = Audience(quiet, told, observers)
+            audience = Audience(quiet, checked, observers)
             point = None if checkpoint is None else ResumePoint(checkpoint, changed)
             place = RunPlace(folder)
             return TrainingRun(components, place, started, audience, point, signals).run()

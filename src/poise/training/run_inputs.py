@@ -1,4 +1,4 @@
-"""What a run is given beside its components: a place, an audience, perhaps a point to resume at."""
+"""Inputs of a run besides its components: its folder, its audience, and where it resumes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,30 +12,30 @@ __all__ = ["Audience", "ResumePoint", "RunPlace"]
 
 
 class RunPlace(NamedTuple):
-    """Where a run's files are.
+    """Location of a run's files.
 
     Attributes:
-        folder: of the run; ``config.json`` is there.
-        is_new: the folder was made for this run, and is removed if it cannot begin.
-        keep: whether the folder outlives the run; if not, no learning curve is drawn.
+        folder: the run's folder, which holds ``config.json``.
+        is_new: the folder was made for this run, and is removed if the run cannot begin.
+        keep: whether the folder remains after the run; if not, no learning curve is drawn.
     """
 
     folder: Path
     is_new: bool = False
     keep: bool = True
 
-    def if_kept(self, said: str) -> str:
-        """Part of a message about files that may outlive the run."""
-        return said if self.keep else ""
+    def if_kept(self, text: str) -> str:
+        """Return the text, part of a message about the run's files, only if they are kept."""
+        return text if self.keep else ""
 
 
 class Audience(NamedTuple):
-    """Who sees what happens in a run.
+    """Recipients of a run's events and output.
 
     Attributes:
         quiet: print nothing.
         callbacks: the user's own, which may raise.
-        observers: poise's own, told of each event in the main thread.
+        observers: poise's own; called with each event in the main thread.
         draw: draws the learning curve; by default in this process.
     """
 
@@ -46,18 +46,18 @@ class Audience(NamedTuple):
 
 
 class ResumePoint(NamedTuple):
-    """Where a run goes on.
+    """The point from which a run resumes.
 
     Attributes:
-        checkpoint: from which.
-        changed: the budgets are not those of the checkpoint.
+        checkpoint: the checkpoint.
+        changed: whether the budgets differ from those of the checkpoint.
     """
 
     checkpoint: Checkpoint
     changed: bool = False
 
     def generations(self) -> dict[int, int]:
-        """Which generation each worker begins with: the next, where its state is lost."""
+        """Return each worker's first generation: a new one if the worker's state is lost."""
         run_state = self.checkpoint.run_state
         records = run_state.worker_records
         return {

@@ -1,4 +1,4 @@
-"""A run's records: its journal, and the observers that write and show what happens in it."""
+"""A run's records: its journal, and the observers that write and show its events."""
 
 from poise.agent.policy import Policy
 from poise.evaluation.evaluator import Evaluator
@@ -19,22 +19,22 @@ __all__ = ["RunRecords"]
 
 
 class RunRecords:
-    """What is kept and shown of a run.
+    """Records and display of a run.
 
     Args:
-        components: the run's parts.
-        place: its folder.
+        components: the run's components.
+        place: the run's folder.
         started: monotonic time at which the process started.
-        audience: who sees what happens.
-        evaluator: of the run's snapshots.
-        checkpoint: where the run goes on; None begins.
+        audience: recipients of events and output.
+        evaluator: evaluates the run's snapshots.
+        checkpoint: where the run resumes; None for a new run.
 
     Attributes:
-        journal: what the server did.
-        recorder: writes journal and metrics.
+        journal: records of what the server did.
+        recorder: writes the journal and the metrics.
         policy_writer: writes policies.
-        history: what a curve is drawn from.
-        dispatcher: passes the server's events on to all of them.
+        history: data for the findings about a run.
+        dispatcher: passes the server's events on to all observers.
         callbacks: the user's own.
     """
 
@@ -84,15 +84,15 @@ class RunRecords:
         )
 
     def policy(self, snapshot: Snapshot) -> Policy:
-        """A frozen copy of what a snapshot does."""
+        """Return a frozen copy of a snapshot's policy."""
         return self._evaluator.policy(snapshot)
 
     def show_progress(self) -> None:
-        """Show how far an evaluation has come."""
+        """Show the progress of the current evaluation."""
         if self._progress is not None:
             self._progress.tell(self._evaluator.activity)
 
     def close_progress(self) -> None:
-        """Show nothing any more."""
+        """Close the progress display."""
         if self._progress is not None:
             self._progress.close()

@@ -1,4 +1,4 @@
-"""The report: what a run leaves behind when it has ended, in files and as a result."""
+"""The report: the files and the result that a run leaves when it has ended."""
 
 from typing import Any
 
@@ -23,13 +23,13 @@ _USED_UP = (StopReason.MAX_STEPS, StopReason.MAX_EPISODES, StopReason.MAX_SECOND
 
 
 class RunReport:
-    """Writes what a run leaves behind.
+    """Writes the final files of a run.
 
     Args:
-        components: the run's parts.
-        place: its folder.
-        records: what was kept of it.
-        phase_times: what this process spent its time on.
+        components: the run's components.
+        place: the run's folder.
+        records: the run's records.
+        phase_times: how this process spent its time.
         draw: draws the learning curve; by default in this process.
     """
 
@@ -53,10 +53,10 @@ class RunReport:
         return self._draw is None
 
     def write(self, server: ParameterServer, outcome: RunOutcome) -> TrainResult:
-        """Write policies, curve and summary.
+        """Write policies, learning curve and summary.
 
         Args:
-            server: stopped.
+            server: the server, stopped.
             outcome: how the run ended.
         """
         records = self._records
@@ -75,7 +75,7 @@ class RunReport:
     def _find(
         self, server: ParameterServer, summary: dict[str, Any], outcome: RunOutcome
     ) -> list[str]:
-        """What this process has seen of a run that did not solve."""
+        """Return findings about why a run did not solve its environment."""
         seconds = summary["seconds"]
         baseline: Score | None = outcome.baseline
         return find(
@@ -94,4 +94,4 @@ class RunReport:
 
 
 def _draw_nothing(*_: object) -> None:
-    """The learning curve of a run whose files are not kept."""
+    """Draw no learning curve, for a run whose files are not kept."""

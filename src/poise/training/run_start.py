@@ -1,4 +1,4 @@
-"""What a run's start and its resumption have in common: their arguments and their first files."""
+"""Start of a new or resumed run: common checks of arguments, and first files."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ __all__ = ["checked_callbacks", "opened_tensorboard", "write_config"]
 
 
 def checked_callbacks(callbacks: Sequence[Callback]) -> Callbacks:
-    """The user's callbacks.
+    """Check the user's callbacks and wrap them.
 
     Raises:
-        ConfigError: they cannot be called.
+        ConfigError: one of them cannot be called.
     """
     if callable(callbacks) or not isinstance(callbacks, Sequence):
         raise ConfigError(
-            f"callbacks is {shown(callbacks)}, but must be a list of them, as in callbacks=[follow]"
+            f"callbacks is {shown(callbacks)}, but must be a list, as in callbacks=[follow]"
         )
     for callback in callbacks:
         if not callable(callback):
@@ -37,13 +37,13 @@ def checked_callbacks(callbacks: Sequence[Callback]) -> Callbacks:
 def opened_tensorboard(
     folder: Path, wanted: bool, every: int, purge_step: int | None = None
 ) -> Iterator[list[TensorBoard]]:
-    """What writes TensorBoard event files: none, or one.
+    """Yield a list of observers that write TensorBoard event files: none, or one.
 
     Args:
-        folder: of the run; one that has event files gets more of them in any case.
-        wanted: whether somebody has asked for them.
+        folder: the run's folder; if it already has event files, they are continued in any case.
+        wanted: whether the user asked for event files.
         every: updates between two rows about updates.
-        purge_step: what the files hold from this step on is written once more.
+        purge_step: TensorBoard hides what older event files hold from this step on.
     """
     events = folder / "tensorboard"
     if not wanted and not events.is_dir():

@@ -1,4 +1,4 @@
-"""The process that a run lives in: JAX's settings, versions, and when it started."""
+"""The process of a run: JAX's settings, versions, and when it started."""
 
 import ctypes
 import multiprocessing
@@ -16,22 +16,23 @@ from poise.user_warnings import warn_caller
 __all__ = ["prepare_jax", "process_age", "processor_model", "usable_cache_folder", "versions"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""mallopt(3): bytes at the top of the heap, and of a piece, from which on glibc gives them back."""
+"""mallopt(3): options for the minimum size, in bytes, of free memory that glibc returns to the
+system, at the top of the heap and for a single block."""
 _MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-"""With these a user says how memory is to be kept."""
+"""Environment variables by which users configure the allocator themselves."""
 PACKAGES = ("poise", "jax", "jaxlib", "numpy", "gymnasium", "equinox", "optax")
 
 
 def prepare_jax() -> None:
-    """Set what must be set before JAX's backend starts; where it has started, do nothing.
+    """Set what must be set before JAX's backend starts; do nothing if it has started.
 
-    Synchronous dispatch on the CPU serves threads better (a call would only be handed to another
-    thread and waited for); the compilation cache, in the user's cache folder, makes every start
-    but the first one quicker; and the C library keeps the memory that XLA frees for XLA's next
-    call. A user's own settings are kept.
+    Three settings: synchronous dispatch on the CPU, which suits threads better (otherwise a call is
+    handed to another thread and waited for); the compilation cache in the user's cache folder,
+    which speeds up every start but the first; and glibc keeps the memory that XLA frees, for XLA's
+    next call. Settings that the user has made are respected.
 
     Raises:
-        ConfigError: nothing can be trained under the user's settings of JAX.
+        ConfigError: poise cannot train under the user's JAX settings.
     """
     import jax  # slow to import  # noqa: PLC0415
     from jax._src import xla_bridge  # noqa: PLC0415 - there is no public way to ask
@@ -52,11 +53,11 @@ def prepare_jax() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed.
+    """Make glibc keep freed memory.
 
-    XLA takes its working memory anew for every call. By default, glibc gives large pieces back to
-    the system and gets them again page by page: with a network of a million parameters, that was
-    half of a cycle's time (measured: 24 ms of CPU time a cycle, 13 ms with these settings).
+    XLA allocates new working memory for every call. By default, glibc returns large blocks to
+    the system and gets them back page by page: with a network of a million parameters, that took
+    half of a cycle's time (measured: 24 ms of CPU time per cycle, 13 ms with these settings).
     """
     if sys.platform != "linux" or any(name in os.environ for name in _MALLOC_VARIABLES):
         return
@@ -67,10 +68,10 @@ def _keep_freed_memory() -> None:
 
 
 def usable_cache_folder() -> Path | None:
-    """Where compiled programs are kept; None where nothing can be: every start compiles then.
+    """Return the folder for compiled programs; None if there is none, so every start compiles.
 
-    In a container there may be no HOME, a user id without a name, or a file system that cannot be
-    written: XLA would say so for every program.
+    A container may have no HOME, a user id without a name, or a read-only file system; XLA would
+    then warn about every program.
     """
     try:
         folder = (_cache_folder() / "xla").absolute()
@@ -83,8 +84,8 @@ def usable_cache_folder() -> Path | None:
         reason = str(error)
     if multiprocessing.parent_process() is None:
         warn_caller(
-            f"programs are compiled anew at every start, as there is no cache folder: {reason} "
-            "(XDG_CACHE_HOME names another)"
+            f"every start compiles all programs again, because there is no cache folder: {reason} "
+            "(set XDG_CACHE_HOME to another folder)"
         )
     return None
 
@@ -98,7 +99,7 @@ def _cache_folder() -> Path:
 
 
 def process_age() -> float:
-    """Seconds since this process started (since poise was imported, where that is unknown)."""
+    """Seconds since this process started (if unknown, since poise was imported)."""
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         uptime = float(Path("/proc/uptime").read_text().split()[0])
@@ -111,7 +112,7 @@ _IMPORTED = time.monotonic()
 
 
 def processor_model() -> str:
-    """The processor's name, as far as the system tells."""
+    """The processor's name, as far as the system reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""From a run's settings to what its server must know of them."""
+"""Conversion of a run's settings to those of its server."""
 
 from poise.config import STEP_LIMIT, TrainConfig
 from poise.evaluation.evaluator import SELECTION_EPISODES
@@ -14,7 +14,7 @@ def server_settings(
     thrift: int = 0,
     has_time_limit: bool = True,
 ) -> ServerSettings:
-    """What the server must know of settings whose learning rate is decided."""
+    """Return the server's settings; the learning rate must have been decided."""
     if config.learning_rate is None:
         raise ValueError("the learning rate is not decided")
     algorithm = make_algorithm(config)

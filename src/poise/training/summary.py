@@ -1,4 +1,4 @@
-"""What a run came to: the content of ``summary.json``."""
+"""Summary of a run: the content of ``summary.json``."""
 
 import math
 import time
@@ -21,11 +21,11 @@ class RunOutcome(NamedTuple):
     """How a run ended.
 
     Attributes:
-        reason: why.
-        score: of the best policy; None if there was no time for it.
-        baseline: of random actions; None if it was not measured.
-        restarts: of workers.
-        failure: the name of the exception that ended the run, None if none did.
+        reason: why it ended.
+        score: score of the best policy; None if there was no time for it.
+        baseline: score of random actions; None if it was not measured.
+        restarts: number of restarts of workers.
+        failure: the name of the exception that ended the run; None if none did.
     """
 
     reason: StopReason
@@ -42,14 +42,14 @@ def summarise(
     phase_times: PhaseTimes,
     outcome: RunOutcome,
 ) -> dict[str, Any]:
-    """Sum a run up.
+    """Build the content of ``summary.json``.
 
     Args:
-        components: its parts.
-        server: stopped.
-        recorder: what the run's clock said.
-        phase_times: what this process spent its time on.
-        outcome: how it ended.
+        components: the run's components.
+        server: the server, stopped.
+        recorder: provides the run's times.
+        phase_times: how this process spent its time.
+        outcome: how the run ended.
     """
     config, score = components.config, outcome.score
     seconds = round(recorder.training_seconds, 6)
@@ -96,7 +96,7 @@ def summarise(
 
 
 def _seconds(recorder: Recorder, phase_times: PhaseTimes) -> dict[str, float]:
-    """What this process spent its time on; evaluations are not part of the training here."""
+    """Return how this process spent its time; training excludes evaluations here."""
     now = time.monotonic()
     first, last = recorder.span or (now, now)
     compiling = phase_times.seconds("compilation")

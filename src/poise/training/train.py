@@ -1,4 +1,4 @@
-"""Training: from settings to a run's folder with everything that a user asked for."""
+"""Training: from settings to a run's folder with all its files."""
 
 import contextlib
 import dataclasses
@@ -47,25 +47,25 @@ def train(
     tensorboard: bool = False,
     **settings: Any,
 ) -> TrainResult:
-    """Train an agent, until it solves the environment or a budget is used up.
+    """Train an agent until it solves the environment or a budget is used up.
 
     Args:
         environment: Gymnasium id, import path ``module:attribute``, a callable that makes the
             environment, or a `TrainConfig` that names one.
         run_dir: a new folder for the run; by default one below ``runs/``.
-        keep: leave the run's folder behind. Without it nothing is left, also when training fails
-            or is interrupted: what there is to know is in the result.
+        keep: keep the run's folder. If False, no files remain, even if training fails or is
+            interrupted; the result still holds the summary and the policy.
         quiet: print nothing.
-        callbacks: each is called with the run's clock, in seconds, and each event; it may raise
-            `StopTraining` to end the run. Whatever else it raises ends the run, too, and is raised
-            once what was learned is saved.
-        tensorboard: write TensorBoard event files into the run's folder, too.
+        callbacks: each is called with the run's clock, in seconds, and each event. It may raise
+            `StopTraining` to end the run. Any other exception ends the run, too, and is raised
+            after the training so far has been saved.
+        tensorboard: also write TensorBoard event files into the run's folder.
         **settings: any setting of `TrainConfig`, for example ``seed=1, workers=2``. Whole numbers
             may be written as ``1e4``, ``env_kwargs`` as a dict, ``hidden_sizes`` as one number.
 
     Raises:
-        InputError: a setting, the environment or the folder cannot be used.
-        TrainingError: the run failed; what was learned so far is in the folder.
+        InputError: a setting, the environment or the folder is not usable.
+        TrainingError: the run failed; the training so far is saved in the folder.
     """
     factory = None
     require_settings(settings)
@@ -105,21 +105,21 @@ def train_config(
     Args:
         config: the settings.
         run_dir: a new folder for the run; by default one below ``runs/``.
-        keep: leave the run's folder behind.
+        keep: keep the run's folder.
         quiet: print nothing.
         callbacks: called with the run's clock, in seconds, and each event, in the main thread.
-        factory: makes the environment, instead of what the settings name.
+        factory: makes the environment, instead of the one that the settings name.
         draw: draws the learning curve; by default in this process.
-        tensorboard: write TensorBoard event files into the run's folder, too.
-        process_age: seconds that the run's clock has been going already.
+        tensorboard: also write TensorBoard event files into the run's folder.
+        process_age: seconds that the run's clock has already been running.
     """
     leave_unguarded_script()
     forget_closing()
     started = time.monotonic() - process_age
-    told = checked_callbacks(callbacks)
+    checked = checked_callbacks(callbacks)
     _require_place(run_dir, keep, tensorboard)
     prepare_jax()
-    # An environment may change the current folder.
+    # An environment may change the current working directory.
     folder = (Path(run_dir) if run_dir is not None else default_run_folder(config)).absolute()
     env_factory = find_env_factory(config.environment_choice, factory)
     traits, measured = check_before_training(config, env_factory)
@@ -150,19 +150,19 @@ def train_config(
         observers = stack.enter_context(
             opened_tensorboard(folder, tensorboard, config.record_every)
         )
-        audience = Audience(quiet, told, observers, draw)
+        audience = Audience(quiet, checked, observers, draw)
         place = RunPlace(folder, is_new=True, keep=keep)
         result = TrainingRun(components, place, started, audience, signals=signals).run()
         return result if keep else result._replace(folder=None)
 
 
 def _require_place(run_dir: str | Path | None, keep: bool, tensorboard: bool) -> None:
-    """Refuse files for a run that is to keep none."""
+    """Reject options about files if the run is to keep none."""
     for flag, given in (("--run-dir", run_dir is not None), ("--tensorboard", tensorboard)):
         if given and not keep:
             raise ConfigError(
-                f"{flag} is for files that stay, but keep is False, which leaves none: give one of "
-                "the two"
+                f"{flag} is about files that are kept, but keep is False, which keeps none: use "
+                "only one of the two"
             )
 
 

@@ -40,23 +40,23 @@ from poise.training.worker_factory import RunWorkerFactory
 __all__ = ["TrainingRun"]
 
 PUMP_INTERVAL = 0.05
-"""Seconds between two looks at budgets, signals and records."""
+"""Seconds between two checks of budgets, signals and records."""
 
 
 class TrainingRun:
-    """One training run in this process: a new one, or one that goes on from a checkpoint.
+    """One training run in this process: a new one, or one resumed from a checkpoint.
 
-    What it hands to others must not lead back to it when the run is over: a session that is part of
-    a cycle would keep its programs and parameters until Python's cyclic collector runs, which is
-    seldom.
+    Objects that it passes to others must not refer back to it when the run is over: in a reference
+    cycle it would keep its programs and parameters until Python's cyclic garbage collector runs,
+    which is seldom.
 
     Args:
-        components: the run's parts.
-        place: its folder.
+        components: the run's components.
+        place: the run's folder.
         started: monotonic time at which the process started.
-        audience: who sees what happens.
-        resume_point: where to go on; None begins.
-        signals: entered by the caller; by default none stop the run.
+        audience: recipients of events and output.
+        resume_point: where to resume; None for a new run.
+        signals: entered by the caller; by default no signal stops the run.
     """
 
     def __init__(
@@ -120,15 +120,15 @@ class TrainingRun:
         )
 
     def run(self) -> TrainResult:
-        """Train to the end, whatever that is, and leave everything on disk.
+        """Train until the run ends, and write all its files.
 
         Raises:
             InputError: the run cannot begin; nothing is left of it.
-            TrainingError: the run failed; what was learned so far is saved.
-            BaseException: what the user's callback raised; what was learned so far is saved.
+            TrainingError: the run failed; the training so far is saved.
+            BaseException: the user's callback raised it; the training so far is saved.
         """
         with contextlib.ExitStack() as stack:
-            stack.callback(self._let_go)
+            stack.callback(self._release_resources)
             try:
                 server = self._begin()
                 if not server.stopped:
@@ -136,26 +136,26 @@ class TrainingRun:
                 self._conclusion.reach(server)
                 return self._finish(None)
             except BaseException as error:
-                theirs = self._records.callbacks.has_raised(error)
-                if isinstance(error, InputError) and not theirs and self._take_back():
+                from_callback = self._records.callbacks.has_raised(error)
+                if isinstance(error, InputError) and not from_callback and self._remove_new_run():
                     raise
-                # What was learned so far is saved, as far as the disk still allows.
+                # Save the training so far, as far as the disk still allows.
                 if not self._finishing:
                     with contextlib.suppress(OSError, PoiseError):
                         self._finish(type(error).__name__)
-                if theirs:
+                if from_callback:
                     raise
                 if self._place.keep and isinstance(error, PoiseError):
                     error.add_note(f"run folder: {self._place.folder}")
                 if isinstance(error, EnvironmentNotFoundError | MissingExtraError):
-                    # It could be made when the run began.
+                    # The environment could be made when the run began, so it is no input error.
                     raise EnvironmentFailureError(str(error)) from error
                 if isinstance(error, OSError):
                     raise RunWriteError(
                         f"the run folder {self._place.folder} can no longer be written: "
                         f"{error.strerror or error}"
                         + self._place.if_kept(
-                            "; what was written before is whole, and poise resume goes on from "
+                            "; what was written before is intact, and poise resume continues from "
                             "the last checkpoint"
                         )
                     ) from error
@@ -197,12 +197,12 @@ class TrainingRun:
             self._heartbeats,
         )
         if placement.workers_play:
-            # They play the last episodes, too.
+            # Workers play the final evaluations, too.
             launch = launch._replace(conclude=lambda: self._conclusion.reach(server))
         placement.launcher.run(launch)
 
     def _open_evaluation(self, server: ParameterServer) -> bool:
-        """Make the copies for evaluations; says whether training may begin."""
+        """Make the copies for evaluations; return whether training may begin."""
         try:
             self._evaluation_supervisor.open()
         except EvaluationAborted as aborted:
@@ -210,26 +210,26 @@ class TrainingRun:
         return not server.stopped
 
     def _starts(self, last_worker: int | None) -> list[WorkerStart]:
-        """The workers, from the one whose turn it is."""
+        """Return the workers in the order of their turns, beginning with the next one."""
         point = self._resume_point
         generations = {} if point is None else point.generations()
         starts = [WorkerStart(one, generations.get(one, 0)) for one in range(self._config.workers)]
         turn = 0 if last_worker is None else last_worker + 1
         return starts[turn:] + starts[:turn]
 
-    def _let_go(self) -> None:
+    def _release_resources(self) -> None:
         """Release the run's resources."""
         self._records.close_progress()
         try:
-            # Where a second Ctrl-C ends the process, the rest is not waited for.
+            # If a second Ctrl-C ends the process, the rest is not waited for.
             for close in (self._evaluator.close, self._components.close):
-                # Once more where one hangs, for the others.
+                # If one environment hangs, try once more, to close the others.
                 if not self._close_in_time(close):
                     self._close_in_time(close)
         finally:
             self._server = None
             self._monitor.watch(None)
-            # It leads to the workers, and they lead here.
+            # Break a reference cycle: the helpers refer to the workers, and those to this object.
             self._helpers.offer(NO_HELPERS)
 
     def _close_in_time(self, close: Callable[[], None]) -> bool:
@@ -237,17 +237,17 @@ class TrainingRun:
         return close_in_time(close, self._config, traits, self._monitor.note_unclosed)
 
     def _abandon(self, error: PoiseError) -> None:
-        """Save what was learned, and end the process: the main thread hangs for good."""
+        """Save the training so far, and end the process, because the main thread hangs forever."""
         if not self._finishing:
             with contextlib.suppress(Exception):
                 self._finish(type(error).__name__)
         if not self._place.keep:
-            # Nobody else gets to do it any more.
+            # The process ends here, so nobody else can remove it.
             shutil.rmtree(self._place.folder, ignore_errors=True)
         leave(error)
 
-    def _take_back(self) -> bool:
-        """Leave nothing of a new run that could not begin; False if this is none."""
+    def _remove_new_run(self) -> bool:
+        """Remove a new run that could not begin; return False if the run is not new."""
         if not self._place.is_new or (self._server is not None and self._server.version):
             return False
         self._records.dispatcher.close()
@@ -255,10 +255,10 @@ class TrainingRun:
         return True
 
     def _finish(self, failure: str | None) -> TrainResult:
-        """Write everything that a run leaves behind.
+        """Write the final files of the run.
 
         Args:
-            failure: the name of the exception that ends the run; None if none does.
+            failure: the name of the exception that ended the run; None if none did.
         """
         self._finishing = True
         server, conclusion = self._server, self._conclusion
@@ -277,13 +277,13 @@ class TrainingRun:
         )
         result = self._report.write(server, outcome)
         if failure is None:
-            # One may have raised at the last events, when all was over.
+            # A callback may have raised at the last events, after the end of training.
             self._records.callbacks.raise_failure()
         return result
 
 
 def _weakly(method: Callable[[PoiseError], None]) -> Callable[[PoiseError], None]:
-    """A method of what it must not keep alive."""
+    """Wrap a method so that the wrapper does not keep its object alive."""
     reference = weakref.WeakMethod(method)
 
     def call(error: PoiseError) -> None:

@@ -1,4 +1,4 @@
-"""Making a run's workers: in this process, or compiled anew in processes of their own."""
+"""Factories of a run's workers: in this process, or in separate processes that compile again."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ __all__ = ["RunWorkerFactory", "SpawnedWorkerFactory"]
 
 @dataclasses.dataclass(frozen=True)
 class SpawnedWorkerFactory:
-    """Assembles and compiles a worker where it runs; pickled into a spawned process."""
+    """Assembles and compiles a worker in the process it runs in; pickled to send it there."""
 
     config: TrainConfig
     env_factory: EnvFactory
@@ -29,17 +29,17 @@ class SpawnedWorkerFactory:
     network_factory: NetworkFactory | None = None
     """Makes the network, where it is not poise's own."""
     jax_settings: Mapping[str, Any] = dataclasses.field(default_factory=shared_settings)
-    """Of the process that it was made in."""
+    """JAX's settings in the process that made this factory."""
     _assembled: list[RunComponents] = dataclasses.field(
         default_factory=list, init=False, repr=False
     )
-    """What the worker was made of, there."""
+    """The worker's components, in its process."""
 
     @classmethod
     def of(cls, components: RunComponents) -> "SpawnedWorkerFactory":
-        """The factory of a run's workers.
+        """Make the factory of a run's workers.
 
-        What was decided here is not decided there once more, perhaps otherwise.
+        It carries the decisions made here, so that workers cannot decide differently.
         """
         decided = dataclasses.replace(
             components.config,
@@ -63,37 +63,37 @@ class SpawnedWorkerFactory:
         return components.worker(index, generation)
 
     def copies(self, index: int) -> int:
-        """Copies that a worker may play in, in evaluations."""
+        """Return the maximum number of copies that a worker may play evaluations in."""
         if not self.workers_play:
             return 0
         return copies_of(index, self.config.workers, self.config.evaluation_copies)
 
     def player(self, index: int) -> WorkerPlayer:
-        """What plays in a worker's process."""
+        """Make the player of a worker, in its process."""
         agent = self._assembled[0].agent
         return WorkerPlayer(agent, self.config, self.env_factory, self.copies(index))
 
 
 class RunWorkerFactory:
-    """The workers of a run, for any launcher.
+    """Makes the workers of a run, for any launcher.
 
     Args:
-        components: the run's parts; compiled, if workers are made here.
+        components: the run's components; compiled, if workers are made here.
     """
 
     def __init__(self, components: RunComponents) -> None:
         self._components = components
 
     def local(self, index: int, generation: int) -> Worker:
-        """Make a worker in this process; the components close it."""
+        """Make a worker in this process; the run's components close it."""
         return self._components.worker(index, generation)
 
     def remote(self) -> SpawnedWorkerFactory:
-        """What makes and compiles workers in processes of their own."""
+        """Return a factory that makes and compiles workers in their own processes."""
         return SpawnedWorkerFactory.of(self._components)
 
     def mailbox_shape(self) -> MailboxShape:
-        """What such a worker and the server send each other."""
+        """Return the sizes of the messages between such a worker and the server."""
         components = self._components
         config, agent = components.config, components.agent
         algorithm = components.program.spec.algorithm

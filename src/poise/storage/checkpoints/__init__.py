@@ -1,1 +1,1 @@
-"""Checkpoints: written, found again, checked."""
+"""Checkpoints: writing, finding and validating them."""

@@ -1,7 +1,7 @@
 """A checkpoint as bytes: safetensors with JSON metadata, format version 1; reading runs no code.
 
-What a tensor must look like is known from the run's settings, and so is how large a file can be: a
-file cannot make the reader allocate what it likes.
+The run's settings determine the shape of every tensor and the maximum size of a file, so no file
+can make the reader allocate arbitrary amounts of memory.
 """
 
 import hashlib
@@ -48,21 +48,21 @@ METADATA_KEY = "poise-checkpoint"
 
 
 class Checkpoint(NamedTuple):
-    """A run's state, and where the run's files were."""
+    """A run's state, and the sizes of the run's files at that time."""
 
     run_state: RunState
     offsets: Offsets
 
 
 class Template(NamedTuple):
-    """What the arrays of a run look like.
+    """The structure of a run's arrays.
 
     Attributes:
-        snapshot: version 0 of it.
-        optimizer_state: its initial one.
-        worker_state: of a worker whose state is available; ``()`` if it cannot.
-        moments: whether observations are normalised.
-        workers: how many there are.
+        snapshot: the snapshot at version 0.
+        optimizer_state: the optimizer's initial state.
+        worker_state: a worker's state; ``()`` if it is not available.
+        moments: the initial moments; None if observations are not normalised.
+        workers: number of workers.
     """
 
     snapshot: Snapshot
@@ -73,7 +73,7 @@ class Template(NamedTuple):
 
 
 def size_limit(template: Template) -> int:
-    """Bytes that a checkpoint of a run can have at most: all workers there, on versions apart."""
+    """Return the maximum size of a run's checkpoint in bytes: all workers on different versions."""
     every_worker = template.workers * _nbytes((template.snapshot, template.worker_state))
     once = _nbytes((template.snapshot, template.optimizer_state, template.moments))
     parameters = _nbytes(template.snapshot.parameters)
@@ -132,18 +132,18 @@ def checkpoint_to_bytes(checkpoint: Checkpoint) -> bytes:
     return save(tensors, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
 
 
-def checkpoint_from_bytes(content: bytes, env_factory: str, template: Template) -> Checkpoint:
+def checkpoint_from_bytes(content: bytes, source: str, template: Template) -> Checkpoint:
     """Decode a checkpoint.
 
     Raises:
-        FileFormatError: torn, damaged, of another format version, of another run's shape, or with
-            numbers that no run can have come to.
+        FileFormatError: it is torn, damaged, of another format version, does not fit the run, or
+            has numbers that no run can have.
     """
-    metadata = read_metadata(content, env_factory, METADATA_KEY, "a checkpoint of poise")
+    metadata = read_metadata(content, source, METADATA_KEY, "a checkpoint of poise")
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise FileFormatError(
-            f"{env_factory} has checkpoint format version {shown(version)}, but this poise reads "
+            f"{source} has checkpoint format version {shown(version)}, but this poise reads "
             f"{FORMAT_VERSION}"
         )
     try:
@@ -160,11 +160,11 @@ def checkpoint_from_bytes(content: bytes, env_factory: str, template: Template) 
         OverflowError,
         AttributeError,
     ) as error:
-        raise FileFormatError(f"{env_factory} is damaged: {error}") from error
+        raise FileFormatError(f"{source} is damaged: {error}") from error
 
 
 def content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
-    """SHA-256 of all arrays, and of all metadata but the hash itself."""
+    """Return the SHA-256 of all arrays, and of all metadata but the hash itself."""
     rest = {name: value for name, value in metadata.items() if name != "sha256"}
     digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name in sorted(tensors):
@@ -174,7 +174,7 @@ def content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> st
 
 
 class _Arrays:
-    """The tensors of a file, each held against what it must look like."""
+    """The tensors of a file, each checked against its expected shape and dtype."""
 
     def __init__(self, tensors: dict[str, np.ndarray], template: Template) -> None:
         self._tensors = tensors
@@ -191,7 +191,7 @@ class _Arrays:
         leaves, structure = jax.tree.flatten(like)
         found = [self.tensor(f"{name}/{number}", leaf) for number, leaf in enumerate(leaves)]
         if f"{name}/{len(leaves)}" in self._tensors:
-            # In order, of the right shapes, and yet something else: another optimizer's state.
+            # The first arrays fit, but there are more: the state of another optimizer.
             raise ValueError(f"{name} has more than {len(leaves)} arrays")
         return jax.tree.unflatten(structure, found)
 
@@ -235,12 +235,12 @@ def _decode(arrays: _Arrays, metadata: dict[str, Any], template: Template) -> Ch
         snapshot = arrays.snapshot(whole(held, "a worker's version", version))
         worker_records[worker] = WorkerRecord(generation, snapshot, worker_state)
     lost: dict[int, int] = {}
-    # Of 0.1.0 and before none are told of.
+    # Version 0.1.0 and earlier ones did not record lost workers.
     for worker in metadata.get("lost", []):
         _check_worker(worker, template, lost)
         lost[worker] = worker
     if lost.keys() & worker_records.keys():
-        raise ValueError("a worker is there that is not started again")
+        raise ValueError("a worker is both active and lost")
     run_state = RunState(
         version=version,
         steps=steps,
@@ -261,7 +261,7 @@ def _decode(arrays: _Arrays, metadata: dict[str, Any], template: Template) -> Ch
     offsets = offsets_from_json(metadata["offsets"], steps)
     whole(offsets.journal_bytes, "journal_bytes", least=RECORD_SIZE * records + 1)
     if run_state.episode_statistics.episodes and not offsets.metrics_bytes:
-        raise ValueError("episodes are counted of which the metrics do not tell")
+        raise ValueError("it counts episodes, but its metrics are empty")
     return Checkpoint(run_state, offsets)
 
 

@@ -1,7 +1,7 @@
 """The checkpoints of a run: written atomically, the newest few kept, and found again.
 
-One is taken only if the run's journal and metrics are those that it was written with, up to where
-it was written; otherwise it is passed over, with a warning, for the one before.
+A checkpoint is used only if the run's journal and metrics, up to the recorded sizes, are those that
+it was written with; otherwise it is passed over, with a warning, for the one before.
 """
 
 import os
@@ -44,12 +44,12 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
 
 
 def newest_checkpoint(folder: Path, template: Template) -> Checkpoint | None:
-    """The newest checkpoint of a run that can be used; None if it has none at all.
+    """Return the newest usable checkpoint of a run; None if the run has no checkpoints.
 
-    Those that are torn, damaged or of another journal are passed over with a warning.
+    Those that are torn, damaged, or do not match the journal are passed over with a warning.
 
     Raises:
-        RunFolderError: there are checkpoints, but none that can be used.
+        RunFolderError: there are checkpoints, but none is usable.
     """
     passed_over: list[str] = []
     for path in _files(folder):
@@ -58,7 +58,7 @@ def newest_checkpoint(folder: Path, template: Template) -> Checkpoint | None:
                 read_bytes(path, size_limit(template)), str(path), template
             )
             if path.name != _name(checkpoint):
-                raise FileFormatError(f"{path} is damaged: it is that of {_name(checkpoint)}")
+                raise FileFormatError(f"{path} is damaged: it belongs to {_name(checkpoint)}")
             _require_same_files(folder, path, checkpoint)
         except FileFormatError as error:
             passed_over.append(str(error))
@@ -77,10 +77,10 @@ def newest_checkpoint(folder: Path, template: Template) -> Checkpoint | None:
 
 
 def remove_newer(folder: Path, checkpoint: Checkpoint) -> None:
-    """Remove what is newer than a checkpoint that the run goes on from.
+    """Remove all checkpoints that are newer than the one that the run resumes from.
 
-    It was passed over, and belongs to what is done again: it must neither come back, nor use up
-    one of the few that are kept.
+    They were passed over, and their part of the run is repeated: they must neither be used later,
+    nor count among the few that are kept.
     """
     for path in _files(folder):
         if path.name > _name(checkpoint):
@@ -96,7 +96,7 @@ def _files(folder: Path) -> list[Path]:
     """Checkpoint files, newest first.
 
     Raises:
-        RunFolderError: nobody can say which there are.
+        RunFolderError: the folder cannot be listed.
     """
     place = folder / FOLDER
     if place.is_symlink():
@@ -107,17 +107,17 @@ def _files(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise RunFolderError(f"{place} cannot be read: {error.strerror}") from error
-    # What begins with a dot is a temporary file of a writer.
+    # Names that begin with a dot are temporary files.
     ours = [name for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
     return [place / name for name in sorted(ours, reverse=True)]
 
 
 def _require_same_files(folder: Path, path: Path, checkpoint: Checkpoint) -> None:
-    """Hold a checkpoint against the files that it was written with.
+    """Check that a checkpoint matches the run's files.
 
     Raises:
-        FileFormatError: they are shorter, or others.
-        OSError: they cannot be read.
+        FileFormatError: the files are shorter, or have another content.
+        OSError: the files cannot be read.
     """
     run_state, offsets = checkpoint
     metrics = folder / "metrics.jsonl"
@@ -126,11 +126,11 @@ def _require_same_files(folder: Path, path: Path, checkpoint: Checkpoint) -> Non
             raise FileFormatError(f"the metrics are shorter than {path} says")
         file.seek(max(0, offsets.metrics_bytes - 1))
         if offsets.metrics_bytes and file.read(1) != b"\n":
-            raise FileFormatError(f"the metrics are not those of {path}: no row ends where it says")
+            raise FileFormatError(f"the metrics do not match {path}: no row ends at its offset")
     try:
         there = journal_summary(folder / "journal", run_state.journal_records)
     except FileFormatError as error:
-        raise FileFormatError(f"the journal is not that of {path}: {error}") from error
+        raise FileFormatError(f"the journal does not match {path}: {error}") from error
     claimed = {
         "journal_bytes": offsets.journal_bytes,
         "checksum": run_state.journal_checksum,
@@ -148,6 +148,6 @@ def _require_same_files(folder: Path, path: Path, checkpoint: Checkpoint) -> Non
     for name, value in there._asdict().items():
         if claimed[name] != value:
             raise FileFormatError(
-                f"the journal is not that of {path}: the checkpoint says {name}={claimed[name]}, "
+                f"the journal does not match {path}: the checkpoint says {name}={claimed[name]}, "
                 f"the journal {value}"
             )

@@ -1,7 +1,7 @@
-"""The numbers in a checkpoint, each held against what it can be.
+"""Validation of the numbers in a checkpoint.
 
-A hash says that a file is as it was written, not that a run can have come to it: what is impossible
-is refused here, before anything counts on it.
+A hash shows only that a file is unchanged since it was written, not that a run can have written it:
+impossible values are rejected here, before anything depends on them.
 """
 
 import math
@@ -25,15 +25,15 @@ __all__ = [
 ]
 
 MAX_VERSION = 2**31 - 1
-"""Snapshots carry it in 32 bits."""
+"""Snapshots store the version in 32 bits."""
 MAX_GENERATION = 2**32 - 2
-"""The journal has 32 bits for it, and there must be a next one."""
+"""The journal stores the generation in 32 bits, and a next one must be possible."""
 MAX_CHECKSUM = 2**32 - 1
 """CRC-32."""
 
 
 class Offsets(NamedTuple):
-    """Where the run's files were, and what its clock and evaluator had counted."""
+    """Sizes of the run's files, and values of its clock and evaluator."""
 
     journal_bytes: int
     metrics_bytes: int
@@ -46,10 +46,10 @@ class Offsets(NamedTuple):
 
 
 def whole(value: Any, what: str, most: int = MAX_COUNT, least: int = 0) -> int:
-    """A whole number within bounds.
+    """Check that a value is a whole number within bounds, and return it.
 
     Raises:
-        ValueError: it is something else; the message says what.
+        ValueError: it is not; the message names the value.
     """
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{what} is {shown(value)}")
@@ -57,7 +57,7 @@ def whole(value: Any, what: str, most: int = MAX_COUNT, least: int = 0) -> int:
 
 
 def offsets_from_json(content: Any, steps: int) -> Offsets:
-    """Offsets of a state after this many steps; the run's files will be truncated there."""
+    """Read the offsets of a state after this many steps; the run's files are truncated there."""
     offsets = Offsets(*content)
     for name in ("journal_bytes", "metrics_bytes", "restarts"):
         whole(getattr(offsets, name), name)
@@ -73,7 +73,7 @@ def offsets_from_json(content: Any, steps: int) -> Offsets:
 
 
 def episode_statistics_from_json(content: Any) -> EpisodeStatisticsState:
-    """The statistics of the training episodes."""
+    """Read the statistics of the training episodes."""
     episodes, average, recent, solved, lengths = content
     whole(episodes, "the number of episodes")
     kept = min(episodes, MEAN_WINDOW)
@@ -89,7 +89,7 @@ def episode_statistics_from_json(content: Any) -> EpisodeStatisticsState:
 
 
 def evaluation_result_to_json(result: EvaluationResult | None) -> Any:
-    """A result as JSON types."""
+    """Return a result as JSON types."""
     if result is None:
         return None
     return [
@@ -101,14 +101,14 @@ def evaluation_result_to_json(result: EvaluationResult | None) -> Any:
 
 
 def evaluation_result_from_json(content: Any) -> EvaluationResult | None:
-    """A result from `evaluation_result_to_json`."""
+    """Return the result that `evaluation_result_to_json` encoded."""
     if content is None:
         return None
     selection, verification, solved, confirmation = content
     fresh = None if verification is None else _score(verification)
     further = None if confirmation is None else _score(confirmation)
     if fresh is None and (_truth(solved, "solved") or further is not None):
-        raise ValueError("a policy is solved, or confirmed, that was not verified")
+        raise ValueError("a policy was solved or confirmed, but not verified")
     return EvaluationResult(_score(selection), fresh, _truth(solved, "solved"), further)
 
 
@@ -124,12 +124,12 @@ def _score(content: Any) -> Score:
 
 
 def optional_number(value: Any, what: str) -> float | None:
-    """A number, or None."""
+    """Check that a value is a number or None, and return it."""
     return None if value is None else _number(value, what)
 
 
 def _number(value: Any, what: str, *, finite: bool = False, least: float = -math.inf) -> float:
-    """A number; where a single episode leaves it undefined, it may be NaN or infinite."""
+    """Check a number, and return it; if undefined for one episode, it may be NaN or infinite."""
     if type(value) not in (int, float) or (finite and not least <= value < math.inf):
         raise ValueError(f"{what} is {shown(value)}")
     return float(value)
