@@ -219,13 +219,16 @@ class TestRefusals:
             ("list", ["poise runs"]),
             ("help", ["perhaps you meant poise --help"]),
             ("--verison", ["poise --version"]),
-            ("xyzzy", ["there are train, resume,"]),
+            ("xyzzy", ["the commands are train, resume,"]),
             ("Pendulum-v1 --seed 1", ["poise train Pendulum-v1"]),
             ("train --workers=two", ["--workers is 'two'", "whole number"]),
             ("train --workers", ["--workers needs a value, a whole number"]),
             ("train --workers --quiet", ["--workers needs a value"]),
-            ("train --hidden-sizes", ["--hidden-sizes needs values, each a whole number"]),
-            ("train --hidden-sizes --quiet", ["--hidden-sizes needs values"]),
+            (
+                "train --hidden-sizes",
+                ["--hidden-sizes needs one or more values, each a whole number"],
+            ),
+            ("train --hidden-sizes --quiet", ["--hidden-sizes needs one or more values"]),
             ("train --workers=1.5", ["--workers is '1.5'", "whole number"]),
             ("train --max-steps 1.5", ["--max-steps is '1.5'", "whole number"]),
             ("train --max-seconds soon --seed x", ["a number", "--seed is 'x'"]),
@@ -235,7 +238,7 @@ class TestRefusals:
             ("train --no-seed", ["there is no --no-seed"]),
             ("train -n 5", ["there is no -n", "two dashes"]),
             ("train CartPole-v1 Pendulum-v1", ["one environment", "'Pendulum-v1'"]),
-            ("evaluate", ["needs a run: poise evaluate runs/first"]),
+            ("evaluate", ["needs a run, for example poise evaluate runs/first"]),
             ("evaluate x --policy best", ["greedy or sampled"]),
             ("play x --render=sideways", ["none or human"]),
             ("bench --workers 1 x", ["--workers is 'x'"]),
@@ -263,8 +266,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ("train --lr 3e-4", ["no --lr:", "--learning-rate"]),
-            ("train --lr=3e-4", ["no --lr:", "--learning-rate"]),
+            ("train --lr 3e-4", ["no flag --lr:", "--learning-rate"]),
+            ("train --lr=3e-4", ["no flag --lr:", "--learning-rate"]),
             ("train --total-timesteps 1e5", ["--max-steps"]),
             ("train --total_timesteps 1e5 --n_envs=4", ["--max-steps", "--envs-per-worker"]),
             ("train --gamma 0.99", ["--discount"]),
@@ -276,7 +279,7 @@ class TestRefusals:
             ("train --batch-size 64", ["--envs-per-worker times --rollout-length"]),
             ("train --device cuda", ["JAX_PLATFORMS"]),
             ("train --wrkers=3", ["--workers"]),
-            ("train --xyzzy", ["nothing like it"]),
+            ("train --xyzzy", ["no flag has a similar name"]),
             ("evaluate run --n-eval-episodes 5", ["--episodes"]),
             ("play run --n-episodes 5", ["--episodes"]),
             ("resume run --total-timesteps 1e5", ["--max-steps"]),
@@ -289,7 +292,7 @@ class TestRefusals:
     ):
         said = say(*arguments.split())
         command = arguments.split()[0]
-        is_one_sentence(said, f"{command} has no --", f"poise {command} --help", *words)
+        is_one_sentence(said, f"{command} has no flag --", f"poise {command} --help", *words)
         assert not list(tmp_path.iterdir())
 
     def test_what_is_said_instead_of_other_flags_is_true(self):
@@ -758,7 +761,7 @@ class TestSignals:
         assert said.err == ""
         assert f"not solved ({reason})" in said.out
         # What to type to go on, at the very end.
-        assert said.out.endswith("\ngo on with: poise resume run\n")
+        assert said.out.endswith("\ncontinue with: poise resume run\n")
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert (summary["stopped"], summary["failure"]) == (reason, None)
         assert say("replay", "run").code == 0

@@ -94,8 +94,8 @@ def test_a_nested_part_is_named_by_its_path() -> None:
 @pytest.mark.parametrize(
     ("space", "names", "message"),
     [
-        (NUMBER, ["v"], "has no parts"),
-        (WHOLE, ["missions"], "names 'missions', but an observation of toy consists of 'v'"),
+        (NUMBER, ["v"], "have no parts"),
+        (WHOLE, ["missions"], "names 'missions', but observations of toy have the parts 'v'"),
         (WHOLE, ["['robot'][7]"], "consists of"),
         (WHOLE, ["['robot"], "consists of"),
         (WHOLE, ["__import__('os')"], "consists of"),

@@ -57,10 +57,10 @@ def ring() -> list[Any]:
         ({"a": math.nan}, "NaN"),
         ({"a": np.zeros(2)}, "the type ndarray"),
         ({"a": Colour.RED}, "the type Colour"),
-        ({"a": ring()}, "lists or dicts in one another"),
+        ({"a": ring()}, "nested lists or dicts"),
         ({"a": 10**5000}, "thousands of digits"),
-        ({"a b": 1}, "no name of an argument"),
-        ({5: 1}, "no name of an argument"),
+        ({"a b": 1}, "not a valid argument name"),
+        ({5: 1}, "not a valid argument name"),
     ],
 )
 def test_what_no_file_can_hold_is_refused(arguments: dict[Any, Any], said: str) -> None:

@@ -127,8 +127,8 @@ def test_what_somebody_might_want_is_allowed(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("settings", "name", "most"),
     [
-        ({"envs_per_worker": 65_536, "rollout_length": 65}, "rollout_length", "64 at most"),
-        ({"envs_per_worker": 1024, "workers": 1025}, "workers", "1,024 at most"),
+        ({"envs_per_worker": 65_536, "rollout_length": 65}, "rollout_length", "at most 64 with"),
+        ({"envs_per_worker": 1024, "workers": 1025}, "workers", "at most 1,024 with"),
     ],
 )
 def test_what_is_small_by_itself_may_be_too_much_together(

@@ -461,10 +461,10 @@ def test_a_hang_ends_the_examination(
 @pytest.mark.parametrize(
     ("broken", "check", "word", "flags"),
     [
-        ("Outside", "observations", "is not from -1 to 1", ""),
+        ("Outside", "observations", "is not between -1 and 1", ""),
         ("Double", "observations", "dtype float64", ""),
         ("Uneven", "observations", "different scales", "--normalize-observations on"),
-        ("Unlimited", "time limit", "ended by themselves", ""),
+        ("Unlimited", "time limit", "ended on their own", ""),
         ("Floats", "network", "flattened", ""),
     ],
 )
@@ -629,7 +629,7 @@ def test_the_doctor_recommends_what_auto_takes(name: str, fakes: dict[str, Any])
     found = diagnose(environment)
     assert the(found, "launcher").status == "ok"
     assert f"auto takes {usual}" in the(found, "launcher").message
-    assert f"{other} measured faster here, but not clearly so" in the(found, "launcher").message
+    assert f"{other} was faster here, but not clearly" in the(found, "launcher").message
     assert "--launcher" not in (found.command or "")
     # Measured once only: there is nothing to be decided.
     assert len([rate for rate in found.rates if "training" in rate.what]) == 2
@@ -643,7 +643,7 @@ def test_and_departs_from_it_only_for_one_that_is_clearly_faster_twice(
     finding = the(found, "launcher")
     assert finding.status == "warning"
     assert "auto takes processes" in finding.message
-    assert "1.5 times as fast, twice" in finding.message
+    assert "1.5 times as fast in two measurements" in finding.message
     assert finding.advice == "--launcher threads"
     assert found.command == f"poise train {toy('Healthy')} --workers 1 --launcher threads"
     assert [rate.what for rate in found.rates][-2:] == [
@@ -752,9 +752,9 @@ def test_a_table_keeps_its_width_and_its_flags_whole() -> None:
     assert all(len(row) <= 80 for row in rows)
     assert rows[0].startswith("failure   seeding ")
     assert sum(row.count("--normalize-observations") for row in rows) == 12
-    assert "a million in 3.0 h" in diagnosis.describe(Rate("x", 1e6 / 10_800))
-    assert "a million in 10.0 min" in diagnosis.describe(Rate("x", 1e6 / 600))
-    assert "a million in 2.0 s" in diagnosis.describe(Rate("x", 5e5))
+    assert "a million steps in 3.0 h" in diagnosis.describe(Rate("x", 1e6 / 10_800))
+    assert "a million steps in 10.0 min" in diagnosis.describe(Rate("x", 1e6 / 600))
+    assert "a million steps in 2.0 s" in diagnosis.describe(Rate("x", 5e5))
 
 
 def test_speed_is_counted_from_when_all_workers_are_under_way(

@@ -59,16 +59,16 @@ def test_an_ordinary_run_says_nothing() -> None:
         (history([10.0, 12.0, 12.0, 10.0] * 2), "Training stayed at the level of random actions"),
         (
             history([-39.0, -40.0] * 4),
-            "Training never came up to random actions: its average reach",
+            "Training never reached the level of random actions: its average reach",
         ),
         (
             history([10.0] * 8, returns=(10.0, 10.0)),
-            "Never above random: all 8 training episodes returned 10, as random play does, so no "
+            "Never better than random: all 8 training episodes returned 10, like random play, so no "
             "reward that depends on the actions was ever seen.",
         ),
         (
             history([12.0] * 8, returns=(12.0, 12.0)),
-            "No action was ever seen to make a difference: all 8 training episodes returned 12 "
+            "No action ever made a difference: all 8 training episodes returned 12 "
             "(random play: 10).",
         ),
         (history(LEARNED, entropy=[0.7, 0.2, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0]), "The policy stopped"),
@@ -77,7 +77,7 @@ def test_an_ordinary_run_says_nothing() -> None:
             history([*LEARNED[:-1], 78.0], greedy=[20.0, 99.0, 60.0]),
             "The policy was best after 666 of 1,000 steps, with 99",
         ),
-        (history(LEARNED, value_loss=[1.0, 1.0, 5.0, 5.0]), "The critic did not come to predict"),
+        (history(LEARNED, value_loss=[1.0, 1.0, 5.0, 5.0]), "The critic did not learn to predict"),
         (history([10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0]), "Returns were still rising"),
     ],
 )
@@ -141,7 +141,9 @@ def test_evaluations_that_take_most_of_the_time_are_named() -> None:
 def test_no_reward_at_all_is_said_so() -> None:
     seen = facts(history([0.0] * 8, returns=(0.0, 0.0)))._replace(baseline=0.0)
     (found,) = find(seen)
-    assert found.startswith("Never above random: all 8 training episodes returned 0, as random")
+    assert found.startswith(
+        "Never better than random: all 8 training episodes returned 0, like random"
+    )
     assert "so no reward was ever seen" in found
 
 
@@ -155,7 +157,7 @@ def test_reward_that_is_seen_too_seldom_is_counted() -> None:
     assert (seen.episodes, seen.above_lowest) == (3000, 2)
     found = find(facts(seen)._replace(baseline=-200.0, target=-110.0))
     assert found[0].startswith(
-        "Hardly ever above random play (-200): only 2 of 3,000 training episodes returned more "
+        "Training was rarely better than random play (-200): only 2 of 3,000 training episodes returned more "
         "than -200 (-180 at best)"
     )
 
@@ -182,8 +184,8 @@ def test_the_best_evaluation_is_known_to_the_step_in_a_long_run() -> None:
 def test_mountain_car_says_that_no_reward_was_ever_seen() -> None:
     """Recorded: 400,000 steps, and the goal was not reached once."""
     found = find(load("mountain_car").facts())
-    assert found[0].startswith("Never above random: all ")
-    assert "training episodes returned -200, as random play does" in found[0]
+    assert found[0].startswith("Never better than random: all ")
+    assert "training episodes returned -200, like random play" in found[0]
     assert "no reward that depends on the actions was ever seen" in found[0]
     assert any("stopped exploring" in one for one in found)
     assert not any("was best after" in one for one in found)
