@@ -96,9 +96,9 @@ def test_a_nested_part_is_named_by_its_path() -> None:
     [
         (NUMBER, ["v"], "have no parts"),
         (WHOLE, ["missions"], "names 'missions', but observations of toy have the parts 'v'"),
-        (WHOLE, ["['robot'][7]"], "consists of"),
-        (WHOLE, ["['robot"], "consists of"),
-        (WHOLE, ["__import__('os')"], "consists of"),
+        (WHOLE, ["['robot'][7]"], "have the parts"),
+        (WHOLE, ["['robot"], "have the parts"),
+        (WHOLE, ["__import__('os')"], "have the parts"),
         (WHOLE, ["v", "mission", "robot", "3"], "leaves nothing"),
         (WHOLE, ["v", "mission", "['robot'][0]", "['robot'][1]", "3"], "leaves nothing"),
     ],

@@ -52,11 +52,11 @@ def ring() -> list[Any]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"a": object()}, "the type object"),
-        ({"a": [1, {"b": print}]}, "the type builtin_function_or_method"),
+        ({"a": object()}, "a value of type object"),
+        ({"a": [1, {"b": print}]}, "a value of type builtin_function_or_method"),
         ({"a": math.nan}, "NaN"),
-        ({"a": np.zeros(2)}, "the type ndarray"),
-        ({"a": Colour.RED}, "the type Colour"),
+        ({"a": np.zeros(2)}, "a value of type ndarray"),
+        ({"a": Colour.RED}, "a value of type Colour"),
         ({"a": ring()}, "nested lists or dicts"),
         ({"a": 10**5000}, "thousands of digits"),
         ({"a b": 1}, "not a valid argument name"),

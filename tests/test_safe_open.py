@@ -40,7 +40,7 @@ def test_what_is_read_may_be_a_link(tmp_path: Path) -> None:
 def test_what_is_changed_may_not(target: str, create: bool, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to(target)
-    with pytest.raises(OSError, match="it is a link"):
+    with pytest.raises(OSError, match="it is a symbolic link"):
         open_to_change(tmp_path / "link", create=create)
     assert (tmp_path / "file").read_bytes() == b"content"
     assert not (tmp_path / "nowhere").exists()

@@ -63,8 +63,8 @@ def test_an_ordinary_run_says_nothing() -> None:
         ),
         (
             history([10.0] * 8, returns=(10.0, 10.0)),
-            "Never better than random: all 8 training episodes returned 10, like random play, so no "
-            "reward that depends on the actions was ever seen.",
+            "Never better than random: all 8 training episodes returned 10, like random play, so "
+            "no reward that depends on the actions was ever seen.",
         ),
         (
             history([12.0] * 8, returns=(12.0, 12.0)),
@@ -157,7 +157,8 @@ def test_reward_that_is_seen_too_seldom_is_counted() -> None:
     assert (seen.episodes, seen.above_lowest) == (3000, 2)
     found = find(facts(seen)._replace(baseline=-200.0, target=-110.0))
     assert found[0].startswith(
-        "Training was rarely better than random play (-200): only 2 of 3,000 training episodes returned more "
+        "Training was rarely better than random play (-200): only 2 of 3,000 training "
+        "episodes returned more "
         "than -200 (-180 at best)"
     )
 
