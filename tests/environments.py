@@ -27,7 +27,7 @@ __all__ = [
 RELEASE = threading.Event()
 """Set by a test to wake an environment that hangs in this process."""
 HANG_SECONDS = 120.0
-"""A hung environment gives up after so long, so that a broken test leaves nothing for ever."""
+"""Seconds after which a hung environment gives up, so that a broken test ends."""
 
 PAIR = spaces.Box(-1.0, 1.0, (2,))
 FREE = spaces.Box(-np.inf, np.inf, (3,))
@@ -104,7 +104,7 @@ OBSERVATION_SPACES: dict[str, spaces.Space[Any]] = {
 
 
 class Toy(gymnasium.Env[Any, Any]):
-    """Observes at random, and holds every action and every call against its contract.
+    """Returns random observations, and checks every action and every call.
 
     Args:
         observation_space: drawn from for every observation.
@@ -225,7 +225,7 @@ class Ends(gymnasium.Env[Any, Any]):
 
 
 def make_ends(first: int = 2) -> Ends:
-    """A factory function, with an argument."""
+    """A factory function with an argument."""
     return Ends((first, 1, 4, 3))
 
 
@@ -309,7 +309,7 @@ class Faulty(gymnasium.Env[Any, Any]):
 
 
 class OnlyOne(Faulty):
-    """Of which a machine holds one at a time, as of what listens on a fixed port.
+    """Allows one copy per machine at a time, like a simulator on a fixed port.
 
     Args:
         taken: a file that is there while one is open.

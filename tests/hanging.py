@@ -1,4 +1,4 @@
-"""Deadlines that are reached by what hangs, and by nothing that is only slow.
+"""Deadlines that pass for code that hangs, but not for code that is only slow.
 
 What is about to hang adds a character to a file, which worker processes can do, too. At each the
 clock leaps: whoever waits has lost patience, however long its deadline is.
@@ -22,7 +22,7 @@ LEAP = 1e6
 
 
 def leap_at(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the clock leap whenever something hangs."""
+    """Advance the clock whenever something hangs."""
     real = time.monotonic
 
     def hung() -> int:

@@ -1,4 +1,4 @@
-"""Who holds shared memory of multiprocessing's.
+"""Search for processes that hold shared memory of multiprocessing.
 
 CPython unlinks it as soon as it is there, so that no name in /dev/shm tells of it: what tells are
 the mappings and descriptors of processes. It is freed when the last of them is gone.
@@ -14,12 +14,12 @@ _HEAP: Any = BufferWrapper._heap
 
 
 def allocations() -> int:
-    """How often this process has asked for shared memory so far."""
+    """How often this process has allocated shared memory so far."""
     return int(_HEAP._n_mallocs)
 
 
 def held_here() -> int:
-    """Pieces of shared memory that this process has asked for, and has not let go."""
+    """Pieces of shared memory that this process has allocated and not released."""
     gc.collect()
     # Pieces that were let go while the heap was locked are taken back by the next call.
     _HEAP._free_pending_blocks()
@@ -27,7 +27,7 @@ def held_here() -> int:
 
 
 def holders(creator: int) -> set[int]:
-    """Other processes that hold shared memory which this one has made, as far as may be seen."""
+    """Other visible processes that hold shared memory created by this one."""
     name = f"/pym-{creator}-"
     return {
         int(folder.name)

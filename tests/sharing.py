@@ -1,4 +1,4 @@
-"""Compiled programs that many runs of the tests share: compiling takes longer than the runs."""
+"""Compiled programs shared by many test runs: compiling takes longer than the runs."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""Small runs on CartPole, and how to look at what they left behind."""
+"""Small runs on CartPole, and functions that read their files."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ TIMES = (
     "training_solved_at_seconds",
     "findings",
 )
-"""Keys of ``summary.json`` that hold clock times, or what one process has seen."""
+"""Keys of ``summary.json`` that contain clock times, or values of one process."""
 
 
 def train(folder: Path, **settings: Any) -> TrainResult:
@@ -47,6 +47,6 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def copy(folder: Path, place: Path) -> Path:
-    """A copy of a run, to be altered."""
+    """A copy of a run, which a test may change."""
     shutil.copytree(folder, place / "altered")
     return place / "altered"

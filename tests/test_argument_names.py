@@ -1,4 +1,4 @@
-"""Messages name arguments as they are written where poise was called."""
+"""Messages name arguments as flags on the command line, and as arguments in Python."""
 
 import dataclasses
 import typing

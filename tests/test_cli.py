@@ -46,7 +46,7 @@ ENDLESS = ["--no-stop-when-solved", "--max-steps=1000000000", *SMALL[1:]]
 DEADLINE = 120.0
 """Real seconds after which a test gives up. No outcome depends on it."""
 ON_RUNS = ["evaluate", "play", "plot", "replay", "resume", "inspect"]
-"""Commands that take a run."""
+"""Commands with a run as their argument."""
 
 
 class Said(NamedTuple):
@@ -60,7 +60,7 @@ Say = Callable[..., Said]
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Whatever is written without a folder of its own goes into the test's."""
+    """Files without a given folder are written to the test's folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
@@ -84,7 +84,7 @@ def say(capfd: pytest.CaptureFixture[str]) -> Say:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, which no test alters."""
+    """A finished run, which no test changes."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     assert main(["train", "--quiet", f"--run-dir={folder}", *SMALL]) == 0
     return folder
@@ -92,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def altered(run: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be altered."""
+    """A copy of the run, which a test may change."""
     return Path(shutil.copytree(run, tmp_path / "altered"))
 
 
@@ -154,7 +154,7 @@ class TestHelp:
 
 
 def _flags(kind: Any) -> list[str]:
-    """The flags of a command's class; positional arguments and nested settings are none."""
+    """The flags of a command's class, without positional arguments and nested settings."""
     hints = get_type_hints(kind, include_extras=True)
     return [
         field.name.replace("_", "-")
@@ -259,7 +259,7 @@ class TestRefusals:
         ],
     )
     def test_what_can_be_read_is_not_refused(self, arguments: str):
-        """Neither of these raises: the parser behind it reads them all."""
+        """None of these raises: the parser accepts all of them."""
         command, *others = arguments.split()
         require_readable(command, COMMANDS[command], others)
 
@@ -296,7 +296,7 @@ class TestRefusals:
         assert not list(tmp_path.iterdir())
 
     def test_what_is_said_instead_of_other_flags_is_true(self):
-        """Each name that we point to is a flag of train, and none that we explain is one."""
+        """Each suggested name is a flag of train, and no explained name is one."""
         trains = {*_flags(TrainConfig), *_flags(COMMANDS["train"])}
         everywhere = trains | {flag for kind in COMMANDS.values() for flag in _flags(kind)}
         for theirs, ours in ALIASES.items():
@@ -374,7 +374,7 @@ class TestRefusals:
     def test_a_policy_that_does_not_fit_its_environment(
         self, say: Say, altered: Path, name: str, command: str
     ):
-        """Other spaces than those that it was trained for."""
+        """An environment with other spaces than the policy was trained for."""
         policy = poise.load(altered)
         policy.environment = EnvironmentChoice(name)
         (altered / "best.safetensors").write_bytes(policy_to_bytes(policy))
@@ -450,7 +450,7 @@ class TestCommands:
     def test_train_writes_scores_in_digits_that_tell_them_from_the_target(
         self, say: Say, tmp_path: Path
     ):
-        """Where the returns are all near 1, one decimal would call 0.95 solved at 1."""
+        """With returns near 1, one decimal would show 0.95 as solved at 1."""
         (tmp_path / "small_rewards.py").write_text(SMALL_REWARDS)
         said = say(
             *("train", "./small_rewards.py:Small", "--target-return=0.1", "--launcher=serial"),
@@ -481,7 +481,7 @@ class TestCommands:
         "launcher", ["serial", pytest.param("processes", marks=pytest.mark.slow)]
     )
     def test_an_environment_in_a_file(self, say: Say, tmp_path: Path, launcher: str):
-        """By its file's name, from another folder; its processes find it, too."""
+        """By file name, from another folder; worker processes find it, too."""
         place = tmp_path / "mine"
         place.mkdir()
         (place / f"rewards_{launcher}.py").write_text(SMALL_REWARDS)
@@ -495,7 +495,7 @@ class TestCommands:
         assert f"./{name}" in said.out
 
     def test_an_environment_that_raises_in_an_evaluation(self, say: Say, tmp_path: Path):
-        """Here, and in no worker: its own line of code, and where the run is, are said."""
+        """In this process: the error names the user's line of code and the run's folder."""
         (tmp_path / "breaks.py").write_text(SMALL_REWARDS + BREAKS)
         said = say("train", "breaks:Breaks", "--launcher=serial", "--run-dir=run", *SMALL)
         assert said.code == 1
@@ -677,7 +677,7 @@ class Broken(CartPoleEnv):
 
 
 def test_a_worker_that_raises_is_told(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """With its number, environment and seed; what was learned so far is saved."""
+    """The error has number, environment and seed; what was learned so far is saved."""
     (tmp_path / "broken_world.py").write_text(BROKEN)
     monkeypatch.syspath_prepend(tmp_path)
     said = say(
@@ -695,7 +695,7 @@ def test_a_worker_that_raises_is_told(say: Say, tmp_path: Path, monkeypatch: pyt
 
 
 class Process:
-    """A command in a process of its own."""
+    """Run a command in a separate process."""
 
     def __init__(self, *arguments: object, **settings: Any) -> None:
         # Where tests run in the background, Ctrl-C may be ignored from the start.
@@ -780,7 +780,7 @@ class TestTerminal:
     """A terminal of 80 columns and 24 lines."""
 
     def show(self, *arguments: object) -> tuple[int, str]:
-        """What a command writes into it."""
+        """The output of a command in this terminal."""
         own, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
@@ -838,7 +838,7 @@ class TestTerminal:
 
 
 class TestOutput:
-    """A run must not be lost because nobody reads what it prints."""
+    """A run must not be lost because nobody reads its output."""
 
     def check_saved(self, folder: Path) -> None:
         summary = json.loads((folder / "summary.json").read_text())
@@ -848,7 +848,7 @@ class TestOutput:
     def test_a_reader_that_goes_away_does_not_end_training(
         self, start: Callable[..., Process], tmp_path: Path
     ):
-        """As ``poise train | head -1``."""
+        """Like ``poise train | head -1``."""
         read, write = os.pipe()
         process = start("train", "--run-dir=run", *SMALL, stdout=write)
         os.close(write)
@@ -886,7 +886,7 @@ class TestOutput:
         self.check_saved(tmp_path / "run")
 
     def test_a_reader_that_goes_away_is_no_error(self, start: Callable[..., Process], run: Path):
-        """As ``poise play RUN | head -1``."""
+        """Like ``poise play RUN | head -1``."""
         process = start("play", run, "--episodes=1000")
         assert process.popen.stdout is not None
         process.popen.stdout.readline()

@@ -1,4 +1,4 @@
-"""Parts of observations that are left out, named by key or by path, and as they travel."""
+"""Leaving out parts of observations, by key or by path, from environment to policy file."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
 
 
 class Told(gymnasium.Env[Any, Any]):
-    """Numbers beside a text: the sign of the first number says which action is right."""
+    """Numbers and a text: the sign of the first number determines the right action."""
 
     observation_space = spaces.Dict({"v": NUMBER, "mission": spaces.Text(20)})
     action_space = spaces.Discrete(2)

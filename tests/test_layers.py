@@ -1,4 +1,4 @@
-"""Folders are layers: a file imports only from its own folder and from rooms below it."""
+"""Folders are layers: a file imports only from its own folder and from layers below it."""
 
 import ast
 from collections.abc import Iterator
@@ -40,11 +40,11 @@ FORBIDDEN = {
     ("maths", "batching"): "maths knows no spaces",
     ("maths", "space_parts"): "maths knows no spaces",
 }
-"""Arrows that point down, and are not allowed all the same."""
+"""Imports of a lower layer that are forbidden nevertheless."""
 MAY_IMPORT_LATE = ("commands/", "__init__.py")
-"""JAX takes most of a second to import, and a command or a name may not need it."""
+"""Late imports are allowed here: JAX takes most of a second to import, and may not be needed."""
 KNOWN_BREACHES = {}
-"""Late imports of poise modules that are there against the rule; the list must only shrink."""
+"""Late imports of poise modules that violate the rule; the list must only shrink."""
 
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
@@ -113,7 +113,7 @@ def arrows_of(source: str, file: str) -> Iterator[Arrow]:
 
 
 def problem(arrow: Arrow) -> str | None:
-    """What is wrong with an import, or None."""
+    """The problem with an import, or None."""
     here, there = arrow.rooms
     if arrow.file == "__init__.py":
         return None  # the facade, which shows what is in all rooms
@@ -146,7 +146,7 @@ def test_imports_point_down(file: str) -> None:
 
 
 def test_imports_are_found() -> None:
-    """The test must see what it forbids: some arrows that are known to be there."""
+    """The test must be able to detect forbidden imports: it finds some known imports."""
     arrows = {
         arrow.rooms for file in files() for arrow in arrows_of((SOURCE / file).read_text(), file)
     }

@@ -1,4 +1,4 @@
-"""Arguments of environments as texts, and back."""
+"""Arguments of environments, written as text and read back."""
 
 import ast
 import enum

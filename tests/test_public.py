@@ -1,4 +1,4 @@
-"""What is public stays public, and importing it has no side effects."""
+"""Public names stay public, and importing them has no side effects."""
 
 import json
 import os

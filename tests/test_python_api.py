@@ -1,4 +1,4 @@
-"""The functions as people call them, in a process of its own: types are checked by poise alone."""
+"""The public functions as users call them, in a separate process without type checks of tests."""
 
 import json
 import subprocess
@@ -180,7 +180,7 @@ work()  # here
 
 
 def what_is_said_by(path: Path, script: str) -> str:
-    """What a script of these lines writes to its standard error."""
+    """The standard error of a script with these lines."""
     path.write_text(script)
     done = subprocess.run(
         [sys.executable, path.name],

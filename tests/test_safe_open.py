@@ -1,4 +1,4 @@
-"""Files that somebody else may have put there: nothing hangs, nothing else is written over."""
+"""Files that someone else may have created: nothing hangs, no other file is overwritten."""
 
 import os
 from collections.abc import Callable

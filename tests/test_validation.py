@@ -1,4 +1,4 @@
-"""Settings beyond all bounds: one sentence, the same from Python, from flags and from a file."""
+"""Settings out of bounds give one sentence, the same from Python, from flags and from a file."""
 
 import dataclasses
 import json

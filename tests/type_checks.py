@@ -1,4 +1,4 @@
-"""Lets modules check what their functions take and return, as soon as they are imported.
+"""Makes modules check the arguments and results of their functions, from their import on.
 
 Where shapes are given, jaxtyping holds them against each other. That binds all arguments at every
 call, which takes longer than most functions: where no shapes are given, beartype alone checks the

@@ -1,4 +1,4 @@
-"""The doctor finds what is wrong with broken environments, and says what to change."""
+"""The doctor finds the problems of broken environments, and says what to change."""
 
 import json
 import re
@@ -84,7 +84,7 @@ class Unseedable(Healthy):
 
 
 class Forgetful(Healthy):
-    """A reset leaves something of the last episode behind."""
+    """A reset that keeps something of the last episode."""
 
     def reset(self, *, seed=None, options=None):
         observation, info = super().reset(seed=seed)
@@ -180,7 +180,7 @@ class Unsupported(Healthy):
 
 
 class Floats(Healthy):
-    """An image that is not made of bytes."""
+    """An image that is not uint8."""
 
     observation_space = spaces.Box(0.0, 1.0, (16, 16, 3), np.float32)
 
@@ -189,7 +189,7 @@ class Floats(Healthy):
 
 
 class Scales(gymnasium.Wrapper):
-    """Scales rewards by statistics of its own, and cannot be closed."""
+    """Scales rewards by its own statistics, and raises when it is closed."""
 
     def __init__(self):
         super().__init__(Healthy())
@@ -228,7 +228,7 @@ class MissingPackage(Pictures):
 
 
 class OtherProcess(Healthy):
-    """Only the first process that imports this module may make one."""
+    """Only the first process that imports this module may create this environment."""
 
     def __init__(self):
         import multiprocessing
@@ -247,7 +247,7 @@ class Crashing(Healthy):
 
 
 class Factory:
-    """Makes a healthy one, but does not pickle."""
+    """Creates a healthy environment, but cannot be pickled."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -281,7 +281,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What takes seconds, answered at once: spawned processes and measured training."""
+    """Fakes of the slow parts: spawned processes and measured training."""
     answers: dict[str, Any] = {"make": ("ok", ""), "render": ("ok", ""), "threads": 1.0}
     answers["processes"] = 1.1
 
@@ -435,7 +435,7 @@ def test_a_hang_ends_the_examination(
     deadlines = []
 
     def run_with_deadline(work: Callable[[], Any], timeout: float, name: str) -> Any:
-        """As the real one, but the deadline has passed as soon as the environment hangs."""
+        """Like the real function, but the deadline passes as soon as the environment hangs."""
         deadlines.append(timeout)
         outcome: list[Any] = []
         thread = threading.Thread(target=lambda: outcome.append(work()), daemon=True)
@@ -494,7 +494,7 @@ def test_no_episode_that_ends_and_no_reward() -> None:
 
 @pytest.mark.usefixtures("fakes")
 def test_a_reward_that_random_play_never_sees_differ_is_not_in_order() -> None:
-    """MountainCar: -1 a step, and the goal out of reach of random actions."""
+    """Like MountainCar: a reward of -1 per step, and random actions do not reach the goal."""
     found = diagnose("MountainCar-v0")
     finding = the(found, "rewards")
     assert finding.status == "warning"
@@ -541,7 +541,7 @@ def test_what_random_play_sees(
     "name", ["MountainCar-v0", "Endless", "Large", "Uneven", "Unlimited", "Outside", "Healthy"]
 )
 def test_settings_that_are_advised_are_in_the_recommended_line(name: str) -> None:
-    """Of alternatives, which are in brackets, the first one."""
+    """Replace alternatives in brackets by the first one."""
     if name == "MountainCar-v0":
         found = diagnose(name)
     else:

@@ -1,4 +1,4 @@
-"""What a run that does not solve says: from made-up figures, and from a small run."""
+"""Findings of a run that does not solve: from invented figures, and from a small run."""
 
 from pathlib import Path
 
@@ -89,13 +89,13 @@ def test_each_thing_is_seen_alone(seen: History, begins: str) -> None:
 
 @pytest.mark.parametrize("target", [None, 100.0, 1e6])
 def test_what_is_far_above_random_is_not_called_random(target: float | None) -> None:
-    """However far the target is, or how much a lucky episode returned."""
+    """Independent of the target and of the return of a lucky episode."""
     seen = history([70.0, 72.0, 74.0, 74.0] * 2, returns=(0.0, 5000.0))
     assert find(facts(seen)._replace(baseline=5.3, deviation=8.0, target=target)) == []
 
 
 def test_a_policy_that_scores_above_random_is_not_called_random() -> None:
-    """Training explores: its returns may be random's while the greedy policy has learned."""
+    """Training explores: its returns may look random although the greedy policy has learned."""
     seen = facts(history([11.0, 10.0] * 4, greedy=[11.0]))
     (found,) = find(seen._replace(final=final(14.0, None)))
     assert "level of random" in found
@@ -103,7 +103,7 @@ def test_a_policy_that_scores_above_random_is_not_called_random() -> None:
 
 
 def test_a_lucky_first_episode_is_no_learning() -> None:
-    """The moving average begins at the first return, and is settled after hundreds."""
+    """The moving average starts at the first return, and settles after hundreds of episodes."""
     seen = History()
     for number in range(2000):
         average = 10.0 + 30.0 * 0.99**number
@@ -148,7 +148,7 @@ def test_no_reward_at_all_is_said_so() -> None:
 
 
 def test_reward_that_is_seen_too_seldom_is_counted() -> None:
-    """As MountainCar's, where a few of thousands of episodes reach the goal by chance."""
+    """As in MountainCar, where a few of thousands of episodes reach the goal by luck."""
     seen = History()
     for number in range(3000):
         value = -180.0 if number in (100, 2000) else -200.0
@@ -171,7 +171,7 @@ def test_episodes_above_the_lowest_are_counted_while_it_falls() -> None:
 
 
 def test_the_best_evaluation_is_known_to_the_step_in_a_long_run() -> None:
-    """However many come after it: a course that is thinned out would lose it."""
+    """The best evaluation is kept, however many follow, although the history is thinned out."""
     recorded = load("pendulum")
     rows = [row for row in recorded.rows if row["kind"] == "evaluation"]
     best = max(rows, key=lambda row: row["selection"]["mean"])
@@ -249,6 +249,6 @@ def test_a_course_is_known_from_a_value_on() -> None:
 
 
 def test_the_summary_holds_what_was_found(tmp_path: Path) -> None:
-    """A learning rate of next to nothing leaves training where random play is."""
+    """With a tiny learning rate, training stays at the level of random play."""
     result = train(tmp_path / "run", learning_rate=1e-9)
     assert any("level of random actions" in one for one in result.summary["findings"])

@@ -1,4 +1,4 @@
-"""The learning curve: a PNG from whatever a run wrote, and one sentence where it is damaged."""
+"""The learning curve: a PNG from any valid run, and a one-sentence error for damaged files."""
 
 import errno
 import json
