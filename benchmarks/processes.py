@@ -1,9 +1,9 @@
-"""Runs `poise` and the peers as fresh processes, timed from outside, and reads what they wrote.
+"""Run `poise` and the peers as fresh processes, time them from outside, and read their results.
 
 The clock runs from just before the spawn until the child has been reaped (`wait4`, which also gives
-the peak resident memory). The parent only sleeps meanwhile. What other programs took of the machine
-in that time is kept beside every timing: two threads of torch slow down many times over when they
-must share two cores, and such a run flatters poise.
+the peak resident memory). The parent only sleeps during this time. The CPU use of other programs is
+recorded with every timing: two threads of torch become many times slower when they must share two
+cores, and such a run would favour poise.
 """
 
 import json
@@ -26,7 +26,7 @@ DEADLINE_SECONDS = 900.0  # for one process; the slowest here (SB3 with its chec
 
 
 class BenchmarkError(Exception):
-    """A process failed, overran its deadline or wrote something unreadable."""
+    """A process failed, exceeded its deadline or wrote something unreadable."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Finished:
 
     seconds: float
     peak_memory_mib: float
-    other_cores: float | None  # cores that other programs kept busy meanwhile; None off Linux
+    other_cores: float | None  # cores that other programs kept busy; None except on Linux
     output: str
 
     def costs(self) -> dict[str, Any]:
-        """Return what the process took, for a result row."""
+        """Return the time and memory of the process, for a result row."""
         return {
             "process_seconds": self.seconds,
             "peak_memory_mib": self.peak_memory_mib,
@@ -48,12 +48,12 @@ class Finished:
 
 
 def leave_on_termination() -> None:
-    """Make SIGTERM unwind like an exit, so that no child and no scratch directory is left over."""
+    """Make SIGTERM exit normally, so that no child process and no temporary directory remains."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def machine_busy_seconds() -> float | None:
-    """Return the CPU seconds the whole machine has been busy since boot, or None off Linux."""
+    """Return the CPU seconds of the whole machine since boot, or None except on Linux."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return None
@@ -65,7 +65,7 @@ def machine_busy_seconds() -> float | None:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str]) -> Finished:
-    """Run a command to its end; raise BenchmarkError if it fails or overruns its deadline."""
+    """Run a command to its end; raise BenchmarkError if it fails or exceeds its deadline."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         busy_before = machine_busy_seconds()
         started_at = time.perf_counter()
@@ -117,20 +117,20 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Finished:
 
 
 def find_poise(given: Path | None) -> Path:
-    """Return the `poise` command: the one given, else the one beside this Python."""
+    """Return the `poise` command: the given one, or else the one next to this Python."""
     path = given if given is not None else Path(sys.executable).with_name("poise")
     if not path.is_file():
-        raise BenchmarkError(f"no poise at {path}: install it there, or name it with --poise PATH")
+        raise BenchmarkError(f"no poise at {path}: install it there, or pass --poise PATH")
     return path.absolute()
 
 
 def find_peers_python(given: Path | None) -> Path:
-    """Return the peers' Python: the one given, else the one in .venv-peers."""
+    """Return the peers' Python: the given one, or else the one in .venv-peers."""
     path = given if given is not None else PEERS_PYTHON
     if not path.is_file():
         raise BenchmarkError(
-            f"no peers' Python at {path}: make it with benchmarks/make_peers_environment.sh, name "
-            "another with --peers-python PATH, or leave the peers out"
+            f"no peers' Python at {path}: create it with benchmarks/make_peers_environment.sh, or "
+            "pass --peers-python PATH, or leave the peers out"
         )
     return path.absolute()
 
@@ -142,7 +142,7 @@ def poise_environment(cache_home: Path) -> dict[str, str]:
     return environment
 
 
-# What is kept of summary.json: figures only, no paths.
+# The fields of summary.json that are kept: figures only, no paths.
 SUMMARY_KEYS = (
     "solved",
     "solved_at_steps",

@@ -1,7 +1,7 @@
-"""What every benchmark here reports with: the machine, statistics, tables, bars and JSON files.
+"""Reporting for all benchmarks: the machine, statistics, tables, bars and JSON files.
 
-A run that did not solve counts as infinitely slow, so that medians stay honest; JSON has no
-infinity and says null. Nothing written holds an absolute path or a host's name.
+A run that did not solve counts as infinitely slow, so that medians are fair; JSON has no infinity,
+so null is written. No file contains an absolute path or a host name.
 """
 
 import datetime
@@ -21,7 +21,7 @@ QUIET_CORES = 0.25  # above this, other programs disturbed a run; ticks of 10 ms
 
 
 def processor_name() -> str:
-    """Return the processor's model name, or its architecture where the system does not say."""
+    """Return the processor's model name, or its architecture if the name is unknown."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -84,7 +84,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def ratio(slow: float | None, fast: float | None) -> float | None:
-    """Return `slow / fast`, or None where either is missing or `slow` was never reached."""
+    """Return `slow / fast`, or None if either is missing or `slow` is infinite."""
     if slow is None or fast is None or math.isinf(slow):
         return None
     return slow / fast
@@ -115,7 +115,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure and the bar it was set: `figure` must be `<=`, `>=` or `>` the `threshold`."""
+    """A figure and its required value: `figure` must be `<=`, `>=` or `>` the `threshold`."""
 
     name: str
     figure: float | None
@@ -126,7 +126,7 @@ class Bar:
 
     @property
     def result(self) -> str:
-        """PASS, MISS, or "not measured" where there is no figure."""
+        """PASS, MISS, or "not measured" if there is no figure."""
         if self.figure is None:
             return "not measured"
         holds = {
@@ -192,5 +192,5 @@ def disturbance(other_cores: Sequence[float | None]) -> str:
 
 
 def progress(line: str) -> None:
-    """Say on standard error what has just been measured."""
+    """Print on standard error what has just been measured."""
     print(line, file=sys.stderr, flush=True)

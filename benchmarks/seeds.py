@@ -1,7 +1,8 @@
-"""How many steps poise takes to solve CartPole-v1, over many seeds, beside SB3 A2C's.
+"""Number of steps that poise takes to solve CartPole-v1, over many seeds, compared with SB3 A2C.
 
-One fresh process a seed, one at a time, with a warm cache; a seed that does not solve counts as
-infinite. With --peers-python, SB3 A2C's steps by its greedy rule for the first seeds, interleaved.
+One fresh process per seed, one at a time, with a warm cache; a seed that does not solve counts as
+infinite. With --peers-python, SB3 A2C is run for the first seeds too, interleaved, by the greedy
+rule.
 
     python benchmarks/seeds.py --seeds 100 --max-steps 200000
 """

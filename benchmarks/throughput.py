@@ -1,7 +1,7 @@
-"""Training throughput in environment steps per second: `poise bench` beside SB3 A2C.
+"""Training throughput in environment steps per second: `poise bench` compared with SB3 A2C.
 
-The two alternate, `--repeats` times, and the table shows medians. Both figures leave out the start
-of the process; both include acting, learning and the environments.
+The two alternate, `--repeats` times, and the table shows medians. Both figures exclude the start of
+the process; both include acting, learning and the environments.
 
     python benchmarks/throughput.py --repeats 3
 """

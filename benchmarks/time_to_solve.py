@@ -1,6 +1,6 @@
-"""Time to solve CartPole-v1: poise beside Stable-Baselines3 (A2C and PPO), in the same run.
+"""Time to solve CartPole-v1: poise and Stable-Baselines3 (A2C and PPO), in the same run.
 
-Two rules, and for each the faster peer is the one to beat:
+There are two rules, and for each poise is compared with the faster peer:
 
 (i)  verified: the greedy policy's mean over fresh episodes is at least 475. Poise is timed from
      outside, from spawn to exit, with everything written and its own verification on Gymnasium's

@@ -1,12 +1,12 @@
-"""Hosted environments: CartPole beside SB3 A2C, processes beside threads, Pong's emulation.
+"""Hosted environments: CartPole against SB3 A2C, processes against threads, Pong's emulation.
 
 1. Gymnasium's Python CartPole in a loop (no twin, no vector implementation), 8 environments a
    worker, against SB3 A2C with 8 environments: at least 5 times its steps/s.
 2. The processes launcher against threads, on a compiled environment with a network of a million
    parameters: at most 10% slower.
 3. Pong: poise's copies, 8 in each of two threads, against ale-py's vector environment alone with 16
-   copies and two threads of its own: at least as fast. Beside it: training, with ale-py's XLA
-   functions inside the compiled cycle (which poise takes) and with its vector environment stepped
+   copies and two threads of its own: at least as fast. Also measured: training with ale-py's XLA
+   functions inside the compiled cycle (poise's default) and with its vector environment stepped
    from Python.
 
     python benchmarks/worlds.py --repeats 3 --seconds 10
@@ -29,7 +29,7 @@ NEVER = str(10**12)
 COMMON = ("--no-stop-when-solved", "--evaluation-interval", NEVER, "--checkpoint-every", "3600s")
 SHORT = ("--selection-episodes", "2", "--verification-episodes", "2")
 START_SECONDS = 12.0
-"""Added to a run's budget, which counts from before the workers' processes begin to start."""
+"""Added to a run's budget, because the budget counts from before the worker processes start."""
 LARGE_NETWORK = ("700", "700")
 """About a million parameters on CartPole, in two trunks."""
 PONG_COPIES, PONG_THREADS = 8, 2
@@ -94,7 +94,7 @@ print(json.dumps(rate))
 def train(
     poise: Path, environment: str, seconds: float, cache: Path, *options: str
 ) -> dict[str, Any]:
-    """Run ``poise train`` for some seconds in a fresh process; return what its summary says."""
+    """Run ``poise train`` for some seconds in a fresh process; return figures of its summary."""
     with tempfile.TemporaryDirectory(prefix="poise-benchmark-") as scratch:
         directory = Path(scratch) / "run"
         command = [str(poise), "train", environment, "--quiet", "--max-seconds"]
@@ -123,7 +123,7 @@ def probe(what: str, seconds: float, cache: Path) -> dict[str, Any]:
 def measurements(
     poise: Path, peers_python: Path | None, seconds: float, cache: Path
 ) -> dict[str, Callable[[int], dict[str, Any]]]:
-    """Return what is measured, by name, in the order in which it alternates."""
+    """Return the measurements by name, in the order in which they alternate."""
 
     def peer(repeat: int) -> dict[str, Any]:
         assert peers_python is not None
@@ -164,8 +164,8 @@ def measurements(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3, help="default 3")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each; default 8")
-    parser.add_argument("--only", default="", help="measure only names that hold this text")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of each; default 8")
+    parser.add_argument("--only", default="", help="measure only names that contain this text")
     parser.add_argument("--poise", type=Path, help="default: the poise beside this Python")
     parser.add_argument("--peers-python", type=Path, help="default: .venv-peers/bin/python")
     parser.add_argument("--no-peers", action="store_true", help="measure poise alone")

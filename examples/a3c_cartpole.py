@@ -1,4 +1,4 @@
-"""A3C on CartPole, with the flags of the tutorial that poise grows from.
+"""A3C on CartPole, with the flags of the tutorial program that poise started from.
 
     python examples/a3c_cartpole.py --algorithm=random --max-eps=4000    # the baseline: about 22
     python examples/a3c_cartpole.py --train                              # learn
@@ -8,12 +8,12 @@ Asynchronous Advantage Actor-Critic (Mnih et al. 2016, arXiv 1602.01783): every 
 environments and a copy of the network's parameters, and repeats, without waiting for the others:
 
 1. act for ``--update-freq`` steps, sampling actions from the policy pi(a|s);
-2. look back: the return of a step is the sum of its discounted rewards, plus the critic's value
-   V(s) of where the rollout stopped, unless the pole fell there; the advantage of an action is how
-   much better its return was than V(s);
+2. compute returns: the return of a step is the sum of the discounted rewards after it, plus the
+   discounted value V(s) of the state where the rollout stopped, unless the pole fell there; the
+   advantage of an action is how much better its return was than V(s);
 3. differentiate  -log pi(a|s) * advantage  +  0.5 * (return - V(s))^2  -  0.01 * entropy;
-4. give the gradient to the server of the parameters, who takes one step of a shared Adam, and go on
-   with the parameters that come back.
+4. send the gradient to the parameter server, which takes one step of a shared Adam optimizer, and
+   continue with the parameters that it returns.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def train(arguments: argparse.Namespace) -> None:
         gae_lambda=1.0,  # n-step returns, as in the paper
         value_coefficient=1.0,  # of half the squared error
         entropy_coefficient=0.01,
-        failure_reward=-1.0,  # the fall is rewarded with -1 instead of +1, in training only
+        failure_reward=-1.0,  # a fall gives a reward of -1 instead of +1, in training only
     )
     score = result.summary["evaluation"]
     print(f"Mean of 100 fresh episodes: {score['mean']:.1f}; solved: {result.solved}")
@@ -75,7 +75,7 @@ def report(seconds: float, event: object) -> None:
 
 
 def own_folder(save_dir: Path) -> Path:
-    """The run's folder below --save-dir; an earlier run of this example makes room."""
+    """The run's folder in --save-dir. An earlier run of this example is deleted."""
     folder = save_dir / "a3c-cartpole"
     if (folder / "config.json").is_file():
         poise.remove_run(folder)

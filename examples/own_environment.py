@@ -1,10 +1,10 @@
-"""An environment of one's own, compiled: train on it in XLA, score it as a plain gymnasium.Env.
+"""Your own compiled environment: train on it in XLA, score it as a plain gymnasium.Env.
 
     python examples/own_environment.py --seed 0
 
 A cart on a line must be steered to a target and held there. The equations are written once, for
-NumPy and for JAX; around them stand a `FuncEnv`, in which poise trains, and a `gymnasium.Env`, on
-which every score is measured and which users of the policy will meet.
+NumPy and for JAX. They are used by a `FuncEnv`, in which poise trains, and by a `gymnasium.Env`, on
+which every score is measured and in which the policy will be used.
 """
 
 import argparse
@@ -38,28 +38,28 @@ def move(xp: Any, state: Any, action: Any) -> Any:
 
 
 def observe(xp: Any, state: Any) -> Any:
-    """The way to the target, the speed, the position."""
+    """The distance to the target (signed), the speed, the position."""
     return xp.stack([state[2] - state[0], state[1], state[0]]).astype(np.float32)
 
 
 def score(xp: Any, state: Any) -> Any:
-    """1 at the target, less with the distance, never below 0."""
+    """The reward: 1 at the target, decreasing with the distance, never below 0."""
     return xp.maximum(0.0, 1.0 - xp.abs(state[2] - state[0]))
 
 
 def is_lost(xp: Any, state: Any) -> Any:
-    """The cart has left the line: the episode has terminated."""
+    """Whether the cart has left the line, which terminates the episode."""
     return xp.abs(state[0]) > END_OF_LINE
 
 
 class CompiledLineCart(FuncEnv):
-    """One copy as pure functions. There is no time limit here: it is Gymnasium's, below."""
+    """One copy as pure functions. The time limit is not here, but in the registration below."""
 
     observation_space = OBSERVATIONS
     action_space = ACTIONS
 
     def initial(self, rng: Any, params: Any = None) -> Any:
-        """Anywhere on the line's inner half, at rest; the target too."""
+        """Cart, at rest, and target at random positions on the inner half of the line."""
         position, target = jax.random.uniform(rng, (2,), minval=-1.0, maxval=1.0)
         return jnp.stack([position, jnp.zeros_like(position), target])
 
@@ -68,11 +68,11 @@ class CompiledLineCart(FuncEnv):
         return move(jnp, state, action)
 
     def observation(self, state: Any, rng: Any, params: Any = None) -> Any:
-        """What the agent sees."""
+        """The observation of a state."""
         return observe(jnp, state)
 
     def reward(self, state: Any, action: Any, next_state: Any, rng: Any, params: Any = None) -> Any:
-        """Of the step from state to next_state."""
+        """The reward of the step from state to next_state."""
         return score(jnp, next_state)
 
     def terminal(self, state: Any, rng: Any, params: Any = None) -> Any:
@@ -81,13 +81,13 @@ class CompiledLineCart(FuncEnv):
 
 
 class LineCart(gymnasium.Env[Any, Any]):
-    """The same, as Gymnasium knows environments."""
+    """The same environment as a plain `gymnasium.Env`."""
 
     observation_space = OBSERVATIONS
     action_space = ACTIONS
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
+        """Start an episode."""
         super().reset(seed=seed)
         position, target = self.np_random.uniform(-1.0, 1.0, 2)
         self.state = np.array([position, 0.0, target], np.float32)
@@ -106,9 +106,9 @@ gymnasium.register(
 poise.register(NAME, CompiledLineCart)
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Train on an environment of one's own.")
+    parser = argparse.ArgumentParser(description="Train on your own environment.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--run-dir", default=None, help="new folder; default: one below runs/")
+    parser.add_argument("--run-dir", default=None, help="new folder; default: one in runs/")
     arguments = parser.parse_args()
     result = poise.train(NAME, seed=arguments.seed, run_dir=arguments.run_dir, max_steps=300_000)
     verified = result.summary["evaluation"]

@@ -47,7 +47,7 @@ CHECKED = (
     *("observers", "reports", "training", "replaying", "bench", "doctor"),
 )
 PATIENCE = 120.0
-"""Seconds; only something that hangs takes so long."""
+"""Seconds that only a hanging test takes."""
 
 
 check_types([f"poise.{room}" for room in CHECKED])
@@ -95,7 +95,7 @@ def patience() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_process_and_no_shared_memory_is_left_behind() -> Iterator[None]:
-    """Check for leaks after every test; asking for the children also reaps those that ended."""
+    """Clean up after a test; asking for the children also reaps those that have ended."""
     asked = allocations()
     yield
     assert not multiprocessing.active_children()

@@ -27,7 +27,7 @@ __all__ = [
 RELEASE = threading.Event()
 """Set by a test to release an environment that hangs in this process."""
 HANG_SECONDS = 120.0
-"""A hung environment returns after this time, so that a failed test leaves nothing forever."""
+"""Seconds after which a hung environment gives up, so that a broken test ends."""
 
 PAIR = spaces.Box(-1.0, 1.0, (2,))
 FREE = spaces.Box(-np.inf, np.inf, (3,))
@@ -104,7 +104,7 @@ OBSERVATION_SPACES: dict[str, spaces.Space[Any]] = {
 
 
 class Toy(gymnasium.Env[Any, Any]):
-    """Random observations; checks every action and every call against Gymnasium's contract.
+    """Returns random observations, and checks every action and every call.
 
     Args:
         observation_space: every observation is sampled from it.
@@ -225,7 +225,7 @@ class Ends(gymnasium.Env[Any, Any]):
 
 
 def make_ends(first: int = 2) -> Ends:
-    """Make an environment; a factory function with an argument."""
+    """A factory function with an argument."""
     return Ends((first, 1, 4, 3))
 
 
@@ -309,7 +309,7 @@ class Faulty(gymnasium.Env[Any, Any]):
 
 
 class OnlyOne(Faulty):
-    """An environment of which only one copy may be open, as if it listened on a fixed port.
+    """Allows one copy per machine at a time, like a simulator on a fixed port.
 
     Args:
         taken: a file that exists while a copy is open.

@@ -1,4 +1,4 @@
-"""Deadlines that only something that hangs can reach, and nothing that is only slow.
+"""Deadlines that pass for code that hangs, but not for code that is only slow.
 
 When something is about to hang, it adds a character to a file, which worker processes can do, too.
 For each character the clock jumps, so every deadline expires, however long it is.
@@ -22,7 +22,7 @@ LEAP = 1e6
 
 
 def leap_at(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the clock jump whenever something hangs."""
+    """Advance the clock whenever something hangs."""
     real = time.monotonic
 
     def hung() -> int:

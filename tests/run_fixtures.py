@@ -1,4 +1,4 @@
-"""Runs that many tests read, and none alters."""
+"""Runs that many tests read, and none changes."""
 
 import os
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def compiled_once() -> None:
 
 @pytest.fixture(scope="module")
 def shared_programs() -> Iterator[None]:
-    """Share compiled programs among the runs and replays of a module."""
+    """Runs and replays of one module share compiled programs."""
     with pytest.MonkeyPatch.context() as patch:
         share_programs(patch)
         yield
@@ -44,13 +44,13 @@ def shared_programs() -> Iterator[None]:
 
 @pytest.fixture
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw no learning curves, which would take as long as the runs themselves."""
+    """No curve is drawn for runs whose curve is not tested; drawing takes as long as the run."""
     draw_nothing(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Make runs without a given folder go into the test's folder."""
+    """Runs without a given folder are written to the test's folder."""
     monkeypatch.chdir(tmp_path)
 
 

@@ -14,12 +14,12 @@ _HEAP: Any = BufferWrapper._heap
 
 
 def allocations() -> int:
-    """Return how often this process has allocated shared memory so far."""
+    """How often this process has allocated shared memory so far."""
     return int(_HEAP._n_mallocs)
 
 
 def held_here() -> int:
-    """Return the number of blocks of shared memory that this process has not freed."""
+    """Pieces of shared memory that this process has allocated and not released."""
     gc.collect()
     # Blocks that were released while the heap was locked are freed by this call.
     _HEAP._free_pending_blocks()
@@ -27,7 +27,7 @@ def held_here() -> int:
 
 
 def holders(creator: int) -> set[int]:
-    """Return other processes that hold shared memory created by this one, as far as visible."""
+    """Other visible processes that hold shared memory created by this one."""
     name = f"/pym-{creator}-"
     return {
         int(folder.name)

@@ -1,4 +1,4 @@
-"""Sharing of compiled programs among test runs, because compiling takes longer than the runs."""
+"""Compiled programs shared by many test runs: compiling takes longer than the runs."""
 
 import dataclasses
 from typing import Any

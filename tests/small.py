@@ -27,7 +27,7 @@ TIMES = (
     "training_solved_at_seconds",
     "findings",
 )
-"""Keys of ``summary.json`` that hold clock times, or findings of one process."""
+"""Keys of ``summary.json`` that contain clock times, or values of one process."""
 
 
 def train(folder: Path, **settings: Any) -> TrainResult:
@@ -47,6 +47,6 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def copy(folder: Path, place: Path) -> Path:
-    """Copy a run, so that the test may alter it."""
+    """A copy of a run, which a test may change."""
     shutil.copytree(folder, place / "altered")
     return place / "altered"

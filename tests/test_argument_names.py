@@ -1,4 +1,4 @@
-"""Messages name arguments as the user wrote them: as flags, or as Python arguments."""
+"""Messages name arguments as flags on the command line, and as arguments in Python."""
 
 import dataclasses
 import typing

@@ -46,7 +46,7 @@ ENDLESS = ["--no-stop-when-solved", "--max-steps=1000000000", *SMALL[1:]]
 DEADLINE = 120.0
 """Real seconds after which a test fails. No result depends on it."""
 ON_RUNS = ["evaluate", "play", "plot", "replay", "resume", "inspect"]
-"""Commands that take a run."""
+"""Commands with a run as their argument."""
 
 
 class Said(NamedTuple):
@@ -60,7 +60,7 @@ Say = Callable[..., Said]
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Make everything without a given folder go into the test's folder."""
+    """Files without a given folder are written to the test's folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
@@ -84,7 +84,7 @@ def say(capfd: pytest.CaptureFixture[str]) -> Say:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, which no test alters."""
+    """A finished run, which no test changes."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     assert main(["train", "--quiet", f"--run-dir={folder}", *SMALL]) == 0
     return folder
@@ -92,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def altered(run: Path, tmp_path: Path) -> Path:
-    """A copy of the run, which the test may alter."""
+    """A copy of the run, which a test may change."""
     return Path(shutil.copytree(run, tmp_path / "altered"))
 
 
@@ -154,7 +154,7 @@ class TestHelp:
 
 
 def _flags(kind: Any) -> list[str]:
-    """Return the flags of a command's class, without positional arguments and nested settings."""
+    """The flags of a command's class, without positional arguments and nested settings."""
     hints = get_type_hints(kind, include_extras=True)
     return [
         field.name.replace("_", "-")
@@ -219,13 +219,16 @@ class TestRefusals:
             ("list", ["poise runs"]),
             ("help", ["perhaps you meant poise --help"]),
             ("--verison", ["poise --version"]),
-            ("xyzzy", ["there are train, resume,"]),
+            ("xyzzy", ["the commands are train, resume,"]),
             ("Pendulum-v1 --seed 1", ["poise train Pendulum-v1"]),
             ("train --workers=two", ["--workers is 'two'", "whole number"]),
             ("train --workers", ["--workers needs a value, a whole number"]),
             ("train --workers --quiet", ["--workers needs a value"]),
-            ("train --hidden-sizes", ["--hidden-sizes needs values, each a whole number"]),
-            ("train --hidden-sizes --quiet", ["--hidden-sizes needs values"]),
+            (
+                "train --hidden-sizes",
+                ["--hidden-sizes needs one or more values, each a whole number"],
+            ),
+            ("train --hidden-sizes --quiet", ["--hidden-sizes needs one or more values"]),
             ("train --workers=1.5", ["--workers is '1.5'", "whole number"]),
             ("train --max-steps 1.5", ["--max-steps is '1.5'", "whole number"]),
             ("train --max-seconds soon --seed x", ["a number", "--seed is 'x'"]),
@@ -235,7 +238,7 @@ class TestRefusals:
             ("train --no-seed", ["there is no --no-seed"]),
             ("train -n 5", ["there is no -n", "two dashes"]),
             ("train CartPole-v1 Pendulum-v1", ["one environment", "'Pendulum-v1'"]),
-            ("evaluate", ["needs a run: poise evaluate runs/first"]),
+            ("evaluate", ["needs a run, for example poise evaluate runs/first"]),
             ("evaluate x --policy best", ["greedy or sampled"]),
             ("play x --render=sideways", ["none or human"]),
             ("bench --workers 1 x", ["--workers is 'x'"]),
@@ -255,16 +258,16 @@ class TestRefusals:
             "evaluate run --policy None",
         ],
     )
-    def test_valid_arguments_are_not_refused(self, arguments: str):
-        """None of these raises: the parser that runs afterwards accepts them all."""
+    def test_what_can_be_read_is_not_refused(self, arguments: str):
+        """None of these raises: the parser accepts all of them."""
         command, *others = arguments.split()
         require_readable(command, COMMANDS[command], others)
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ("train --lr 3e-4", ["no --lr:", "--learning-rate"]),
-            ("train --lr=3e-4", ["no --lr:", "--learning-rate"]),
+            ("train --lr 3e-4", ["no flag --lr:", "--learning-rate"]),
+            ("train --lr=3e-4", ["no flag --lr:", "--learning-rate"]),
             ("train --total-timesteps 1e5", ["--max-steps"]),
             ("train --total_timesteps 1e5 --n_envs=4", ["--max-steps", "--envs-per-worker"]),
             ("train --gamma 0.99", ["--discount"]),
@@ -276,7 +279,7 @@ class TestRefusals:
             ("train --batch-size 64", ["--envs-per-worker times --rollout-length"]),
             ("train --device cuda", ["JAX_PLATFORMS"]),
             ("train --wrkers=3", ["--workers"]),
-            ("train --xyzzy", ["nothing like it"]),
+            ("train --xyzzy", ["no flag has a similar name"]),
             ("evaluate run --n-eval-episodes 5", ["--episodes"]),
             ("play run --n-episodes 5", ["--episodes"]),
             ("resume run --total-timesteps 1e5", ["--max-steps"]),
@@ -289,11 +292,11 @@ class TestRefusals:
     ):
         said = say(*arguments.split())
         command = arguments.split()[0]
-        require_one_sentence(said, f"{command} has no --", f"poise {command} --help", *words)
+        is_one_sentence(said, f"{command} has no flag --", f"poise {command} --help", *words)
         assert not list(tmp_path.iterdir())
 
-    def test_explanations_of_other_flags_are_true(self):
-        """Each suggested name is a flag of a command, and no explained name is a flag of train."""
+    def test_what_is_said_instead_of_other_flags_is_true(self):
+        """Each suggested name is a flag of train, and no explained name is one."""
         trains = {*_flags(TrainConfig), *_flags(COMMANDS["train"])}
         everywhere = trains | {flag for kind in COMMANDS.values() for flag in _flags(kind)}
         for theirs, ours in ALIASES.items():
@@ -371,7 +374,7 @@ class TestRefusals:
     def test_a_policy_that_does_not_fit_its_environment(
         self, say: Say, altered: Path, name: str, command: str
     ):
-        """Its spaces differ from those that the policy was trained for."""
+        """An environment with other spaces than the policy was trained for."""
         policy = poise.load(altered)
         policy.environment = EnvironmentChoice(name)
         (altered / "best.safetensors").write_bytes(policy_to_bytes(policy))
@@ -444,8 +447,10 @@ class TestCommands:
         assert "run folder: run" in said.out
         assert "\x1b" not in said.out
 
-    def test_train_shows_enough_digits_to_compare_with_the_target(self, say: Say, tmp_path: Path):
-        """If all returns are near the target, one decimal could round them to the other side."""
+    def test_train_writes_scores_in_digits_that_tell_them_from_the_target(
+        self, say: Say, tmp_path: Path
+    ):
+        """With returns near 1, one decimal would show 0.95 as solved at 1."""
         (tmp_path / "small_rewards.py").write_text(SMALL_REWARDS)
         said = say(
             *("train", "./small_rewards.py:Small", "--target-return=0.1", "--launcher=serial"),
@@ -476,7 +481,7 @@ class TestCommands:
         "launcher", ["serial", pytest.param("processes", marks=pytest.mark.slow)]
     )
     def test_an_environment_in_a_file(self, say: Say, tmp_path: Path, launcher: str):
-        """By its file name, from another folder; worker processes find it, too."""
+        """By file name, from another folder; worker processes find it, too."""
         place = tmp_path / "mine"
         place.mkdir()
         (place / f"rewards_{launcher}.py").write_text(SMALL_REWARDS)
@@ -490,7 +495,7 @@ class TestCommands:
         assert f"./{name}" in said.out
 
     def test_an_environment_that_raises_in_an_evaluation(self, say: Say, tmp_path: Path):
-        """It raises in this process, not in a worker: the message shows its code and the run."""
+        """In this process: the error names the user's line of code and the run's folder."""
         (tmp_path / "breaks.py").write_text(SMALL_REWARDS + BREAKS)
         said = say("train", "breaks:Breaks", "--launcher=serial", "--run-dir=run", *SMALL)
         assert said.code == 1
@@ -671,10 +676,8 @@ class Broken(CartPoleEnv):
 """
 
 
-def test_a_worker_that_raises_is_reported(
-    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """With its number, environment and seed; the training so far is saved."""
+def test_a_worker_that_raises_is_told(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The error has number, environment and seed; what was learned so far is saved."""
     (tmp_path / "broken_world.py").write_text(BROKEN)
     monkeypatch.syspath_prepend(tmp_path)
     said = say(
@@ -692,7 +695,7 @@ def test_a_worker_that_raises_is_reported(
 
 
 class Process:
-    """A command in a separate process."""
+    """Run a command in a separate process."""
 
     def __init__(self, *arguments: object, **settings: Any) -> None:
         # If the tests run in the background, Ctrl-C may be ignored from the start.
@@ -757,8 +760,8 @@ class TestSignals:
         assert said.code == code
         assert said.err == ""
         assert f"not solved ({reason})" in said.out
-        # The last line is the command that continues the run.
-        assert said.out.endswith("\ngo on with: poise resume run\n")
+        # What to type to go on, at the very end.
+        assert said.out.endswith("\ncontinue with: poise resume run\n")
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert (summary["stopped"], summary["failure"]) == (reason, None)
         assert say("replay", "run").code == 0
@@ -777,7 +780,7 @@ class TestTerminal:
     """A terminal of 80 columns and 24 lines."""
 
     def show(self, *arguments: object) -> tuple[int, str]:
-        """Run a command in the terminal; return its exit code and its output."""
+        """The output of a command in this terminal."""
         own, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
@@ -835,7 +838,7 @@ class TestTerminal:
 
 
 class TestOutput:
-    """A run must not be lost because its output cannot be written."""
+    """A run must not be lost because nobody reads its output."""
 
     def check_saved(self, folder: Path) -> None:
         summary = json.loads((folder / "summary.json").read_text())
@@ -845,7 +848,7 @@ class TestOutput:
     def test_a_closed_pipe_does_not_end_training(
         self, start: Callable[..., Process], tmp_path: Path
     ):
-        """As with ``poise train | head -1``."""
+        """Like ``poise train | head -1``."""
         read, write = os.pipe()
         process = start("train", "--run-dir=run", *SMALL, stdout=write)
         os.close(write)
@@ -884,8 +887,8 @@ class TestOutput:
         assert said.code == 0
         self.check_saved(tmp_path / "run")
 
-    def test_a_closed_pipe_is_no_error(self, start: Callable[..., Process], run: Path):
-        """As with ``poise play RUN | head -1``."""
+    def test_a_reader_that_goes_away_is_no_error(self, start: Callable[..., Process], run: Path):
+        """Like ``poise play RUN | head -1``."""
         process = start("play", run, "--episodes=1000")
         assert process.popen.stdout is not None
         process.popen.stdout.readline()

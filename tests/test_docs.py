@@ -1,4 +1,4 @@
-"""References in the documents exist: files, headings, commands, flags, names of poise."""
+"""References in the documents are valid: files, headings, commands, flags, names of poise."""
 
 import ast
 import re
@@ -28,7 +28,7 @@ def blocks(page: Path, language: str) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
+    """The valid link targets of a page's headings, as GitHub creates them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

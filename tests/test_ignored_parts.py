@@ -1,4 +1,4 @@
-"""Ignored parts of observations, named by key or by path, in every command and file."""
+"""Leaving out parts of observations, by key or by path, from environment to policy file."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
 
 
 class Told(gymnasium.Env[Any, Any]):
-    """Numbers and a text: the sign of the first number says which action is right."""
+    """Numbers and a text: the sign of the first number determines the right action."""
 
     observation_space = spaces.Dict({"v": NUMBER, "mission": spaces.Text(20)})
     action_space = spaces.Discrete(2)
@@ -94,11 +94,11 @@ def test_a_nested_part_is_named_by_its_path() -> None:
 @pytest.mark.parametrize(
     ("space", "names", "message"),
     [
-        (NUMBER, ["v"], "has no parts"),
-        (WHOLE, ["missions"], "names 'missions', but an observation of toy consists of 'v'"),
-        (WHOLE, ["['robot'][7]"], "consists of"),
-        (WHOLE, ["['robot"], "consists of"),
-        (WHOLE, ["__import__('os')"], "consists of"),
+        (NUMBER, ["v"], "have no parts"),
+        (WHOLE, ["missions"], "names 'missions', but observations of toy have the parts 'v'"),
+        (WHOLE, ["['robot'][7]"], "have the parts"),
+        (WHOLE, ["['robot"], "have the parts"),
+        (WHOLE, ["__import__('os')"], "have the parts"),
         (WHOLE, ["v", "mission", "robot", "3"], "leaves nothing"),
         (WHOLE, ["v", "mission", "['robot'][0]", "['robot'][1]", "3"], "leaves nothing"),
     ],

@@ -40,11 +40,11 @@ FORBIDDEN = {
     ("maths", "batching"): "maths knows no spaces",
     ("maths", "space_parts"): "maths knows no spaces",
 }
-"""Imports that point down, but are forbidden nevertheless."""
+"""Imports of a lower layer that are forbidden nevertheless."""
 MAY_IMPORT_LATE = ("commands/", "__init__.py")
-"""JAX takes almost a second to import, and not every command or name needs it."""
+"""Late imports are allowed here: JAX takes most of a second to import, and may not be needed."""
 KNOWN_BREACHES = {}
-"""Existing late imports of poise modules that break the rule; the list must only shrink."""
+"""Late imports of poise modules that violate the rule; the list must only shrink."""
 
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
@@ -113,7 +113,7 @@ def arrows_of(source: str, file: str) -> Iterator[Arrow]:
 
 
 def problem(arrow: Arrow) -> str | None:
-    """Return what is wrong with an import, or None."""
+    """The problem with an import, or None."""
     here, there = arrow.rooms
     if arrow.file == "__init__.py":
         return None  # the facade, which shows what is in all rooms
@@ -146,7 +146,7 @@ def test_imports_point_down(file: str) -> None:
 
 
 def test_imports_are_found() -> None:
-    """The test must see the imports that it checks: some of them are known."""
+    """The test must be able to detect forbidden imports: it finds some known imports."""
     arrows = {
         arrow.rooms for file in files() for arrow in arrows_of((SOURCE / file).read_text(), file)
     }

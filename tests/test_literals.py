@@ -1,4 +1,4 @@
-"""Conversion of environment arguments to text, and back."""
+"""Arguments of environments, written as text and read back."""
 
 import ast
 import enum
@@ -52,15 +52,15 @@ def ring() -> list[Any]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"a": object()}, "the type object"),
-        ({"a": [1, {"b": print}]}, "the type builtin_function_or_method"),
+        ({"a": object()}, "a value of type object"),
+        ({"a": [1, {"b": print}]}, "a value of type builtin_function_or_method"),
         ({"a": math.nan}, "NaN"),
-        ({"a": np.zeros(2)}, "the type ndarray"),
-        ({"a": Colour.RED}, "the type Colour"),
-        ({"a": ring()}, "lists or dicts in one another"),
+        ({"a": np.zeros(2)}, "a value of type ndarray"),
+        ({"a": Colour.RED}, "a value of type Colour"),
+        ({"a": ring()}, "nested lists or dicts"),
         ({"a": 10**5000}, "thousands of digits"),
-        ({"a b": 1}, "no name of an argument"),
-        ({5: 1}, "no name of an argument"),
+        ({"a b": 1}, "not a valid argument name"),
+        ({5: 1}, "not a valid argument name"),
     ],
 )
 def test_values_that_no_file_can_hold_are_refused(arguments: dict[Any, Any], said: str) -> None:

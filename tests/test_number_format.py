@@ -1,4 +1,4 @@
-"""Numbers for human readers: different numbers are written differently."""
+"""Number formatting: different values are written differently."""
 
 import math
 
@@ -96,7 +96,7 @@ RETURNS = st.floats(-1e8, 1e8).map(lambda value: float(f"{value:.6g}"))
 def test_a_score_is_never_written_on_the_other_side_of_its_target(
     score: float, target: float, error: float | None
 ) -> None:
-    """For numbers with six digits: read back, the score is on the same side of the target."""
+    """For numbers with six digits, the written score is below the target if the score is."""
     text = with_error(score, error, target).partition(" ")[0].replace(",", "")
     if max(abs(score), abs(target)) < 1e3 * max(1e-3, min(abs(score), abs(target))):
         assert (float(text) < target) == (score < target)

@@ -1,4 +1,4 @@
-"""The public names do not change, and importing them has no side effects."""
+"""Public names stay public, and importing them has no side effects."""
 
 import json
 import os

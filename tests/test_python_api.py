@@ -1,4 +1,4 @@
-"""The functions as users call them, in a separate process: only poise itself checks types there."""
+"""The public functions as users call them, in a separate process without type checks of tests."""
 
 import json
 import subprocess
@@ -179,8 +179,8 @@ work()  # here
 """
 
 
-def standard_error_of(path: Path, script: str) -> str:
-    """Run a script with this content; return its standard error."""
+def what_is_said_by(path: Path, script: str) -> str:
+    """The standard error of a script with these lines."""
     path.write_text(script)
     done = subprocess.run(
         [sys.executable, path.name],

@@ -1,4 +1,4 @@
-"""Files that somebody else may have made: nothing hangs, and nothing else is overwritten."""
+"""Files that someone else may have created: nothing hangs, no other file is overwritten."""
 
 import os
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def test_a_file_to_read_may_be_a_link(tmp_path: Path) -> None:
 def test_a_file_to_change_may_not_be_a_link(target: str, create: bool, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to(target)
-    with pytest.raises(OSError, match="it is a link"):
+    with pytest.raises(OSError, match="it is a symbolic link"):
         open_to_change(tmp_path / "link", create=create)
     assert (tmp_path / "file").read_bytes() == b"content"
     assert not (tmp_path / "nowhere").exists()

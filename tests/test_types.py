@@ -1,4 +1,4 @@
-"""Types and shapes are checked while tests run, in packages with shapes and without."""
+"""Types and shapes are checked while tests run, in packages with and without shapes."""
 
 import jax.numpy as jnp
 import jaxtyping

@@ -1,4 +1,4 @@
-"""Settings out of range give one sentence, the same from Python, from flags and from a file."""
+"""Settings out of bounds give one sentence, the same from Python, from flags and from a file."""
 
 import dataclasses
 import json
@@ -127,8 +127,8 @@ def test_large_but_useful_values_are_allowed(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("settings", "name", "most"),
     [
-        ({"envs_per_worker": 65_536, "rollout_length": 65}, "rollout_length", "64 at most"),
-        ({"envs_per_worker": 1024, "workers": 1025}, "workers", "1,024 at most"),
+        ({"envs_per_worker": 65_536, "rollout_length": 65}, "rollout_length", "at most 64 with"),
+        ({"envs_per_worker": 1024, "workers": 1025}, "workers", "at most 1,024 with"),
     ],
 )
 def test_allowed_values_may_be_too_large_together(

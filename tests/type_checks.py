@@ -1,4 +1,4 @@
-"""Makes modules check the arguments and results of their functions, as soon as they are imported.
+"""Makes modules check the arguments and results of their functions, from their import on.
 
 If a function has shapes, jaxtyping checks that they are consistent. That binds all arguments at
 every call, which takes longer than most functions; without shapes, beartype alone checks the same.

@@ -88,7 +88,7 @@ __all__ = [
     "train",
 ]
 
-# JAX takes most of a second to import: names are looked up when they are first used.
+# Importing JAX takes most of a second, so each name is imported when it is first used.
 _HOMES = {
     "Callback": "poise.observers.callback",
     "CheckpointReady": "poise.learning.events",

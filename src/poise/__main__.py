@@ -1,4 +1,4 @@
-"""``python -m poise``: the command line, where the ``poise`` command is not on the path."""
+"""``python -m poise``: the command line, for when the ``poise`` command is not on the path."""
 
 from poise.cli import run
 

@@ -1,7 +1,7 @@
 """How messages name arguments: ``--max-steps`` on the command line, ``max_steps`` in Python.
 
-Messages are written with flags. Where the command line did not begin the work they are read, a word
-at a time, as the arguments of the functions: ``--launcher serial`` is ``launcher="serial"`` there.
+Messages in the source use flags. When poise is called from Python, each flag is rewritten as the
+function's argument: ``--launcher serial`` becomes ``launcher="serial"``.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ _IN_PYTHON = {
     "callback": "callbacks",
     "subscriber": "callbacks",
 }
-"""What is an argument only in Python."""
+"""Other trainers' names for arguments that poise has only in Python."""
 
 _switches = {"trust", "quiet", "tensorboard", "json"}
 _choices: dict[str, tuple[str, ...]] = {"which": ("best", "final")}
 _others = {"run_dir", "episodes", "step_limit", "copies", "seconds", "keep"}
 _renamed = {"render": "render_mode"}
-"""Arguments that the functions spell otherwise than the commands."""
+"""Arguments whose names differ between commands and Python functions."""
 _flags_are_meant = False
 
 
 def know(hints: Mapping[str, Any]) -> None:
-    """Learn settings by their annotations: only known names are spelled anew in messages."""
+    """Register settings by their annotations. Only registered names are rewritten in messages."""
     for name, hint in hints.items():
         if hint is bool:
             _switches.add(name)
@@ -49,7 +49,7 @@ def know(hints: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def as_flags() -> Iterator[None]:
-    """While the command line is served, or messages for a parent process are written."""
+    """Keep flags in messages: on the command line, and in messages for a parent process."""
     global _flags_are_meant
     before, _flags_are_meant = _flags_are_meant, True
     try:
@@ -59,7 +59,7 @@ def as_flags() -> Iterator[None]:
 
 
 def spelled(text: str) -> str:
-    """A message, as it is to be read where this process was begun."""
+    """A message with its arguments named as flags or as in Python, depending on the caller."""
     if _flags_are_meant or "--" not in text:
         return text
     parts, position = [], 0
@@ -67,21 +67,21 @@ def spelled(text: str) -> str:
         said, end = _argument(found, text)
         parts.append(text[position : found.start()] + said)
         position = end
-        # What follows directly is another argument of the same call.
+        # A flag that follows directly is another argument of the same call.
         if "=" in said and text.startswith(" --", end):
             parts.append(",")
     return "".join(parts) + text[position:]
 
 
 def given(name: str, values: Sequence[str]) -> str:
-    """An argument of several texts with its values, as they are typed where poise was called."""
+    """An argument with several text values, written as a flag or as in Python."""
     if _flags_are_meant:
         return f"--{name.replace('_', '-')} {' '.join(map(shlex.quote, values))}"
     return f"{name}={list(values)!r}"
 
 
 def _argument(found: re.Match[str], text: str) -> tuple[str, int]:
-    """One flag and its values as Python has them, and where the text goes on."""
+    """One flag and its values in Python's notation, and the position after them."""
     name, end = found[2].replace("-", "_"), found.end()
     if name in _renamed:
         return _renamed[name], end
@@ -102,7 +102,7 @@ def _argument(found: re.Match[str], text: str) -> tuple[str, int]:
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """The name that somebody may have meant: another trainer's word for it, or the most alike."""
+    """The known name that was probably meant: by another trainer's name, or by similarity."""
     alias = ALIASES.get(name.replace("_", "-"), "").partition(" ")[0]
     foreign = _IN_PYTHON.get(name, alias.replace("-", "_"))
     if foreign in known:

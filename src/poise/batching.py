@@ -1,6 +1,6 @@
-"""Batches: observations of several copies as one pytree ``[N, ...]``, and actions back apart.
+"""Batches: stack observations of several copies into one pytree ``[N, ...]``, and split actions.
 
-What stands between an environment, which knows one copy, and a network, which is given many.
+An environment works on one copy; a network works on a batch.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ __all__ = ["as_typed", "blank", "keyed", "leaves", "stack", "unbatch", "unbatch_
 
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
-    """Observations of one copy each, as a pytree of NumPy arrays ``[N, ...]``."""
+    """Stack N observations into a pytree of NumPy arrays ``[N, ...]``."""
     empty: Any = create_empty_array(space, len(observations))
     return keyed(space, concatenate(space, observations, empty))
 
 
 def blank(space: spaces.Space[Any], count: int) -> Any:
-    """A batch of ``count`` observations of the right shapes and dtypes, all 0."""
+    """A batch of ``count`` zero observations with the right shapes and dtypes."""
     return keyed(space, create_empty_array(space, count))
 
 
 def keyed(space: spaces.Space[Any], value: Any) -> Any:
-    """An observation or action (or a batch of them) with its Dicts in an order that JAX keeps."""
+    """An observation or action (or a batch) whose dicts have a key order that JAX keeps."""
     return map_parts(lambda part, one: one, space, value)
 
 
 def leaves(value: Any) -> list[Any]:
-    """What nested dicts, tuples and lists hold, in an order that only their keys determine."""
+    """The leaves of nested dicts, tuples and lists, in an order determined only by the keys."""
     if isinstance(value, dict):
         return [leaf for key in sorted(value, key=repr) for leaf in leaves(value[key])]
     if isinstance(value, tuple | list):
@@ -41,24 +41,24 @@ def leaves(value: Any) -> list[Any]:
 
 
 def unbatch(actions: Any, space: spaces.Space[Any], index: int) -> Any:
-    """One copy's action out of a batch of environment actions; an int for a Discrete space."""
+    """One copy's action from a batch of environment actions; an int for a Discrete space."""
 
     def choose(part: Part, batch: Any) -> Any:
         if isinstance(part.space, spaces.Discrete):
             return int(batch[index])
-        # XLA has 32 bits where many a space has 64.
+        # XLA uses 32 bits, but many spaces use 64.
         return np.asarray(batch[index], part.space.dtype)
 
     return map_parts(choose, space, actions)
 
 
 def unbatch_all(actions: Any, space: spaces.Space[Any], count: int) -> list[Any]:
-    """All copies' actions out of a batch; at once where that is quick."""
+    """The actions of all copies from a batch; Discrete actions are converted all at once."""
     if isinstance(space, spaces.Discrete):
         return list(np.asarray(actions).tolist())
     return [unbatch(actions, space, index) for index in range(count)]
 
 
 def as_typed(actions: Any, space: spaces.Space[Any]) -> Any:
-    """A batch of actions, or one, in the dtypes of its space."""
+    """A batch of actions, or a single action, in the dtypes of its space."""
     return map_parts(lambda part, one: np.asarray(one, part.space.dtype), space, actions)

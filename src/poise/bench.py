@@ -1,4 +1,4 @@
-"""Benchmarks of this machine: training steps per second by workers and environments per worker."""
+"""Training benchmark: steps per second by number of workers and environments per worker."""
 
 import dataclasses
 import time
@@ -25,25 +25,25 @@ __all__ = ["BenchRow", "bench", "training_rate"]
 
 REPETITIONS = 3
 FUSED_CYCLES = 50
-"""Cycles in one call of the fused loop."""
+"""Number of cycles in one call of the fused loop."""
 UNLIMITED = 2**62
 START_SECONDS = 120.0
-"""How long workers may take to start and compile."""
+"""Maximum time for workers to start and compile."""
 UPDATES_PER_WORKER = 2
-"""Contributions of each worker, on average, that are measured at least."""
+"""Minimum number of measured updates per worker, on average."""
 
 
 class BenchRow(NamedTuple):
     """One measurement.
 
     Attributes:
-        workers: threads.
-        envs_per_worker: environment copies of each.
-        steps_per_second: median over the repetitions, of training with server and journal.
-        fused_steps_per_second: what one core reaches with as many copies in one compiled loop of
-            rollouts, gradients and updates, without a server; None where the environment's state
-            is not available.
-        share_of_fused_loop: of ``workers`` times that.
+        workers: number of workers.
+        envs_per_worker: environment copies per worker.
+        steps_per_second: training speed with server and journal; median of the repetitions.
+        fused_steps_per_second: the single-core ceiling: speed of one compiled loop of rollouts,
+            gradients and updates with the same number of copies, without a server; None if the
+            environment's state is not available to JAX.
+        share_of_fused_loop: steps_per_second divided by ``workers`` times that ceiling.
     """
 
     workers: int
@@ -60,13 +60,13 @@ def bench(
     seconds: float,
     ignore_observations: tuple[str, ...] = (),
 ) -> list[BenchRow]:
-    """Measure training throughput; evaluations are left out.
+    """Measure training throughput, without evaluations.
 
     Args:
         environment: Gymnasium id.
         workers: numbers of workers to try.
-        envs_per_worker: numbers of copies to try.
-        seconds: length of each of the repetitions.
+        envs_per_worker: numbers of environment copies per worker to try.
+        seconds: length of each repetition.
         ignore_observations: parts of the observations that are left out.
     """
     prepare_jax()
@@ -86,7 +86,7 @@ def bench(
             fused = _fused_loop(components, components.program)
         measured: dict[int, list[float]] = {count: [] for count in workers}
         base: list[float] = []
-        # Interleaved, because other users of the machine come and go.
+        # Interleaved, so that other load on the machine affects all measurements alike.
         for _ in range(REPETITIONS):
             if fused is not None:
                 base.append(_rate(fused, seconds))
@@ -109,13 +109,13 @@ def training_rate(
 ) -> float:
     """Steps per second of real training, without evaluations.
 
-    The clock starts when every worker has contributed once, so that neither starting processes nor
-    compiling counts, and runs for a few updates of each at least.
+    The clock starts when every worker has sent one update, so that process start-up and compilation
+    are not measured. It runs for at least a few updates per worker.
 
     Args:
-        components: compiled parts of a run; its budget must not be used up by the measurement.
+        components: compiled components of a run; its budget must outlast the measurement.
         launcher: runs the workers.
-        workers: how many.
+        workers: number of workers.
         seconds: length of the measurement.
         timeout: seconds without an update after which a worker counts as hung.
 
@@ -153,13 +153,13 @@ def training_rate(
     if rate is None:
         raise DeadlineError(
             f"{components.config.environment}: {workers} workers ({launcher.name}) made too few "
-            "updates to measure"
+            "updates for a measurement"
         )
     return rate
 
 
 class _Window:
-    """Counts steps between the moment when all workers are under way and the last update."""
+    """Counts steps from the moment when all workers have sent an update to the last update."""
 
     def __init__(self, workers: int) -> None:
         self._waiting = set(range(workers))
@@ -170,7 +170,7 @@ class _Window:
         self.updates = 0
 
     def __call__(self, event: Event) -> None:
-        """Take an event of the server's; one at a time."""
+        """Handle one event from the server."""
         if not isinstance(event, Updated):
             return
         now = time.monotonic()
@@ -183,14 +183,17 @@ class _Window:
         self.updates += 1
 
     def rate(self) -> float | None:
-        """Steps per second, None if nothing was counted."""
+        """Steps per second; None if nothing was counted."""
         if self.began is None or not self.updates:
             return None
         return (self._last_steps - self._first_steps) / (self._ended - self.began)
 
 
 def _fused_loop(components: RunComponents, program: JaxProgram) -> Any:
-    """Many cycles with their updates as one compiled call; returns a function of no arguments."""
+    """Compile many cycles with their updates into one call.
+
+    The returned function takes no arguments and returns the number of steps.
+    """
     update = components.raw_update
     rate = np.float32(components.learning_rate)
 

@@ -1,4 +1,4 @@
-"""The command line: parse, call one command, and turn what went wrong into a sentence.
+"""The command line: parse arguments, call one command, and report errors as one sentence.
 
 The commands are in `poise.commands`.
 """
@@ -57,14 +57,14 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 def run() -> None:
-    """The ``poise`` command: `main`, and then leave without taking the interpreter down in order.
+    """The ``poise`` command: call `main`, then exit without a full interpreter shutdown.
 
-    That takes a quarter of a second with JAX in it, and waits for threads that hang in an
-    environment. What was registered to be done at exit is done.
+    With JAX loaded, a full shutdown takes a quarter of a second, and it waits for threads that hang
+    in an environment. Functions registered with `atexit` still run.
     """
     code = main()
     others = [one for one in threading.enumerate() if one is not threading.main_thread()]
-    # Threads that compile wait for work, and for nobody.
+    # Compilation threads only wait for work: it is safe to leave them.
     if any(not one.daemon and not one.name.startswith("poise-compile") for one in others):
         sys.exit(code)
     atexit._run_exitfuncs()
@@ -73,7 +73,7 @@ def run() -> None:
             if stream is not None and not stream.closed:
                 stream.flush()
         except OSError:
-            # Whoever read it has gone, or its disk is full: main has said so where it matters.
+            # The reader has gone, or the disk is full. main has reported it if it matters.
             continue
     os._exit(code)
 
@@ -83,13 +83,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 the command did what was asked; 1 failure, or a replay that differs; 2 bad input; 130 and
-        143 ended by SIGINT and SIGTERM.
+        The exit code: 0 success; 1 failure, or a replay that differs; 2 invalid input; 130 and 143
+        ended by SIGINT and SIGTERM.
     """
     warnings.showwarning = _show_warning
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Not every terminal has every letter.
+            # Not every terminal can show every character.
             stream.reconfigure(errors="replace")
     try:
         with interruptible():
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("poise: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone, as `| head` does: that is no failure of ours.
+        # The reader of our output has closed it, as `| head` does: not an error.
         sys.stderr.close()
         return 0
     except OSError as error:
@@ -129,7 +129,8 @@ def _command(arguments: list[str] | None) -> int:
             prog="poise",
             description=(
                 "Asynchronous actor-critic reinforcement learning, fast and replayable. "
-                "poise COMMAND --help says what a command takes; poise --version the version."
+                "poise COMMAND --help lists the flags of a command; poise --version prints the "
+                "version."
             ),
             args=arguments,
         )
@@ -140,7 +141,7 @@ def _version() -> str:
     try:
         return importlib.metadata.version("poise")
     except importlib.metadata.PackageNotFoundError:
-        return "(not installed: run from its source)"
+        return "(not installed: running from the source)"
 
 
 def _show_warning(
@@ -151,16 +152,16 @@ def _show_warning(
     file: Any = None,
     line: str | None = None,
 ) -> None:
-    """A warning as a sentence, not as a line of our source code."""
+    """Show a warning as a sentence, without a line of poise's source code."""
     del filename, lineno, file, line
     if issubclass(category, RuntimeWarning):
-        # Where nobody reads it any more, that must not end a run.
+        # A closed standard error must not end a run.
         with contextlib.suppress(OSError):
             _complain(f"poise: warning: {message}")
 
 
 def _show_traceback(error: EnvironmentFailureError | WorkerError) -> None:
-    """Where somebody else's code raised, in a worker or here."""
+    """Print the traceback of user code that raised, in a worker or in this process."""
     cause = error.__cause__
     if error.worker_traceback:
         print(error.worker_traceback, file=sys.stderr)
@@ -169,14 +170,14 @@ def _show_traceback(error: EnvironmentFailureError | WorkerError) -> None:
 
 
 def _from_here(text: str) -> str:
-    """With paths below the current folder as they are typed."""
+    """Shorten absolute paths inside the current folder to relative ones."""
     with contextlib.suppress(OSError):
         return text.replace(f"{os.path.realpath(os.curdir)}/", "")
     return text
 
 
 def _complain(text: str) -> None:
-    """What went wrong; in a terminal no word is broken at its edge."""
+    """Print an error or warning on standard error, wrapped between words in a terminal."""
     width = terminal_width(sys.stderr)
     print(*(wrapped(line, width) for line in text.splitlines()), sep="\n", file=sys.stderr)
 

@@ -1,6 +1,6 @@
-"""The settings of a training run: frozen, validated, one docstring each.
+"""The settings of a training run: a frozen, validated dataclass with one docstring per setting.
 
-The command line is generated from this class, so a setting's docstring is its ``--help`` text.
+The command line is generated from it: a setting's docstring is its ``--help`` text.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ __all__ = [
 
 DEFAULT_MAX_STEPS = 1_000_000
 STEP_LIMIT = 10_000
-"""An episode that is scored is cut after this many steps, where nothing else is said."""
+"""Default step limit of an episode that is scored."""
 
 WorldKind = Literal["compiled", "xla", "atari", "vector", "copies"]
 WorldChoice = Literal["auto", "compiled", "xla", "atari", "vector", "copies"]
@@ -46,19 +46,19 @@ def usable_cores() -> int:
 
 
 def is_atari_name(name: str) -> bool:
-    """Whether ale-py's environments are meant, as in ``ALE/Pong-v5``."""
+    """Whether a name is that of an ale-py environment, such as ``ALE/Pong-v5``."""
     return name.rpartition(":")[2].startswith("ALE/")
 
 
 @dataclasses.dataclass(frozen=True)
 class EnvironmentChoice:
-    """Which environment, and how it is set up: what a policy must meet again to score the same.
+    """An environment and its configuration: what a policy needs to reach the same score again.
 
     Attributes:
         name: Gymnasium id, or import path ``module:attribute`` or ``./file.py:attribute``.
         env_kwargs: arguments of its constructor, as ``key=value``.
         wrappers: import paths of its wrappers.
-        sticky_actions: Atari: probability that an action is repeated.
+        sticky_actions: Atari only: probability that the previous action is repeated.
         ignore_observations: parts of Dict and Tuple observations that are left out.
     """
 
@@ -70,12 +70,12 @@ class EnvironmentChoice:
 
     @property
     def is_atari(self) -> bool:
-        """Whether it is one of ale-py's."""
+        """Whether this is an ale-py environment."""
         return is_atari_name(self.name)
 
     @property
     def imports(self) -> list[str]:
-        """The import paths that making the environment runs code from."""
+        """The import paths whose code runs when the environment is created."""
         return [path for path in (self.name, *self.wrappers) if ":" in path]
 
 
@@ -84,196 +84,206 @@ class TrainConfig:
     """Everything that determines a training run.
 
     Raises:
-        ConfigError: a value is impossible; the message names it and what is allowed.
+        ConfigError: a value is invalid; the message names it and says what is allowed.
     """
 
     environment: Positional[str] = "CartPole-v1"
-    """Gymnasium id (also module:id), or an import path of a class or function: module:attribute, or
+    """Gymnasium id (also module:id), or the import path of a class or function: module:attribute or
     ./file.py:attribute."""
 
     env_kwargs: tuple[str, ...] = ()
-    """Arguments of the environment's constructor as key=value; values are Python literals. From
-    Python also a dict."""
+    """Arguments of the environment's constructor as key=value; values are Python literals. In
+    Python, a dict is accepted too."""
 
     wrappers: tuple[str, ...] = ()
     """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
 
     world: WorldChoice = "auto"
-    """What training steps: the compiled twin; ale-py's XLA functions, inside the compiled cycle;
-    ale-py's or Gymnasium's vector implementation, from Python; or copies in a loop. auto takes the
-    first of these that serves the environment as configured."""
+    """How the environment is stepped in training: compiled (a JAX version of it), xla (ale-py's XLA
+    functions, inside the compiled cycle), atari or vector (ale-py's or Gymnasium's vector
+    environment, called from Python), or copies (a Python loop over single environments). auto: the
+    first of these that supports the environment as configured."""
 
     ignore_observations: tuple[str, ...] = ()
-    """Parts of Dict and Tuple observations that are left out, by key (mission), or by path
-    (['robot']['name']); saved with the policy."""
+    """Parts of Dict and Tuple observations to leave out, each by its key (mission) or its path
+    (['robot']['name']). Saved with the policy."""
 
     sticky_actions: float = 0.0
-    """Atari: probability that an action is repeated (Machado et al. 2018); stated with scores."""
+    """Atari only: probability, from 0 to 1, that the previous action is repeated (Machado et al.
+    2018). Reported with scores."""
 
     algorithm: Literal["a3c", "a2c", "ppo"] = "a3c"
-    """Learning algorithm: A3C (Mnih et al. 2016); A2C, whose workers wait for each other; or PPO
-    (Schulman et al. 2017), which also learns several times from each batch."""
+    """Learning algorithm: a3c (Mnih et al. 2016), a2c (its synchronous variant: workers wait for
+    each other) or ppo (Schulman et al. 2017: synchronous too, with several passes over each
+    batch)."""
 
     seed: int = 0
-    """Root seed; every random number of the run derives from it."""
+    """Root seed: every random number of the run is derived from it."""
 
     workers: int = dataclasses.field(default_factory=usable_cores)
-    """Number of workers. Default: the usable processor cores."""
+    """Number of workers. Default: the number of usable processor cores."""
 
     launcher: Literal["auto", LauncherName] = "auto"
-    """Where workers run: threads, processes, or serial (in turn; deterministic for a seed). auto:
-    threads for compiled and C++ environments, processes for Python ones, which hold the GIL (it is
-    not measured; poise doctor measures both)."""
+    """How workers run: in threads, in processes, or serial (one after the other in one thread;
+    deterministic for a given seed). auto: threads for compiled and C++ environments, processes for
+    Python environments, which hold the GIL. auto does not measure; poise doctor does."""
 
     envs_per_worker: int = 8
-    """Environment copies that each worker steps together."""
+    """Number of environment copies that each worker steps together."""
 
     rollout_length: int = 10
     """Steps that each copy takes between two updates (t_max in the A3C paper)."""
 
     learning_rate: float | None = None
-    """Step size of the optimizer. Default: 3e-3; with the convolutional network, which images get,
-    1e-3."""
+    """Step size of the optimizer. Default: 3e-3, or 1e-3 with the convolutional network that image
+    observations use."""
 
     learning_rate_schedule: Literal["constant", "linear"] = "constant"
-    """Constant, or annealed linearly to 0 at --max-steps (Mnih et al. 2016, section 5)."""
+    """constant, or linear: annealed to 0 at --max-steps (Mnih et al. 2016, section 5)."""
 
     optimizer: Literal["adam", "rmsprop"] = "adam"
-    """Adam, or the paper's RMSProp; their statistics are shared by all workers."""
+    """adam, or the paper's rmsprop. All workers share the optimizer's statistics."""
 
     adam_beta1: float = 0.0
-    """Decay of Adam's mean of gradients (Kingma & Ba 2015). Workers that apply gradients to newer
-    parameters already act like momentum (Mitliagkas et al. 2016), so none is added."""
+    """Decay rate of Adam's mean of gradients (Kingma & Ba 2015). The default is 0 because gradients
+    applied to newer parameters already act like momentum (Mitliagkas et al. 2016)."""
 
     adam_beta2: float = 0.999
-    """Decay of Adam's mean of squared gradients (Kingma & Ba 2015)."""
+    """Decay rate of Adam's mean of squared gradients (Kingma & Ba 2015)."""
 
     rmsprop_decay: float = 0.99
-    """Decay of RMSProp's mean of squared gradients (Mnih et al. 2016)."""
+    """Decay rate of RMSProp's mean of squared gradients (Mnih et al. 2016)."""
 
     optimizer_epsilon: float = 1e-5
-    """Added to the denominator of Adam, or under the square root of RMSProp."""
+    """Constant added to the denominator in Adam, or under the square root in RMSProp."""
 
     max_gradient_norm: float = 1.0
-    """Gradients with a larger global norm are scaled down to it; inf turns clipping off."""
+    """Gradients with a larger global norm are scaled down to this norm; inf turns clipping off."""
 
     discount: float = 0.99
-    """Discount per step, from 0 to 1."""
+    """Discount factor per step, from 0 to 1."""
 
     gae_lambda: float = 0.98
-    """Lambda of generalised advantage estimation, from 0 to 1; 1 is the paper's n-step return."""
+    """Lambda of generalised advantage estimation, from 0 to 1; 1 gives the paper's n-step
+    returns."""
 
     normalize_advantages: bool = True
-    """Shift and scale the advantages of each rollout to mean 0 and variance 1."""
+    """Normalise the advantages of each rollout to mean 0 and variance 1."""
 
     entropy_coefficient: float = 0.0
-    """Weight of the entropy bonus; 0.01 in the A3C paper."""
+    """Weight of the entropy bonus in the loss. The A3C paper uses 0.01."""
 
     clip_range: float = 0.2
-    """PPO: how far a probability ratio may be from 1 before a step is no longer learned from."""
+    """PPO only: how far the probability ratio may move away from 1 before it is clipped."""
 
     epochs: int = 4
-    """PPO: how often each batch is learned from."""
+    """PPO only: number of passes over each batch."""
 
     minibatches: int = 4
-    """PPO: parts of a batch (the rollouts of all workers), one gradient each."""
+    """PPO only: number of minibatches per batch (the rollouts of all workers), each with one
+    gradient step."""
 
     value_coefficient: float = 0.5
     """Weight of the value loss, which is half the mean squared error."""
 
     hidden_sizes: tuple[int, ...] = (100,)
-    """Units of each hidden layer, in separate ReLU trunks for policy and value. Observations with
-    images get a convolutional network instead, after the A3C paper's."""
+    """Units in each hidden layer of the separate ReLU networks for policy and value. Image
+    observations use a convolutional network like the A3C paper's instead."""
 
     gaussian_scale: Literal["free", "network"] = "free"
-    """Scale of continuous actions: a free parameter of each, or computed by the network."""
+    """Standard deviation of continuous actions: free (one trained parameter per number) or network
+    (computed from the observation)."""
 
     normalize_observations: Literal["auto", "on", "off"] = "auto"
-    """Normalise observed floats, and numbers that no bounds describe, with their running mean and
-    variance, saved with the policy. auto: where bounds are infinite or more than 1000 apart. Other
-    Boxes are scaled by their bounds."""
+    """Normalise observed floats, and integers without useful bounds, by their running mean and
+    variance, which are saved with the policy. auto: only if some bounds are infinite or more than
+    1000 apart. Other Boxes are scaled by their bounds."""
 
     image_axes: str = "auto"
-    """Axes of images: H height, W width, C colours, S stacked frames, for example SHWC. Parts with
-    this many axes are then images, of whatever bounded numbers. auto: bytes of at least 12 x 12
-    pixels; the largest two neighbouring axes are H and W. none: there are no images."""
+    """Axes of image observations, one letter each: H height, W width, C colours, S stacked frames;
+    for example SHWC. Every bounded Box with this many axes is then an image. auto: a uint8 Box of
+    at least 12 x 12 pixels is an image, and its largest two neighbouring axes are H and W. none:
+    nothing is an image."""
 
     failure_reward: float | None = None
-    """Replaces the reward of a terminating step, in training only; scores stay true."""
+    """Reward that replaces the environment's in steps that terminate an episode, in training only.
+    Default: no replacement. Scores are not affected."""
 
     reward_scale: float = 1.0
-    """Factor on the rewards, for the loss only; scores stay true."""
+    """Factor applied to rewards in the loss. Scores are not affected."""
 
     reward_clip: float | None = None
-    """Bound on the magnitude of the (scaled) rewards, for the loss only. Default: 1 for Atari,
-    none otherwise."""
+    """Rewards are clipped to plus or minus this value (after --reward-scale) in the loss. Default:
+    1 for Atari, no clipping otherwise. Scores are not affected."""
 
     max_steps: int | None = None
-    """Budget in environment steps; 1,000,000 if no budget is given. Schedules anneal to it."""
+    """Budget in environment steps; a linear learning rate reaches 0 here. Default: 1,000,000 if no
+    budget is given, otherwise no limit."""
 
     max_episodes: int | None = None
-    """Budget in finished training episodes."""
+    """Budget in finished training episodes. Default: no limit."""
 
     max_seconds: float | None = None
-    """Budget in seconds of training."""
+    """Budget in seconds of training. Default: no limit."""
 
     target_return: float | None = None
-    """Mean return that solves the environment. Default: Gymnasium's reward_threshold."""
+    """Mean return at which the environment counts as solved. Default: Gymnasium's
+    reward_threshold, if there is one."""
 
     stop_when_solved: bool = True
     """End the run when a verification reaches the target return."""
 
     stop_when_flat: int | None = None
-    """End the run when no evaluation was better than all before for this many environment steps."""
+    """End the run after this many environment steps without a new best evaluation. Default:
+    never."""
 
     policy: Literal["greedy", "sampled"] = "greedy"
-    """How the policy acts that is evaluated, verified and saved: the most probable action, or one
-    sampled from the distribution. Some tasks only a stochastic policy can solve."""
+    """How actions are chosen when the policy is evaluated, verified and saved: greedy (the most
+    probable action) or sampled. Some tasks can only be solved by a stochastic policy."""
 
     evaluation_interval: int = 4096
-    """Environment steps between two evaluations; more where an evaluation
-    takes more steps itself, so that it never costs more than the training in between, and at least
-    a sixteenth of the steps so far."""
+    """Minimum number of environment steps between two evaluations. The interval is longer if the
+    last evaluation took more steps, and at least 1/16 of the steps so far."""
 
     selection_episodes: int | None = None
-    """Episodes of an evaluation that decides whether a candidate is worth verifying. Default: 10;
-    where a step of the environment takes milliseconds, in a short run fewer, but 2 at least."""
+    """Episodes per evaluation; the result decides whether the policy is worth verifying. Default:
+    10, or fewer (at least 2) in short runs on slow environments (milliseconds per step)."""
 
     verification_episodes: int | None = None
-    """Fresh episodes of a verification, whose mean is the reported score. Default: 100; where a
-    step of the environment takes milliseconds, in a short run fewer, but 3 at least."""
+    """Fresh episodes (with new seeds) per verification; their mean is the reported score. Default:
+    100, or fewer (at least 3) in short runs on slow environments (milliseconds per step)."""
 
     evaluation_copies: int = 8
-    """Environment copies that an evaluation has open at most; each plays its share of the episodes
-    in turn, under processes in the workers' own. Fewer are made where making one is slow. Scores
-    are the same for any number."""
+    """Maximum number of environment copies open in an evaluation, in the worker processes if there
+    are any. Fewer are opened if creating one is slow. Scores do not depend on this number."""
 
     evaluation_step_limit: int | None = None
-    """An evaluation episode is cut after this many steps, and counted as cut. Default: 10,000;
-    where the environment has no time limit, four times the longest of the last 100 training
-    episodes, but 1,000 at least, and 10,000 at most."""
+    """Evaluation episodes are cut after this many steps, and counted as cut. Default: 10,000; if
+    the environment has no time limit, four times the longest of the last 100 training episodes, but
+    at least 1,000 and at most 10,000."""
 
     worker_timeout: float = 300.0
     """Seconds without an update after which a worker counts as hung."""
 
     max_restarts: int = 3
-    """How many workers that died or hung are started again (processes only)."""
+    """How often workers that died or hung are restarted, in total (processes only)."""
 
     restart_on_error: bool = False
-    """Start a worker again whose environment raised, too (processes only)."""
+    """Also restart a worker whose environment raised an exception (processes only)."""
 
     max_bad_gradients: int = 10
-    """Gradients that are not finite are never applied; after more than this many the run ends."""
+    """The run ends after more than this many gradients with NaN or infinity. Such gradients are
+    never applied."""
 
     checkpoint_every: str = "30s"
-    """How often a checkpoint is written: seconds as 30s, or environment steps as 100000steps. One
-    is always written at the end."""
+    """Time between two checkpoints in seconds (30s) or environment steps (100000steps). One is
+    always written at the end."""
 
     keep_checkpoints: int = 3
-    """Checkpoints that are kept; older ones are removed."""
+    """Number of checkpoints to keep; older ones are removed."""
 
     record_every: int = 10
-    """Updates between two rows about updates in metrics.jsonl."""
+    """Number of updates between two update rows in metrics.jsonl."""
 
     def __post_init__(self) -> None:
         values = validated(vars(self), typing.get_type_hints(type(self)))
@@ -297,19 +307,19 @@ class TrainConfig:
 
     @property
     def checkpoint_seconds(self) -> float | None:
-        """Seconds between two checkpoints; None if they go by steps."""
+        """Seconds between two checkpoints; None if the interval is in steps."""
         number, unit = checkpoint_interval(self.checkpoint_every) or (0.0, "")
         return number if unit == "s" else None
 
     @property
     def checkpoint_steps(self) -> int | None:
-        """Environment steps between two checkpoints; None if they go by time."""
+        """Environment steps between two checkpoints; None if the interval is in seconds."""
         number, unit = checkpoint_interval(self.checkpoint_every) or (0.0, "")
         return int(number) if unit == "steps" else None
 
     @property
     def environment_choice(self) -> EnvironmentChoice:
-        """The environment with its set-up."""
+        """The environment and its configuration."""
         return EnvironmentChoice(
             self.environment,
             self.env_kwargs,
@@ -320,7 +330,7 @@ class TrainConfig:
 
     @property
     def longest_evaluation_episode(self) -> int:
-        """Steps after which an episode of an evaluation is cut, whatever it is."""
+        """Upper limit on the steps of any evaluation episode."""
         return self.evaluation_step_limit or STEP_LIMIT
 
 

@@ -1,24 +1,24 @@
-"""The exceptions that poise raises, one tree.
+"""The exceptions that poise raises: one tree.
 
 ::
 
     PoiseError
-    ├── InputError                  bad input, found before any work: exit code 2
-    │   ├── ConfigError             an impossible setting (also a ValueError)
-    │   ├── EnvironmentNotFoundError    no such environment
+    ├── InputError                  invalid input, found before any work: exit code 2
+    │   ├── ConfigError             a setting has an invalid value (also a ValueError)
+    │   ├── EnvironmentNotFoundError    the environment does not exist
     │   ├── MissingExtraError       the environment needs a package that is not installed
-    │   ├── EnvironmentCheckError   the environment breaks its contract; found before training
-    │   ├── UnsupportedSpaceError   an observation or action space poise cannot learn
-    │   ├── UntrustedImportError    a file names code to import, and is not trusted
-    │   ├── RunFolderError          a run folder that is missing, in use, or not empty
-    │   └── FileFormatError         a file that is damaged or of another format version
+    │   ├── EnvironmentCheckError   the environment violates Gymnasium's API; found before training
+    │   ├── UnsupportedSpaceError   poise does not support an observation or action space
+    │   ├── UntrustedImportError    a file names code to import, and --trust was not given
+    │   ├── RunFolderError          a run folder is missing, in use, or not empty
+    │   └── FileFormatError         a file is damaged or has another format version
     ├── TrainingError               the run itself failed: exit code 1
-    │   ├── EnvironmentFailureError     an environment raised or broke its contract in training
-    │   ├── WorkerError             a worker raised: number, environment, seed, traceback
+    │   ├── EnvironmentFailureError     an environment raised or violated the API in training
+    │   ├── WorkerError             a worker failed: number, environment, seed, traceback
     │   ├── NotFiniteError          too many gradients were not finite
     │   ├── RunWriteError           the run's files can no longer be written
-    │   └── DeadlineError           something did not answer in time
-    └── ReplayMismatchError         a replay that differs from its journal: exit code 1
+    │   └── DeadlineError           a worker or an environment did not answer in time
+    └── ReplayMismatchError         a replay differs from its journal: exit code 1
 """
 
 from poise.argument_names import spelled
@@ -45,9 +45,9 @@ __all__ = [
 
 
 class PoiseError(Exception):
-    """The root of all errors that poise raises on purpose.
+    """Base class of all errors that poise raises on purpose.
 
-    Its text names settings as flags where the command line is served, and as arguments in Python.
+    The text names settings as flags on the command line, and as arguments in Python.
     """
 
     exit_code = 1
@@ -57,17 +57,17 @@ class PoiseError(Exception):
 
 
 class InputError(PoiseError):
-    """The user's input cannot be used; nothing was started."""
+    """The user's input is invalid; nothing was started."""
 
     exit_code = 2
 
 
 class ConfigError(InputError, ValueError):
-    """A setting has an impossible value.
+    """A setting has an invalid value.
 
     Attributes:
         problem: what is wrong.
-        advice: what to do about it; empty where the problem says it.
+        advice: what to do about it; empty if the problem says it already.
     """
 
     def __init__(self, problem: str, advice: str = "") -> None:
@@ -80,7 +80,7 @@ class ConfigError(InputError, ValueError):
 
 
 class EnvironmentNotFoundError(InputError, LookupError):
-    """The named environment does not exist or cannot be made here."""
+    """The environment does not exist or cannot be created."""
 
 
 class MissingExtraError(InputError, ImportError):
@@ -88,7 +88,7 @@ class MissingExtraError(InputError, ImportError):
 
 
 class EnvironmentCheckError(InputError):
-    """The environment breaks Gymnasium's contract; found before training."""
+    """The environment violates Gymnasium's API; found before training."""
 
 
 class UnsupportedSpaceError(InputError):
@@ -96,7 +96,7 @@ class UnsupportedSpaceError(InputError):
 
 
 class UntrustedImportError(InputError):
-    """A file names code to import, and the user has not said to trust it."""
+    """A file names code to import, but the user did not say to trust it."""
 
 
 class RunFolderError(InputError):
@@ -104,11 +104,11 @@ class RunFolderError(InputError):
 
 
 class FileFormatError(InputError):
-    """A file is damaged, truncated, or of another format version."""
+    """A file is damaged, truncated, or has another format version."""
 
 
 class TrainingError(PoiseError):
-    """A run failed after it had started; what was learned so far is saved."""
+    """A run failed after it had started; what it learned so far is saved."""
 
 
 class WorkerError(TrainingError):
@@ -118,9 +118,8 @@ class WorkerError(TrainingError):
         worker: the worker's number, from 0.
         environment: the environment's name.
         seed: the seed of the worker's environments.
-        cause: what happened to it, in one sentence.
-        worker_traceback: the traceback, as text, from where the worker ran; empty where there is
-            nothing to be learned from it.
+        cause: what happened to the worker, in one sentence.
+        worker_traceback: the worker's traceback as text; empty if it would not help.
     """
 
     def __init__(
@@ -141,11 +140,11 @@ class WorkerError(TrainingError):
 
 
 class EnvironmentFailureError(TrainingError):
-    """An environment raised, or broke its contract, during training.
+    """An environment raised an exception, or violated Gymnasium's API, during training.
 
     Attributes:
-        worker_traceback: the traceback, as text, where it was raised in a worker's process; empty
-            where there is none.
+        worker_traceback: the traceback as text, if the exception was raised in a worker process;
+            otherwise empty.
     """
 
     def __init__(self, message: str, worker_traceback: str = "") -> None:
@@ -161,7 +160,7 @@ class NotFiniteError(TrainingError):
 
 
 class RunWriteError(TrainingError):
-    """The run's files can no longer be written: the disk is full, for example."""
+    """The run's files can no longer be written, for example because the disk is full."""
 
 
 class DeadlineError(TrainingError):
@@ -169,7 +168,7 @@ class DeadlineError(TrainingError):
 
     Attributes:
         what: what did not answer, and for how long.
-        consequence: what became of the run; empty where nothing is said of it.
+        consequence: what happens to the run; may be empty.
     """
 
     def __init__(self, what: str, consequence: str = "") -> None:
@@ -182,4 +181,4 @@ class DeadlineError(TrainingError):
 
 
 class ReplayMismatchError(PoiseError):
-    """A replay arrived at something else than what the run wrote down."""
+    """A replay differs from what the run recorded."""

@@ -1,6 +1,6 @@
-"""Ignored parts: leaving parts of Dict and Tuple observations out, by name.
+"""Ignored parts: leave out parts of Dict and Tuple observations.
 
-A part is named by its key (``mission``), or by the path to it (``['robot']['name']``).
+A part is named by its key (``mission``) or by its path (``['robot']['name']``).
 """
 
 import ast
@@ -17,11 +17,11 @@ __all__ = ["has_form", "leave_out", "paths_of", "reduced_space"]
 Path = tuple[Any, ...]
 """Keys and indices that lead to a part."""
 NOTATION = "observation"
-"""What error messages begin a path with."""
+"""The prefix of a path in error messages."""
 
 
 def paths_of(container: Any, names: Iterable[str]) -> dict[str, Path | None]:
-    """The path to each named part of an observation, or of its space; None where there is none."""
+    """The path to each named part of an observation or its space; None if there is no such part."""
     return {name: _path(container, name) for name in names}
 
 
@@ -31,24 +31,24 @@ def reduced_space(
     """An observation space without the named parts.
 
     Args:
-        space: of the whole observation.
-        names: of the parts.
-        environment: its name, for error messages.
+        space: space of the whole observation.
+        names: names of the parts to leave out.
+        environment: the environment's name, for error messages.
 
     Raises:
         ConfigError: there is no such part, or nothing would be left.
     """
     if not isinstance(space, spaces.Dict | spaces.Tuple):
         raise ConfigError(
-            f"--ignore-observations is given, but an observation of {environment} has no parts"
+            f"--ignore-observations is given, but observations of {environment} have no parts"
         )
     found = paths_of(space, names)
     for name, path in found.items():
         if path is None:
             there = ", ".join(map(repr, _keys(space)))
             raise ConfigError(
-                f"--ignore-observations names {name!r}, but an observation of {environment} "
-                f"consists of {there}"
+                f"--ignore-observations names {name!r}, but observations of {environment} "
+                f"have the parts {there}"
             )
     reduced = _reduced(space, {path for path in found.values() if path is not None}, ())
     if reduced is None:
@@ -59,13 +59,13 @@ def reduced_space(
 
 
 def leave_out(observation: Any, names: Iterable[str]) -> Any:
-    """An observation without the named parts; one that lacks them stays as it is."""
+    """An observation without the named parts. Parts that it does not have are skipped."""
     dropped = {path for path in paths_of(observation, names).values() if path is not None}
     return _left(observation, dropped, ()) if dropped else observation
 
 
 def has_form(space: spaces.Space[Any], observation: Any) -> bool:
-    """Whether an observation has the parts that its space says, and no others."""
+    """Whether an observation has exactly the parts that its space declares."""
     if not isinstance(space, spaces.Dict | spaces.Tuple):
         return True
     kind = tuple if isinstance(space, spaces.Tuple) else dict
@@ -75,7 +75,7 @@ def has_form(space: spaces.Space[Any], observation: Any) -> bool:
 
 
 def _reduced(space: spaces.Space[Any], dropped: set[Path], here: Path) -> spaces.Space[Any] | None:
-    """None where nothing is left."""
+    """The space without the dropped parts; None if nothing is left."""
     if here in dropped:
         return None
     if not any(path[: len(here)] == here for path in dropped):
@@ -130,7 +130,7 @@ def _path(container: Any, name: str) -> Path | None:
 
 
 def _parsed(name: str) -> Path:
-    """The keys of ``['robot'][0]``; none where it is no such thing."""
+    """The keys of a path such as ``['robot'][0]``; empty if the text is not a path."""
     try:
         node = ast.parse(NOTATION + name, mode="eval").body
         keys: list[Any] = []

@@ -1,6 +1,6 @@
-"""Values as Python literals: how arguments of an environment's constructor are kept in files.
+"""Python literals: how files store the arguments of an environment's constructor.
 
-A file must not hold code, so a value is kept as the text that `ast.literal_eval` reads back.
+A file must not contain code, so a value is stored as text that `ast.literal_eval` can read.
 """
 
 import math
@@ -12,42 +12,44 @@ from poise.errors import ConfigError
 __all__ = ["keyword_texts"]
 
 MAX_DEPTH = 64
-"""Of lists in lists: deeper ones may be rings."""
+"""Maximum nesting depth: a container that contains itself would never end."""
 _SCALARS = (bool, int, str, bytes, complex, type(None))
 
 
 def keyword_texts(arguments: Mapping[Any, Any]) -> tuple[str, ...]:
-    """Keyword arguments as ``key=value`` texts.
+    """Write keyword arguments as ``key=value`` strings.
 
     Args:
-        arguments: value by name; numbers, texts, None, and tuples, lists, sets and dicts of these.
-            NumPy's numbers become Python's.
+        arguments: values by name: numbers, strings, None, and tuples, lists, sets and dicts of
+            these. NumPy numbers become Python numbers.
 
     Raises:
-        ConfigError: a name is none, or a value cannot be written as a literal.
+        ConfigError: a key is not a valid argument name, or a value cannot be written as a literal.
     """
     texts = []
     for key, value in arguments.items():
         if not isinstance(key, str) or not key.isidentifier():
-            raise ConfigError(f"--env-kwargs has the key {key!r}, which is no name of an argument")
+            raise ConfigError(
+                f"--env-kwargs has the key {key!r}, which is not a valid argument name"
+            )
         try:
             texts.append(f"{key}={_literal(value)}")
         except _NoLiteralError as error:
             raise ConfigError(
-                f"--env-kwargs has {key}, whose value holds {error}, but values are written into "
-                "files as Python literals (numbers, texts, lists, dicts): give a function that "
-                "makes the environment instead"
+                f"--env-kwargs has {key}, whose value contains {error}, but files store values as "
+                "Python literals (numbers, strings, lists, dicts): pass a function that makes the "
+                "environment instead"
             ) from None
     return tuple(texts)
 
 
 class _NoLiteralError(Exception):
-    """Says what there is no literal for."""
+    """Names a value that has no literal."""
 
 
 def _literal(value: Any, depth: int = 0) -> str:
     if depth > MAX_DEPTH:
-        raise _NoLiteralError(f"more than {MAX_DEPTH} lists or dicts in one another")
+        raise _NoLiteralError(f"more than {MAX_DEPTH} nested lists or dicts")
     if type(value) is float:
         return _float(value)
     if type(value) in _SCALARS:
@@ -64,16 +66,16 @@ def _literal(value: Any, depth: int = 0) -> str:
             return "{" + ", ".join(inside) + "}" if inside else "set()"
         return "(" + ", ".join(inside) + ("," if len(inside) == 1 else "") + ")"
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        # A number of NumPy's, or of JAX's.
+        # A NumPy or JAX scalar.
         return _literal(value.item(), depth + 1)
-    raise _NoLiteralError(f"a value of the type {type(value).__name__}")
+    raise _NoLiteralError(f"a value of type {type(value).__name__}")
 
 
 def _float(value: float) -> str:
     if math.isnan(value):
         raise _NoLiteralError("NaN")
     if math.isinf(value):
-        # There is no literal for it, but one that overflows.
+        # There is no literal for infinity, but a number that overflows reads as infinity.
         return "1e999" if value > 0 else "-1e999"
     return repr(value)
 
@@ -82,5 +84,5 @@ def _written(value: Any) -> str:
     try:
         return repr(value)
     except ValueError:
-        # Python does not write out integers of thousands of digits.
-        raise _NoLiteralError("a number of thousands of digits") from None
+        # Python refuses to convert integers with thousands of digits to text.
+        raise _NoLiteralError("a number with thousands of digits") from None

@@ -1,7 +1,7 @@
-"""Numbers as people read them, in as many digits as tell those apart that are compared.
+"""Number formatting for people: enough digits to tell compared numbers apart.
 
-A score of 0.697 beside a target of 0.7 is written as 0.697, not as 0.7; a mean with a standard
-error gets two significant digits of the error, and so does its interval.
+Next to a target of 0.7, a score of 0.697 is written as 0.697, not as 0.7. A mean is written to two
+significant digits of its standard error, and so is its interval.
 """
 
 import math
@@ -10,24 +10,24 @@ from collections.abc import Callable, Iterable
 __all__ = ["as_given", "number", "numbers", "short", "with_error", "with_interval"]
 
 LEAST = 4
-"""Significant digits, where nothing asks for more."""
+"""Significant digits by default."""
 MOST = 9
-"""Significant digits that are ever written; what is behind them is taken for rounding."""
+"""Maximum number of significant digits; smaller differences count as rounding errors."""
 ERROR_DIGITS = 2
 """Significant digits of a standard error."""
 PLAIN = (1e-4, 1e9)
-"""Magnitudes that are written out; others get a power of ten."""
+"""Range of magnitudes that are written without an exponent."""
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SHORTEST = 3
 """Significant digits of a shortened number."""
 
 
 def number(value: float, *against: float) -> str:
-    """One number: whole numbers as they are, others in four digits or more.
+    """One number: whole numbers in full, others with at least four digits.
 
     Args:
-        value: what is written.
-        against: what the reader compares it with, written `as_given`.
+        value: the number.
+        against: numbers that the reader compares it with, written by `as_given`.
     """
     return numbers(value, against=against)[0]
 
@@ -35,16 +35,16 @@ def number(value: float, *against: float) -> str:
 def numbers(
     *values: float, error: float | None = None, against: tuple[float, ...] = ()
 ) -> tuple[str, ...]:
-    """Numbers that are read together, with one number of decimals.
+    """Numbers that are read together, all with the same number of decimals.
 
     Args:
-        values: what is written.
-        error: a standard error that they have; it says how many decimals mean anything.
-        against: what else the reader compares them with, written `as_given`.
+        values: the numbers.
+        error: their standard error, which determines how many decimals are meaningful.
+        against: other numbers that the reader compares them with, written by `as_given`.
 
     Returns:
-        A text for each value. Two values that differ are written differently, and on the side of
-        what they are compared with on which they are, up to nine significant digits.
+        A text for each value. Different values get different texts, and their order among each
+        other and relative to ``against`` is kept, up to nine significant digits.
     """
     finite = [one for one in values if math.isfinite(one)]
     scale = max(map(abs, finite), default=0.0)
@@ -57,9 +57,9 @@ def with_error(mean: float, error: float | None, *against: float) -> str:
     """A mean with its standard error, ``0.697 ± 0.014``.
 
     Args:
-        mean: what is written.
-        error: its standard error; None or NaN, of a single episode, is left out.
-        against: what the reader compares the mean with.
+        mean: the mean.
+        error: its standard error; None or NaN (a single episode has none) is left out.
+        against: numbers that the reader compares the mean with.
     """
     if error is None or not math.isfinite(error):
         return number(mean, *against)
@@ -69,21 +69,21 @@ def with_error(mean: float, error: float | None, *against: float) -> str:
 def with_interval(
     mean: float, error: float, low: float, high: float, *against: float
 ) -> tuple[str, str, str]:
-    """A mean with its standard error, and the ends of its interval, in the same decimals.
+    """A mean with its standard error, and the ends of its interval, with equally many decimals.
 
     Args:
-        mean: what is written.
+        mean: the mean.
         error: its standard error.
-        low: lower end of an interval of the mean.
-        high: upper end.
-        against: what the reader compares them with.
+        low: lower end of the mean's interval.
+        high: upper end of the mean's interval.
+        against: numbers that the reader compares them with.
     """
     texts = numbers(mean, low, high, error=error, against=against)
     return _beside(texts[0], error), texts[1], texts[2]
 
 
 def as_given(value: float) -> str:
-    """A number that somebody has set, such as a target: 475, 0.7, -0.01."""
+    """A number that a person has set, such as a target: 475, 0.7, -0.01."""
     scale = abs(value)
     if scale and not PLAIN[0] <= scale < PLAIN[1]:
         return f"{value:.{MOST}g}"
@@ -92,11 +92,11 @@ def as_given(value: float) -> str:
 
 
 def short(value: float, *against: float) -> str:
-    """A number in few letters, where there is little room: 950, 12.3k, 1.2M, -0.0123."""
+    """A number in few characters: 950, 12.3k, 1.2M, -0.0123."""
     size = abs(value)
     if size >= 1e12 or 0.0 < size < 1e-3:
         return f"{value:.1e}"
-    # What would be rounded to a thousand of a unit is one of the next.
+    # A number that would round to 1000 of a unit is written as 1 of the next unit.
     unit, letter = next((one for one in _UNITS if size >= 0.9995 * one[0]), (1.0, ""))
     shrunk = tuple(one / unit for one in against)
     digits = range(_SHORTEST if letter else LEAST, MOST + 1)
@@ -104,14 +104,14 @@ def short(value: float, *against: float) -> str:
 
 
 def _beside(mean: str, error: float) -> str:
-    """A mean and its standard error, in as many decimals."""
+    """A mean and its standard error, with equally many decimals."""
     if "e" in mean:
         return f"{mean} ± {error:.{ERROR_DIGITS - 1}e}"
     return f"{mean} ± {_plain(error, len(mean.partition('.')[2]))}"
 
 
 def _decimals(values: list[float], scale: float, error: float | None) -> tuple[int, int]:
-    """The decimals to begin with, and one more than the most."""
+    """Range of decimals to try: the first number, and one more than the last."""
     before = 1 + math.floor(math.log10(scale)) if scale else 1
     most = max(0, MOST - before)
     noise = scale / 10**MOST
@@ -130,7 +130,7 @@ def _first_apart(
     values: tuple[float, ...],
     against: tuple[float, ...],
 ) -> tuple[str, ...]:
-    """The values in the first number of digits that keeps their order, or else in the last."""
+    """The values with the fewest of the given digits that keep their order, else with the most."""
     texts: tuple[str, ...] = ()
     for count in digits:
         texts = tuple(write(one, count) for one in values)
@@ -160,5 +160,5 @@ def _general(value: float, digits: int) -> str:
 
 def _plain(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}" if abs(value) >= 10_000 else f"{value:.{decimals}f}"
-    # Nothing is below zero by nothing.
+    # Never write "-0".
     return text.removeprefix("-") if not float(text.replace(",", "")) else text

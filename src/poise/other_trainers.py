@@ -1,11 +1,11 @@
-"""What other trainers call our settings: Stable-Baselines3, CleanRL, RLlib, Sample Factory."""
+"""Names of poise's settings in Stable-Baselines3, CleanRL, RLlib and Sample Factory."""
 
 from collections.abc import Mapping
 
 __all__ = ["ALIASES"]
 
 ALIASES: Mapping[str, str] = {
-    # Settings of SB3, CleanRL, RLlib, Sample Factory, the tutorials on A3C and their like.
+    # Settings of SB3, CleanRL, RLlib, Sample Factory, A3C tutorials and similar programs.
     "adam-eps": "optimizer-epsilon",
     "alpha": "rmsprop-decay",
     "anneal-lr": "learning-rate-schedule linear",
@@ -117,7 +117,7 @@ ALIASES: Mapping[str, str] = {
     "vf-coeff": "value-coefficient",
     "vf-loss-coeff": "value-coefficient",
     "wrapper": "wrappers",
-    # Of commands that look at a run.
+    # Flags of commands that use an existing run.
     "deterministic": "policy greedy",
     "stochastic": "policy sampled",
     "render-mode": "render",
@@ -125,4 +125,4 @@ ALIASES: Mapping[str, str] = {
     "out": "output",
     "save": "output",
 }
-"""What other trainers call it, and what it is here; a word behind the flag is its value."""
+"""Another trainer's name -> the flag here; a word after the flag is its value."""

@@ -1,8 +1,8 @@
-"""Opening files that somebody else may have put there: regular ones, and none through a link.
+"""Safe opening of files that someone else may have created: regular files only.
 
-A pipe in a file's place would wait for ever, a device would never end, and a link would have us
-write over another file. What a name leads to is looked at after it is open, never before: in
-between it could be changed.
+Opening a pipe could wait forever, a device might never end, and writing through a symbolic link
+would overwrite another file. The file type is checked after opening, never before: it could be
+replaced in between.
 """
 
 import errno
@@ -17,47 +17,47 @@ __all__ = ["open_to_change", "open_to_read", "read_bytes"]
 
 # Opening a pipe must not wait for its other end.
 _CAREFULLY = os.O_NONBLOCK | os.O_CLOEXEC
-# As `open` makes files; the user's mask takes away what it does.
+# The mode that `open` uses for new files; the user's umask is applied to it.
 _MODE = 0o666
 
 
 def open_to_read(path: Path) -> BinaryIO:
-    """Open a file to read it; a link to one is followed.
+    """Open a file for reading. Symbolic links are followed.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: the file cannot be opened, or is not a regular file.
     """
     return os.fdopen(_regular(path, os.O_RDONLY), "rb")
 
 
 def open_to_change(path: Path, *, create: bool = False) -> IO[bytes]:
-    """Open a file to read it and write over it, as it is: nothing is cut off.
+    """Open a file for reading and writing, without truncating it.
 
     Args:
-        path: of the file; a link is refused.
-        create: make an empty one, if there is none.
+        path: path of the file; a symbolic link is refused.
+        create: create an empty file if there is none.
 
     Raises:
-        OSError: it cannot be opened, is a link, or is no regular file.
+        OSError: the file cannot be opened, is a symbolic link, or is not a regular file.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
     try:
         return os.fdopen(_regular(path, flags), "r+b")
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path)) from error
+            raise OSError(errno.ELOOP, "it is a symbolic link", str(path)) from error
         raise
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of a file that must not be larger than this many bytes.
+    """Read a file of at most ``limit`` bytes.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
-        FileFormatError: it is larger.
+        OSError: the file cannot be read, or is not a regular file.
+        FileFormatError: the file is larger.
     """
     with open_to_read(path) as file:
-        # A file can claim any size without taking up a byte of disk.
+        # A sparse file can have any size without using disk space.
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise FileFormatError(f"{path} is too large: it has more than {limit:,} bytes")

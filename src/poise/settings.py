@@ -1,4 +1,4 @@
-"""Settings by their names: which there are, and which are fixed once a run has begun."""
+"""The names of all settings, and errors for unknown names and for settings that are fixed."""
 
 import dataclasses
 import functools
@@ -19,34 +19,34 @@ Result = TypeVar("Result")
 SETTINGS = tuple(field.name for field in dataclasses.fields(TrainConfig))
 """The names of all settings."""
 BUDGETS = ("max_steps", "max_episodes", "max_seconds")
-"""The settings that a resumption may change."""
+"""The settings that `resume` may change."""
 _TRAIN = ("run_dir", "keep", "quiet", "callbacks", "tensorboard")
 _RESUME = (*BUDGETS, "quiet", "callbacks", "tensorboard", "environment", "trust")
 
 
 def require_settings(names: Iterable[str]) -> None:
-    """Raise `ConfigError` at the first name that is no setting, with the nearest that is one."""
+    """Raise `ConfigError` for the first unknown name, and suggest the nearest setting."""
     for name in names:
         if name not in SETTINGS:
             raise ConfigError(_unknown(name, "setting", (*SETTINGS, *_TRAIN)))
 
 
 def refuse_settings(names: Iterable[str]) -> None:
-    """Raise `ConfigError` at the first name: to a run that goes on, nothing else can be given."""
+    """Raise `ConfigError` for the first name: a resumed run accepts no other arguments."""
     for name in names:
         meant = name if name in SETTINGS else nearest(name, (*SETTINGS, *_RESUME))
         if meant in SETTINGS and meant not in _RESUME:
             flag = meant.replace("_", "-")
             raise ConfigError(
-                f"--{flag} cannot be given to resume, because a run's settings are fixed: begin a "
-                f"new run with it (train), or go on with this one as it is; resume takes new "
-                "budgets only (--max-steps, --max-episodes, --max-seconds)"
+                f"--{flag} cannot be given to resume, because a run's settings are fixed: start a "
+                f"new run with it (train), or continue this one without it; resume accepts only "
+                "new budgets (--max-steps, --max-episodes, --max-seconds)"
             )
         raise ConfigError(_unknown(name, "argument of resume", _RESUME))
 
 
 def known_arguments(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """A public function that answers a mistyped argument with the nearest one: a decorator."""
+    """Decorate a public function: an unknown argument is an error that suggests the nearest."""
     names = tuple(inspect.signature(function).parameters)
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""The parts of nested Tuple and Dict spaces, and of the values in them: one walk for all."""
+"""The parts of nested Tuple and Dict spaces, and of their values."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -13,11 +13,11 @@ Path = tuple[Any, ...]
 
 
 class Part(NamedTuple):
-    """A space inside a space that is neither Tuple nor Dict.
+    """A leaf of a nested space: a space that is neither Tuple nor Dict.
 
     Attributes:
-        path: keys and indices that lead to it.
-        space: it.
+        path: keys and indices that lead to the part.
+        space: the part's space.
     """
 
     path: Path
@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
 
 def children(space: spaces.Space[Any]) -> list[tuple[Any, spaces.Space[Any]]]:
-    """(index or key, space) of what a Tuple or Dict directly holds; empty for other spaces."""
+    """(index or key, space) of each direct child of a Tuple or Dict; empty for other spaces."""
     match space:
         case spaces.Tuple():
             return list(enumerate(space.spaces))
@@ -35,11 +35,11 @@ def children(space: spaces.Space[Any]) -> list[tuple[Any, spaces.Space[Any]]]:
 
 
 def parts(space: spaces.Space[Any], path: Path = ()) -> list[Part]:
-    """All parts, in order; of a space that is no Tuple or Dict, itself.
+    """All parts of a space, in order. A space that is not a Tuple or Dict is its own single part.
 
     Args:
-        space: what is walked.
-        path: put in front of theirs.
+        space: the space.
+        path: prefix of the parts' paths.
     """
     if not isinstance(space, spaces.Tuple | spaces.Dict):
         return [Part(path, space)]
@@ -47,7 +47,7 @@ def parts(space: spaces.Space[Any], path: Path = ()) -> list[Part]:
 
 
 def part_at(value: Any, path: Path) -> Any:
-    """The part of a value (or of a batch of them) that a path leads to."""
+    """The part of a value (or of a batch of values) at a path."""
     for key in path:
         value = value[key]
     return value
@@ -56,13 +56,13 @@ def part_at(value: Any, path: Path) -> Any:
 def map_parts(
     change: Callable[[Part, Any], Any], space: spaces.Space[Any], value: Any, path: Path = ()
 ) -> Any:
-    """A value of a space (or a batch of them) with its parts changed.
+    """Apply a function to every part of a value of a space (or of a batch of values).
 
     Args:
         change: (part, its value) -> its new value.
-        space: of the value.
-        value: tuples and dicts, as the space has them.
-        path: put in front of the parts'.
+        space: the value's space.
+        value: tuples and dicts nested as in the space.
+        path: prefix of the parts' paths.
     """
     if not isinstance(space, spaces.Tuple | spaces.Dict):
         return change(Part(path, space), value)
@@ -71,17 +71,17 @@ def map_parts(
 
 
 def rebuild(space: spaces.Space[Any], values: Iterable[Any]) -> Any:
-    """What directly belongs to a Tuple or Dict, as a tuple or `mapping`."""
+    """Build a tuple or `mapping` from the values of a Tuple's or Dict's direct children."""
     if isinstance(space, spaces.Tuple):
         return tuple(values)
     return mapping(zip((key for key, _ in children(space)), values, strict=True))
 
 
 def mapping(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """The parts of a Dict by key, so that JAX can handle them whatever the keys are.
+    """The parts of a Dict by key, in a form that JAX can handle whatever the keys are.
 
-    JAX sorts a dict's keys, which fails where they are numbers beside texts; those of an
-    OrderedDict it leaves in order, here that of the space.
+    JAX sorts a dict's keys, which fails if some are numbers and some are strings. It keeps the
+    order of an OrderedDict, which here is the order of the space.
     """
     values = dict(pairs)
     return values if all(isinstance(key, str) for key in values) else OrderedDict(values)

@@ -1,6 +1,6 @@
-"""What passes between the layers: trajectories, updates, snapshots.
+"""Data types shared by the layers: trajectories, updates, snapshots.
 
-Arrays are NumPy's or JAX's; leading axes are time ``T`` and environment copies ``N``.
+Arrays are NumPy or JAX arrays. Leading axes are time ``T`` and environment copies ``N``.
 """
 
 from typing import Any, NamedTuple
@@ -19,23 +19,23 @@ __all__ = [
 
 
 class ActorOutput(NamedTuple):
-    """What an agent does about an observation; fields may have leading batch axes."""
+    """An agent's output for an observation; fields may have leading batch axes."""
 
     action: Any
-    """As sampled; this is what a trajectory stores."""
+    """The action as sampled; trajectories store this one."""
     environment_action: Any
-    """As the environment takes it: shifted, scaled, within bounds."""
+    """The action as passed to the environment: shifted, scaled, within bounds."""
     dist_params: Any
-    """``[..., P]`` float32: of the distribution that the action was drawn from."""
+    """``[..., P]`` float32: parameters of the distribution that the action was sampled from."""
     state: Any
     """The network's recurrent state after this observation."""
 
 
 class StepResult(NamedTuple):
-    """What a step of N environment copies shows."""
+    """The result of one step in N environment copies."""
 
     observation: Any
-    """Pytree of ``[N, ...]``; of a copy that was reset, the first of its new episode."""
+    """Pytree of ``[N, ...]``; for a copy that was reset, the first of its new episode."""
     reward: Any
     """``[N]``: float64 from Python, float32 in XLA."""
     terminated: Any
@@ -47,8 +47,8 @@ class StepResult(NamedTuple):
 class Trajectory(NamedTuple):
     """T steps in N environment copies, with next-step autoreset.
 
-    Observation t+1 is always the true successor of step t; the step after an end only resets its
-    copy and is invalid (``valid`` false, action ignored, reward 0).
+    Observation t+1 is always the true successor of step t. The step after an episode's end only
+    resets its copy and is invalid (``valid`` false, action ignored, reward 0).
     """
 
     observations: Any
@@ -56,19 +56,19 @@ class Trajectory(NamedTuple):
     actions: Any
     """Pytree of ``[T, N, ...]``, as sampled: before any clipping to bounds."""
     rewards: Any
-    """``[T, N]`` float32: what the loss sees, after any shaping."""
+    """``[T, N]`` float32: rewards used in the loss, after scaling, clipping and replacement."""
     terminated: Any
     """``[T, N]`` bool: the episode ended for good."""
     truncated: Any
-    """``[T, N]`` bool: the episode was cut, by its time limit for example."""
+    """``[T, N]`` bool: the episode was cut, for example by its time limit."""
     valid: Any
-    """``[T, N]`` bool: false where the step only reset."""
+    """``[T, N]`` bool: false if the step only reset its copy."""
     first: Any
-    """``[T+1, N]`` bool: the observation begins an episode, also across rollouts."""
+    """``[T+1, N]`` bool: the observation is the first of an episode, also across rollouts."""
     initial_state: Any
     """The network's recurrent state before the first observation, pytree of ``[N, ...]``."""
     behaviour_log_probabilities: Any
-    """``[T, N]`` float32: of the actions, under the policy that acted."""
+    """``[T, N]`` float32: log-probabilities of the actions under the policy that acted."""
     version: Any
     """int32 scalar: version of the parameters that acted."""
 
@@ -79,49 +79,49 @@ class Gradient(NamedTuple):
     vector: Any
     """``[P]`` float32."""
     norm: Any
-    """float32 scalar: its global norm, before any clipping."""
+    """float32 scalar: global norm of the gradient, before any clipping."""
 
 
 class EpisodeReport(NamedTuple):
-    """The episodes that finished during a rollout, in order of time, then of copy."""
+    """The episodes that finished during a rollout, ordered by time, then by copy."""
 
     returns: np.ndarray
     """``[K]`` float32: undiscounted sums of the environment's own rewards."""
     lengths: np.ndarray
-    """``[K]`` int32: steps."""
+    """``[K]`` int32: lengths in steps."""
 
 
 class Snapshot(NamedTuple):
-    """What a worker acts with."""
+    """The parameters and statistics that a worker acts with."""
 
     version: Any
-    """int32 scalar: number of updates that led to these parameters."""
+    """int32 scalar: number of updates that produced these parameters."""
     parameters: Any
     """``[P]`` float32: the network's trainable arrays as one flat vector."""
     statistics: Any = ()
     """Shared statistics, such as the observation normaliser's; ``()`` if there are none."""
     target_parameters: Any = ()
-    """Parameters of a target network; ``()`` where the loss has none."""
+    """Parameters of a target network; ``()`` if the loss uses none."""
 
 
 class WorkerUpdate(NamedTuple):
-    """What a worker brings back from one cycle."""
+    """The result of one worker cycle."""
 
     version: int
-    """Version of the snapshot acted with."""
+    """Version of the snapshot that the worker acted with."""
     payload: Gradient | Trajectory
-    """What it learned; or its rollout, where the server learns from it."""
+    """The gradient; or the rollout, if the server learns from rollouts."""
     statistics: Any
-    """What this rollout adds to the shared statistics; ``()`` if there are none."""
+    """This rollout's contribution to the shared statistics; ``()`` if there are none."""
     metrics: np.ndarray
-    """``[K]`` float32: what is logged, by the names that the algorithm gives them."""
+    """``[K]`` float32: logged values, in the order of the algorithm's metric names."""
     steps: int
     """Valid environment steps in the rollout."""
     episodes: EpisodeReport
     evidence: Any = None
-    """The rollout (a `Trajectory`, or its arrays by name) behind a gradient that is not finite."""
+    """The rollout (a `Trajectory`, or its arrays by name) of a gradient that is not finite."""
 
     @property
     def is_finite(self) -> bool:
-        """Whether it may be applied."""
+        """Whether all metrics are finite, so that the update may be applied."""
         return bool(np.isfinite(self.metrics).all())

@@ -1,4 +1,4 @@
-"""Warnings that name the user's own line, however many of our frames and decorators lie between."""
+"""Warnings that name the user's own line of code instead of a line inside poise."""
 
 import contextlib
 import sys
@@ -14,7 +14,7 @@ _OURS = str(Path(__file__).parent)
 
 
 def warn_caller(message: str) -> None:
-    """Warn with the place in the user's code that led here.
+    """Warn, naming the line of the user's code that called poise.
 
     (Python's ``skip_file_prefixes`` does the same from version 3.12 on.)
     """
@@ -25,7 +25,7 @@ def warn_caller(message: str) -> None:
 
 
 def warn_at(frame: FrameType, message: str) -> None:
-    """Warn with the place that a frame is at."""
+    """Warn, naming the current line of a frame."""
     known = frame.f_globals
     warnings.warn_explicit(
         spelled(message),

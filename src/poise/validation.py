@@ -1,8 +1,8 @@
-"""What settings may be: the type of each, and its bounds.
+"""Validation of settings: types and bounds.
 
-Settings come from flags, from Python and from files, which a stranger may have written. The upper
-bounds are far above what any run has used, and low enough that no setting makes poise allocate
-without end, count beyond its integers, or hang before it has begun.
+Settings come from flags, from Python, and from files that may be hostile. The upper bounds are far
+above any value used so far, but low enough that no setting makes poise run out of memory, overflow
+an integer, or hang before it starts.
 """
 
 import itertools
@@ -19,39 +19,39 @@ from poise.literals import keyword_texts
 __all__ = ["checkpoint_interval", "is_image_axes", "shown", "validated"]
 
 MAX_COUNT = 2**63 - 1
-"""Of steps, episodes and the like: what a signed integer of 64 bits holds."""
+"""Steps, episodes and other counts: the largest signed 64-bit integer."""
 MAX_WORKERS = 4096
-"""Each is a thread or a process; the journal has 16 bits for its number."""
+"""Each worker is a thread or a process; the journal stores its number in 16 bits."""
 MAX_ENVS_PER_WORKER = 65_536
 """Copies that one call steps together; GPU simulators use a few thousand."""
 MAX_ENVS = 1 << 20
 """Copies of all workers: each has a state, and hosted ones are objects or processes."""
 MAX_ROLLOUT_LENGTH = 1 << 20
-"""Steps of one rollout, which is in memory as a whole."""
+"""Steps of one rollout, which is held in memory."""
 MAX_ROLLOUT_STEPS = 1 << 22
-"""Copies times length: the observations of one rollout are in memory together."""
+"""Copies times length: all observations of one rollout are held in memory."""
 MAX_HIDDEN_LAYERS = 64
-"""Each is compiled into the program by itself."""
+"""Each layer is compiled into the program separately."""
 MAX_HIDDEN_UNITS = 65_536
 """Units of one layer."""
 MAX_HIDDEN_WEIGHTS = 1 << 26
-"""Weights between the hidden layers of a trunk: a quarter of a gigabyte, and there are several."""
+"""Weights between the hidden layers of one network: 256 MB, and several copies are held."""
 MAX_PARAMETERS = 1 << 28
-"""Of a whole network: a gigabyte, and optimizer and snapshots hold several of its like."""
+"""Parameters of the whole network: 1 GB, and optimizer and snapshots hold several copies."""
 MAX_EPOCHS = 10_000
-"""Over one batch: more would only wait, and nobody could say for how long."""
+"""Passes over one batch: more would keep the server busy for an unknown time."""
 MAX_EPISODES = 1_000_000
-"""Of one evaluation: each has a seed of its own, drawn before it begins."""
+"""Episodes of one evaluation: all their seeds are drawn before it starts."""
 MAX_NAME = 1024
 """Characters in the name of an environment or wrapper."""
 MAX_NAMES = 1024
-"""Wrappers, and arguments of an environment's constructor."""
+"""Number of wrappers, and of arguments of an environment's constructor."""
 MAX_ARGUMENT = 65_536
 """Characters in one argument, which may be a map drawn in text."""
 MAX_FACTOR = 3.4e38
-"""Rewards, learning rates and coefficients: what a float of 32 bits holds."""
+"""Rewards, learning rates and coefficients: the largest float32, roughly."""
 MAX_WAIT = 1e9
-"""Seconds, some thirty years; the system cannot wait much longer."""
+"""Seconds, about thirty years; the operating system cannot wait much longer."""
 MAX_SHOWN = 80
 """Characters of a value in an error message."""
 
@@ -91,17 +91,17 @@ _RETURNS = ("failure_reward", "target_return")
 
 
 def validated(settings: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings, each of the type that its annotation says, and within its bounds.
+    """Check settings against their annotations and bounds, and convert them to these types.
 
-    What people write in Python is brought to these types where nothing is lost: whole numbers as
-    ``1e4``, NumPy's numbers, one value instead of a list of one, a dict of ``env_kwargs``.
+    Values from Python are converted if nothing is lost: whole numbers written as ``1e4``, NumPy
+    numbers, one value instead of a list of one, a dict of ``env_kwargs``.
 
     Args:
-        settings: value by name; None where an annotation allows it.
-        hints: annotation by name.
+        settings: values by name; None if the annotation allows it.
+        hints: annotations by name.
 
     Raises:
-        ConfigError: a value is impossible; the message names it and what is allowed.
+        ConfigError: a value is invalid; the message names it and says what is allowed.
     """
     values = {name: _typed(name, settings[name], hint) for name, hint in hints.items()}
     for name, value in values.items():
@@ -121,7 +121,7 @@ def validated(settings: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str
 
 
 def checkpoint_interval(text: str) -> tuple[float, Literal["s", "steps"]] | None:
-    """The number and the unit of a setting such as ``30s``; None if it is none."""
+    """The number and unit of an interval such as ``30s``; None if the text is not an interval."""
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s)|([0-9]{1,15})(steps)", text)
     if match is None:
         return None
@@ -132,7 +132,7 @@ def checkpoint_interval(text: str) -> tuple[float, Literal["s", "steps"]] | None
 
 
 def is_image_axes(text: str) -> bool:
-    """Whether a setting is ``auto``, ``none``, or names every axis, height and width once."""
+    """Whether a text is ``auto``, ``none``, or names all axes, with exactly one H and one W."""
     if text in ("auto", "none"):
         return True
     fits = re.fullmatch("[CHSW]{2,5}", text) is not None
@@ -140,17 +140,17 @@ def is_image_axes(text: str) -> bool:
 
 
 def shown(value: object) -> str:
-    """A value for an error message, which a stranger's value must not fill."""
+    """A value for an error message, shortened if it is long."""
     try:
         text = repr(value)
     except ValueError:
-        # Python does not write out integers of thousands of digits.
-        text = "a number of thousands of digits"
+        # Python refuses to convert integers with thousands of digits to text.
+        text = "a number with thousands of digits"
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
-    """Hold a value against its annotation, and bring it to that type where nothing is lost."""
+    """Check a value against its annotation, and convert it if nothing is lost."""
     choices = [one for one in typing.get_args(hint) if one is not type(None)]
     optional = type(None) in typing.get_args(hint)
     kind = choices[0] if optional else hint
@@ -178,7 +178,7 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
             return keyword_texts(value)
         texts = (value,) if isinstance(value, str) else value
         fits = isinstance(texts, tuple | list) and all(isinstance(one, str) for one in texts)
-        _require(fits, name, value, "texts")
+        _require(fits, name, value, "a list of strings")
         return tuple(texts)
     numbers_of = tuple(value) if isinstance(value, tuple | list) else (value,)
     wholes = tuple(_whole_number(one) for one in numbers_of)
@@ -187,7 +187,7 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
 
 
 def _whole_number(value: object) -> int | None:
-    """A value as an integer, also of ``1e4`` and of NumPy's; None if it is none."""
+    """A value (also ``1e4`` or a NumPy number) as an integer; None if it is not whole."""
     if isinstance(value, bool):
         return None
     if isinstance(value, numbers.Integral):
@@ -197,7 +197,7 @@ def _whole_number(value: object) -> int | None:
     try:
         whole = int(float(value))
     except (OverflowError, ValueError):
-        # Infinite, or not a number.
+        # Infinity or NaN.
         return None
     return whole if whole == value else None
 
@@ -219,18 +219,18 @@ def _check_bounds(name: str, value: Any) -> None:
         _require(least <= value <= most, name, value, _whole(least, most))
     elif name in _POSITIVE:
         limit = _POSITIVE[name]
-        ending = "" if limit == math.inf else f": {limit:g} at most"
+        ending = "" if limit == math.inf else f": at most {limit:g}"
         fits = 0 < value < math.inf and value <= limit
         _require(fits, name, value, f"above 0, and finite{ending}")
     elif name in _FRACTIONS:
         _require(0 <= value <= 1, name, value, "from 0 to 1")
     elif name in _DECAYS:
-        _require(0 <= value < 1, name, value, "from 0 to below 1")
+        _require(0 <= value < 1, name, value, "at least 0 and below 1")
     elif name in _COEFFICIENTS:
-        allowed = f"0 or more, and finite: {MAX_FACTOR:g} at most"
+        allowed = f"0 or more, and finite: at most {MAX_FACTOR:g}"
         _require(0 <= value <= MAX_FACTOR, name, value, allowed)
     elif name in _RETURNS:
-        allowed = f"a finite number: {MAX_FACTOR:g} at most, either way"
+        allowed = f"a finite number: from -{MAX_FACTOR:g} to {MAX_FACTOR:g}"
         _require(abs(value) <= MAX_FACTOR, name, value, allowed)
     elif name == "max_gradient_norm":
         _require(value > 0, name, value, "positive")
@@ -238,16 +238,16 @@ def _check_bounds(name: str, value: Any) -> None:
 
 def _check_texts(name: str, texts: str | tuple[str, ...]) -> None:
     if isinstance(texts, str):
-        _require(bool(texts), name, texts, "the name of one")
+        _require(bool(texts), name, texts, "a name")
         texts = (texts,)
-    _require(len(texts) <= MAX_NAMES, name, texts, f"{MAX_NAMES} at most")
+    _require(len(texts) <= MAX_NAMES, name, texts, f"at most {MAX_NAMES} values")
     most = MAX_ARGUMENT if name == "env_kwargs" else MAX_NAME
     for text in texts:
-        _require(len(text) <= most, name, text, f"of {most:,} characters at most")
+        _require(len(text) <= most, name, text, f"at most {most:,} characters long")
         try:
             text.encode()
         except UnicodeEncodeError:
-            _refuse(name, text, "text that UTF-8 can hold")
+            _refuse(name, text, "text that can be encoded as UTF-8")
 
 
 def _check_image_axes(text: str) -> None:
@@ -256,36 +256,36 @@ def _check_image_axes(text: str) -> None:
 
 
 def _check_sizes(values: Mapping[str, Any]) -> None:
-    """What is small by itself may be large together."""
+    """Check products of settings: each may be small enough alone, but not together."""
     sizes = values["hidden_sizes"]
     _require(
         len(sizes) <= MAX_HIDDEN_LAYERS,
         "hidden_sizes",
         sizes,
-        f"{MAX_HIDDEN_LAYERS} layers at most",
+        f"at most {MAX_HIDDEN_LAYERS} layers",
     )
     for size in sizes:
-        allowed = f"{_whole(1, MAX_HIDDEN_UNITS)}, units a layer"
+        allowed = f"{_whole(1, MAX_HIDDEN_UNITS)}, units per layer"
         _require(1 <= size <= MAX_HIDDEN_UNITS, "hidden_sizes", size, allowed)
     weights = sum(inputs * units for inputs, units in itertools.pairwise(sizes))
     _require(
         weights <= MAX_HIDDEN_WEIGHTS,
         "hidden_sizes",
         sizes,
-        f"of {MAX_HIDDEN_WEIGHTS:,} weights between the layers at most",
+        f"small enough for at most {MAX_HIDDEN_WEIGHTS:,} weights between the layers",
     )
     copies = values["envs_per_worker"]
     _require(
         copies * values["rollout_length"] <= MAX_ROLLOUT_STEPS,
         "rollout_length",
         values["rollout_length"],
-        f"{MAX_ROLLOUT_STEPS // copies:,} at most with {copies:,} environments a worker",
+        f"at most {MAX_ROLLOUT_STEPS // copies:,} with {copies:,} environments per worker",
     )
     _require(
         copies * values["workers"] <= MAX_ENVS,
         "workers",
         values["workers"],
-        f"{MAX_ENVS // copies:,} at most with {copies:,} environments each",
+        f"at most {MAX_ENVS // copies:,} with {copies:,} environments each",
     )
 
 

@@ -1,4 +1,4 @@
-"""The doctor finds what is wrong with broken environments, and says what to change."""
+"""The doctor finds the problems of broken environments, and says what to change."""
 
 import json
 import re
@@ -85,7 +85,7 @@ class Unseedable(Healthy):
 
 
 class Forgetful(Healthy):
-    """A reset leaves something of the last episode behind."""
+    """A reset that keeps something of the last episode."""
 
     def reset(self, *, seed=None, options=None):
         observation, info = super().reset(seed=seed)
@@ -181,7 +181,7 @@ class Unsupported(Healthy):
 
 
 class Floats(Healthy):
-    """An image that is not made of bytes."""
+    """An image that is not uint8."""
 
     observation_space = spaces.Box(0.0, 1.0, (16, 16, 3), np.float32)
 
@@ -190,7 +190,7 @@ class Floats(Healthy):
 
 
 class Scales(gymnasium.Wrapper):
-    """Scales rewards by statistics of its own, and cannot be closed."""
+    """Scales rewards by its own statistics, and raises when it is closed."""
 
     def __init__(self):
         super().__init__(Healthy())
@@ -229,7 +229,7 @@ class MissingPackage(Pictures):
 
 
 class OtherProcess(Healthy):
-    """Only the first process that imports this module may make one."""
+    """Only the first process that imports this module may create this environment."""
 
     def __init__(self):
         import multiprocessing
@@ -248,7 +248,7 @@ class Crashing(Healthy):
 
 
 class Factory:
-    """Makes a healthy one, but does not pickle."""
+    """Creates a healthy environment, but cannot be pickled."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -282,7 +282,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What takes seconds, answered at once: spawned processes and measured training."""
+    """Fakes of the slow parts: spawned processes and measured training."""
     answers: dict[str, Any] = {"make": ("ok", ""), "render": ("ok", ""), "threads": 1.0}
     answers["processes"] = 1.1
 
@@ -436,7 +436,7 @@ def test_a_hang_ends_the_examination(
     deadlines = []
 
     def run_with_deadline(work: Callable[[], Any], timeout: float, name: str) -> Any:
-        """As the real one, but the deadline has passed as soon as the environment hangs."""
+        """Like the real function, but the deadline passes as soon as the environment hangs."""
         deadlines.append(timeout)
         outcome: list[Any] = []
         thread = threading.Thread(target=lambda: outcome.append(work()), daemon=True)
@@ -462,10 +462,10 @@ def test_a_hang_ends_the_examination(
 @pytest.mark.parametrize(
     ("broken", "check", "word", "flags"),
     [
-        ("Outside", "observations", "is not from -1 to 1", ""),
+        ("Outside", "observations", "is not between -1 and 1", ""),
         ("Double", "observations", "dtype float64", ""),
         ("Uneven", "observations", "different scales", "--normalize-observations on"),
-        ("Unlimited", "time limit", "ended by themselves", ""),
+        ("Unlimited", "time limit", "ended on their own", ""),
         ("Floats", "network", "flattened", ""),
     ],
 )
@@ -495,7 +495,7 @@ def test_no_episode_that_ends_and_no_reward() -> None:
 
 @pytest.mark.usefixtures("fakes")
 def test_a_reward_that_random_play_never_sees_differ_is_not_in_order() -> None:
-    """MountainCar: -1 a step, and the goal out of reach of random actions."""
+    """Like MountainCar: a reward of -1 per step, and random actions do not reach the goal."""
     found = diagnose("MountainCar-v0")
     finding = the(found, "rewards")
     assert finding.status == "warning"
@@ -542,7 +542,7 @@ def test_what_random_play_sees(
     "name", ["MountainCar-v0", "Endless", "Large", "Uneven", "Unlimited", "Outside", "Healthy"]
 )
 def test_settings_that_are_advised_are_in_the_recommended_line(name: str) -> None:
-    """Of alternatives, which are in brackets, the first one."""
+    """Replace alternatives in brackets by the first one."""
     if name == "MountainCar-v0":
         found = diagnose(name)
     else:
@@ -631,7 +631,7 @@ def test_the_doctor_recommends_what_auto_takes(name: str, fakes: dict[str, Any])
     found = diagnose(environment)
     assert the(found, "launcher").status == "ok"
     assert f"auto takes {usual}" in the(found, "launcher").message
-    assert f"{other} measured faster here, but not clearly so" in the(found, "launcher").message
+    assert f"{other} was faster here, but not clearly" in the(found, "launcher").message
     assert "--launcher" not in (found.command or "")
     # Measured once only: there is nothing to be decided.
     assert len([rate for rate in found.rates if "training" in rate.what]) == 2
@@ -645,7 +645,7 @@ def test_and_departs_from_it_only_for_one_that_is_clearly_faster_twice(
     finding = the(found, "launcher")
     assert finding.status == "warning"
     assert "auto takes processes" in finding.message
-    assert "1.5 times as fast, twice" in finding.message
+    assert "1.5 times as fast in two measurements" in finding.message
     assert finding.advice == "--launcher threads"
     assert found.command == f"poise train {toy('Healthy')} --workers 1 --launcher threads"
     assert [rate.what for rate in found.rates][-2:] == [
@@ -754,9 +754,9 @@ def test_a_table_keeps_its_width_and_its_flags_whole() -> None:
     assert all(len(row) <= 80 for row in rows)
     assert rows[0].startswith("failure   seeding ")
     assert sum(row.count("--normalize-observations") for row in rows) == 12
-    assert "a million in 3.0 h" in diagnosis.describe(Rate("x", 1e6 / 10_800))
-    assert "a million in 10.0 min" in diagnosis.describe(Rate("x", 1e6 / 600))
-    assert "a million in 2.0 s" in diagnosis.describe(Rate("x", 5e5))
+    assert "a million steps in 3.0 h" in diagnosis.describe(Rate("x", 1e6 / 10_800))
+    assert "a million steps in 10.0 min" in diagnosis.describe(Rate("x", 1e6 / 600))
+    assert "a million steps in 2.0 s" in diagnosis.describe(Rate("x", 5e5))
 
 
 def test_speed_is_counted_from_when_all_workers_are_under_way(

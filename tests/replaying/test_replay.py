@@ -163,10 +163,10 @@ class TestAgreement:
         (altered / "final.safetensors").unlink()
         assert main(["replay", str(altered)]) == 0
         said = capsys.readouterr().out
-        assert "compared best.safetensors (the run left no final.safetensors" in said
+        assert "compared best.safetensors (the run has no final.safetensors" in said
         (altered / "best.safetensors").unlink()
         assert main(["replay", str(altered)]) == 0
-        assert "compared no parameters (the run left no final" in capsys.readouterr().out
+        assert "compared no parameters (the run has no final" in capsys.readouterr().out
 
     def test_the_best_policy_of_a_killed_run_is_compared_if_it_is_current(
         self, altered: Path, serial_run: Path
@@ -273,7 +273,9 @@ class TestAnnounced:
     ):
         assert poise.replay(announced).announced
         assert main(["replay", str(announced)]) == 0
-        assert capsys.readouterr().out.splitlines()[-1].startswith("(when it began, the run had")
+        assert (
+            capsys.readouterr().out.splitlines()[-1].startswith("(the run had warned at its start")
+        )
         assert not poise.replay(serial_run).announced
 
 

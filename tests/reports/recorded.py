@@ -1,4 +1,4 @@
-"""Recorded histories: what real runs went through, thinned out, and the facts at their end.
+"""Recorded histories of real runs, thinned out, and the facts at their end.
 
 ``python tests/reports/recorded.py RUN tests/reports/histories/NAME.json`` writes one from a run.
 """
@@ -19,18 +19,18 @@ from poise.trajectory import Snapshot
 
 FOLDER = Path(__file__).parent / "histories"
 MOST = 300
-"""Rows of each kind that are kept; all evaluations are."""
+"""Number of rows kept of each kind; all evaluations are kept."""
 NO_SNAPSHOT = Snapshot(np.int64(0), np.zeros(0, np.float32), ())
 
 
 class Recorded(NamedTuple):
-    """A recorded run: its rows, and what was known at its end."""
+    """A recorded run: its rows, and the facts at its end."""
 
     rows: list[dict[str, Any]]
     summary: dict[str, Any]
 
     def facts(self) -> RunFacts:
-        """What the findings are made from."""
+        """The facts from which the findings are derived."""
         history = History()
         for event in _events(self.rows):
             history(0.0, event)
@@ -50,7 +50,7 @@ class Recorded(NamedTuple):
 
 
 def load(name: str) -> Recorded:
-    """A recording by its name."""
+    """Load a recording by name."""
     return Recorded(**json.loads((FOLDER / f"{name}.json").read_text()))
 
 
@@ -76,7 +76,7 @@ def _events(rows: list[dict[str, Any]]) -> list[Event]:
 
 
 def _brief(value: Any) -> Any:
-    """Six digits are enough to find by."""
+    """Round to six digits, which is enough for the findings."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 

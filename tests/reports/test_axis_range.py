@@ -1,4 +1,4 @@
-"""The axis of returns shows the bulk of a run, and its ticks can be read."""
+"""The return axis shows the bulk of a run, and its ticks are readable."""
 
 import itertools
 
@@ -46,7 +46,7 @@ def test_what_is_usual_is_shown_whole(returns: np.ndarray) -> None:
 
 
 def test_a_part_of_the_run_counts_however_few_episodes_ended_in_it() -> None:
-    """At first, episodes are a thousand times as long: half of the run, but few of them."""
+    """Early episodes are a thousand times as long: few episodes, but half of the run's steps."""
     steps = np.concatenate([1e4 * np.arange(1, 51), 5e5 + 10.0 * np.arange(1, 50_001)])
     returns = np.concatenate([np.full(50, -1000.0), np.full(50_000, -13.0)])
     low, _ = return_range(steps, returns, NONE)

@@ -1,4 +1,4 @@
-"""The drawn figure: what is where on it, whatever a run was like."""
+"""The drawn figure: the positions of its parts for many kinds of runs."""
 
 import itertools
 from collections.abc import Callable
@@ -240,7 +240,7 @@ def test_a_long_title_keeps_both_its_ends() -> None:
 
 
 def test_colours_differ_also_without_hue() -> None:
-    """In grey, by Rec. 709's luminance, what lies upon each other can be told apart."""
+    """Overlapping parts have different luminance (Rec. 709), so they differ in grey print."""
     shades = [
         float(np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722)))
         for colour in (curve_figure.POINTS, curve_figure.BLUE, curve_figure.BLACK)

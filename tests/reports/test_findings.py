@@ -1,4 +1,4 @@
-"""What a run that does not solve says: from made-up figures, and from a small run."""
+"""Findings of a run that does not solve: from invented figures, and from a small run."""
 
 from pathlib import Path
 
@@ -59,16 +59,16 @@ def test_an_ordinary_run_says_nothing() -> None:
         (history([10.0, 12.0, 12.0, 10.0] * 2), "Training stayed at the level of random actions"),
         (
             history([-39.0, -40.0] * 4),
-            "Training never came up to random actions: its average reach",
+            "Training never reached the level of random actions: its average reach",
         ),
         (
             history([10.0] * 8, returns=(10.0, 10.0)),
-            "Never above random: all 8 training episodes returned 10, as random play does, so no "
-            "reward that depends on the actions was ever seen.",
+            "Never better than random: all 8 training episodes returned 10, like random play, so "
+            "no reward that depends on the actions was ever seen.",
         ),
         (
             history([12.0] * 8, returns=(12.0, 12.0)),
-            "No action was ever seen to make a difference: all 8 training episodes returned 12 "
+            "No action ever made a difference: all 8 training episodes returned 12 "
             "(random play: 10).",
         ),
         (history(LEARNED, entropy=[0.7, 0.2, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0]), "The policy stopped"),
@@ -77,7 +77,7 @@ def test_an_ordinary_run_says_nothing() -> None:
             history([*LEARNED[:-1], 78.0], greedy=[20.0, 99.0, 60.0]),
             "The policy was best after 666 of 1,000 steps, with 99",
         ),
-        (history(LEARNED, value_loss=[1.0, 1.0, 5.0, 5.0]), "The critic did not come to predict"),
+        (history(LEARNED, value_loss=[1.0, 1.0, 5.0, 5.0]), "The critic did not learn to predict"),
         (history([10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0]), "Returns were still rising"),
     ],
 )
@@ -89,13 +89,13 @@ def test_each_thing_is_seen_alone(seen: History, begins: str) -> None:
 
 @pytest.mark.parametrize("target", [None, 100.0, 1e6])
 def test_what_is_far_above_random_is_not_called_random(target: float | None) -> None:
-    """However far the target is, or how much a lucky episode returned."""
+    """Independent of the target and of the return of a lucky episode."""
     seen = history([70.0, 72.0, 74.0, 74.0] * 2, returns=(0.0, 5000.0))
     assert find(facts(seen)._replace(baseline=5.3, deviation=8.0, target=target)) == []
 
 
 def test_a_policy_that_scores_above_random_is_not_called_random() -> None:
-    """Training explores: its returns may be random's while the greedy policy has learned."""
+    """Training explores: its returns may look random although the greedy policy has learned."""
     seen = facts(history([11.0, 10.0] * 4, greedy=[11.0]))
     (found,) = find(seen._replace(final=final(14.0, None)))
     assert "level of random" in found
@@ -103,7 +103,7 @@ def test_a_policy_that_scores_above_random_is_not_called_random() -> None:
 
 
 def test_a_lucky_first_episode_is_no_learning() -> None:
-    """The moving average begins at the first return, and is settled after hundreds."""
+    """The moving average starts at the first return, and settles after hundreds of episodes."""
     seen = History()
     for number in range(2000):
         average = 10.0 + 30.0 * 0.99**number
@@ -141,12 +141,14 @@ def test_evaluations_that_take_most_of_the_time_are_named() -> None:
 def test_no_reward_at_all_is_said_so() -> None:
     seen = facts(history([0.0] * 8, returns=(0.0, 0.0)))._replace(baseline=0.0)
     (found,) = find(seen)
-    assert found.startswith("Never above random: all 8 training episodes returned 0, as random")
+    assert found.startswith(
+        "Never better than random: all 8 training episodes returned 0, like random"
+    )
     assert "so no reward was ever seen" in found
 
 
 def test_reward_that_is_seen_too_seldom_is_counted() -> None:
-    """As MountainCar's, where a few of thousands of episodes reach the goal by chance."""
+    """As in MountainCar, where a few of thousands of episodes reach the goal by luck."""
     seen = History()
     for number in range(3000):
         value = -180.0 if number in (100, 2000) else -200.0
@@ -155,7 +157,8 @@ def test_reward_that_is_seen_too_seldom_is_counted() -> None:
     assert (seen.episodes, seen.above_lowest) == (3000, 2)
     found = find(facts(seen)._replace(baseline=-200.0, target=-110.0))
     assert found[0].startswith(
-        "Hardly ever above random play (-200): only 2 of 3,000 training episodes returned more "
+        "Training was rarely better than random play (-200): only 2 of 3,000 training "
+        "episodes returned more "
         "than -200 (-180 at best)"
     )
 
@@ -168,7 +171,7 @@ def test_episodes_above_the_lowest_are_counted_while_it_falls() -> None:
 
 
 def test_the_best_evaluation_is_known_to_the_step_in_a_long_run() -> None:
-    """However many come after it: a course that is thinned out would lose it."""
+    """The best evaluation is kept, however many follow, although the history is thinned out."""
     recorded = load("pendulum")
     rows = [row for row in recorded.rows if row["kind"] == "evaluation"]
     best = max(rows, key=lambda row: row["selection"]["mean"])
@@ -182,8 +185,8 @@ def test_the_best_evaluation_is_known_to_the_step_in_a_long_run() -> None:
 def test_mountain_car_says_that_no_reward_was_ever_seen() -> None:
     """Recorded: 400,000 steps, and the goal was not reached once."""
     found = find(load("mountain_car").facts())
-    assert found[0].startswith("Never above random: all ")
-    assert "training episodes returned -200, as random play does" in found[0]
+    assert found[0].startswith("Never better than random: all ")
+    assert "training episodes returned -200, like random play" in found[0]
     assert "no reward that depends on the actions was ever seen" in found[0]
     assert any("stopped exploring" in one for one in found)
     assert not any("was best after" in one for one in found)
@@ -246,6 +249,6 @@ def test_a_course_is_known_from_a_value_on() -> None:
 
 
 def test_the_summary_holds_what_was_found(tmp_path: Path) -> None:
-    """A learning rate of next to nothing leaves training where random play is."""
+    """With a tiny learning rate, training stays at the level of random play."""
     result = train(tmp_path / "run", learning_rate=1e-9)
     assert any("level of random actions" in one for one in result.summary["findings"])

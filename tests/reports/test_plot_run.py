@@ -1,4 +1,4 @@
-"""The learning curve: a PNG from whatever a run wrote, and one sentence where it is damaged."""
+"""The learning curve: a PNG from any valid run, and a one-sentence error for damaged files."""
 
 import errno
 import json
@@ -204,7 +204,7 @@ def test_a_disk_that_cannot_be_written_is_one_sentence(
 def test_a_row_without_an_end_is_not_read_whole(altered: Path):
     with (altered / "metrics.jsonl").open("ab") as file:
         file.truncate(1 << 40)
-    with pytest.raises(FileFormatError, match="does not end"):
+    with pytest.raises(FileFormatError, match="too long"):
         plot_folder(altered)
 
 

@@ -1,4 +1,4 @@
-"""The list of runs: what is read of each, and how it stands in a table."""
+"""The list of runs: what is read from each run, and the table."""
 
 import json
 import os
@@ -21,7 +21,7 @@ NOON = 1_700_000_000
 
 @pytest.fixture
 def place(serial_run: Path, tmp_path: Path) -> Path:
-    """A folder with a run in it, and another further below."""
+    """A folder that contains a run, and another run in a subfolder."""
     shutil.copytree(serial_run, tmp_path / "runs" / "first")
     shutil.copytree(serial_run, tmp_path / "runs" / "below" / "it" / "second")
     (tmp_path / "runs" / "notes").mkdir()
@@ -87,7 +87,7 @@ def test_how_a_run_ended(place: Path, stopped: str, target: float | None, status
 
 
 def test_a_run_that_goes_on_and_one_that_was_killed(place: Path) -> None:
-    """Without a summary: steps are those of the last whole row, and there is no score."""
+    """Without a summary, steps come from the last complete row, and there is no score."""
     folder = place / "first"
     (folder / "summary.json").unlink()
     with (folder / "metrics.jsonl").open("a") as file:

@@ -97,7 +97,7 @@ def test_the_digest_depends_on_every_value() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("learning_rate", "learning_rate cannot be given to resume, because .* are fixed: begin"),
+        ("learning_rate", "learning_rate cannot be given to resume, because .* are fixed: start"),
         ("lr", "learning_rate cannot be given to resume"),
         ("workers", "workers cannot be given to resume"),
         ("max_step", "no argument of resume 'max_step': perhaps you meant max_steps"),

@@ -165,7 +165,7 @@ def test_a_file_of_a_run_that_is_a_link_is_not_written_through(
     (folder / name).rename(victim)
     (folder / name).symlink_to(victim)
     content = victim.read_bytes()
-    require_refused(folder, f"{name} cannot be written: it is a link")
+    require_refused(folder, f"{name} cannot be written: it is a symbolic link")
     assert victim.read_bytes() == content
 
 

@@ -1,4 +1,4 @@
-"""The commands: each a dataclass whose fields are its flags; called, it returns an exit code.
+"""The commands: dataclasses whose fields are the flags. Calling one returns an exit code.
 
-JAX takes most of a second to import, so only a command that needs it does, when it is called.
+Importing JAX takes most of a second, so a command imports it only if needed, when it is called.
 """

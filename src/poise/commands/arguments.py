@@ -1,6 +1,6 @@
-"""What is typed, looked at before it is parsed: one sentence for what cannot be a command line.
+"""Checks of the command line before it is parsed, so that each mistake gets a one-line error.
 
-The types are those of the commands' fields, from which the flags are generated, too.
+The types come from the commands' fields, from which the flags are generated too.
 """
 
 import dataclasses
@@ -28,13 +28,13 @@ _OTHERWISE = {
     "version": "--version",
     "watch": "play",
 }
-"""What other programs call our commands."""
+"""Other programs' names for poise's commands."""
 _LIKE_AN_ENVIRONMENT = re.compile(r".+(-v\d+|:.+)")
 
 
 def require_command(arguments: Sequence[str], commands: Sequence[str]) -> None:
     """Raise `ConfigError` unless the first argument is a command, or a flag of poise itself."""
-    more = " (poise --help says what each does)"
+    more = " (poise --help describes them)"
     if not arguments:
         raise ConfigError(f"name a command: {', '.join(commands)}{more}")
     name = arguments[0]
@@ -49,20 +49,20 @@ def require_command(arguments: Sequence[str], commands: Sequence[str]) -> None:
     elif meant:
         hint = f"perhaps you meant poise {meant}"
     else:
-        hint = f"there are {', '.join(commands)}"
+        hint = f"the commands are {', '.join(commands)}"
     raise ConfigError(f"there is no command {name!r}: {hint}{more}")
 
 
 def require_readable(command: str, kind: Any, arguments: Sequence[str]) -> None:
-    """Look at the values of a command's flags, and at what stands alone.
+    """Check the values of a command's flags, and its positional arguments.
 
     Args:
-        command: its name.
-        kind: its class.
-        arguments: behind its name; its flags are known.
+        command: the command's name.
+        kind: the command's class.
+        arguments: the arguments after the name, with known flags only.
 
     Raises:
-        ConfigError: a value cannot be read, is missing, or is one too many.
+        ConfigError: a value is invalid or missing, or there is one too many.
     """
     if {"-h", "--help"} & set(arguments):
         return
@@ -80,7 +80,7 @@ def require_readable(command: str, kind: Any, arguments: Sequence[str]) -> None:
             position += used
             problems += [problem] if problem else []
         elif argument.startswith("-") and not _is_number(argument):
-            problems.append(f"there is no {argument}: flags begin with two dashes")
+            problems.append(f"there is no {argument}: flags start with two dashes")
         else:
             found.append(argument)
     required = [name for name in alone if _has_no_default(kind, name)]
@@ -88,13 +88,13 @@ def require_readable(command: str, kind: Any, arguments: Sequence[str]) -> None:
         texts = " and ".join(map(repr, found))
         problems.append(f"{command} takes one {alone[0]}, but got {texts}")
     elif len(found) < len(required):
-        problems.append(f"{command} needs a {alone[0]}: poise {command} runs/first, for example")
+        problems.append(f"{command} needs a {alone[0]}, for example poise {command} runs/first")
     if problems:
         raise ConfigError(f"{'; '.join(problems)} (poise {command} --help lists its flags)")
 
 
 def _values(arguments: Sequence[str], position: int) -> list[str]:
-    """What stands behind a flag, up to the next."""
+    """The values after a flag, up to the next flag."""
     values = []
     for argument in arguments[position:]:
         if argument.startswith("-") and not _is_number(argument):
@@ -106,13 +106,13 @@ def _values(arguments: Sequence[str], position: int) -> list[str]:
 def _read(
     flag: str, fields: Mapping[str, tuple[Any, bool]], given: list[str], behind: list[str]
 ) -> tuple[int, str]:
-    """How many values behind a flag are its own, and what is wrong with them; empty if nothing."""
+    """The number of following values that belong to a flag, and their error (empty if none)."""
     hint, _ = fields.get(flag, (None, False))
     if hint is None:
         turned, _ = fields.get(flag.removeprefix("no-"), (None, False))
         if turned is not bool:
             name = flag.removeprefix("no-")
-            return 0, f"there is no --{flag}: leave --{name} out for its default"
+            return 0, f"there is no --{flag}: omit --{name} to get its default"
         hint = bool
     if hint is bool:
         if not given:
@@ -122,7 +122,7 @@ def _read(
     if typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
         if kind is not str and not given + behind:
-            return 0, f"--{flag} needs values, each {_described(kind)}"
+            return 0, f"--{flag} needs one or more values, each {_described(kind)}"
         wrong = [text for text in given + behind if not _fits(kind, text)]
         return len(behind), _unfit(flag, wrong[0], kind) if wrong else ""
     if not given and not behind:
@@ -136,7 +136,7 @@ def _unfit(flag: str, value: str, hint: Any) -> str:
 
 
 def _fits(hint: Any, text: str) -> bool:
-    """Whether a text can be read as a type."""
+    """Whether a text is a valid value of a type."""
     if typing.get_origin(hint) is Literal:
         return text in typing.get_args(hint)
     options = _options(hint)
@@ -155,16 +155,16 @@ def _fits(hint: Any, text: str) -> bool:
 
 
 def _described(hint: Any) -> str:
-    """What a value of a type is, in words."""
+    """A type in words, such as "a whole number"."""
     kinds = [one for one in _options(hint) if one is not NoneType]
     if typing.get_origin(kinds[0]) is Literal:
         *others, last = map(str, typing.get_args(kinds[0]))
         return f"{', '.join(others)} or {last}" if others else last
-    return {int: "a whole number", float: "a number"}.get(kinds[0], "a text")
+    return {int: "a whole number", float: "a number"}.get(kinds[0], "text")
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """The types of a union; of another type, itself."""
+    """The members of a union type; otherwise the type itself."""
     is_literal = typing.get_origin(hint) is Literal
     return (hint,) if is_literal else typing.get_args(hint) or (hint,)
 
@@ -178,7 +178,7 @@ def _is_number(text: str) -> bool:
 
 
 def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """The type of each flag of a command, and whether it stands alone, without its name."""
+    """The type of each argument of a command, and whether the argument is positional."""
     return dict(_each_field(kind))
 
 

@@ -20,26 +20,26 @@ class Bench:
     """Gymnasium id of the environment."""
 
     ignore_observations: tuple[str, ...] = ()
-    """Parts of Dict and Tuple observations that are left out, as in train."""
+    """Parts of Dict and Tuple observations to leave out, as in train."""
 
     workers: tuple[int, ...] = tuple(sorted({1, usable_cores()}))
-    """Numbers of workers to try. Default: 1 and the usable cores."""
+    """Numbers of workers to try. Default: 1 and the number of usable processor cores."""
 
     envs_per_worker: tuple[int, ...] = (8, 64)
     """Numbers of environment copies per worker to try."""
 
     seconds: float = 2.0
-    """Length of each measurement, of which there are three."""
+    """Length of each measurement in seconds; three are made per row of the table."""
 
     json: bool = False
-    """Print one JSON object."""
+    """Print the result as one JSON object."""
 
     def __call__(self) -> int:
         """Measure and print a table."""
         from poise.bench import bench  # noqa: PLC0415
 
         if not self.workers or not self.envs_per_worker:
-            raise ConfigError("--workers and --envs-per-worker take at least one number")
+            raise ConfigError("--workers and --envs-per-worker need at least one number")
         for value in (*self.workers, *self.envs_per_worker):
             require_positive("--workers and --envs-per-worker", value)
         if not 0 < self.seconds < float("inf"):

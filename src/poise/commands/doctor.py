@@ -17,13 +17,13 @@ __all__ = ["Doctor"]
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """Examine an environment before training: what is wrong, how fast it is, what to run.
+    """Examine an environment before training: problems, speed, and a recommended command.
 
-    Given a run's folder: say what was seen in the run, and what to try next.
+    Given a run's folder instead: say what went wrong in the run, and what to try next.
     """
 
     environment: Positional[str] = "CartPole-v1"
-    """Gymnasium id of the environment, an import path module:attribute, or a run's folder."""
+    """Gymnasium id of the environment, its import path module:attribute, or a run's folder."""
 
     env_kwargs: tuple[str, ...] = ()
     """Arguments of the environment's constructor as key=value; values are Python literals."""
@@ -32,25 +32,26 @@ class Doctor:
     """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
 
     ignore_observations: tuple[str, ...] = ()
-    """Parts of Dict and Tuple observations that are left out, as in train."""
+    """Parts of Dict and Tuple observations to leave out, as in train."""
 
     world: WorldChoice = "auto"
-    """What training steps, as in train."""
+    """How the environment is stepped in training, as in train."""
 
     workers: int = usable_cores()
-    """Number of workers of the measured training. Default: the usable processor cores."""
+    """Number of workers when training is measured. Default: the number of usable processor
+    cores."""
 
     envs_per_worker: int = TrainConfig.envs_per_worker
-    """Environment copies that each worker steps together."""
+    """Number of environment copies that each worker steps together."""
 
     seconds: float = 2.0
-    """Length of each measurement, of which there are up to six."""
+    """Length of each measurement in seconds; up to six are made."""
 
     worker_timeout: float = 60.0
     """Seconds without an answer after which the environment counts as hung."""
 
     json: bool = False
-    """Print one JSON object."""
+    """Print the result as one JSON object."""
 
     def __call__(self) -> int:
         """Examine; exit code 0 if there is no failure, 1 if there is one."""
@@ -71,7 +72,7 @@ class Doctor:
             worker_timeout=self.worker_timeout,
         )
         if self.json:
-            # What the environment prints must not get between the JSON.
+            # Anything that the environment prints must not mix with the JSON.
             with contextlib.redirect_stdout(sys.stderr):
                 diagnosis = examine(config, self.seconds)
             print(json.dumps(diagnosis.to_json(), indent=2))
@@ -81,15 +82,15 @@ class Doctor:
             config, self.seconds, tell=lambda item: print(describe(item, width), flush=True)
         )
         if diagnosis.failed:
-            print("There are failures: fix them, then ask the doctor again.")
+            print("There are failures: fix them, then run poise doctor again.")
         if diagnosis.command is not None:
-            said = "What would run as it is" if diagnosis.failed else "Recommended"
+            said = "This would run without changes" if diagnosis.failed else "Recommended"
             print(f"{said}:\n  {diagnosis.command}")
         return int(diagnosis.failed)
 
 
 def _describe_run(folder: Path, as_json: bool) -> int:
-    """What was seen in a run."""
+    """Print the findings of a run."""
     from poise.storage.run_folder import load_summary  # noqa: PLC0415
 
     summary = load_summary(folder)
@@ -97,11 +98,11 @@ def _describe_run(folder: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"solved": summary["solved"], "findings": findings}, indent=2))
         return 0
-    # Without a target return there is nothing to be solved.
+    # Without a target return a run cannot be solved or not solved.
     failed = "trained, ended" if summary["target_return"] is None else "not solved"
     said = "solved" if summary["solved"] else failed
     print(f"{folder}: {summary['environment']}, {said} after {summary['steps']:,} steps")
     width = terminal_width()
-    for finding in findings or ["Nothing that hindered it was seen."]:
+    for finding in findings or ["No problem was found."]:
         print(wrapped(f"- {finding}", width))
     return 0

@@ -20,29 +20,31 @@ class Evaluate:
     """A run's folder, or a policy file."""
 
     episodes: int = 100
-    """Episodes to play, each with a seed of its own."""
+    """Number of episodes to play, each with its own seed."""
 
     policy: Literal["greedy", "sampled"] | None = None
-    """Take the most probable action, or sample one. Default: as the run was scored."""
+    """Choose the most probable action (greedy) or sample one. Default: as in the run's own
+    score."""
 
     which: Literal["best", "final"] = "best"
-    """The policy that evaluation selected, or the last one."""
+    """Which policy to score: the best one, selected by evaluations in training, or the final
+    one."""
 
     seed: int = 0
-    """Root of the episodes' seeds and of the sampling."""
+    """Root seed of the episodes and of sampled actions."""
 
     step_limit: int = STEP_LIMIT
-    """An episode is cut after this many steps, and counted as cut."""
+    """Episodes are cut after this many steps, and counted as cut."""
 
     copies: int = TrainConfig.evaluation_copies
-    """Environment copies that are open at most; the score is the same for any number. One, where
-    they share a state."""
+    """Maximum number of environment copies open at once; the score does not depend on it. Only one
+    is used if copies share state."""
 
     json: bool = False
-    """Print one JSON object."""
+    """Print the result as one JSON object."""
 
     trust: bool = False
-    """Import the environment and wrappers that the run's files name by import path."""
+    """Allow importing the environment and wrappers that the run's files name by import path."""
 
     def __call__(self) -> int:
         """Evaluate and print the score."""

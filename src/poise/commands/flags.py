@@ -1,4 +1,4 @@
-"""What people type: numbers as 1e5, and flags that another trainer has under another name."""
+"""Flags as people type them: numbers such as 1e5, and other trainers' names for flags."""
 
 import dataclasses
 import difflib
@@ -18,44 +18,44 @@ from poise.other_trainers import ALIASES
 __all__ = ["join_help_lines", "read_whole", "require_known_flags", "whole_numbers"]
 
 _OTHERWISE: dict[str, str] = {
-    "algo": "here it is --algorithm",
+    "algo": "use --algorithm",
     "batch-size": "a batch is --envs-per-worker times --rollout-length steps",
-    "config": "settings are flags, and a run's are in its config.json",
-    "cuda": "JAX chooses the device: JAX_PLATFORMS=cpu or cuda in the environment",
-    "device": "JAX chooses the device: JAX_PLATFORMS=cpu or cuda in the environment",
-    "env": "the environment's name stands alone, as in poise {command} CartPole-v1",
-    "env-id": "the environment's name stands alone, as in poise {command} CartPole-v1",
-    "env-name": "the environment's name stands alone, as in poise {command} CartPole-v1",
-    "environment": "the environment's name stands alone, as in poise {command} CartPole-v1",
+    "config": "settings are flags, and a run's settings are in its config.json",
+    "cuda": "JAX chooses the device: set JAX_PLATFORMS=cpu or cuda in the environment",
+    "device": "JAX chooses the device: set JAX_PLATFORMS=cpu or cuda in the environment",
+    "env": "write the environment's name without a flag, as in poise {command} CartPole-v1",
+    "env-id": "write the environment's name without a flag, as in poise {command} CartPole-v1",
+    "env-name": "write the environment's name without a flag, as in poise {command} CartPole-v1",
+    "environment": "write the environment's name without a flag, as in poise {command} CartPole-v1",
     "eval": "poise evaluate RUN scores a run's policy",
-    "frame-stack": "--wrappers takes gymnasium.wrappers:FrameStackObservation and the like",
-    "gpu": "JAX chooses the device: JAX_PLATFORMS=cpu or cuda in the environment",
-    "load": "poise resume RUN goes on with a run",
-    "load-model": "poise resume RUN goes on with a run",
+    "frame-stack": "--wrappers takes gymnasium.wrappers:FrameStackObservation and similar wrappers",
+    "gpu": "JAX chooses the device: set JAX_PLATFORMS=cpu or cuda in the environment",
+    "load": "poise resume RUN continues a run",
+    "load-model": "poise resume RUN continues a run",
     "minibatch-size": "a batch is --envs-per-worker times --rollout-length steps",
-    "n-epochs": "A3C takes every step once",
-    "no-cuda": "JAX chooses the device: JAX_PLATFORMS=cpu or cuda in the environment",
+    "n-epochs": "A3C uses every step once",
+    "no-cuda": "JAX chooses the device: set JAX_PLATFORMS=cpu or cuda in the environment",
     "play": "poise play RUN shows a run's policy",
     "render": "poise play RUN --render human shows a run's policy in a window",
-    "resume": "poise resume RUN goes on with a run",
-    "run": "the run's folder stands alone, as in poise {command} RUN",
-    "run-dir": "the run's folder stands alone, as in poise {command} RUN",
-    "train": "poise train begins a run",
-    "update-epochs": "A3C takes every step once",
-    "verbose": "--quiet prints nothing, and without it progress is shown",
+    "resume": "poise resume RUN continues a run",
+    "run": "write the run's folder without a flag, as in poise {command} RUN",
+    "run-dir": "write the run's folder without a flag, as in poise {command} RUN",
+    "train": "poise train starts a run",
+    "update-epochs": "A3C uses every step once",
+    "verbose": "progress is shown by default; --quiet prints nothing",
 }
-"""What is no flag here, and what there is instead."""
+"""Hints for flags that poise does not have."""
 
 _BY_COMMAND = {
     "evaluate": {"n-eval-episodes": "episodes", "eval-episodes": "episodes"},
     "bench": {"n-envs": "envs-per-worker"},
 }
 _EPISODES = ("n-episodes", "num-episodes", "n-eval-episodes", "eval-episodes", "max-episodes")
-"""Names of the number of episodes, where a command plays some and has no other number of them."""
+"""Other names for --episodes, in commands that have this flag."""
 
 
 whole_numbers = ConstructorRegistry()
-"""Reads whole numbers as people write them, ``1e5`` and ``100_000``, wherever a flag takes one."""
+"""Makes every flag that takes a whole number accept ``1e5`` and ``100_000`` too."""
 
 
 @whole_numbers.primitive_rule
@@ -72,7 +72,7 @@ def _whole_number(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int]
 
 
 def read_whole(text: str) -> int:
-    """A whole number; of those with a power of ten, only what a float holds exactly."""
+    """Read a whole number. Exponents are accepted if a float can hold the value exactly."""
     try:
         return int(text)
     except ValueError:
@@ -83,10 +83,10 @@ def read_whole(text: str) -> int:
 
 
 def join_help_lines(kind: Any) -> None:
-    """Have tyro wrap the help of a command's flags to the terminal, not as our source is wrapped.
+    """Join the lines of each help text, so that tyro wraps it to the terminal's width.
 
-    It joins the lines of a docstring before it takes their indentation away, and so takes each
-    that is indented for a paragraph.
+    tyro joins the lines of a docstring before it removes their indentation, and treats each
+    indented line as a new paragraph.
     """
     texts = {
         one.arg_name: one.description for one in docstring_parser.parse_from_object(kind).params
@@ -102,15 +102,15 @@ def join_help_lines(kind: Any) -> None:
 
 
 def require_known_flags(command: str, kind: Any, arguments: Sequence[str]) -> None:
-    """Look at the flags of a command before they are parsed.
+    """Check that a command has all the flags that were given.
 
     Args:
-        command: its name.
-        kind: its class.
-        arguments: behind its name.
+        command: the command's name.
+        kind: the command's class.
+        arguments: the arguments after the name.
 
     Raises:
-        ConfigError: one is not a flag of the command; the message names what it is called here.
+        ConfigError: the command has no such flag; the message suggests what to use instead.
     """
     known = set(_flags(kind))
     problems = []
@@ -119,14 +119,14 @@ def require_known_flags(command: str, kind: Any, arguments: Sequence[str]) -> No
         if not argument.startswith("--") or not name or name == "help" or name.startswith("tyro-"):
             continue
         if name not in known and name.removeprefix("no-") not in known:
-            problems.append(f"no --{name}: {_instead(command, name, known)}")
+            problems.append(f"no flag --{name}: {_instead(command, name, known)}")
     if problems:
         more = f" (poise {command} --help lists its flags)"
         raise ConfigError(f"{command} has {'; '.join(problems)}{more}")
 
 
 def _flags(kind: Any) -> Iterator[str]:
-    """The flags of a command's class."""
+    """The names of a command's flags."""
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         if typing.get_type_hints(kind)[field.name] is TrainConfig:
@@ -136,23 +136,23 @@ def _flags(kind: Any) -> Iterator[str]:
 
 
 def _instead(command: str, name: str, known: set[str]) -> str:
-    """What there is instead of an unknown flag."""
+    """A hint on what to use instead of an unknown flag."""
     ours = _BY_COMMAND.get(command, {}).get(name) or ALIASES.get(name, "")
     flag = ours.partition(" ")[0].removeprefix("no-")
     if flag in known:
-        return f"here it is --{ours}"
+        return f"use --{ours}"
     if name in _EPISODES and "episodes" in known:
-        return "here it is --episodes"
+        return "use --episodes"
     if command == "resume" and (
         name in set(_flags(TrainConfig)) or flag in set(_flags(TrainConfig))
     ):
         return (
-            "a run's settings are fixed when it begins, and only --max-steps, --max-episodes and "
-            "--max-seconds can be changed; poise train begins another"
+            "a run's settings are fixed when it starts, and only --max-steps, --max-episodes and "
+            "--max-seconds can be changed; start a new run with poise train"
         )
     if name in _OTHERWISE:
         return _OTHERWISE[name].format(command=command)
     near = difflib.get_close_matches(name, sorted(known), n=2)
     if near:
         return f"perhaps you meant {' or '.join(f'--{one}' for one in near)}"
-    return "there is nothing like it"
+    return "no flag has a similar name"

@@ -10,13 +10,13 @@ __all__ = ["Inspect"]
 
 @dataclasses.dataclass(frozen=True)
 class Inspect:
-    """Show the batch whose gradient was not finite: which arrays, and what is wrong with them."""
+    """Show the saved batch whose gradient was not finite: its arrays, those with NaN first."""
 
     run: Positional[Path]
     """A run's folder."""
 
     def __call__(self) -> int:
-        """Print a row an array, the broken ones first."""
+        """Print one row per array, those with NaN or infinity first."""
         from poise.storage.bad_batch import inspect_batch  # noqa: PLC0415
 
         reports = inspect_batch(self.run)

@@ -16,37 +16,38 @@ __all__ = ["Play"]
 
 @dataclasses.dataclass(frozen=True)
 class Play:
-    """Watch a run's policy on Gymnasium's own environment: a line for each episode."""
+    """Play a run's policy on Gymnasium's own environment, and print a line per episode."""
 
     run: Positional[Path]
     """A run's folder, or a policy file."""
 
     episodes: int = 1
-    """Episodes to play."""
+    """Number of episodes to play."""
 
     steps: bool = False
-    """Print a line for each step, too."""
+    """Also print a line per step."""
 
     render: Literal["none", "human"] = "none"
-    """A window is opened only for human (needs pip install 'poise[render]')."""
+    """human opens a window (needs pip install 'poise[render]')."""
 
     which: Literal["best", "final"] = "best"
-    """The policy that evaluation selected, or the last one."""
+    """Which policy to play: the best one, selected by evaluations in training, or the final one."""
 
     policy: Literal["greedy", "sampled"] | None = None
-    """Take the most probable action, or sample one. Default: as the run was scored."""
+    """Choose the most probable action (greedy) or sample one. Default: as in the run's own
+    score."""
 
     seed: int = 0
-    """Root of the episodes' seeds, and of the sampling."""
+    """Root seed of the episodes and of sampled actions."""
 
     step_limit: int = STEP_LIMIT
-    """An episode is cut after this many steps."""
+    """Episodes are cut after this many steps."""
 
     trust: bool = False
-    """Import the environment and wrappers that the run's files name by import path."""
+    """Allow importing the environment and wrappers that the run's files name by import path."""
 
     def __call__(self) -> int:
-        """Play; Ctrl-C ends it, and the environment is closed."""
+        """Play. Ctrl-C stops, and closes the environment."""
         from poise.evaluation.play import play  # noqa: PLC0415
         from poise.storage.run_folder import load  # noqa: PLC0415
 

@@ -16,11 +16,11 @@ class Plot:
     """A run's folder."""
 
     output: Path | None = None
-    """The picture to write; .png, .svg or .pdf says its format. Default: learning_curve.png in the
-    run's folder."""
+    """File to write; its suffix, .png, .svg or .pdf, determines the format. Default:
+    learning_curve.png in the run's folder."""
 
     def __call__(self) -> int:
-        """Draw and say where."""
+        """Draw the curve and print the path of the file."""
         from poise.reports.plot_run import plot_run  # noqa: PLC0415
 
         print(plot_run(self.run, self.output))

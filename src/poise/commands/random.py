@@ -12,10 +12,10 @@ __all__ = ["Random"]
 
 @dataclasses.dataclass(frozen=True)
 class Random:
-    """The baseline: uniformly random actions on Gymnasium's own environment."""
+    """Score uniformly random actions on Gymnasium's own environment, as a baseline."""
 
     environment: Positional[str] = "CartPole-v1"
-    """Gymnasium id of the environment, or an import path module:attribute."""
+    """Gymnasium id of the environment, or its import path module:attribute."""
 
     env_kwargs: tuple[str, ...] = ()
     """Arguments of the environment's constructor as key=value; values are Python literals."""
@@ -24,22 +24,22 @@ class Random:
     """Import paths module:attribute of Gymnasium wrappers, applied in this order."""
 
     ignore_observations: tuple[str, ...] = ()
-    """Parts of Dict and Tuple observations that are left out, as in train."""
+    """Parts of Dict and Tuple observations to leave out, as in train."""
 
     sticky_actions: float = 0.0
-    """Atari only: probability that the emulator repeats the last action."""
+    """Atari only: probability, from 0 to 1, that the previous action is repeated."""
 
     episodes: int = 100
-    """Episodes to play."""
+    """Number of episodes to play."""
 
     seed: int = 0
-    """Root of the episodes' seeds."""
+    """Root seed of the episodes."""
 
     step_limit: int = STEP_LIMIT
-    """An episode is cut after this many steps, and counted as cut."""
+    """Episodes are cut after this many steps, and counted as cut."""
 
     json: bool = False
-    """Print one JSON object."""
+    """Print the result as one JSON object."""
 
     def __call__(self) -> int:
         """Play and print the score."""

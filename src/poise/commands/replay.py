@@ -13,16 +13,16 @@ __all__ = ["Replay"]
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """Repeat a run from its journal, and compare the parameters bit for bit."""
+    """Repeat a run from its journal, and check that the parameters are identical bit for bit."""
 
     run: Positional[Path]
     """A run's folder."""
 
     trust: bool = False
-    """Import the environment and wrappers that the run's files name by import path."""
+    """Allow importing the environment and wrappers that the run's files name by import path."""
 
     def __call__(self) -> int:
-        """Replay; exit code 0 if it agrees, 1 if it differs."""
+        """Replay the run. The exit code is 0 if the replay is identical, 1 if it differs."""
         from poise.replaying.replay import replay  # noqa: PLC0415
 
         report = replay(self.run, trust=self.trust)
@@ -30,7 +30,7 @@ class Replay:
             print(f"poise: warning: not the same machine: {warning}", file=sys.stderr)
         compared = " and ".join(report.compared) or "no parameters"
         if "final.safetensors" not in report.compared:
-            compared += " (the run left no final.safetensors to compare with)"
+            compared += " (the run has no final.safetensors to compare with)"
         text = (
             f"replayed {report.records:,} records, {report.updates:,} updates and "
             f"{report.steps:,} steps; compared {compared}: identical"
@@ -40,5 +40,5 @@ class Replay:
             f"SHA-256 of the final parameters: {report.final_hash}"
         )
         if report.announced:
-            print("(when it began, the run had said that it cannot be replayed exactly)")
+            print("(the run had warned at its start that it cannot be replayed exactly)")
         return 0

@@ -12,31 +12,34 @@ __all__ = ["Resume"]
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
-    """Go on with a run from its newest checkpoint; before the first, start it over."""
+    """Continue a run from its newest checkpoint. A run without a checkpoint starts over."""
 
     run: Positional[Path]
     """A run's folder."""
 
     max_steps: int | None = None
-    """A new budget in environment steps, counted from the run's beginning."""
+    """New budget in environment steps, counted from the start of the run. Default: the budget that
+    the run has."""
 
     max_episodes: int | None = None
-    """A new budget in finished training episodes, counted from the run's beginning."""
+    """New budget in finished training episodes, counted from the start of the run. Default: the
+    budget that the run has."""
 
     max_seconds: float | None = None
-    """A new budget in seconds of training, counted from now."""
+    """New budget in seconds of training, counted from now. Default: the budget that the run has."""
 
     quiet: bool = False
     """Print nothing."""
 
     tensorboard: bool = False
-    """Write TensorBoard event files from here on; a run that wrote them goes on with them."""
+    """Write TensorBoard event files from now on. A run that has them continues them without this
+    flag."""
 
     trust: bool = False
-    """Import the environment and wrappers that the run's files name by import path."""
+    """Allow importing the environment and wrappers that the run's files name by import path."""
 
     def __call__(self) -> int:
-        """Go on; exit codes as of train."""
+        """Continue the run. The exit codes are those of train."""
         from poise.training.resume import resume  # noqa: PLC0415
         from poise.training.runtime import process_age  # noqa: PLC0415
 

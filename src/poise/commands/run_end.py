@@ -1,4 +1,4 @@
-"""What the commands that train say at the end, and their exit codes."""
+"""The final output and the exit code of ``poise train`` and ``poise resume``."""
 
 import shlex
 from pathlib import Path
@@ -14,10 +14,10 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 def end_run(result: Any, quiet: bool, here: Path) -> int:
-    """Say how a run ended; its exit code."""
+    """Print how a run ended, and return the exit code."""
     if not quiet:
         folder = result.folder
-        # As it was typed, from the folder where the command was begun.
+        # Relative to the folder where the command was started, as the user typed it.
         shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
         width = terminal_width()
         lines = [
@@ -42,7 +42,7 @@ def _describe_run(summary: dict[str, Any]) -> list[str]:
         outcome = f"not solved ({stopped})"
     lines = [
         f"{summary['environment']}: {outcome}; {summary['steps']:,} steps in "
-        f"{summary['training_seconds']:.2f} s of training, {summary['wall_seconds']:.2f} s in all"
+        f"{summary['training_seconds']:.2f} s of training, {summary['wall_seconds']:.2f} s in total"
     ]
     if score:
         against = () if target is None else (target,)
@@ -66,9 +66,9 @@ def _describe_run(summary: dict[str, Any]) -> list[str]:
 
 
 def _how_to_go_on(result: Any, folder: Path) -> list[str]:
-    """The command that goes on with a run that a signal ended."""
+    """The command that continues a run that was ended by a signal."""
     if result.summary["stopped"] not in ("interrupted", "terminated"):
         return []
-    # What a file names is imported only if the user says so.
+    # Code that a file names is imported only if the user says so.
     trust = " --trust" if result.policy.environment.imports else ""
-    return [f"go on with: poise resume {shlex.quote(str(folder))}{trust}"]
+    return [f"continue with: poise resume {shlex.quote(str(folder))}{trust}"]

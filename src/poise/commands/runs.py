@@ -15,16 +15,16 @@ __all__ = ["Runs"]
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """List the runs in a folder: environment, seed, solved or not, score, steps, and when."""
+    """List the runs in a folder: environment, seed, solved or not, score, steps and time."""
 
     folder: Positional[Path] = Path("runs")
-    """The folder that holds them, at most three levels deep."""
+    """Folder that contains the runs, at most three levels deep."""
 
     json: bool = False
-    """Print one JSON list."""
+    """Print the result as one JSON list."""
 
     def __call__(self) -> int:
-        """Print a table, the latest run last."""
+        """Print a table with the latest run last."""
         from poise.reports.run_list import list_runs, table  # noqa: PLC0415
 
         runs, problems = list_runs(self.folder)

@@ -1,4 +1,4 @@
-"""How the commands print a score."""
+"""Printing of a score, shared by the commands."""
 
 import json
 import math
@@ -16,12 +16,12 @@ def print_score(
     """Print a score, as text or as one JSON object.
 
     Args:
-        name: the environment's.
-        kind: of actions.
-        score: what was reached.
-        target: what solves the environment, None where nothing does.
-        as_json: print JSON.
-        setup: of the environment, as text.
+        name: the environment's name.
+        kind: kind of actions, such as "greedy actions".
+        score: the score.
+        target: mean return that solves the environment; None if there is no such target.
+        as_json: print JSON instead of text.
+        setup: text about the environment's configuration, added to the first line.
     """
     solved = None if target is None else bool(score.mean >= target)
     if as_json:
@@ -40,7 +40,7 @@ def print_score(
         )
         text = f"mean {mean} (standard error)  95% interval {low} to {high}"
     else:
-        # A single episode has none.
+        # A single episode has no standard error.
         text = f"mean {number(score.mean, *against)}"
     text += f"  min {number(score.minimum)}  max {number(score.maximum)}"
     print(wrapped(text, terminal_width()))

@@ -14,22 +14,23 @@ __all__ = ["Train"]
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train an agent until it solves the environment or a budget is used up."""
+    """Train an agent until it solves the environment or uses up a budget."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     """Settings of the run."""
 
     run_dir: Path | None = None
-    """New folder for the run. Default: one below runs/, named after environment and seed."""
+    """New folder for the run. Default: a folder in runs/, named after environment, algorithm and
+    seed."""
 
     quiet: bool = False
     """Print nothing."""
 
     tensorboard: bool = False
-    """Write TensorBoard event files into the run's folder, too."""
+    """Also write TensorBoard event files into the run's folder."""
 
     def __call__(self) -> int:
-        """Train; exit code 0, or 130 and 143 where a signal ended the run."""
+        """Train. The exit code is 0, or 130 or 143 if a signal ended the run."""
         from poise.reports.plot_process import Plotter  # noqa: PLC0415
 
         here = Path.cwd()

@@ -1,4 +1,4 @@
-"""What flags may say, where no setting of a run checks it; and how wide what is said may be."""
+"""Checks of flag values that are not settings of a run, and wrapping of text to the terminal."""
 
 import shutil
 import sys
@@ -17,10 +17,10 @@ def require_positive(flag: str, value: int) -> None:
 
 
 def terminal_width(stream: TextIO | None = None) -> int | None:
-    """Letters in a line of the terminal; None where a stream is none, or is closed.
+    """Width of the terminal in characters; None if the stream is not a terminal, or is closed.
 
     Args:
-        stream: standard output, if it is not given.
+        stream: the stream; default: standard output.
     """
     stream = sys.stdout if stream is None else stream
     if stream is None or stream.closed or not stream.isatty():
@@ -29,11 +29,11 @@ def terminal_width(stream: TextIO | None = None) -> int | None:
 
 
 def wrapped(line: str, width: int | None) -> str:
-    """A line broken between words to fit; flags and folders stay in one piece.
+    """A line wrapped between words; flags and paths are not broken.
 
     Args:
-        line: what is said; where it begins with a dash, its other lines are indented.
-        width: letters in a line, None for any number.
+        line: the text; if it starts with a dash, the lines after the first are indented.
+        width: maximum number of characters per line; None for no limit.
     """
     if width is None or len(line) <= width:
         return line

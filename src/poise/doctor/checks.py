@@ -1,7 +1,7 @@
-"""The doctor's checks of one environment, in this process: what it is, keeps and repeats.
+"""The doctor's checks of one environment that run in this process.
 
-Each check is a function of the subject that returns findings. It may raise or hang: whoever calls
-it holds the deadline and turns an exception into a finding.
+Each check is a function that takes the subject and returns findings. It may raise or hang: the
+caller sets the deadline and turns exceptions into findings.
 """
 
 import re
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 LARGE_NETWORK = 5_000_000
-"""Parameters above which a network is too large for processor cores (the paper's have 600,000)."""
+"""Networks with more parameters are too large for CPUs (the A3C paper's have 600,000)."""
 
 _WORLDS = {
     "compiled": "the compiled twin",
@@ -46,19 +46,19 @@ _WORLDS = {
     "copies": "copies in a loop",
 }
 _HARMLESS = {
-    "minimum value is -infinity": "poise takes infinite bounds as they are",
-    "maximum value is infinity": "poise takes infinite bounds as they are",
-    "symmetric and normalized space": "poise brings actions into the bounds itself",
+    "minimum value is -infinity": "poise supports infinite bounds",
+    "maximum value is infinity": "poise supports infinite bounds",
+    "symmetric and normalized space": "poise scales actions to the bounds itself",
 }
-"""What Gymnasium's checker remarks, but poise deals with."""
+"""Warnings of Gymnasium's checker that do not matter for poise, and why."""
 
 
 class Subject(NamedTuple):
-    """Whom the doctor examines.
+    """The environment under examination.
 
     Attributes:
-        env_factory: makes the environment.
-        config: how it would be trained.
+        env_factory: creates the environment.
+        config: settings for training on it.
         seconds: length of a measurement.
     """
 
@@ -68,7 +68,7 @@ class Subject(NamedTuple):
 
 
 def possible_envs(env_factory: EnvFactory) -> list[WorldKind]:
-    """What can step an environment (``--world``), best first."""
+    """The values of ``--world`` that the environment supports, best first."""
     found: list[WorldKind] = []
     for kind in typing.get_args(WorldKind):
         try:
@@ -79,10 +79,11 @@ def possible_envs(env_factory: EnvFactory) -> list[WorldKind]:
 
 
 def describe(subject: Subject, components: RunComponents) -> list[Finding]:
-    """The spaces, the network that they get, and what steps the environment."""
+    """The spaces, the network for them, and how the environment is stepped."""
     agent, resolved = components.agent, decisions(components)
     observation, action = agent.observation_space, agent.action_space
-    found = [Finding("spaces", "ok", f"observes {_space(observation)}; acts in {_space(action)}")]
+    spaces_text = f"observations: {_space(observation)}; actions: {_space(action)}"
+    found = [Finding("spaces", "ok", spaces_text)]
     description = (
         f"{agent.network.describe()}, {agent.layout.size:,} parameters; {_head(action)}; "
         f"{resolved['acting']} acts; learning rate {resolved['learning_rate']:g}"
@@ -90,22 +91,22 @@ def describe(subject: Subject, components: RunComponents) -> list[Finding]:
     advice = ""
     if agent.layout.size > LARGE_NETWORK:
         advice = (
-            "this is large for processor cores: make the observations smaller, for example by "
-            "--wrappers with a function that returns gymnasium.wrappers.ResizeObservation(env, "
+            "this network is large for a CPU: make the observations smaller, for example with "
+            "--wrappers and a function that returns gymnasium.wrappers.ResizeObservation(env, "
             "(84, 84))"
         )
     elif shape := _float_image(observation, agent.spec.image_axes):
         letters = {2: "HW", 3: "HWC", 4: "SHWC", 5: "SSHWC"}[len(shape)]
         advice = (
-            f"the numbers of shape {shape} are flattened: if they are an image, observe it as "
-            "uint8 from 0 to 255, and it gets the convolutional network; or, if they are bounded, "
-            f"name their axes, for example --image-axes {letters}"
+            f"the array of shape {shape} is flattened: if it is an image, return it as uint8 from "
+            "0 to 255 to use the convolutional network; or, if its values are bounded, name its "
+            f"axes, for example --image-axes {letters}"
         )
     found.append(Finding("network", "warning" if advice else "ok", description, advice))
     others = [kind for kind in possible_envs(subject.env_factory) if kind != resolved["world"]]
-    text = f"training steps {_WORLDS[resolved['world']]} ({resolved['world']})"
+    text = f"training uses {_WORLDS[resolved['world']]} ({resolved['world']})"
     if others:
-        text += f"; --world {' or '.join(others)} would do too"
+        text += f"; --world {' or '.join(others)} is also possible"
     found.append(Finding("world", "ok", text))
     found.append(Finding("scaling", "ok", _scaling(components)))
     return found
@@ -119,12 +120,13 @@ def _space(space: spaces.Space[Any]) -> str:
 
 
 def unsupported(error: UnsupportedSpaceError) -> Finding:
-    """Spaces that poise cannot learn."""
+    """The finding for spaces that poise does not support."""
     return Finding(
         "spaces",
         "failure",
         str(error),
-        "--wrappers takes the import path of a function that returns the environment, wrapped",
+        "wrap the environment: --wrappers takes the import path of a function that returns the "
+        "wrapped environment",
     )
 
 
@@ -138,35 +140,35 @@ def _head(space: spaces.Space[Any]) -> str:
             return f"actions from {int(np.prod(space.shape))} independent Gaussians"
         case spaces.MultiBinary():
             return f"actions of {int(np.prod(space.shape))} independent bits"
-    return "actions from the product of their parts' distributions"
+    return "actions from the product of the distributions of their parts"
 
 
 def _scaling(components: RunComponents) -> str:
-    """What becomes of the observed numbers, and which axis of an image is what."""
+    """How observed numbers are scaled, and how the axes of images are interpreted."""
     spec = components.agent.spec
     said = _images(components.agent.observation_space, spec.image_axes)
     count, auto = components.agent.scaling.count, components.config.normalize_observations == "auto"
     if count:
-        why = " (auto: no bounds describe all of them)" if auto else ""
+        why = " (auto: some bounds are infinite or very wide)" if auto else ""
         said.append(f"{count:,} numbers are normalised by their running mean and variance{why}")
     else:
         why = " (auto)" if auto else ""
-        said.append(f"numbers are scaled by their bounds where those are finite{why}")
+        said.append(f"numbers with finite bounds are scaled by their bounds{why}")
     return "; ".join(said)
 
 
 def _images(space: spaces.Space[Any], image_axes: str) -> list[str]:
     layouts = [(part, image_layout(part, image_axes)) for _, part in parts(space)]
     return [
-        f"an image of shape {part.shape} is taken as {layout.axes}: {layout.height} high, "
-        f"{layout.width} wide, {layout.channels} channels (--image-axes corrects it)"
+        f"the image of shape {part.shape} has the axes {layout.axes}: {layout.height} high, "
+        f"{layout.width} wide, {layout.channels} channels (if this is wrong, set --image-axes)"
         for part, layout in layouts
         if layout is not None
     ]
 
 
 def _float_image(space: spaces.Space[Any], image_axes: str) -> tuple[int, ...] | None:
-    """The shape of a part that looks like an image, but is not made of bytes."""
+    """The shape of a part that looks like an image, but is not uint8; None if there is none."""
     for _, part in parts(space):
         if not isinstance(part, spaces.Box) or part.dtype == np.uint8:
             continue
@@ -177,19 +179,19 @@ def _float_image(space: spaces.Space[Any], image_axes: str) -> tuple[int, ...] |
 
 
 def contract(subject: Subject) -> list[Finding]:
-    """What poise itself asks of an environment before it trains."""
-    # The deadline is the caller's.
+    """Poise's own check of an environment before training."""
+    # The caller sets the deadline.
     kind = env_backend(subject.env_factory, subject.config.world)
     traits = check_environment(subject.env_factory, threading.TIMEOUT_MAX, kind)
-    found = [Finding("contract", "ok", "a reset and 20 random steps return what they should")]
+    found = [Finding("contract", "ok", "a reset and 20 random steps return valid values")]
     if traits.shares_state:
         found.append(
             Finding(
                 "copies",
                 "failure",
-                "stepping one copy changes what another shows: copies share a state"
+                "stepping one copy changes another: copies share state"
                 + (f" ({traits.shared})" if traits.shared else ""),
-                "keep all state in the object; or train with one copy a process: "
+                "keep all state in the environment object; or train with one copy per process: "
                 "--launcher processes --envs-per-worker 1",
             )
         )
@@ -197,7 +199,7 @@ def contract(subject: Subject) -> list[Finding]:
 
 
 def gymnasium_checker(subject: Subject) -> list[Finding]:
-    """Gymnasium's own environment checker, on the environment without its wrappers."""
+    """Run Gymnasium's environment checker on the environment without its wrappers."""
     name = "gymnasium"
     environment = subject.env_factory.make()
     failure = None
@@ -212,7 +214,7 @@ def gymnasium_checker(subject: Subject) -> list[Finding]:
                     "failure",
                     f"Gymnasium's checker: {_plain(error) or type(error).__name__}",
                     "fix the environment; gymnasium.utils.env_checker.check_env(env.unwrapped) "
-                    "says the same",
+                    "reports the same",
                 )
     finally:
         close_environment(environment)
@@ -223,21 +225,21 @@ def gymnasium_checker(subject: Subject) -> list[Finding]:
     for remark in remarks:
         harmless = next((why for text, why in _HARMLESS.items() if text in remark), None)
         if harmless is None:
-            advice = "fix the environment, if the warning is right; poise can train as it is"
+            advice = "if the warning is right, fix the environment; poise can train without the fix"
             found.append(Finding(name, "warning", f"Gymnasium's checker: {remark}", advice))
         elif harmless not in handled:
             handled.append(harmless)
     if failure is not None:
         return [failure, *found]
     if not found:
-        text = "Gymnasium's checker has nothing against it"
+        text = "Gymnasium's checker finds no problem"
         if handled:
-            text = f"Gymnasium's checker remarks nothing that matters here: {'; '.join(handled)}"
+            text = f"Gymnasium's checker finds no problem that matters here: {'; '.join(handled)}"
         found.append(Finding(name, "ok", text))
     return found
 
 
 def _plain(message: object) -> str:
-    """Gymnasium's message without colours and its own level."""
+    """Gymnasium's message without colours and without its "WARN:" prefix."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(message))
     return brief(re.sub(r"^WARN: ", "", text))

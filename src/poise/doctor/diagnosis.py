@@ -1,6 +1,6 @@
-"""What the doctor says: findings, measured rates and a recommended command line, and how they read.
+"""The doctor's results: findings, measured rates and a recommended command, and their text.
 
-One finding for each thing that was looked at; a warning or a failure says what to change.
+Each check gives at least one finding. A warning or a failure says what to change.
 """
 
 import textwrap
@@ -13,19 +13,19 @@ Status = Literal["ok", "warning", "failure"]
 STATUS_WIDTH = 9
 CHECK_WIDTH = 14
 LONGEST_VALUE = 200
-"""Letters of a value that are shown."""
+"""Maximum number of characters shown of a value."""
 
 
 class Finding(NamedTuple):
-    """One thing that the doctor looked at.
+    """The result of one check.
 
     Attributes:
-        check: what was looked at.
-        status: ``failure`` is what would end a run or make its results wrong; ``warning`` is what
-            a run survives, but should be known.
+        check: name of the check.
+        status: ``failure`` if it would end a run or make its results wrong; ``warning`` if a run is
+            possible, but the user should know.
         message: what was found.
-        advice: what to change, empty where nothing is to be changed.
-        flags: what the finding adds to the recommended command line.
+        advice: what to change; empty if nothing needs to change.
+        flags: flags that the finding adds to the recommended command line.
     """
 
     check: str
@@ -39,8 +39,8 @@ class Rate(NamedTuple):
     """A measured speed.
 
     Attributes:
-        what: was measured.
-        steps_per_second: environment steps per second, of all copies together.
+        what: what was measured.
+        steps_per_second: environment steps per second, summed over all copies.
     """
 
     what: str
@@ -48,13 +48,13 @@ class Rate(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """All that the doctor says about one environment.
+    """All results for one environment.
 
     Attributes:
-        environment: its name.
-        findings: in the order in which things were looked at.
-        rates: what was measured; empty where the environment cannot be trained.
-        command: the recommended command line; None where nothing could be recommended.
+        environment: the environment's name.
+        findings: the findings, in the order of the checks.
+        rates: the measured speeds; empty if training on the environment is not possible.
+        command: the recommended command line; None if nothing can be recommended.
     """
 
     environment: str
@@ -68,7 +68,7 @@ class Diagnosis(NamedTuple):
         return any(finding.status == "failure" for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """The diagnosis as JSON types."""
         return {
             "environment": self.environment,
             "failed": self.failed,
@@ -79,7 +79,7 @@ class Diagnosis(NamedTuple):
 
 
 def describe(item: Finding | Rate, width: int = 100) -> str:
-    """The rows of a table about one finding or rate, at most ``width`` letters wide."""
+    """The table rows of one finding or rate, at most ``width`` characters wide."""
     indent = " " * (STATUS_WIDTH + CHECK_WIDTH + 2)
     width = max(width, len(indent) + 40)
 
@@ -97,7 +97,7 @@ def describe(item: Finding | Rate, width: int = 100) -> str:
     if isinstance(item, Rate):
         head = f"{'':{STATUS_WIDTH}} {'speed':{CHECK_WIDTH}} "
         million = _duration(1e6 / item.steps_per_second)
-        text = f"{item.what}: {item.steps_per_second:,.0f} steps/s, a million in {million}"
+        text = f"{item.what}: {item.steps_per_second:,.0f} steps/s, a million steps in {million}"
         return fill(text, head, indent)
     head = f"{item.status:{STATUS_WIDTH}} {item.check:{CHECK_WIDTH}} "
     rows = [fill(item.message, head, indent)]
@@ -114,6 +114,6 @@ def _duration(seconds: float) -> str:
 
 
 def brief(value: object) -> str:
-    """A value for a message, shortened."""
+    """A value as text on one line, shortened if it is long."""
     text = " ".join(str(value).split())
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."

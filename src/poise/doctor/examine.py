@@ -1,7 +1,6 @@
-"""The doctor: what there is to say about an environment before training.
+"""The doctor: examines an environment before training.
 
-The environment is a stranger's: every look at it has a deadline, and whatever it does becomes a
-finding.
+The environment is untrusted code: every check has a deadline, and every error becomes a finding.
 """
 
 import contextlib
@@ -51,17 +50,16 @@ def examine(
     factory: EnvironmentFactory | None = None,
     tell: Tell = lambda item: None,
 ) -> Diagnosis:
-    """Examine an environment: what poise makes of it, what is wrong with it, how fast it is.
+    """Examine an environment: how poise would train on it, its problems, and its speed.
 
     Args:
-        config: how it would be trained; of the settings, those about environment, workers
-            and deadline matter.
+        config: settings for training; only those about environment, workers and deadline matter.
         seconds: length of each measurement.
-        factory: makes the environment, instead of what the settings name.
-        tell: called with each finding and rate as soon as there is one.
+        factory: creates the environment, instead of the name in the settings.
+        tell: called with each finding and rate as soon as it is available.
 
     Raises:
-        InputError: the environment cannot be found or made, or a setting is impossible.
+        InputError: the environment cannot be found or created, or a setting is invalid.
     """
     leave_unguarded_script()
     forget_closing()
@@ -75,12 +73,12 @@ def examine(
 
 
 def _admit(config: TrainConfig, factory: EnvironmentFactory | None) -> EnvFactory:
-    """Find the environment and make it once."""
+    """Find the environment, and create it once."""
 
     def find() -> EnvFactory:
         env_factory = find_env_factory(config.environment_choice, factory)
         env_backend(env_factory, config.world)
-        # Without spaces it can be looked at all the same, and that becomes a finding.
+        # Unsupported spaces do not stop the examination: they become a finding.
         with contextlib.suppress(UnsupportedSpaceError):
             close_environment(env_factory.make())
         return env_factory
@@ -91,14 +89,14 @@ def _admit(config: TrainConfig, factory: EnvironmentFactory | None) -> EnvFactor
         raise
     except (Exception, SystemExit) as error:
         raise EnvironmentNotFoundError(
-            f"the environment {config.environment} cannot be imported or made: "
+            f"the environment {config.environment} cannot be imported or created: "
             f"{type(error).__name__}: {error}"
         ) from error
     return found
 
 
 class _Examination:
-    """One examination, which remembers what was found."""
+    """One examination, which collects the findings and rates."""
 
     def __init__(self, subject: Subject, tell: Tell) -> None:
         self._subject = subject
@@ -113,7 +111,7 @@ class _Examination:
         trainable = components is not None and self._look("contract", lambda: contract(subject))
         self._look("gymnasium", lambda: gymnasium_checker(subject))
         if trainable:
-            # Of any other environment these would only say the same once more.
+            # For an environment that failed above, these checks would only repeat the failure.
             self._look("seeding", lambda: seeding(subject))
             normalized = components is not None and components.normalization == "on"
             trainable = self._look(
@@ -157,7 +155,7 @@ class _Examination:
     def _look(
         self, name: str, check: Callable[[], list[Finding] | list[Rate]], patience: float = 0.0
     ) -> bool:
-        """Run one check before its deadline, or so much later; True if it found no failure."""
+        """Run one check with a deadline, extended by ``patience``; True if there is no failure."""
         if self._hung:
             return False
         subject = self._subject
@@ -170,7 +168,7 @@ class _Examination:
 
         timeout = subject.config.worker_timeout + patience
         try:
-            # What a check that is left behind has done to the filters of warnings is undone.
+            # Undo changes of the warning filters by a check that hangs and is abandoned.
             with warnings.catch_warnings():
                 found = run_with_deadline(guarded, timeout, subject.env_factory.name)
         except PoiseError as error:
@@ -180,8 +178,8 @@ class _Examination:
                     name,
                     "failure",
                     str(error),
-                    "nothing else was looked at; give every wait in the environment a deadline, "
-                    "or poise a longer --worker-timeout",
+                    "nothing else was checked; give every wait in the environment a timeout, or "
+                    "use a longer --worker-timeout",
                 )
             ]
         for item in found:
@@ -189,7 +187,7 @@ class _Examination:
         return not any(isinstance(item, Finding) and item.status == "failure" for item in found)
 
     def _measure(self, components: RunComponents, processes: bool) -> str | None:
-        """Measure speeds; returns the recommended command line."""
+        """Measure speeds, and return the recommended command line."""
         subject, envs = self._subject, components.envs
         self._look("speed", lambda: [one_copy_rate(subject)], subject.seconds)
         if isinstance(envs, HostEnvs | XlaEnvs):
@@ -210,18 +208,18 @@ class _Examination:
         return _command(subject.config, flags)
 
     def _launcher(self, components: RunComponents, rates: dict[LauncherName, float]) -> list[str]:
-        """Say where the workers run, and why; returns the flags that ask for it."""
+        """Report how the workers run, and why; return the flags for the recommended launcher."""
         usual = components.placement.launcher.name
         if self._subject.config.launcher != "auto":
             return ["--launcher", usual]
         why = f"auto takes {usual}: {usual_reason(components.envs)}"
         if usual not in rates:
-            # What hinders the usual one has been said.
+            # An earlier finding says why the usual launcher is not possible.
             launcher = max(rates, key=lambda one: rates[one])
             return ["--launcher", launcher]
         rounds = [rates]
         if clearly_faster(usual, rounds):
-            # One measurement may have met a busy moment of the machine.
+            # Other load on the machine may have disturbed a single measurement.
             again = training_rates(self._subject, components, rates, "again")
             for outcome in again.values():
                 self._say(outcome)
@@ -230,9 +228,9 @@ class _Examination:
         if found is None or len(rounds[-1]) < len(rates):
             best = max(rates, key=lambda one: rates[one])
             if best != usual:
-                why += f"; {best} measured faster here, but not clearly so, or not twice"
+                why += f"; {best} was faster here, but not clearly, or not in two measurements"
             elif len(rates) > 1:
-                why += "; here, it measured as the faster one"
+                why += "; it was also the fastest here"
             self._say(Finding("launcher", "ok", why))
             return []
         launcher, gain = found
@@ -242,7 +240,7 @@ class _Examination:
                 "launcher",
                 "warning",
                 f"{why}. auto does not measure; here, {launcher} trained at least {gain:.1f} times "
-                "as fast, twice",
+                "as fast in two measurements",
                 " ".join(flags),
                 flags,
             )
@@ -251,7 +249,7 @@ class _Examination:
 
 
 def _speeds(outcomes: dict[LauncherName, Rate | Finding]) -> dict[LauncherName, float]:
-    """Of the launchers that could be measured."""
+    """The steps per second of each launcher that could be measured."""
     return {
         launcher: outcome.steps_per_second
         for launcher, outcome in outcomes.items()
@@ -260,13 +258,13 @@ def _speeds(outcomes: dict[LauncherName, Rate | Finding]) -> dict[LauncherName, 
 
 
 def _failure(name: str, error: BaseException) -> Finding:
-    """A check that ended in an exception."""
+    """The finding for a check that raised an exception."""
     text = str(error) if isinstance(error, PoiseError) else f"{type(error).__name__}: {error}"
     return Finding(
         name,
         "failure",
         text,
-        "fix the environment: training would end with the same error, or meet it later",
+        "fix the environment: training would end with the same error, at once or later",
     )
 
 

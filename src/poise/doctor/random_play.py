@@ -1,4 +1,4 @@
-"""The doctor's look at random play: what is observed and rewarded, and how episodes end."""
+"""The doctor's check of random play: observations, rewards, and how episodes end."""
 
 import time
 from typing import Any, NamedTuple
@@ -22,15 +22,16 @@ __all__ = ["random_play"]
 
 STEPS = 2_000
 SECONDS = 10.0
-"""No longer than this; of a slow environment, fewer steps are seen."""
+"""Time limit of random play; slow environments take fewer steps."""
 LARGE = 10.0
-"""Numbers above this slow learning down: networks begin with weights for numbers around 1."""
+"""Numbers above this slow learning down: initial weights are made for numbers around 1."""
 FAR_APART = 100.0
-"""Observed numbers whose largest values differ by more than this factor."""
+"""Observed numbers are of different scales if their largest values differ by more than this
+factor."""
 
 
 class _Play(NamedTuple):
-    """What random play came to."""
+    """The results of random play."""
 
     steps: int
     lengths: list[int]
@@ -41,20 +42,20 @@ class _Play(NamedTuple):
     peaks: np.ndarray
     """``[S]`` float64: the largest magnitude of each observed number, scaled by its bounds."""
     outside: int
-    """Observations that are not in their space."""
+    """Number of observations that are not in the observation space."""
     example: str
-    """One of them."""
+    """How the first of them is outside the space."""
     problem: str
-    """Why play ended early, empty if it did not."""
+    """Why play ended early; empty if it did not."""
     limit: int | None
-    """The environment's time limit, as far as it tells."""
+    """The environment's time limit, if it declares one."""
 
 
 def random_play(subject: Subject, *, normalized: bool) -> list[Finding]:
-    """Play at random for a while, and look at observations, rewards and ends of episodes.
+    """Play random actions for a while, and check observations, rewards and episode ends.
 
     Args:
-        subject: whose environment is played.
+        subject: the environment.
         normalized: whether training would normalise the observations.
     """
     environment = with_true_rewards(subject.env_factory.make())
@@ -65,8 +66,8 @@ def random_play(subject: Subject, *, normalized: bool) -> list[Finding]:
         close_environment(environment)
     if play.problem:
         advice = (
-            "fix the environment: a run ends with an error when it meets this, and training "
-            "plays for far longer"
+            "fix the environment: this would end a run with an error, and training takes far more "
+            "steps than this check"
         )
         return [Finding("random play", "failure", play.problem, advice)]
     atari = subject.env_factory.is_atari
@@ -131,7 +132,7 @@ def _play(environment: gymnasium.Env[Any, Any], image_axes: str, seconds: float)
 
 
 def _outside(space: spaces.Space[Any], observation: Any) -> str | None:
-    """How an observation of the right shape is not in its space, None if it is."""
+    """How an observation of the right shape is outside its space; None if it is inside."""
     for path, part in parts(space):
         value, problem = part_at(observation, path), None
         if isinstance(part, spaces.Box):
@@ -148,14 +149,14 @@ def _outside_box(space: spaces.Box, values: np.ndarray) -> str | None:
     if np.any(wrong):
         index = tuple(map(int, np.argwhere(wrong)[0]))
         low, high = space.low[index], space.high[index]
-        return f"{values[index]:g} at index {list(index)} is not from {low:g} to {high:g}"
+        return f"{values[index]:g} at index {list(index)} is not between {low:g} and {high:g}"
     if not np.can_cast(values.dtype, space.dtype):
-        return f"dtype {values.dtype}, where the space says {space.dtype}"
+        return f"dtype {values.dtype}, but the space says {space.dtype}"
     return None
 
 
 def _numbers(space: spaces.Space[Any], image_axes: str, batch: Any) -> np.ndarray:
-    """The numbers of all Boxes but images in a batch of one, scaled by the bounds there are."""
+    """The numbers of all Boxes except images in a batch of one, scaled by usable bounds."""
     found = [np.zeros(0)]
     for path, part in parts(space):
         if isinstance(part, spaces.Box) and not is_image(part, image_axes):
@@ -173,10 +174,10 @@ def _observations(play: _Play, normalized: bool) -> list[Finding]:
             Finding(
                 name,
                 "warning",
-                f"{play.outside:,} of {play.steps:,} random steps observe what is not in the "
+                f"{play.outside:,} observations in {play.steps:,} random steps are not in the "
                 f"observation space: {play.example}",
-                "make the space true (bounds, dtype), or clip and convert the observations; "
-                "poise can train as it is",
+                "correct the space (bounds, dtype), or clip and convert the observations; poise "
+                "can train without this",
             )
         )
     peaks = play.peaks[play.peaks > 0]
@@ -186,15 +187,15 @@ def _observations(play: _Play, normalized: bool) -> list[Finding]:
     if high > LARGE:
         text = f"an observed number reaches {high:.3g}"
     elif len(peaks) and high > FAR_APART * low:
-        text = f"the observed numbers are of different scales: {low:.2g} and {high:.2g} at most"
+        text = f"observed numbers have different scales: maxima from {low:.2g} to {high:.2g}"
     if text and not normalized:
         flag = "--normalize-observations"
-        advice = f"{flag} on brings them to mean 0 and variance 1"
+        advice = f"{flag} on scales them to mean 0 and variance 1"
         found.append(Finding(name, "warning", text, advice, (flag, "on")))
     if not found:
         text = "finite and in their space"
         if len(peaks):
-            text += f"; no number beyond {high:.3g}"
+            text += f"; largest magnitude {high:.3g}"
             text += ", before they are normalised" if normalized else ", as the network sees them"
         found.append(Finding(name, "ok", f"{text}, in {play.steps:,} random steps"))
     return found
@@ -211,31 +212,31 @@ def _rewards(play: _Play, clipped: bool) -> list[Finding]:
         text += f"; {count:,} random episode{'' if count == 1 else 's'} {returns}"
     peak = max(-low, high)
     if clipped:
-        text += "; clipped to -1 and 1 for the loss (--reward-clip)"
+        text += "; clipped to -1..1 for the loss (--reward-clip)"
     elif peak > LARGE:
         flag, scale = "--reward-scale", f"{1 / peak:.1g}"
-        advice = f"{flag} {scale} (or --reward-clip 1) for the loss only; scores stay as they are"
+        advice = f"{flag} {scale} (or --reward-clip 1) changes the loss only; scores are unaffected"
         found.append(Finding(name, "warning", text, advice, (flag, scale)))
     if _sees_no_difference(play):
         flag, weight = "--entropy-coefficient", "0.01"
         advice = (
-            f"reward progress, if you can (a wrapper may add to the reward); {flag} {weight} keeps "
-            "the policy exploring, which may or may not be enough to meet another reward"
+            f"reward progress if you can (a wrapper can add to the reward); {flag} {weight} keeps "
+            "the policy exploring, which may or may not be enough to find a different reward"
         )
         said = (
-            f"{text}: random play sees no difference in reward, so that training has nothing to "
-            "learn from until it happens to see one"
+            f"{text}: random play sees no difference in reward, so training has nothing to learn "
+            "from until it happens to see one"
         )
         found.append(Finding(name, "warning", said, advice, (flag, weight)))
     return found or [Finding(name, "ok", text)]
 
 
 def _sees_no_difference(play: _Play) -> bool:
-    """Whether all rewards were alike, and all returns: not even an episode's length made one."""
+    """Whether all rewards were equal, and all returns too, so that not even lengths matter."""
     if np.min(play.rewards) < np.max(play.rewards):
         return False
     if len(play.returns) == 1:
-        # Its end is the first difference, unless the time limit was it.
+        # The end of the episode is the first difference, unless the time limit ended it.
         return play.truncated or bool(play.rewards[0] == 0)
     return not play.returns or min(play.returns) == max(play.returns)
 
@@ -245,21 +246,22 @@ def _time_limit(play: _Play, atari: bool, cut: int | None) -> Finding:
     if play.limit is not None:
         return Finding(name, "ok", f"an episode is truncated after {play.limit:,} steps")
     if atari:
-        return Finding(name, "ok", "a game is truncated after half an hour of play")
+        return Finding(name, "ok", "games are truncated after half an hour of play")
     if play.truncated:
         return Finding(name, "ok", "none is declared, but episodes were truncated in random play")
     text = f"none, so evaluation episodes are cut after {_cut(cut)} (--evaluation-step-limit)"
     if play.lengths:
         shortest, longest = min(play.lengths), max(play.lengths)
-        text += f"; random episodes ended by themselves after {shortest:,} to {longest:,} steps"
+        text += f"; random episodes ended on their own after {shortest:,} to {longest:,} steps"
     else:
         text += f"; no episode ended in {play.steps:,} random steps"
     advice = (
-        "if an episode can go on without end: gymnasium.register(..., max_episode_steps=...), or "
-        "--wrappers with a function that returns gymnasium.wrappers.TimeLimit(env, steps)"
+        "if an episode can go on forever, set a limit: gymnasium.register(..., "
+        "max_episode_steps=...), or --wrappers with a function that returns "
+        "gymnasium.wrappers.TimeLimit(env, steps)"
     )
     return Finding(name, "warning", text, advice)
 
 
 def _cut(limit: int | None) -> str:
-    return f"{limit:,} steps" if limit else "four times the steps of a training episode"
+    return f"{limit:,} steps" if limit else "four times the length of a training episode"

@@ -1,4 +1,4 @@
-"""The doctor's look at seeding: whether one seed gives one episode, whatever else happens."""
+"""The doctor's check of seeding: the same seed and actions must give the same episode."""
 
 import time
 from copy import deepcopy
@@ -14,13 +14,15 @@ from poise.envs.checked_env import CheckedEnv
 __all__ = ["seeding"]
 
 TRACE_STEPS = 100
-"""Steps that are compared to see whether a seed repeats an episode."""
+"""Number of steps that are compared to check whether a seed repeats an episode."""
 TRACE_SECONDS = 5.0
-"""How long they may take; of a slow environment, fewer are compared."""
+"""Time limit of these steps; fewer are compared for a slow environment."""
 
 
 def seeding(subject: Subject) -> list[Finding]:
-    """Whether one seed gives one episode: in two copies, twice in one, and beside another copy."""
+    """Check that a seed repeats its episode: in two copies, after a second reset of one copy, and
+    while another copy is stepped in between.
+    """
     env_factory = subject.env_factory
     copies: list[CheckedEnv] = []
     try:
@@ -35,16 +37,16 @@ def seeding(subject: Subject) -> list[Finding]:
         for copy in copies:
             copy.close()
     advice = (
-        "reset(seed=...) must call super().reset(seed=seed), and everything random must be drawn "
-        "from self.np_random, which no other copy shares; nothing of an earlier episode may be "
-        "left. Without it scores cannot be repeated, nor runs replayed"
+        "reset(seed=...) must call super().reset(seed=seed), all random numbers must come from "
+        "self.np_random, which copies do not share, and nothing of an earlier episode may remain. "
+        "Otherwise scores cannot be repeated and runs cannot be replayed"
     )
     for pair, who in (
         ((first, second), "two copies with the same seed and actions differ"),
         ((first, again), "two resets of one copy with the same seed and actions differ"),
         (
             (first, beside),
-            "a copy does something else when another is stepped in between, differing",
+            "a copy behaves differently when another is stepped in between, starting",
         ),
     ):
         step = _difference(*pair)
@@ -60,26 +62,27 @@ def seeding(subject: Subject) -> list[Finding]:
                 "seeding",
                 "warning",
                 "seeds 0 and 1 give the same episode, step by step",
-                "nothing, if chance has no part in the environment (then all evaluation episodes "
-                f"are alike); otherwise {advice}",
+                "nothing to do if the environment is deterministic (then all evaluation episodes "
+                f"are the same); otherwise {advice}",
             )
         ]
-    return [Finding("seeding", "ok", "a seed repeats its episode, and another gives another")]
+    text = "the same seed repeats the same episode, and different seeds give different ones"
+    return [Finding("seeding", "ok", text)]
 
 
 def _trace(
     copy: CheckedEnv, seed: int, limit: float, neighbour: CheckedEnv | None = None
 ) -> list[Any]:
-    """The first steps after a seeded reset: the observation, then all that each step returned.
+    """The first steps after a seeded reset: the observation, then everything each step returned.
 
     Args:
-        copy: whose steps.
-        seed: of its reset.
-        limit: seconds after which fewer steps will do.
-        neighbour: stepped in between, from another seed.
+        copy: the copy that is stepped.
+        seed: seed of its reset.
+        limit: seconds after which no further steps are taken.
+        neighbour: another copy that is stepped in between, reset with a different seed.
     """
     began = time.monotonic()
-    # A copy of the space: many environments share one, and its chance.
+    # Copy the space: many environments share one space object, and with it its random generator.
     actions = deepcopy(copy.environment.action_space)
     actions.seed(seed)
     rows = [deepcopy(copy.reset(seed))]
@@ -94,7 +97,7 @@ def _trace(
 
 
 def _move(copy: CheckedEnv, action: Any) -> list[Any]:
-    """One step, and the reset that an end calls for."""
+    """One step, and a reset if the episode ended."""
     shown = copy.step(action)
     rows: list[Any] = [deepcopy(shown)]
     if shown[2] or shown[3]:
@@ -103,7 +106,7 @@ def _move(copy: CheckedEnv, action: Any) -> list[Any]:
 
 
 def _difference(one: list[Any], other: list[Any]) -> int | None:
-    """The first row in which two traces differ, as far as both go."""
+    """The first row in which two traces differ, up to the end of the shorter one; or None."""
     for index, (left, right) in enumerate(zip(one, other, strict=False)):
         pair = leaves(left), leaves(right)
         if len(pair[0]) != len(pair[1]):

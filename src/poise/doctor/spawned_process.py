@@ -1,7 +1,7 @@
-"""The doctor's checks in a spawned process: can it be made there, does it render without a display.
+"""The doctor's checks in a spawned process: creating the environment, rendering without a display.
 
-A process of its own, because a native library that misses a display may end the process, and
-because a spawned interpreter knows only what it imports.
+They need a separate process because a native library without a display may end its process, and
+because a spawned interpreter has only what it imports.
 """
 
 import multiprocessing
@@ -31,7 +31,7 @@ __all__ = ["rendering", "spawning"]
 
 Task = Literal["make", "render"]
 LEAVE_SECONDS = 2.0
-"""How long a process that has answered may take to leave, before it is killed."""
+"""Time for a process that has answered to exit before it is killed."""
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
@@ -41,11 +41,11 @@ class _Answer(NamedTuple):
 
 
 def spawning(subject: Subject, *, needed: bool) -> Finding:
-    """Whether worker processes can have the environment.
+    """Check whether worker processes can create the environment.
 
     Args:
-        subject: whose environment is pickled and made.
-        needed: whether the run would use processes, so that it is a failure if not.
+        subject: the environment, which is pickled and created in a spawned process.
+        needed: whether the run would use processes; if so, a problem is a failure.
     """
     name = PROCESSES
     try:
@@ -55,11 +55,12 @@ def spawning(subject: Subject, *, needed: bool) -> Finding:
     else:
         answer = _ask(payload, "make", subject.config.worker_timeout)
         if answer.outcome == "ok":
-            return Finding(name, "ok", "it pickles, and a spawned process can make and reset it")
-        text = f"a spawned process cannot make it: {answer.text}"
+            text = "it can be pickled, and a spawned process can create and reset it"
+            return Finding(name, "ok", text)
+        text = f"a spawned process cannot create it: {answer.text}"
         advice = (
-            "what the environment needs must be imported or made by its own module, not by the "
-            "script that starts the run"
+            "everything that the environment needs must be imported or created by its own module, "
+            "not by the script that starts the run"
         )
         if answer.outcome == "guard":
             advice = "put the call under  if __name__ == '__main__':"
@@ -68,29 +69,31 @@ def spawning(subject: Subject, *, needed: bool) -> Finding:
 
 
 def rendering(subject: Subject) -> Finding:
-    """Whether it renders pictures where there is no display."""
+    """Check whether the environment renders images without a display."""
     name = "rendering"
     environment = subject.env_factory.make()
     modes = environment.metadata.get("render_modes") or []
     close_environment(environment)
     if "rgb_array" not in modes:
-        return Finding(name, "ok", "it offers no pictures (render mode rgb_array); none is needed")
+        text = "it has no render mode rgb_array; training does not need one"
+        return Finding(name, "ok", text)
     try:
         answer = _ask(_payload(subject), "render", subject.config.worker_timeout)
     except ConfigError:
-        return Finding(name, "ok", "not looked at, since it does not pickle")
+        return Finding(name, "ok", "not checked, because it cannot be pickled")
     if answer.outcome == "ok":
-        return Finding(name, "ok", f"renders pictures without a display ({answer.text})")
+        return Finding(name, "ok", f"renders images without a display ({answer.text})")
     if answer.outcome == "guard":
-        return Finding(name, "ok", f"not looked at: {answer.text}")
+        return Finding(name, "ok", f"not checked: {answer.text}")
     if answer.outcome == "missing":
         advice = "to watch it: pip install 'poise[render]'"
-        return Finding(name, "ok", f"needs more to render: {answer.text}", advice)
-    advice = "training needs no pictures; to watch it, fix render() for render_mode='rgb_array'"
+        text = f"a package is missing for rendering: {answer.text}"
+        return Finding(name, "ok", text, advice)
+    advice = "training needs no images; to watch it, fix render() for render_mode='rgb_array'"
     if "render_mode" in answer.text:
-        advice = "its constructor must take render_mode=..., and keep it in self.render_mode"
+        advice = "its constructor must accept render_mode=... and store it in self.render_mode"
     elif "OpenGL" in answer.text:
-        advice = "training needs no pictures; to render without a display, set MUJOCO_GL=egl"
+        advice = "training needs no images; to render without a display, set MUJOCO_GL=egl"
     return Finding(name, "warning", f"does not render without a display: {answer.text}", advice)
 
 
@@ -100,10 +103,10 @@ def _payload(subject: Subject) -> bytes:
 
 
 def _ask(payload: bytes, task: Task, timeout: float) -> _Answer:
-    """Let a spawned process try something; whatever becomes of it, there is an answer in time."""
+    """Run a task in a spawned process; there is an answer in time, even if the process fails."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe(duplex=False)
-    # No daemon: it may have children, as a worker may.
+    # Not a daemon: like a worker, it may have child processes.
     process = context.Process(target=_child, args=(payload, task, theirs), daemon=False)
     try:
         try:
@@ -129,12 +132,12 @@ def _ask(payload: bytes, task: Task, timeout: float) -> _Answer:
 
 def _death_report(code: int | None) -> _Answer:
     if code == MISSING_GUARD_EXIT_CODE:
-        return _Answer("guard", "the process began to run your script again")
+        return _Answer("guard", "the process started to run your script again")
     return _Answer("failed", f"the process {describe_exit(code)}")
 
 
 def _child(payload: bytes, task: Task, pipe: connection.Connection) -> None:
-    """The process: says how it went, and nothing else."""
+    """The main function of the process: run the task and send the answer; print nothing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     quiet = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):

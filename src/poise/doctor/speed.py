@@ -1,4 +1,4 @@
-"""The doctor's measurements: the environment alone, and training under each launcher."""
+"""The doctor's speed measurements: the environment alone, and training with each launcher."""
 
 import itertools
 import time
@@ -22,11 +22,11 @@ from poise.training.components import RunComponents
 __all__ = ["copies_rate", "one_copy_rate", "training_rates"]
 
 SAMPLES = 64
-"""Random actions, which are drawn before the clock starts and taken in turn."""
+"""Number of random actions, sampled before the clock starts and used in turn."""
 
 
 def one_copy_rate(subject: Subject) -> Rate:
-    """One copy of the environment itself, with random actions."""
+    """Measure one copy of the environment itself with random actions."""
     environment = subject.env_factory.make()
     try:
         space = environment.action_space
@@ -45,7 +45,7 @@ def one_copy_rate(subject: Subject) -> Rate:
 
 
 def copies_rate(subject: Subject, envs: HostEnvs | XlaEnvs) -> Rate:
-    """As many copies as a worker steps together, as it steps them, with random actions."""
+    """Measure the copies of one worker, stepped as in training, with random actions."""
     count = subject.config.envs_per_worker
     copies = envs.copies(count)
     try:
@@ -66,13 +66,16 @@ def copies_rate(subject: Subject, envs: HostEnvs | XlaEnvs) -> Rate:
 def training_rates(
     subject: Subject, components: RunComponents, launchers: Iterable[LauncherName], remark: str = ""
 ) -> dict[LauncherName, Rate | Finding]:
-    """Short training, without evaluations, under each launcher; a failure where it fails.
+    """Measure a short training, without evaluations, with each launcher.
 
     Args:
-        subject: whose environment is trained on.
-        components: the parts of the training; compiled, if there is a remark.
-        launchers: where the workers run.
-        remark: what tells these measurements from those before.
+        subject: the environment.
+        components: the components of the run; already compiled if there is a remark.
+        launchers: the launchers.
+        remark: text that distinguishes these measurements from earlier ones.
+
+    Returns:
+        For each launcher its rate, or a failure if training failed.
     """
     config = subject.config
     rates: dict[LauncherName, Rate | Finding] = {}
@@ -94,7 +97,7 @@ def training_rates(
             text = (
                 str(error) if isinstance(error, PoiseError) else f"{type(error).__name__}: {error}"
             )
-            advice = "a run would end like this; fix what the message says"
+            advice = "a run would end with this error; fix its cause"
             rates[launcher] = Finding("training", "failure", f"{what}: {brief(text)}", advice)
     return rates
 

@@ -1,7 +1,7 @@
-"""How far the axes of a learning curve reach, and how their ticks are labelled.
+"""The range of a learning curve's return axis, and the labels of its ticks.
 
-A return far from all others would flatten the rest: what lies far beyond the bulk is left out of
-the axis, and counted.
+A single return far from all others would flatten the curve. Such outliers are left out of the axis,
+and counted.
 """
 
 import itertools
@@ -14,39 +14,39 @@ __all__ = ["amount", "moving_mean", "return_range", "tick_labels"]
 
 WINDOW = 100
 COLUMNS = 200
-"""Parts of equal width that the axis of steps is looked at in: every part of a run counts alike,
-however many episodes ended in it."""
+"""The step axis is divided into this many columns of equal width, so that every part of a run has
+equal weight, however many episodes ended in it."""
 FEW_COLUMNS = 20
-"""With fewer, none of them is taken for an exception."""
+"""With fewer columns than this, none is treated as an exception."""
 EXCEPTIONS = 0.05
-"""Share of the columns, at either end, that do not count among the bulk."""
+"""Share of the columns, at either end, that is excluded from the bulk."""
 UNTYPICAL_MEANS = 0.35
-"""The same of the moving means, on which one return leaves its mark for a hundred episodes."""
+"""The same share for moving means, which one unusual return affects for a hundred episodes."""
 LOWEST_IN_COLUMN = 0.05
-"""Quantile that stands for the low returns of a column. For the high ones its largest does: success
-is rare at first, and must be seen."""
+"""Quantile that represents the low returns of a column. Its maximum represents the high returns:
+success is rare at first, and must be visible."""
 LOW_EVALUATIONS = 0.25
-"""Share of the evaluations that may be left out below. The best one never is."""
+"""Share of the evaluations that may fall below the axis. The best evaluation never does."""
 REACH = 1.0
-"""What is farther from the bulk than this many times its height is left out: the bulk gets half of
-the axis, or a third where returns are left out on both sides."""
+"""Values farther from the bulk than this many times the bulk's height are left out. The bulk gets
+half of the axis, or a third if values are left out on both sides."""
 MARGIN = 0.04
-"""Of the axis, beyond what is shown."""
+"""Margin at either end, as a share of the range that is shown."""
 ALIKE = 1e-9
-"""Of two numbers, the difference in proportion to them that does not count."""
+"""Relative difference below which two numbers count as equal."""
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 WITH_UNITS = 1e4
-"""Size from which on the ticks of an axis have units."""
+"""Ticks of an axis get units if the largest is at least this."""
 LARGE, SMALL = 1e15, 1e-4
-"""Sizes from which on a tick is written with a power of ten."""
+"""Values outside of this range are written with an exponent."""
 MOST_DECIMALS = 2
-"""Before a unit; ticks that are closer together have a smaller one, or none."""
+"""Maximum number of decimals before a unit; closer ticks get a smaller unit, or none."""
 DIGITS = 9
-"""Of an amount, at most."""
+"""Maximum number of digits of a return in the legend."""
 
 
 def moving_mean(returns: np.ndarray) -> np.ndarray:
-    """The mean of the last 100 of ``[E]`` returns (of fewer, at the beginning)."""
+    """The mean of the last 100 of ``[E]`` returns at each episode (of fewer at the beginning)."""
     sums = np.cumsum(np.concatenate([[0.0], returns]))
     ends = np.arange(1, len(returns) + 1)
     begins = np.maximum(ends - WINDOW, 0)
@@ -61,17 +61,18 @@ def return_range(
     always: Sequence[float] = (),
     perhaps: Sequence[float] = (),
 ) -> tuple[float, float]:
-    """The lower and the upper end of the axis of returns.
+    """The lower and the upper end of the return axis.
 
-    The bulk is where most of the run went on: the returns in most columns, their usual moving
-    means, the better evaluations, and what must be seen. All that is within reach of it is shown.
+    The bulk is the range of most of the run: the returns in most columns, typical moving means, the
+    better evaluations, and the values that must be visible. Values within `REACH` of the bulk are
+    shown too.
 
     Args:
-        steps: ``[E]``, when the training episodes ended.
-        returns: ``[E]``, what they returned, finite.
+        steps: ``[E]``, environment steps when each training episode ended.
+        returns: ``[E]``, returns of the training episodes, finite.
         evaluated: ``[K]``, means of the evaluations, finite.
-        always: what must be seen.
-        perhaps: what is shown if it is within reach.
+        always: values that must be visible.
+        perhaps: values that are shown if they are within reach of the bulk.
     """
     means = moving_mean(returns)
     everything = np.concatenate([returns, means, evaluated, always, perhaps])
@@ -94,12 +95,12 @@ def return_range(
 
 
 def _alike(low: float, high: float) -> bool:
-    """Whether two returns differ by no more than what adding up may cost."""
+    """Whether two returns differ by no more than rounding errors of a sum."""
     return high - low <= ALIKE * max(abs(low), abs(high))
 
 
 def _bulk(steps: np.ndarray, returns: np.ndarray, means: np.ndarray) -> list[float]:
-    """The ends of what most columns hold."""
+    """The ends of the range of returns and moving means in most columns."""
     last = max(float(np.max(steps)), 1.0)
     columns = np.minimum(COLUMNS * (steps / last), COLUMNS - 1).astype(int)
     order = np.argsort(columns, kind="stable")
@@ -115,7 +116,7 @@ def _bulk(steps: np.ndarray, returns: np.ndarray, means: np.ndarray) -> list[flo
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """Labels that tell the ticks of one axis apart, each complete in itself: 500; 20k; 1.5M."""
+    """Labels that distinguish the ticks of one axis, each a complete number: 500; 20k; 1.5M."""
     values = [float(tick) for tick in ticks]
     largest = max((abs(value) for value in values), default=0.0)
     gaps = [abs(two - one) for one, two in itertools.pairwise(values) if two != one]
@@ -133,14 +134,14 @@ def _tick(value: float, gap: float, units: Sequence[tuple[float, str]]) -> str:
     for unit, letter in units:
         decimals = _decimals(gap / unit)
         if abs(value) >= unit and decimals <= MOST_DECIMALS:
-            # Of 0.5M, 1M and 1.5M, none is 1.0M.
+            # Write 1M, not 1.0M, next to 0.5M and 1.5M.
             text = f"{value / unit:.{decimals}f}"
             return (text.rstrip("0").rstrip(".") if decimals else text) + letter
     return f"{value:,.{_decimals(gap)}f}"
 
 
 def _decimals(gap: float) -> int:
-    """Decimals that tell numbers so far apart from each other; of 0.25, two."""
+    """Decimals needed to write numbers that differ by ``gap``; two for 0.25."""
     decimals = least = max(0, -math.floor(math.log10(gap) + 1e-9))
     while decimals < least + MOST_DECIMALS and abs(round(gap, decimals) - gap) > ALIKE * gap:
         decimals += 1
@@ -148,12 +149,12 @@ def _decimals(gap: float) -> int:
 
 
 def amount(value: float, height: float, apart_from: float | None = None) -> str:
-    """A return as it can be read off an axis: to a thousandth of its height, about.
+    """A return, with about the precision of the axis: a thousandth of its height.
 
     Args:
         value: the return.
-        height: of the axis.
-        apart_from: a number that it must not read the same as, unless it is the same.
+        height: height of the axis.
+        apart_from: a number whose text must differ, unless the numbers are equal.
     """
     if value and not SMALL <= abs(value) < LARGE:
         return _with_minus(f"{value:.4g}")
@@ -170,7 +171,7 @@ def amount(value: float, height: float, apart_from: float | None = None) -> str:
 
 
 def _with_minus(text: str) -> str:
-    """With the sign that is as wide as a digit; no number is "-0"."""
+    """Use the minus sign that is as wide as a digit, and never write "-0"."""
     if text.startswith("-") and not text.strip("-0.,"):
         text = text[1:]
     return text.replace("-", "\N{MINUS SIGN}")

@@ -1,7 +1,8 @@
-"""Drawing the learning curve: returns of the training episodes against environment steps.
+"""Drawing of the learning curve: returns of the training episodes over environment steps.
 
-Imports no JAX, so that it also serves as a process of its own (see `plotter`): then it takes one
-JSON object with the arguments of `draw_curve` on standard input.
+This module does not import JAX, so that it can also run as a separate process (see
+`poise.reports.plot_process`). Then it reads the arguments of `draw_curve` as one JSON object from
+standard input.
 """
 
 import functools
@@ -29,21 +30,21 @@ FORMATS: dict[str, dict[str, str | None]] = {
     "svg": {"Creator": "poise", "Date": None},
     "pdf": {"Creator": "poise", "CreationDate": None},
 }
-"""By the file's suffix; with what is written into the file, so that it says nothing of the day."""
+"""File formats by suffix, with metadata that leaves out the date, so that files are repeatable."""
 MAX_ROW_BYTES = 1 << 16
-"""A hundred times the longest row: what is longer is no row."""
+"""A hundred times the longest row: a longer line is not a row."""
 
 
 def import_matplotlib() -> None:
-    """Import what plotting needs (slow: best done while something compiles)."""
-    # It tells of a cache folder that it cannot have, which costs a moment and nothing else.
+    """Import Matplotlib (slow: best done while something else compiles)."""
+    # Matplotlib warns if it cannot write a cache folder, which only costs a moment.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib.backends.backend_agg  # noqa: PLC0415
     import matplotlib.figure  # noqa: F401, PLC0415
 
 
 def read_episodes(path: Path) -> Episodes:
-    """The episodes and evaluations of a ``metrics.jsonl``.
+    """Read the episodes and evaluations in a ``metrics.jsonl``.
 
     Raises:
         RunFolderError: the file cannot be read.
@@ -58,9 +59,9 @@ def read_episodes(path: Path) -> Episodes:
                 where = f"{path}, line {number}"
                 if not line.endswith(b"\n"):
                     if len(line) < MAX_ROW_BYTES:
-                        # The last row of a run that was killed while it wrote.
+                        # An incomplete last row: the run was killed while it wrote.
                         break
-                    raise FileFormatError(f"{where} is damaged: it does not end")
+                    raise FileFormatError(f"{where} is damaged: it is too long")
                 _read_row(line, where, episodes, evaluations)
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
@@ -87,16 +88,16 @@ def _read_row(
 
 
 def image_format(output: Path) -> str:
-    """The format that a file's suffix asks for.
+    """The image format for a file's suffix.
 
     Raises:
-        ConfigError: it is none that can be drawn.
+        ConfigError: the format is not supported.
     """
     wanted = output.suffix.lower().removeprefix(".")
     if wanted not in FORMATS:
         *most, last = (f".{name}" for name in FORMATS)
         raise ConfigError(
-            f"{output} cannot be drawn: its suffix says the format, and must be "
+            f"{output} cannot be drawn: the suffix determines the format, and must be "
             f"{', '.join(most)} or {last}"
         )
     return wanted
@@ -106,15 +107,15 @@ def draw_curve(metrics: Path, output: Path, marks: Marks) -> None:
     """Draw a run's learning curve.
 
     Args:
-        metrics: its ``metrics.jsonl``.
-        output: the PNG, SVG or PDF to write, by its suffix.
-        marks: what is drawn beside the records.
+        metrics: the run's ``metrics.jsonl``.
+        output: the PNG, SVG or PDF file to write; its suffix determines the format.
+        marks: title, target, baseline and verified score.
 
     Raises:
         RunFolderError: the metrics cannot be read.
-        FileFormatError: a row of them is damaged.
-        ConfigError: the suffix is another one.
-        OSError: the file cannot be written.
+        FileFormatError: a row of the metrics is damaged.
+        ConfigError: the suffix is not supported.
+        OSError: the output cannot be written.
     """
     wanted = image_format(output)
     data = read_episodes(metrics)
@@ -130,15 +131,15 @@ def draw_curve(metrics: Path, output: Path, marks: Marks) -> None:
 
 
 _drawing = threading.Lock()
-"""Held by who draws on the figure."""
+"""Held while a thread draws on the shared figure."""
 
 
 @functools.cache
 def _figure() -> Any:
-    """The figure that every curve of this process is drawn on.
+    """The figure that is used for all curves of this process.
 
-    One for each curve would leave its pixels behind, 2 MB: a figure and its parts refer to each
-    other, and Python's cyclic collector, which counts objects and not bytes, comes late.
+    A new figure per curve would keep its 2 MB of pixels in memory for long: a figure and its parts
+    refer to each other, and Python's cyclic garbage collector counts objects, not bytes.
     """
     import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
@@ -150,7 +151,7 @@ def _figure() -> Any:
 
 
 def main() -> None:
-    """Import what is slow, then wait for what to draw."""
+    """Import Matplotlib, then wait for the arguments and draw."""
     import_matplotlib()
     line = sys.stdin.readline()
     if not line:
@@ -161,7 +162,7 @@ def main() -> None:
         marks = marks._replace(verified=Verified(*marks.verified))
     draw_curve(Path(arguments["metrics"]), Path(arguments["output"]), marks)
     print("drawn", flush=True)
-    # Somebody is waiting for the end of this process, and an interpreter takes its time to leave.
+    # The parent waits for the end of this process, and a full interpreter shutdown is slow.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""What a learning curve shows."""
+"""The data of a learning curve."""
 
 from typing import NamedTuple
 
@@ -11,14 +11,14 @@ LARGEST = 1e300
 
 
 class Episodes(NamedTuple):
-    """What a run's records say of its episodes.
+    """The episodes and evaluations in a run's metrics.
 
     Attributes:
         steps: ``[E]`` float64, environment steps when each training episode ended.
-        returns: ``[E]`` float64, their returns.
+        returns: ``[E]`` float64, returns of the training episodes.
         evaluated_steps: ``[K]`` float64, environment steps at each evaluation.
-        evaluated_means: ``[K]`` float64, mean returns of the greedy policy.
-        evaluated_versions: ``[K]`` float64, of the parameters; -1 where the record does not say.
+        evaluated_means: ``[K]`` float64, mean returns of the evaluated policy.
+        evaluated_versions: ``[K]`` float64, versions of its parameters; -1 if not recorded.
     """
 
     steps: np.ndarray
@@ -32,10 +32,10 @@ class Verified(NamedTuple):
     """The score of a run's best policy, from fresh episodes.
 
     Attributes:
-        mean: return.
-        low: lower end of the mean's 95% interval, None if there is none.
-        high: upper end.
-        version: of the parameters that were scored, None if it is not known.
+        mean: mean return.
+        low: lower end of the mean's 95% interval; None if there is none.
+        high: upper end of the mean's 95% interval; None if there is none.
+        version: version of the parameters that were scored; None if unknown.
     """
 
     mean: float
@@ -45,13 +45,13 @@ class Verified(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """What is drawn beside a run's records.
+    """What is drawn in addition to a run's metrics.
 
     Attributes:
-        title: above the plot.
-        target: the return that solves the environment, if any does.
-        baseline: the mean return of random actions, if it was measured.
-        verified: the score that the run reports, if it has one.
+        title: title above the plot.
+        target: mean return that solves the environment; None if there is no target.
+        baseline: mean return of random actions; None if it was not measured.
+        verified: score that the run reports; None if it has none.
     """
 
     title: str
@@ -61,7 +61,7 @@ class Marks(NamedTuple):
 
 
 def drawable(data: Episodes) -> Episodes:
-    """Without returns that are no numbers, or so large that their sums are none."""
+    """Drop returns that are not finite, or so large that their sums would overflow."""
     episodes = (np.abs(data.returns) < LARGEST) & np.isfinite(data.steps)
     evaluations = (np.abs(data.evaluated_means) < LARGEST) & np.isfinite(data.evaluated_steps)
     return Episodes(

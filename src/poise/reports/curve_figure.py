@@ -1,7 +1,7 @@
-"""What a learning curve shows, drawn on a Matplotlib figure.
+"""The learning curve, drawn on a Matplotlib figure.
 
-The colours are Okabe and Ito's, which everybody can tell apart (jfly.uni-koeln.de/color). Lines and
-markers have different shapes, too, for print without colours.
+The colours are Okabe and Ito's, which are safe for colour-blind readers (jfly.uni-koeln.de/color).
+Lines and markers also have different shapes, for print without colours.
 """
 
 from typing import Any
@@ -16,17 +16,18 @@ __all__ = ["draw"]
 SIZE = (8.0, 4.8)
 """Inches."""
 DOTS_PER_INCH = 110
-"""880 pixels wide, as wide as a page on GitHub shows."""
+"""This makes a figure 880 pixels wide, the width of a page on GitHub."""
 GAP = 0.015
-"""Of the figure, between its edge and what is in it."""
+"""Space between the figure's edge and its content, as a share of the figure's size."""
 RIGHT, BOTTOM = 0.975, 0.125
 LEGEND_COLUMNS = 3
 MAX_POINTS = 4000
-"""Episodes that are drawn as points; of more, evenly chosen ones."""
+"""Maximum number of episodes drawn as points; if there are more, evenly spaced ones are chosen."""
 COLUMNS_OF_TRIANGLES = 150
-"""Each has one, however many episodes are beyond the axis."""
+"""Each column shows at most one triangle, however many episodes are outside the axis."""
 POINT_SIZES = ((50, 5.0), (500, 3.0), (np.inf, 2.0))
-"""Points wide, up to this many episodes: few are seen beside lines, many leave them free."""
+"""(maximum number of episodes, marker size): few points must be visible next to the lines, many
+must not cover them."""
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 POINTS, GREY, BLACK = "0.68", "0.35", "black"
 ELLIPSIS = "…"
@@ -72,7 +73,7 @@ class _Drawing:
         self._lay_out()
 
     def _plot(self, *data: Any, **style: Any) -> None:
-        """Plot something that the legend names."""
+        """Plot something, with an entry in the legend."""
         self._handles += self._axes.plot(*data, **style)
 
     def _draw_training(self) -> None:
@@ -93,7 +94,7 @@ class _Drawing:
             markeredgewidth=0,
             label="training episodes",
         )
-        # Of episodes that ended together, only the last one has seen them all.
+        # Of episodes that ended at the same step, only the last has the mean over all of them.
         ends = np.flatnonzero(np.diff(steps, append=np.inf))
         ends = ends[_evenly(len(ends))]
         self._plot(
@@ -105,7 +106,7 @@ class _Drawing:
         )
 
     def _draw_levels(self) -> None:
-        """Lines at what solves the environment, and at random play."""
+        """Lines at the target return and at the mean of random play."""
         target, baseline = self._marks.target, self._marks.baseline
         if target is not None:
             label = f"solved at {target:,.10g}".replace("-", "\N{MINUS SIGN}")
@@ -114,7 +115,7 @@ class _Drawing:
         if baseline is not None:
             label = f"random play: {self._amount(baseline)}{self._where(baseline)}"
             style = {"color": GREY, "linestyle": ":", "linewidth": 1.5}
-            # Beyond the axis it is not seen, but the legend says so.
+            # If it is outside the axis, the legend says so.
             self._handles.append(self._axes.axhline(baseline, label=label, **style))
 
     def _draw_evaluations(self) -> None:
@@ -130,7 +131,7 @@ class _Drawing:
             )
 
     def _draw_verified(self) -> None:
-        """The reported score, where its policy was found."""
+        """The reported score, at the step where its policy was found."""
         verified = self._marks.verified
         if verified is None:
             return
@@ -154,12 +155,12 @@ class _Drawing:
             zorder=5,
             label=text,
         )
-        # It may stand at the beginning of the axis, where half of it would be cut off.
+        # At the beginning of the axis, half of the marker would be cut off.
         drawn[0].set_clip_on(False)
         self._handles.append(drawn)
 
     def _draw_beyond(self) -> None:
-        """Triangles at the edge for what is beyond it."""
+        """Triangles at the edge for values outside the axis."""
         for side, marker, edge in (("below", "v", 0.0), ("above", "^", 1.0)):
             counts, values = [], []
             for name, color, steps, returns in (
@@ -199,7 +200,7 @@ class _Drawing:
                 self._handles += shown
 
     def _label_ticks(self) -> None:
-        """Write the numbers out, each complete in itself."""
+        """Label each tick with a complete number, without a common offset or factor."""
         from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
         axes = self._axes
@@ -211,10 +212,10 @@ class _Drawing:
             axis.set_ticks(ticks, tick_labels(ticks))
 
     def _lay_out(self) -> None:
-        """Title, legend and plot above each other, none on the other."""
+        """Place title, legend and plot below each other without overlap."""
         figure, axes = self._figure, self._axes
         renderer = figure.canvas.get_renderer()
-        # Only of this axis: finding the tightest margins of all takes longer than all the rest.
+        # Measure this axis only: measuring the whole figure takes longer than everything else.
         labels = axes.yaxis.get_tightbbox(renderer)
         left = GAP + (axes.bbox.x0 - labels.x0) / figure.bbox.width
         title = figure.text(
@@ -252,12 +253,12 @@ class _Drawing:
 
 
 def _evenly(count: int) -> np.ndarray:
-    """Indices of at most as many of them as are drawn as points."""
+    """Evenly spaced indices, at most `MAX_POINTS` of them."""
     return np.unique(np.linspace(0, max(count - 1, 0), MAX_POINTS).astype(int))
 
 
 def _fit(text: Any, words: str, width: float, renderer: Any) -> None:
-    """Set a text, and leave out of its middle what there is no room for."""
+    """Set a text, and cut out its middle if it is too wide."""
     kept = len(words)
     text.set_text(words)
     while kept > 2 and (found := text.get_window_extent(renderer).width) > width:

@@ -1,6 +1,6 @@
-"""What a run that does not solve says at its end: what was seen, and what to try next.
+"""Findings of a run that did not solve its environment: what was observed, and what to try next.
 
-Every sentence comes from figures that the run measured, and gives them.
+Every sentence is derived from values that the run measured, and states them.
 """
 
 from collections.abc import Iterator
@@ -13,39 +13,40 @@ from poise.observers.history import History
 __all__ = ["RunFacts", "find"]
 
 RANDOM_SHARE = 0.1
-"""Of the way from random play to the target: what stays below may count as random play."""
+"""Share of the distance from random play to the target. Averages below it may be random play."""
 NEAR = 0.5
-"""Standard deviations of random play's returns: what is nearer to their mean counts as random play.
-A moving average of random play's returns strays from their mean by 0.07 of them."""
+"""Averages within this many standard deviations of random returns from their mean count as random
+play. (A moving average of random returns has a standard deviation of 0.07 of theirs.)"""
 SETTLED = 300
-"""Training episodes after which the first one weighs 5% in their moving average."""
+"""Number of training episodes after which the first has a weight of 5% in the moving average."""
 GONE = 0.05
-"""An entropy below this share of the first one is gone."""
+"""An entropy below this share of the first entropy counts as gone."""
 SELDOM = 0.01
-"""Share of the training episodes below which what they met is too seldom to be learned from."""
+"""Rewards are too rare to learn from if a smaller share of the training episodes returned more than
+the lowest return."""
 EARLY = 0.5
-"""Share of a run's steps before which that is early."""
+"""Entropy that is gone before this share of the run's steps is gone early."""
 FAR = 0.25
-"""Share of the range of returns by which one score is far below another."""
+"""A score is far below another if it is lower by this share of the range of returns."""
 RISING = 0.05
-"""Share of all that was gained, gained in the last quarter: still rising."""
+"""Returns still rise if the last quarter contributed this share of the whole gain."""
 MOST = 0.5
-"""Share of the wall time."""
+"""Evaluations took too long if they took more than this share of the wall time."""
 
 
 class RunFacts(NamedTuple):
-    """What was measured.
+    """What a run measured.
 
     Attributes:
         history: the course of the run.
-        steps: environment steps.
-        baseline: the mean return of random actions.
-        target: what solves the environment.
-        used_up: the run ended with its budget.
-        evaluation_seconds: of selection, verification and baseline.
-        wall_seconds: of the run.
-        final: the score of the best policy, None if there was no time for it.
-        deviation: the standard deviation of the returns of random actions, 0 where it is not known.
+        steps: number of environment steps.
+        baseline: mean return of random actions; None if it was not measured.
+        target: mean return that solves the environment; None if there is no target.
+        used_up: whether the run ended because a budget was used up.
+        evaluation_seconds: time spent on selection, verification and baseline.
+        wall_seconds: wall time of the run.
+        final: score of the best policy; None if it was not measured.
+        deviation: standard deviation of the returns of random actions; 0 if unknown.
     """
 
     history: History
@@ -60,7 +61,7 @@ class RunFacts(NamedTuple):
 
 
 def find(facts: RunFacts) -> list[str]:
-    """One sentence or two for each thing that was seen."""
+    """The findings, one or two sentences each."""
     return [
         text
         for look in (_level, _entropy, _greedy, _collapse, _value, _rising, _evaluations)
@@ -69,7 +70,7 @@ def find(facts: RunFacts) -> list[str]:
 
 
 def _range(facts: RunFacts) -> float:
-    """How far apart returns are in this environment, as far as is known."""
+    """The range of returns seen so far."""
     low, high = facts.history.returns or (0.0, 0.0)
     return high - low
 
@@ -78,11 +79,11 @@ def _level(facts: RunFacts) -> Iterator[str]:
     history, baseline = facts.history, facts.baseline
     if history.returns is None:
         if not facts.steps:
-            # It was interrupted before it began.
+            # The run was interrupted before it started.
             return
         yield (
-            "No training episode ended within the run: give it more steps, or the environment a "
-            "time limit (max_episode_steps)."
+            "No training episode ended within the run: give the run more steps, or the environment "
+            "a time limit (max_episode_steps)."
         )
         return
     low, high = history.returns
@@ -103,7 +104,7 @@ def _level(facts: RunFacts) -> Iterator[str]:
     if history.above_lowest < SELDOM * history.episodes and low <= baseline:
         lowest, highest = numbers(low, high)
         yield (
-            f"Hardly ever above random play ({number(baseline, low)}): only "
+            f"Training was rarely better than random play ({number(baseline, low)}): only "
             f"{history.above_lowest:,} of {history.episodes:,} training episodes returned more "
             f"than {lowest} ({highest} at best), so there was little reward to learn from. {advice}"
         )
@@ -112,28 +113,26 @@ def _level(facts: RunFacts) -> Iterator[str]:
     if best - baseline > near:
         return
     if facts.final is not None and facts.final.verified.low > baseline + near:
-        # What it learned shows in the policy that is scored, if not in training, which explores.
+        # The scored policy is better than random, although training, which explores, is not.
         return
     reached, random = numbers(best, baseline)
-    level = "stayed at the level of" if baseline - best <= near else "never came up to"
+    level = "stayed at the level of" if baseline - best <= near else "never reached the level of"
     yield (
         f"Training {level} random actions: its average reached {reached}, random "
-        f"play {random}. poise doctor looks for what hinders learning; try another "
+        f"play {random}. poise doctor checks the environment for problems; try another "
         "--learning-rate, and --normalize-observations on."
     )
 
 
 def _constant(episodes: int, value: float, baseline: float | None) -> str:
-    """What training episodes say that all returned the same."""
+    """The finding if all training episodes had the same return."""
     text = f"all {episodes:,} training episodes returned {number(value)}"
     if baseline is None or value > baseline:
         also = "" if baseline is None else f" (random play: {number(baseline, value)})"
-        return f"No action was ever seen to make a difference: {text}{also}."
-    random = (
-        "as random play does" if value == baseline else f"random play {number(baseline, value)}"
-    )
+        return f"No action ever made a difference: {text}{also}."
+    random = "like random play" if value == baseline else f"random play {number(baseline, value)}"
     reward = "reward" if value == 0.0 else "reward that depends on the actions"
-    return f"Never above random: {text}, {random}, so no {reward} was ever seen."
+    return f"Never better than random: {text}, {random}, so no {reward} was ever seen."
 
 
 def _entropy(facts: RunFacts) -> Iterator[str]:
@@ -164,8 +163,8 @@ def _greedy(facts: RunFacts) -> Iterator[str]:
             yield (
                 f"Sampled actions are better than greedy ones: {sampled} against {greedy}, the "
                 f"best policy on {score.episodes} fresh episodes each. Train with --policy "
-                "sampled, which then is what is scored and saved; poise evaluate and poise play "
-                "take it, too."
+                "sampled to have sampled actions scored and saved; poise evaluate and poise play "
+                "have this flag too."
             )
         return
     if history.evaluated is None or history.latest is None:
@@ -208,9 +207,9 @@ def _value(facts: RunFacts) -> Iterator[str]:
     first, last = course.mean(0.0, 0.25), course.mean(0.75, 1.0)
     if first is not None and last is not None and last > 2.0 * first > 0.0:
         yield (
-            f"The critic did not come to predict returns: its loss went from {first:.3g} in the "
-            f"first quarter to {last:.3g} in the last. Where rewards are large, try "
-            "--reward-scale; or a lower --learning-rate."
+            f"The critic did not learn to predict returns: its loss rose from {first:.3g} in the "
+            f"first quarter to {last:.3g} in the last. If rewards are large, try --reward-scale; "
+            "or try a lower --learning-rate."
         )
 
 
@@ -224,9 +223,9 @@ def _rising(facts: RunFacts) -> Iterator[str]:
     if gain > 0.0 and recent > RISING * gain and max(values) - values[-1] < RISING * gain:
         before, after = numbers(values[3 * len(values) // 4], values[-1])
         yield (
-            f"Returns were still rising when the budget ended: the average went from {before} to "
-            f"{after} in the last quarter. Go on: "
-            f"poise resume with --max-steps {2 * facts.steps}."
+            f"Returns were still rising when the budget ended: the average rose from {before} to "
+            f"{after} in the last quarter. Continue with "
+            f"poise resume and --max-steps {2 * facts.steps}."
         )
 
 
@@ -234,6 +233,6 @@ def _evaluations(facts: RunFacts) -> Iterator[str]:
     share = facts.evaluation_seconds / facts.wall_seconds if facts.wall_seconds else 0.0
     if share > MOST:
         yield (
-            f"Evaluations took {share:.0%} of the time: try a longer --evaluation-interval, or "
+            f"Evaluations took {share:.0%} of the time: try a larger --evaluation-interval, or "
             "fewer --selection-episodes and --verification-episodes."
         )

@@ -1,8 +1,9 @@
-"""A process that draws the learning curve, started before there is one.
+"""A separate process that draws the learning curve, started at the beginning of the command.
 
 Importing Matplotlib takes a third of a second under the GIL, as long as training CartPole does. The
-command line starts this process first of all, so that it imports while we import JAX. It imports no
-JAX, ends at the end of its standard input, and if it fails the curve is drawn here.
+command line starts this process first, so that Matplotlib is imported there while JAX is imported
+here. The process does not import JAX and exits at the end of its standard input. If it fails, the
+curve is drawn in the main process.
 """
 
 import json
@@ -17,14 +18,14 @@ from poise.reports.curve_data import Marks
 __all__ = ["Plotter"]
 
 DRAW_SECONDS = 30.0
-"""How long drawing may take before it is done here."""
+"""Maximum time for the process to draw before the main process draws instead."""
 
 
 class Plotter:
-    """The process; a context manager, and callable as `draw_curve`."""
+    """The drawing process: a context manager that is called like `draw_curve`."""
 
     def __init__(self) -> None:
-        # In a session of its own, Ctrl-C does not reach it: we decide.
+        # A new session, so that Ctrl-C reaches only the main process.
         self._process: subprocess.Popen[str] | None = subprocess.Popen(
             [sys.executable, "-m", "poise.reports.curve"],
             stdin=subprocess.PIPE,
@@ -49,7 +50,7 @@ class Plotter:
             self._process = None
 
     def __call__(self, metrics: Path, output: Path, marks: Marks) -> None:
-        """Draw; see `draw_curve` for the arguments and errors."""
+        """Draw the curve; see `draw_curve` for the arguments and errors."""
         arguments = {
             "metrics": str(metrics.resolve()),
             "output": str(output.resolve()),

@@ -1,4 +1,4 @@
-"""The learning curve of a run's folder."""
+"""Drawing the learning curve of a run's folder."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from poise.storage.run_folder import load_config, load_summary
 __all__ = ["Draw", "plot_folder", "plot_run"]
 
 Draw = Callable[[Path, Path, Marks], None]
-"""(metrics, output, marks), as `draw_curve`."""
+"""A function (metrics, output, marks) such as `draw_curve`."""
 
 
 def plot_folder(
@@ -24,20 +24,20 @@ def plot_folder(
     summary: Mapping[str, Any] | None = None,
     draw: Draw = draw_curve,
 ) -> Path:
-    """Draw the learning curve of a run's folder; returns the path of the picture.
+    """Draw the learning curve of a run, and return the path of the image.
 
     Args:
         run: the run's folder.
-        output: the PNG, SVG or PDF to write, by its suffix; by default ``learning_curve.png`` in
-            the folder.
-        summary: what the run came to; by default what its ``summary.json`` says.
-        draw: draws it, in this process or another.
+        output: the PNG, SVG or PDF file to write; its suffix determines the format. Default:
+            ``learning_curve.png`` in the folder.
+        summary: the run's results; default: the content of its ``summary.json``.
+        draw: the function that draws, in this process or another.
 
     Raises:
         RunFolderError: there is no run in the folder.
         FileFormatError: one of its files is damaged.
-        ConfigError: the picture has no place there, or its suffix is that of no picture.
-        OSError: the picture cannot be written.
+        ConfigError: the output is a folder, its folder is missing, or its suffix is not supported.
+        OSError: the image cannot be written.
     """
     folder = Path(run)
     config, resolved = load_config(folder)
@@ -58,7 +58,7 @@ def plot_folder(
 
 
 def _verified(folder: Path, score: Mapping[str, Any] | None) -> Verified | None:
-    """The score that a run reports, None if it has none."""
+    """The score that a run reports; None if it has none."""
     mean = json_number(score.get("mean")) if score is not None else None
     if score is None or mean is None:
         return None
@@ -67,29 +67,30 @@ def _verified(folder: Path, score: Mapping[str, Any] | None) -> Verified | None:
 
 
 def _best_version(path: Path) -> int | None:
-    """Which version of the parameters was scored; None if the policy's file does not say it."""
+    """The version of the scored parameters; None if the policy file does not contain it."""
     try:
         content = read_bytes(path, MAX_POLICY_BYTES)
         extra = read_metadata(content, str(path), "poise", "a policy of poise").get("extra")
     except (OSError, InputError):
-        # Its score can be drawn all the same.
+        # The score can be drawn without the version.
         return None
     version = extra.get("version") if isinstance(extra, dict) else None
     return version if isinstance(version, int) else None
 
 
 def plot_run(run: str | Path, output: Path | None = None) -> Path:
-    """`plot_folder` for a user who asks for it.
+    """Draw a learning curve like `plot_folder`, but turn errors of writing into `ConfigError`.
 
     Raises:
         RunFolderError: there is no run in the folder.
         FileFormatError: one of its files is damaged.
-        ConfigError: the picture cannot be written there, or its suffix is that of no picture.
+        ConfigError: the image cannot be written there, or its suffix is not supported.
     """
     try:
         return plot_folder(run, output)
     except OSError as error:
         place = output or Path(run) / "learning_curve.png"
         raise ConfigError(
-            f"{place} cannot be written: {error.strerror or error}; --output writes it elsewhere"
+            f"{place} cannot be written: {error.strerror or error}; choose another file with "
+            "--output"
         ) from error

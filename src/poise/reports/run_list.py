@@ -1,4 +1,4 @@
-"""The runs in a folder, each in a few words. Imports no JAX: a list is wanted at once."""
+"""A list of the runs in a folder. This module does not import JAX, so that listing is fast."""
 
 import datetime
 import json
@@ -17,14 +17,14 @@ from poise.validation import MAX_COUNT
 __all__ = ["RunSummary", "Status", "list_runs", "table"]
 
 DEPTH = 3
-"""Levels of folders that are looked through."""
+"""Number of folder levels that are searched."""
 TAIL_BYTES = 1 << 16
-"""Of the metrics, in which the last steps are looked for."""
+"""The number of steps is searched for in this many bytes at the end of the metrics."""
 SHORTEST = 12
-"""Letters of a folder and of an environment that are left where a table is too wide."""
+"""Minimum width of the folder and environment columns if a table is too wide."""
 
 Status = Literal["solved", "not solved", "no target", "stopped", "failed", "running", "cut off"]
-"""How a run stands. ``stopped`` was by a signal; what is ``cut off`` did not come to its end."""
+"""Status of a run. ``stopped``: ended by a signal; ``cut off``: killed before it could end."""
 _ENDS: dict[str, Status] = {
     "interrupted": "stopped",
     "terminated": "stopped",
@@ -39,15 +39,15 @@ class RunSummary(NamedTuple):
     """One run.
 
     Attributes:
-        folder: of the run.
-        environment: its name.
-        seed: of the run.
-        status: how it stands.
-        mean: the verified score; None where there is none.
-        standard_error: of the mean; None where there is none.
-        target: what solves the environment; None if nothing does.
-        steps: environment steps, as far as they were written down.
-        when: POSIX time at which it ended, or wrote last.
+        folder: the run's folder.
+        environment: the environment's name.
+        seed: the run's seed.
+        status: the run's status.
+        mean: the verified score; None if there is none.
+        standard_error: standard error of the mean; None if there is none.
+        target: mean return that solves the environment; None if there is no target.
+        steps: environment steps recorded so far.
+        when: POSIX time when the run ended, or when it last wrote.
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class RunSummary(NamedTuple):
     when: float
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types; the time is ISO 8601, in UTC."""
+        """The summary as JSON types; the time is in ISO 8601 format, in UTC."""
         when = datetime.datetime.fromtimestamp(self.when, datetime.UTC)
         return {
             **self._asdict(),
@@ -71,20 +71,20 @@ class RunSummary(NamedTuple):
 
 
 def list_runs(folder: Path) -> tuple[list[RunSummary], list[str]]:
-    """The runs in a folder, in it at most three levels deep, the latest one last.
+    """Find the runs in a folder, at most three levels deep, the latest run last.
 
     Args:
-        folder: that holds runs; or is one.
+        folder: a folder that contains runs, or a run's folder itself.
 
     Returns:
-        The runs, and a sentence about each that cannot be read.
+        The runs, and an error message for each run that cannot be read.
 
     Raises:
-        RunFolderError: there is no such folder.
+        RunFolderError: the folder does not exist.
     """
     if not folder.is_dir():
         raise RunFolderError(
-            f"there is no folder {folder}: poise train makes runs below runs/, or in --run-dir"
+            f"there is no folder {folder}: poise train writes runs to runs/, or to --run-dir"
         )
     runs, problems = [], []
     for place in _places(folder, DEPTH):
@@ -97,12 +97,12 @@ def list_runs(folder: Path) -> tuple[list[RunSummary], list[str]]:
 
 
 def table(runs: list[RunSummary], base: Path, width: int | None) -> list[str]:
-    """A table of runs: a heading, and a row for each.
+    """A table of runs: a heading and one row per run.
 
     Args:
-        runs: what is listed.
-        base: the folder that the names of the runs' folders begin in.
-        width: letters that there is room for; names are shortened to fit. None has room for all.
+        runs: the runs.
+        base: the runs' folders are shown relative to this folder.
+        width: maximum number of characters per row; names are shortened to fit. None: no limit.
     """
     times = [datetime.datetime.fromtimestamp(one.when) for one in runs]
     form = "%m-%d %H:%M" if len({time.year for time in times}) < 2 else "%Y-%m-%d %H:%M"
@@ -134,8 +134,8 @@ def table(runs: list[RunSummary], base: Path, width: int | None) -> list[str]:
 
 
 def _places(folder: Path, depth: int) -> Iterator[Path]:
-    """The folders that may hold a run."""
-    # What may not be looked into is no run to this user (Path.is_file would raise).
+    """The folders that may contain a run."""
+    # Unlike Path.is_file, this does not raise for folders that the user may not read.
     if os.path.isfile(folder / "config.json"):
         yield folder
         return
@@ -187,7 +187,7 @@ def _listed(folder: Path) -> RunSummary:
 
 
 def _last(folder: Path) -> Path:
-    """The file that a run wrote last."""
+    """The file that an unfinished run wrote last."""
     metrics = folder / "metrics.jsonl"
     return metrics if metrics.is_file() else folder / "config.json"
 
@@ -200,7 +200,7 @@ def _time(path: Path) -> float:
 
 
 def _last_steps(metrics: Path) -> int:
-    """The steps in the last row of the metrics that says some."""
+    """The number of steps in the last metrics row that contains one."""
     try:
         with open_to_read(metrics) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
@@ -225,7 +225,7 @@ def _score(one: RunSummary) -> str:
 
 
 def _shrink(widths: list[int], width: int) -> None:
-    """Take letters from the names, the longer one first, until all fits."""
+    """Narrow the two name columns, the wider one first, until the table fits."""
     over = sum(widths) + 2 * (len(widths) - 1) - width
     for _ in range(max(0, over)):
         longer = 0 if widths[0] >= widths[1] else 1
@@ -235,7 +235,7 @@ def _shrink(widths: list[int], width: int) -> None:
 
 
 def _middle(text: str, room: int) -> str:
-    """A text without its middle, where it is too long: both ends of a name tell runs apart."""
+    """Cut out the middle of a long text: runs are distinguished by both ends of their names."""
     if len(text) <= room:
         return text
     end = (room - 1) // 2
@@ -243,5 +243,5 @@ def _middle(text: str, room: int) -> str:
 
 
 def _printable(text: str) -> str:
-    """A stranger's name must not steer the terminal."""
+    """Replace unprintable characters: names come from files, and could control the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
