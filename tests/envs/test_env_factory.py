@@ -350,7 +350,7 @@ def test_a_missing_extra_is_bad_input() -> None:
 @pytest.mark.parametrize("name", ["ALE/Pongg-v5", "ALE/Nothing"])
 def test_unknown_atari_games_give_similar_names(name: str) -> None:
     pytest.importorskip("ale_py")
-    with pytest.raises(EnvironmentNotFoundError, match="nearest"):
+    with pytest.raises(EnvironmentNotFoundError, match="similar name"):
         find(name)
 
 

@@ -92,7 +92,7 @@ def test_wrappers_in_a_file(tmp_path: Path) -> None:
         ("there.py", ["is a file name", "there.py:MyEnv"]),
         ("./there.py:Other", ["./there.py", "has no Other"]),
         ("./there.py:", ["has no"]),
-        ("./has-hyphens.py:Mine", ["has-hyphens", "another"]),
+        ("./has-hyphens.py:Mine", ["has-hyphens", "rename the file"]),
         ("./json.py:Mine", ["another module 'json'", "rename the file"]),
         ("./sys.py:Mine", ["another module 'sys'", "rename the file"]),
         ("./raises.py:Mine", ["cannot be imported", "ZeroDivisionError"]),

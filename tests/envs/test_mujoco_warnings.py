@@ -34,7 +34,7 @@ class FakeMujoco(types.ModuleType):
 def mujoco(monkeypatch: pytest.MonkeyPatch) -> FakeMujoco:
     fake = FakeMujoco()
     monkeypatch.setitem(sys.modules, "mujoco", fake)
-    monkeypatch.setattr(mujoco_warnings, "_said", set())
+    monkeypatch.setattr(mujoco_warnings, "_shown", set())
     return fake
 
 

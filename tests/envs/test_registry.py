@@ -44,14 +44,14 @@ def test_unknown_names_give_similar_names(name: str, nearest: str) -> None:
         env_factory(name)
     message = str(caught.value)
     assert repr(name) in message
-    assert "nearest" in message
+    assert "similar name" in message
     assert nearest in message
 
 
 def test_names_without_similar_ones_give_no_suggestion() -> None:
     with pytest.raises(EnvironmentNotFoundError, match="no environment 'zzzzzzzz'") as caught:
         env_factory("zzzzzzzz")
-    assert "nearest" not in str(caught.value)
+    assert "similar name" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(registry._TWINS))

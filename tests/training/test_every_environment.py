@@ -433,7 +433,7 @@ def test_what_does_not_pickle_is_bad_input(tmp_path: Path) -> None:
         ("CartPole-v11", "CartPole-v1"),
         ("tests.environments:Nothing", "has no Nothing"),
         ("tests.environments:Coridor", "has no Coridor; a similar name is Corridor"),
-        ("tests.environments.Toy", "is written tests.environments:Toy"),
+        ("tests.environments.Toy", "write tests.environments:Toy"),
         ("tests.nowhere:Toy", "cannot be imported"),
         ("tests.environments:ACTION_SPACES", "cannot be called"),
     ],
