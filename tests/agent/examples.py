@@ -1,4 +1,4 @@
-"""Spaces of every supported kind, spaces of none, and a network with memory."""
+"""Examples for tests: spaces of all supported and unsupported kinds, and a recurrent network."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ INTEGERS: dict[str, spaces.Space[Any]] = {
     "one integer": spaces.Box(0, 1, (), np.int32),
     "switches": spaces.Box(0, 1, (2,), np.bool_),
 }
-"""Boxes of integers, which are chosen as categories."""
+"""Boxes of integers, which are treated as categories."""
 ACTION_SPACES = DISCRETE | BOXES | NESTED | INTEGERS
 
 OBSERVATION_SPACES = (
@@ -97,7 +97,7 @@ UNSUPPORTED: dict[str, spaces.Space[Any]] = {
 
 
 class Recurrent(RecurrentNetwork):
-    """A leaky sum of the observations, forgotten where an episode begins; of no framework."""
+    """A leaky sum of the observations, reset at each episode's start; uses no framework."""
 
     def __init__(self, inputs: int, memory: int, outputs: int) -> None:
         self._shapes = {
@@ -136,7 +136,7 @@ class Recurrent(RecurrentNetwork):
 
 
 def recurrent_agent(inputs: int = 2, memory: int = 3, actions: int = 4) -> tuple[Agent, np.ndarray]:
-    """An agent that remembers, and its parameters."""
+    """Make an agent with a recurrent network, and its parameters."""
     return build_agent(
         spaces.Box(-1.0, 1.0, (inputs,)),
         spaces.Discrete(actions),

@@ -1,4 +1,4 @@
-"""A made-up rollout in which everything happens, and agents that it could be of."""
+"""An artificial rollout with all kinds of steps, and agents that fit it."""
 
 import functools
 
@@ -12,7 +12,7 @@ LENGTH, COPIES, INPUTS = 7, 2, 3
 OBSERVATIONS = spaces.Box(-1.0, 1.0, (INPUTS,))
 ACTIONS = {"discrete": spaces.Discrete(3), "continuous": spaces.Box(-1.0, 1.0, (2,))}
 
-# Copy 0 falls at step 2 and begins anew; copy 1 is cut at step 3, and is both at step 6.
+# Copy 0 terminates at step 2; copy 1 is truncated at step 3, and terminated and truncated at 6.
 TERMINATED, TRUNCATED, VALID = np.zeros((3, LENGTH, COPIES), np.bool_)
 TERMINATED[2, 0] = TERMINATED[6, 1] = TRUNCATED[3, 1] = TRUNCATED[6, 1] = True
 VALID[:] = True

@@ -1,4 +1,4 @@
-"""Action heads: what they sample is in the space, and their figures are those of the parts."""
+"""Action heads: samples are in the space; log-probabilities and entropies add up over the parts."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ QUICK = compile_options("cpu") | {"xla_backend_optimization_level": 0}
 
 
 def action_spaces() -> Any:
-    """Every action space."""
+    """Parametrize a test over all action spaces."""
     rows = [pytest.param(space, id=name) for name, space in ACTION_SPACES.items()]
     return pytest.mark.parametrize("space", rows)
 
@@ -63,7 +63,7 @@ def test_actions_are_in_the_space_on_jax(space: spaces.Space[Any]) -> None:
 
     parameters = jnp.asarray(head_parameters(head, size=5.0))
     actions = jax.jit(jax.vmap(act), compiler_options=QUICK)(parameters, noise(head, 1))
-    # float64 and int64 become their short relations inside XLA; Gymnasium's casts are the world's.
+    # float64 and int64 become float32 and int32 in XLA; stepping the environment converts them.
     contained(space, jax.tree.map(np.asarray, actions))
 
 
@@ -86,7 +86,7 @@ def test_jax_agrees_with_numpy(space: spaces.Space[Any]) -> None:
 
 
 @action_spaces()
-def test_no_noise_is_the_most_probable_action(space: spaces.Space[Any]) -> None:
+def test_without_noise_the_most_probable_action_is_chosen(space: spaces.Space[Any]) -> None:
     head = action_head(space)
     parameters = head_parameters(head)
     greedy = head.sample(parameters, None)
@@ -99,7 +99,7 @@ def test_no_noise_is_the_most_probable_action(space: spaces.Space[Any]) -> None:
         assert np.all(head.log_probability(parameters, other) <= best)
 
 
-# --- Figures of one part --------------------------------------------------------------------------
+# --- Heads with one part --------------------------------------------------------------------------
 
 
 def test_discrete_actions_are_numbered_from_their_start() -> None:
@@ -119,7 +119,7 @@ def test_bounded_boxes_are_scaled_and_clipped() -> None:
     np.testing.assert_allclose(on_jax, expected)
 
 
-def test_half_bounded_boxes_are_clipped_alone() -> None:
+def test_half_bounded_boxes_are_only_clipped() -> None:
     head = action_head(BOXES["half-bounded"])
     actions = np.array([[-3.0, 3.0], [3.0, -3.0]], np.float32)
     np.testing.assert_allclose(head.to_environment(actions), [[-3.0, 3.0], [-0.5, 0.5]])
@@ -145,7 +145,7 @@ def test_gaussian_parameters_are_means_then_log_scales(scale: Any) -> None:
     np.testing.assert_allclose(head.entropy(parameters), normal.entropy().sum(-1), rtol=1e-5)
 
 
-def test_bernoulli_figures() -> None:
+def test_bernoulli_log_probability_and_entropy() -> None:
     head = action_head(DISCRETE["multi-binary"])
     parameters = head_parameters(head)
     bits = head.sample(parameters, noise(head, 2))
@@ -155,13 +155,13 @@ def test_bernoulli_figures() -> None:
     np.testing.assert_allclose(head.entropy(parameters), chances.entropy().sum(-1), rtol=1e-5)
 
 
-# --- Figures of several parts ---------------------------------------------------------------------
+# --- Heads with several parts ---------------------------------------------------------------------
 
 EvaluationWorker = tuple[ActionHead, np.ndarray, Any]
 
 
 def parts_of(space: spaces.Space[Any], outputs: np.ndarray, free: np.ndarray, action: Any) -> Any:
-    """The simple heads of a space, left to right, with their parameters and their action."""
+    """Return a space's simple heads in order, with their parameters and actions."""
     match space:
         case spaces.Tuple():
             children = list(space)
@@ -183,7 +183,7 @@ def parts_of(space: spaces.Space[Any], outputs: np.ndarray, free: np.ndarray, ac
 
 
 @action_spaces()
-def test_figures_are_the_sums_of_the_parts(space: spaces.Space[Any]) -> None:
+def test_log_probability_and_entropy_are_sums_over_the_parts(space: spaces.Space[Any]) -> None:
     head = action_head(space)
     parameters = head_parameters(head)
     action = head.sample(parameters, noise(head, 3))
@@ -197,7 +197,7 @@ def test_figures_are_the_sums_of_the_parts(space: spaces.Space[Any]) -> None:
 
 @pytest.mark.parametrize("space", NESTED.values(), ids=NESTED.keys())
 def test_parts_are_independent(space: spaces.Space[Any]) -> None:
-    """Frequencies of the first discrete part are its own, whatever the others do."""
+    """The frequencies of the first discrete part do not depend on the other parts."""
     head = action_head(space)
     row = (
         np.random.default_rng(8)
@@ -222,11 +222,11 @@ def test_parts_are_independent(space: spaces.Space[Any]) -> None:
 
 @pytest.mark.parametrize("space", UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
 def test_other_spaces_are_refused(space: spaces.Space[Any]) -> None:
-    with pytest.raises(UnsupportedSpaceError, match=r"^action.* which poise cannot choose"):
+    with pytest.raises(UnsupportedSpaceError, match=r"^action.* which poise cannot act in"):
         action_head(space)
 
 
-def test_the_part_that_cannot_be_chosen_is_named() -> None:
+def test_the_unsupported_part_is_named() -> None:
     space = spaces.Dict({"arm": spaces.Tuple([spaces.Discrete(2), spaces.Text(3)])})
     with pytest.raises(UnsupportedSpaceError, match=r"^action\['arm'\]\[1\] is Text"):
         action_head(space)
@@ -256,15 +256,15 @@ def test_the_integers_of_a_box_are_categories_from_low_to_high() -> None:
     assert action.dtype == np.int64
 
 
-def test_actions_out_of_xla_get_the_dtype_of_their_space() -> None:
+def test_actions_from_xla_get_the_dtype_of_their_space() -> None:
     space = spaces.Dict({"a": spaces.Box(0, 1, (1,), np.int64), "b": spaces.MultiDiscrete([3])})
     narrow = {"a": np.ones((2, 1), np.int32), "b": np.ones((2, 1), np.int32)}
     for action in (unbatch(narrow, space, 0), as_typed(narrow, space)):
         assert {one.dtype for one in action.values()} == {np.dtype(np.int64)}
 
 
-def test_bounds_as_large_as_numbers_go_are_none() -> None:
-    """Nothing is scaled to them, and nothing overflows."""
+def test_huge_bounds_count_as_no_bounds() -> None:
+    """Actions are not scaled to such bounds, and nothing overflows."""
     largest = np.finfo(np.float32).max
     head = action_head(spaces.Box(-largest, largest, (2,)))
     found = head.to_environment(np.array([[0.5, -30.0]], np.float32))
@@ -282,7 +282,7 @@ def test_categories_beyond_int32_are_refused(space: spaces.Space[Any]) -> None:
 
 @pytest.mark.parametrize("scale", ["free", "network"])
 @pytest.mark.parametrize("log_scale", [-1e4, 1e4])
-def test_a_gaussian_scale_that_diverged_stays_a_number(scale: Any, log_scale: float) -> None:
+def test_a_diverged_gaussian_scale_stays_finite(scale: Any, log_scale: float) -> None:
     head = action_head(BOXES["bounded"], scale)
     parameters = np.array([0, 0, 0, *[log_scale] * 3], np.float32)
     action = head.sample(parameters, np.full(3, 3.0, np.float32))

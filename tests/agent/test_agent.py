@@ -51,7 +51,7 @@ def test_without_a_seed_the_parameters_are_0() -> None:
 
 @pytest.mark.parametrize("scale", ["free", "network"])
 @pytest.mark.parametrize("space", ACTION_SPACES.values(), ids=ACTION_SPACES.keys())
-def test_the_network_serves_the_action_head(space: spaces.Space[Any], scale: Any) -> None:
+def test_the_network_fits_the_action_head(space: spaces.Space[Any], scale: Any) -> None:
     agent, parameters = build_agent(OBSERVATIONS, space, NetworkSpec((4,), scale), None)
     distribution, value, state = agent.apply(parameters, observations(), (), None)
     assert distribution.shape == (COPIES, agent.head.outputs + agent.head.free_params)
@@ -97,7 +97,7 @@ def test_decisions_are_the_same_on_numpy_and_in_xla(greedy: bool) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_decisions_hold_the_action_as_sampled_and_as_taken() -> None:
+def test_decisions_have_the_sampled_and_the_environment_action() -> None:
     narrow = spaces.Box(2.0, 3.0, (1,))
     agent, parameters = build_agent(OBSERVATIONS, narrow, SPEC, None)
     noise = np.full((COPIES, 1), 4.0, np.float32)
@@ -167,10 +167,10 @@ def test_noise_is_standard(kind: NoiseKind, mean: float, deviation: float, sourc
     assert drawn.dtype == np.float32
     assert abs(drawn.mean() - mean) < 4 * deviation / np.sqrt(drawn.size)
     np.testing.assert_allclose(drawn.std(), deviation, rtol=0.03)
-    assert not np.array_equal(drawn, draw(kind, (100, 200))), "noise is used up"
+    assert not np.array_equal(drawn, draw(kind, (100, 200))), "every draw is new"
 
 
-def test_a_head_may_bring_a_noise_of_its_own() -> None:
+def test_a_head_may_define_its_own_noise() -> None:
     uniform = NoiseKind(lambda generator, shape: generator.random(shape), jax.random.uniform)
     for draw in (draw_with_generator(np.random.default_rng(0)), draw_with_key(jax.random.key(0))):
         drawn = np.asarray(draw(uniform, (1000,)))

@@ -1,4 +1,4 @@
-"""Rows that are looked up are what one-hot products give; where they are many, a table is small."""
+"""Lookups equal one-hot products; an embedding table limits the weights of many categories."""
 
 from typing import Any
 
@@ -71,8 +71,8 @@ def test_acting_is_the_same_on_numpy_and_in_xla(space: spaces.Space[Any], spec: 
 
 @pytest.mark.parametrize("outside", [-8, 293, 10**6])
 @pytest.mark.parametrize("spec", [SPEC, TABLE], ids=["weights", "table"])
-def test_what_is_no_category_is_0_as_one_hot_has_it(outside: int, spec: NetworkSpec) -> None:
-    """As environments have it that leave their space: nothing wraps around to another row."""
+def test_invalid_categories_are_0_as_in_one_hot(outside: int, spec: NetworkSpec) -> None:
+    """An environment may return a category outside its space; it must not select another row."""
     agent, parameters = build_agent(MANY["discrete"], ACTIONS, spec, np.random.SeedSequence(1))
     other = parameters.copy()
     table = agent.layout.names.index(".table") if spec is TABLE else 0
@@ -87,7 +87,7 @@ def test_what_is_no_category_is_0_as_one_hot_has_it(outside: int, spec: NetworkS
         np.testing.assert_array_equal(one, two)
 
 
-def test_few_categories_have_weights_and_many_a_table_that_is_bounded() -> None:
+def test_few_categories_use_weights_and_many_a_bounded_table() -> None:
     def units(space: spaces.Space[Any], *hidden: int) -> int:
         return NetworkSpec.choose(space, hidden, "free").embedding_units
 
@@ -130,7 +130,7 @@ def test_a_table_beside_an_image() -> None:
         assert np.all(np.abs(one - two).max(axis=-1) > 0), index
 
 
-def test_a_specification_travels_and_an_old_one_has_no_table() -> None:
+def test_a_specification_roundtrips_and_an_old_one_has_no_table() -> None:
     assert NetworkSpec.from_json(TABLE.to_json()) == TABLE
     old = SPEC.to_json()
     del old["embedding_units"]
@@ -142,6 +142,6 @@ def test_a_specification_travels_and_an_old_one_has_no_table() -> None:
         build_agent(PAIR, ACTIONS, TABLE, None)
 
 
-def test_categories_numbered_too_far_out_are_refused() -> None:
+def test_categories_with_too_large_numbers_are_refused() -> None:
     with pytest.raises(UnsupportedSpaceError, match="number them from 0"):
         build_agent(spaces.Discrete(3, start=2**40), ACTIONS, SPEC, None)

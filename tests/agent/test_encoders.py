@@ -41,7 +41,7 @@ def test_encoding_is_gymnasiums_flattening(space: spaces.Space[Any]) -> None:
         np.testing.assert_array_equal(row, expected)
 
 
-# Without "large integers": JAX has none of 64 bits unless asked.
+# Without "large integers": by default JAX has no 64-bit integers.
 @pytest.mark.parametrize("name", sorted(OBSERVATION_SPACES.keys() - {"large integers"}))
 def test_jax_agrees_with_numpy(name: str) -> None:
     space = OBSERVATION_SPACES[name]
@@ -89,15 +89,15 @@ def test_encoding_other_spaces_is_refused() -> None:
         ),
         (
             spaces.Dict({"a": spaces.Text(2), "b": spaces.Text(3), "v": BYTES}),
-            r"^observation\['a'\] is Text.*ignore_observations=\['a', 'b'\], or make",
+            r"^observation\['a'\] is Text.*ignore_observations=\['a', 'b'\], or convert",
         ),
         (
             spaces.Graph(spaces.Discrete(2), None),
-            r"^observation is Graph.*these: make numbers of it",
+            r"^observation is Graph.*these: convert it to numbers",
         ),
     ],
 )
-def test_the_part_that_cannot_be_learned_is_named(space: spaces.Space[Any], message: str) -> None:
+def test_the_unsupported_part_is_named(space: spaces.Space[Any], message: str) -> None:
     with pytest.raises(UnsupportedSpaceError, match=message):
         require_encodable(space)
 

@@ -1,4 +1,4 @@
-"""The gradient is held against Algorithm S3 by hand, and against finite differences."""
+"""The gradient is compared with Algorithm S3 by hand and with finite differences."""
 
 import dataclasses
 from collections.abc import Callable
@@ -39,7 +39,7 @@ PROGRAMS: dict[Any, Any] = {}
 
 
 def gradient_program(agent: Agent, settings: tuple[tuple[str, Any], ...]) -> Any:
-    """Compiled once for each agent, quickly rather than well."""
+    """Compile the gradient once for each agent, with little optimization to save time."""
 
     def run(parameters: Any, path: Trajectory) -> Any:
         chosen = SETTINGS | dict(settings)
@@ -131,13 +131,13 @@ def test_algorithm_s3_by_hand(normalize: bool) -> None:
 
 
 def in_float64(agent: Agent) -> Agent:
-    """The same agent, computing in float64 on NumPy."""
+    """Return the same agent, computing in float64 on NumPy."""
     wide = tuple(np.dtype(np.float64) for _ in agent.layout.dtypes)
     return dataclasses.replace(agent, layout=dataclasses.replace(agent.layout, dtypes=wide))
 
 
 def surrogate(agent: Agent, path: Trajectory, **settings: Any) -> Callable[..., np.ndarray]:
-    """(parameters, advantages and targets as constants) -> the loss's four terms, in float64."""
+    """Return a function (parameters, where advantages are taken) -> four loss terms, float64."""
     chosen = SETTINGS | settings
     wide = in_float64(agent)
 
@@ -195,7 +195,7 @@ def test_without_a_valid_step_the_gradient_is_0(actions: str, normalize: bool) -
     np.testing.assert_array_equal(losses, 0.0)
 
 
-def test_what_happens_in_invalid_steps_changes_nothing() -> None:
+def test_invalid_steps_do_not_affect_the_gradient() -> None:
     agent, parameters = make("discrete", (4,))
     path = trajectory(agent)
     before = differentiate(agent, parameters, path, normalize_advantages=True)
@@ -230,7 +230,7 @@ def stepped_by_hand(
     return np.stack(outputs), np.stack(values)
 
 
-def test_unrolling_is_stepping_by_hand() -> None:
+def test_unroll_equals_single_steps() -> None:
     agent, parameters = recurrent_agent()
     generator = np.random.default_rng(2)
     observations = generator.normal(size=(9, 2)).astype(np.float32)
@@ -267,8 +267,8 @@ def test_feed_forward_networks_take_all_steps_at_once() -> None:
     np.testing.assert_allclose(values, expected[1], rtol=1e-4, atol=1e-6)
 
 
-def test_the_gradient_flows_through_memory_up_to_the_beginning() -> None:
-    """Only the last step counts; what it remembers has a gradient, what came before has none."""
+def test_the_gradient_flows_through_memory_back_to_the_episode_start() -> None:
+    """Only the last step counts: observations of its episode get a gradient, earlier ones none."""
     agent, parameters = recurrent_agent(actions=3)
     path = trajectory(agent)
     valid = np.zeros_like(VALID)

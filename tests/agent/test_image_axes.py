@@ -1,4 +1,4 @@
-"""Which axis of a picture is what, and how many parameters its network has."""
+"""The meaning of an image's axes, and the number of its network's parameters."""
 
 from typing import Any
 
@@ -56,14 +56,14 @@ def test_height_and_width_are_the_largest_neighbours(
         (spaces.Discrete(4), "auto", None),
     ],
 )
-def test_a_setting_says_what_cannot_be_seen(
+def test_a_setting_overrides_the_guess(
     space: spaces.Space[Any], image_axes: str, axes: str | None
 ) -> None:
     layout = image_layout(space, image_axes)
     assert (None if layout is None else layout.axes) == axes
 
 
-def test_the_same_picture_in_any_order_looks_the_same() -> None:
+def test_the_order_of_axes_does_not_change_the_image() -> None:
     generator = np.random.default_rng(0)
     picture = generator.integers(0, 256, (2, 16, 20, 3), dtype=np.uint8)
     orders = {"SHWC": (0, 1, 2, 3), "SCHW": (0, 3, 1, 2), "HWSC": (1, 2, 0, 3)}
@@ -97,7 +97,7 @@ def test_parameters_are_counted_without_making_them(space: spaces.Space[Any]) ->
         build_agent(space, spaces.Discrete(5), NetworkSpec(), None, parameters.size - 1)
 
 
-def test_a_huge_picture_is_refused_before_anything_is_made() -> None:
+def test_a_huge_image_is_refused_before_allocation() -> None:
     space = spaces.Box(0, 255, (6000, 6000), np.uint8)
     with pytest.raises(ConfigError, match="parameters, more than"):
         build_agent(space, spaces.Discrete(2), NetworkSpec(), None)

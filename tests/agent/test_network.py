@@ -1,4 +1,4 @@
-"""What poise asks of a network, and what its bases make of an adapter's parts."""
+"""The interface of networks, and the base classes for adapters."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ BOX = spaces.Box(-1.0, 1.0, (2,))
 
 
 def products(jaxpr: Any, inside_scan: bool = False) -> list[bool]:
-    """Of each product of matrices, whether it is computed step by step."""
+    """For each matrix product, return whether it is computed step by step."""
     found = []
     for equation in jaxpr.eqns:
         name = equation.primitive.name
@@ -35,7 +35,7 @@ def _is_jaxpr(part: Any) -> bool:
     return hasattr(part, "eqns") or hasattr(part, "jaxpr")
 
 
-def test_poises_own_are_networks_and_only_the_mlp_runs_on_numpy() -> None:
+def test_built_in_networks_fit_the_protocol_and_only_the_mlp_runs_on_numpy() -> None:
     for space, on_numpy in ((BOX, True), (IMAGE, False)):
         network = build_agent(space, spaces.Discrete(2), NetworkSpec(), None)[0].network
         assert isinstance(network, Network)
@@ -52,7 +52,7 @@ def test_torso_and_heads_are_not_computed_step_by_step() -> None:
     assert found == [False] * 3
 
 
-def test_a_state_may_begin_with_other_numbers_than_0() -> None:
+def test_the_initial_state_may_differ_from_0() -> None:
     class Biased(Recurrent):
         def initial_state(self) -> np.ndarray:
             return np.full(3, 0.5, np.float32)
@@ -69,14 +69,14 @@ def test_a_state_may_begin_with_other_numbers_than_0() -> None:
     np.testing.assert_array_equal(agent.initial_state(2), np.full((2, 3), 0.5))
 
 
-def test_who_does_not_run_on_numpy_acts_in_xla() -> None:
+def test_networks_without_numpy_support_act_in_xla() -> None:
     agent, _ = recurrent_agent()
     assert choose_acting(agent, 1) == "xla"
-    with pytest.raises(ConfigError, match="NumPy cannot act with a leaky sum"):
+    with pytest.raises(ConfigError, match="NumPy cannot run a leaky sum"):
         make_actor(agent, "numpy")
 
 
-def test_a_network_is_counted_before_it_is_made() -> None:
+def test_parameters_are_counted_before_the_network_is_made() -> None:
     class Vast(Recurrent):
         def init(self, generator: np.random.Generator) -> Any:
             raise AssertionError("nothing may be allocated")

@@ -1,4 +1,4 @@
-"""The network is what its docstring says: shapes, layers, first weights."""
+"""The MLP network: shapes, layers and initial weights are as documented."""
 
 import math
 from typing import Any
@@ -27,7 +27,7 @@ def is_orthogonal(layer: Dense, gain: float) -> None:
 
 
 @pytest.mark.parametrize("hidden", [(8,), (3, 7), (4, 4, 4), ()])
-def test_first_weights_are_orthogonal_with_their_gains(hidden: tuple[int, ...]) -> None:
+def test_initial_weights_are_orthogonal_with_their_gains(hidden: tuple[int, ...]) -> None:
     made = network(hidden)
     for trunk, last_gain in ((made.policy, 0.01), (made.value, 1.0)):
         assert len(trunk) == len(hidden) + 1
@@ -36,13 +36,13 @@ def test_first_weights_are_orthogonal_with_their_gains(hidden: tuple[int, ...]) 
         is_orthogonal(trunk[-1], last_gain)
 
 
-def test_first_weights_have_no_preferred_sign() -> None:
-    """The signs of QR are an accident of the algorithm until they are fixed."""
+def test_initial_weights_have_no_preferred_sign() -> None:
+    """The signs in a QR decomposition depend on the algorithm unless they are normalised."""
     weights = [network((4,), seed=seed).policy[0].weight for seed in range(300)]
     assert np.all(np.abs(np.mean(weights, axis=0)) < 0.3)
 
 
-def test_the_first_policy_is_nearly_uniform() -> None:
+def test_the_initial_policy_is_nearly_uniform() -> None:
     parameters, _ = network()(np.ones((1, 4), np.float32))
     assert np.max(np.abs(parameters)) < 0.05
 
@@ -113,7 +113,7 @@ def test_parameters_are_counted_without_making_them(hidden: tuple[int, ...], fre
 @pytest.mark.parametrize("space", [OBSERVATIONS, spaces.Discrete(300)])
 @pytest.mark.parametrize("units", [0, 3])
 def test_multiplications_are_those_of_the_products(space: spaces.Space[Any], units: int) -> None:
-    """What is looked up in a table, or among a layer's weights, is not multiplied."""
+    """Lookups, in a table or in a layer's weights, are not counted."""
     units = units if isinstance(space, spaces.Discrete) else 0
     inputs = 4 if space is OBSERVATIONS else units
     network = MlpNetwork(space, 3, 0, (8, 5), units)

@@ -1,4 +1,4 @@
-"""What the network sees of numbers: scaled by their bounds, or normalised."""
+"""Scaling of numbers for the network: by their bounds, or normalised."""
 
 from typing import Any
 
@@ -76,13 +76,13 @@ def test_numbers_around_1_are_left_as_they_are() -> None:
         (spaces.Box(-1e308, 1e308, (2,), np.float64), False),
     ],
 )
-def test_bounds_describe_unless_they_are_wide(space: spaces.Box, described: bool) -> None:
+def test_wide_bounds_are_not_used_for_scaling(space: spaces.Box, described: bool) -> None:
     assert bounds_describe(space) is described
     nested = spaces.Dict({"a": spaces.Tuple([spaces.Discrete(3), space])})
     assert needs_normalization(nested) is not described
 
 
-def test_numbers_that_are_large_and_close_together_stay_apart() -> None:
+def test_large_numbers_close_to_each_other_stay_distinct() -> None:
     scaling = Scaling(INFINITE, "auto", normalized=True)
     assert scaling.count == 2
     statistics = np.array([1e8, 1e8]), np.ones(2, np.float32)
@@ -92,7 +92,7 @@ def test_numbers_that_are_large_and_close_together_stay_apart() -> None:
     np.testing.assert_array_equal(scaling(1e9 * FAR, statistics), 10.0)
 
 
-def test_a_policy_acts_on_what_float32_cannot_hold() -> None:
+def test_a_policy_acts_on_numbers_beyond_float32_precision() -> None:
     for acting_on in (INFINITE, spaces.Dict({"a": INFINITE, "b": spaces.Discrete(2)})):
         spec = NetworkSpec((8,), normalize_observations=True)
         agent, parameters = build_agent(
@@ -105,7 +105,7 @@ def test_a_policy_acts_on_what_float32_cannot_hold() -> None:
         assert abs(float(values[0] - values[1])) > 1e-3
 
 
-def test_only_floats_and_what_no_bounds_describe_are_normalised() -> None:
+def test_only_floats_and_numbers_without_useful_bounds_are_normalised() -> None:
     space = spaces.Dict(
         {
             "bytes": spaces.Box(0, 255, (3,), np.uint8),
@@ -123,7 +123,7 @@ def test_only_floats_and_what_no_bounds_describe_are_normalised() -> None:
     assert gathered.dtype == np.float64
 
 
-def test_numpy_and_xla_see_the_same_of_a_batch_with_any_leading_axes() -> None:
+def test_numpy_and_xla_agree_on_batches_with_any_leading_axes() -> None:
     space = spaces.Tuple([spaces.Box(-np.inf, np.inf, (2, 2)), spaces.Box(0, 9, (3,), np.int8)])
     scaling = Scaling(space, "auto", normalized=True)
     generator = np.random.default_rng(0)

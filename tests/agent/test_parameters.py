@@ -1,4 +1,4 @@
-"""The vector holds a pytree's arrays; Equinox modules give theirs, and nothing else."""
+"""The flat vector holds a pytree's arrays, or the trainable arrays of an Equinox module."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ def test_arrays_that_are_not_trained_are_refused_by_name() -> None:
     def make(generator: Any) -> Counts:
         return Counts(**vars(mixture()), table=np.array([1, 2, 3], np.int32))
 
-    with pytest.raises(ConfigError, match=r"\.table is of int32, which is not trained"):
+    with pytest.raises(ConfigError, match=r"\.table has dtype int32, which is not trained"):
         EquinoxNetwork(make)
 
 

@@ -1,4 +1,4 @@
-"""A trained policy acts, values and plays on unbatched observations."""
+"""A trained policy: `act`, `value` and players, on single observations and on batches."""
 
 import copy
 import pickle
@@ -82,7 +82,7 @@ def test_sampling_follows_its_generator() -> None:
     assert set(drawn(1)) == {0, 1, 2}
 
 
-def test_sampling_has_a_generator_of_the_policys_own_and_takes_a_seed() -> None:
+def test_sampling_uses_the_policys_own_generator_or_a_seed() -> None:
     policy, observation = make(), samples(NESTED)[0]
     drawn = [policy.act(observation, greedy=False) for _ in range(40)]
     assert drawn == [make().act(observation, greedy=False) for _ in range(1)] + drawn[1:]
@@ -94,7 +94,7 @@ def test_sampling_has_a_generator_of_the_policys_own_and_takes_a_seed() -> None:
     assert policy.player(greedy=False).act(observation) in range(3)
 
 
-def test_a_batch_is_acted_on_and_valued_as_its_observations_are() -> None:
+def test_a_batch_gives_the_same_actions_and_values_as_its_observations() -> None:
     space = spaces.Box(-1, 1, (3,))
     policy, many = make(space), np.stack(samples(space))
     assert policy.act(many).tolist() == [policy.act(one) for one in many]
@@ -111,13 +111,13 @@ def test_a_batch_is_acted_on_and_valued_as_its_observations_are() -> None:
         (np.zeros((3, 1)), r"has shape \(3, 1\)"),
         (np.zeros((0, 3)), r"has shape \(0, 3\)"),
         (0.5, r"has shape \(\)"),
-        (None, "is NoneType, no numbers"),
-        ("abc", "is str, no numbers"),
-        ([[1.0], [1.0, 2.0]], "is no array"),
+        (None, "is NoneType, not numbers"),
+        ("abc", "is str, not numbers"),
+        ([[1.0], [1.0, 2.0]], "is not an array"),
         (np.full(3, np.nan), "is not finite"),
     ],
 )
-def test_what_is_no_observation_is_refused_in_a_sentence(wrong: Any, message: str) -> None:
+def test_invalid_observations_are_refused_with_a_message(wrong: Any, message: str) -> None:
     policy = make(spaces.Box(-1, 1, (3,)))
     for use in (policy.act, policy.value):
         with pytest.raises(ValueError, match=message):
@@ -131,7 +131,7 @@ def test_parts_of_an_observation_are_named() -> None:
         policy.act({"a": np.zeros(3), "b": 1})
     with pytest.raises(ValueError, match=r"must be a dict with the keys \['a', 'b'\]"):
         policy.act({"a": np.zeros(2)})
-    with pytest.raises(ValueError, match="some parts of the observation are a batch"):
+    with pytest.raises(ValueError, match="parts of the observation have different batch sizes"):
         policy.act({"a": np.zeros((4, 2)), "b": 1})
     with pytest.raises(ValueError, match=r"observation\['b'\] has fractions"):
         policy.act({"a": np.zeros(2), "b": 1.5})
@@ -167,14 +167,14 @@ def test_observations_are_normalised_with_the_policys_statistics() -> None:
         assert with_statistics.value(observation) == pytest.approx(plain.value(seen), rel=1e-5)
 
 
-def test_a_policy_says_what_it_is_for() -> None:
+def test_a_policy_knows_its_spaces_and_environment() -> None:
     policy = make()
     assert policy.observation_space == NESTED
     assert policy.action_space == CHOICES
     assert policy.environment == CHOICE
 
 
-def test_a_batch_is_acted_on_as_its_rows_are() -> None:
+def test_a_stacked_batch_gives_the_same_actions_as_its_rows() -> None:
     policy = make()
     observations = samples(NESTED)
     first = np.ones(len(observations), np.bool_)

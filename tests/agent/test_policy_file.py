@@ -55,7 +55,7 @@ def header(content: bytes) -> dict[str, Any]:
 
 
 def with_metadata(content: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """The same tensors with other metadata, and a hash that is true unless it is what changes."""
+    """Change a file's metadata and update its hash, unless the hash itself is changed."""
     metadata = json.loads(header(content)["__metadata__"]["poise"])
     saved = metadata["sha256"]
     returned = change(metadata)
@@ -217,7 +217,7 @@ def test_altered_spaces_are_refused(old: bytes, new: bytes) -> None:
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_a_flipped_bit_anywhere_else_never_ends_in_another_error() -> None:
-    """Where the header happens to stay readable, the parameters are still the saved ones."""
+    """If the header is still readable by chance, the parameters are unchanged."""
     content = policy_to_bytes(make(STATISTICS))
     for byte in range(0, 8 + header_length(content), 3):
         damaged = flipped(content, 8 * byte + byte % 8)

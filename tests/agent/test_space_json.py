@@ -1,4 +1,4 @@
-"""Spaces survive JSON, and what is no description of one is refused."""
+"""Spaces are converted to JSON and back, and invalid descriptions are refused."""
 
 import collections
 import json
@@ -47,12 +47,12 @@ def test_keys_of_a_dict_are_kept_or_refused() -> None:
     assert through_json(space) == space
     for key in (object(), frozenset(), b"x", float("inf"), float("nan"), (1, object())):
         odd = spaces.Dict(collections.OrderedDict({key: spaces.Discrete(2)}))  # type: ignore[arg-type]
-        with pytest.raises(UnsupportedSpaceError, match="use texts as keys"):
+        with pytest.raises(UnsupportedSpaceError, match="use strings as keys"):
             space_to_json(odd)
 
 
 @pytest.mark.parametrize("key", [{"a": 1}, math.inf, math.nan, [[math.nan]], [[[]] * 2, {}]])
-def test_what_is_no_key_is_refused(key: Any) -> None:
+def test_invalid_keys_are_refused(key: Any) -> None:
     part = {"space": "Discrete", "n": 2, "start": 0}
     with pytest.raises(FileFormatError):
         space_from_json({"space": "Dict", "spaces": [[key, part]]})

@@ -699,7 +699,7 @@ def test_training_that_fails_is_a_failure(fakes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("CartPol-v1", "nearest"),
+        ("CartPol-v1", "similar name"),
         ("poise_no_such_module:Env", "cannot be imported"),
         ("poise_doctor_damaged:Broken", "SyntaxError"),
         (toy("NoSuchClass"), "has no NoSuchClass"),

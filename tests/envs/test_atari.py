@@ -1,4 +1,4 @@
-"""Atari: ale-py's vector environment shows what Gymnasium's wrappers show, step by step."""
+"""Atari: ale-py's vector environment agrees with Gymnasium's wrappers, step by step."""
 
 import threading
 from pathlib import Path
@@ -37,8 +37,8 @@ def both(name: str, **settings: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize(
     "name", ["ALE/Pong-v5", pytest.param("ALE/Breakout-v5", marks=pytest.mark.slow)]
 )
-def test_copies_show_what_gymnasiums_wrappers_show(name: str) -> None:
-    """Frames, rewards and flags; across the ends of games too, with next-step autoreset."""
+def test_copies_agree_with_gymnasiums_wrappers(name: str) -> None:
+    """Frames, rewards and flags agree, also across ends of games, with next-step autoreset."""
     plain, copies = both(name, max_no_ops=0)
     expected, _ = plain.reset(seed=3)
     np.testing.assert_array_equal(copies.reset([3])[0], expected)
@@ -60,8 +60,8 @@ def test_copies_show_what_gymnasiums_wrappers_show(name: str) -> None:
     assert len(seen) > 1
 
 
-def test_games_end_and_begin_anew_alike() -> None:
-    """A game of Breakout that nobody plays well: five lives make one episode."""
+def test_games_end_and_restart_alike() -> None:
+    """A badly played game of Breakout: five lives are one episode."""
     plain, copies = both("ALE/Breakout-v5", max_no_ops=0)
     plain.reset(seed=3)
     copies.reset([3])
@@ -85,7 +85,7 @@ def test_games_end_and_begin_anew_alike() -> None:
 
 
 def test_rewards_are_the_games_own() -> None:
-    """A game with rewards above 1, so that clipping would show."""
+    """This game has rewards above 1, so that clipping would be detected."""
     plain, copies = both("ALE/SpaceInvaders-v5", max_no_ops=0)
     plain.reset(seed=0)
     copies.reset([0])
@@ -117,7 +117,7 @@ def test_games_begin_with_no_ops_in_range() -> None:
 
 
 def test_every_copy_has_its_own_seed() -> None:
-    copies = source_world().copies(3)
+    copies = make_envs().copies(3)
     observations = copies.reset([1, 9, 1])
     for _ in range(30):
         observations, *_ = copies.step(np.zeros(3, np.int64))
@@ -127,7 +127,7 @@ def test_every_copy_has_its_own_seed() -> None:
 
 
 def test_observations_are_not_overwritten_by_later_steps() -> None:
-    copies = source_world().copies(2)
+    copies = make_envs().copies(2)
     first = copies.reset([0, 1])
     kept = first.copy()
     steps = [copies.step(np.array([2, 3]))[0] for _ in range(5)]
@@ -140,14 +140,14 @@ def test_observations_are_not_overwritten_by_later_steps() -> None:
     copies.close()
 
 
-def source_world() -> HostEnvs:
+def make_envs() -> HostEnvs:
     envs = choose_envs(env_factory(), "atari", RewardShaping())
     assert isinstance(envs, HostEnvs)
     return envs
 
 
 def test_spaces_and_kind() -> None:
-    envs = source_world()
+    envs = make_envs()
     assert envs.kind == "atari"
     assert not envs.holds_gil
     assert envs.observation_space.shape == SHAPE
@@ -157,7 +157,7 @@ def test_spaces_and_kind() -> None:
 
 
 def test_one_emulator_thread() -> None:
-    """Each worker is a thread itself."""
+    """Workers are threads already, so their emulators need only one."""
 
     def count() -> int:
         return len(list(Path("/proc/self/task").iterdir()))
@@ -165,7 +165,7 @@ def test_one_emulator_thread() -> None:
     if not Path("/proc/self/task").exists():
         pytest.skip("no /proc")
     before, python_threads = count(), threading.active_count()
-    copies = source_world().copies(8)
+    copies = make_envs().copies(8)
     copies.reset(list(range(8)))
     copies.step(np.zeros(8, np.int64))
     assert count() - before <= 1
@@ -175,7 +175,7 @@ def test_one_emulator_thread() -> None:
 
 def test_sticky_actions_repeat() -> None:
     def play(sticky: float) -> Any:
-        copies = source_world_with(sticky).copies(1)
+        copies = make_envs_with(sticky).copies(1)
         copies.reset([0])
         frames = [copies.step(np.array([action]))[0] for action in ([2] * 5 + [3] * 5) * 2]
         copies.close()
@@ -186,7 +186,7 @@ def test_sticky_actions_repeat() -> None:
     assert not np.array_equal(play(0.0), play(0.5))
 
 
-def source_world_with(sticky: float) -> HostEnvs:
+def make_envs_with(sticky: float) -> HostEnvs:
     found = choose_envs(env_factory(sticky_actions=sticky), "atari", RewardShaping())
     assert isinstance(found, HostEnvs)
     return found

@@ -1,4 +1,4 @@
-"""Environments come from ids, import paths and callables; what files name needs trust."""
+"""Environments are made from ids, import paths and callables; paths in files need trust."""
 
 import builtins
 import dataclasses
@@ -96,7 +96,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def forget() -> None:
-    """The module as if it had never been imported."""
+    """Make the module as if it had never been imported."""
     sys.modules.pop(MODULE, None)
     for one in ("PoiseSource/Registered-v0", "poise-source-plain-v3"):
         gymnasium.registry.pop(one, None)
@@ -107,7 +107,7 @@ def find(name: str, **choice: Any) -> EnvFactory:
 
 
 def limit(environment: gymnasium.Env[Any, Any]) -> int | None:
-    """The tightest time limit."""
+    """Return the smallest time limit."""
     limits = []
     while isinstance(environment, gymnasium.Wrapper):
         if isinstance(environment, TimeLimit):
@@ -126,7 +126,7 @@ def test_a_registered_id() -> None:
     environment.close()
 
 
-def test_an_old_version_is_no_cause_for_a_warning() -> None:
+def test_an_old_version_gives_no_warning() -> None:
     find("CartPole-v0").make().close()
 
 
@@ -233,14 +233,14 @@ def test_wrappers_are_applied_in_turn() -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("short", "no import path module:attribute"),
+        ("short", "not an import path module:attribute"),
         (f"{MODULE}:missing", "has no missing"),
         (f"{MODULE}:Outer.missing", "has no Outer.missing"),
         (f"{MODULE}:number", "cannot be called"),
         ("poise_no_such_module:short", "cannot be imported"),
     ],
 )
-def test_wrappers_that_are_not_there(path: str, message: str) -> None:
+def test_missing_wrappers(path: str, message: str) -> None:
     with pytest.raises(EnvironmentNotFoundError, match=message):
         find("CartPole-v1", wrappers=(path,))
 
@@ -259,7 +259,7 @@ def test_wrappers_that_are_not_there(path: str, message: str) -> None:
         (":make", "cannot be imported"),
     ],
 )
-def test_import_paths_that_lead_nowhere(path: str, message: str) -> None:
+def test_invalid_import_paths(path: str, message: str) -> None:
     with pytest.raises(EnvironmentNotFoundError, match=message) as caught:
         find(path)
     assert path.split(":")[0] in str(caught.value)
@@ -267,9 +267,9 @@ def test_import_paths_that_lead_nowhere(path: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("attribute", "message"),
-    [("nothing", "int, which is no gymnasium.Env"), ("fails", "ZeroDivisionError: no licence")],
+    [("nothing", "int, which is not a gymnasium.Env"), ("fails", "ZeroDivisionError: no licence")],
 )
-def test_factories_that_make_nothing(attribute: str, message: str) -> None:
+def test_factories_that_fail(attribute: str, message: str) -> None:
     with pytest.raises(EnvironmentNotFoundError, match=message):
         find(f"{MODULE}:{attribute}").make()
 
@@ -319,7 +319,7 @@ def test_a_missing_package_named_as_the_module_names_its_extra(
         find("mujoco:Something-v0")
 
 
-def test_atari_is_atari_with_its_module_in_front() -> None:
+def test_atari_is_recognised_with_a_module_prefix() -> None:
     pytest.importorskip("ale_py")
     found = find("ale_py:ALE/Pong-v5")
     assert found.is_atari
@@ -327,7 +327,7 @@ def test_atari_is_atari_with_its_module_in_front() -> None:
     assert found.spaces()[0].shape == (4, 84, 84)
 
 
-def test_a_registration_travels_with_its_source() -> None:
+def test_a_registration_is_pickled_with_its_factory() -> None:
     """A spawned process does not import the script that registered it."""
     name = "OnlyHere-v0"
     gymnasium.register(name, entry_point=Ends, max_episode_steps=7)
@@ -348,14 +348,14 @@ def test_a_missing_extra_is_bad_input() -> None:
 
 
 @pytest.mark.parametrize("name", ["ALE/Pongg-v5", "ALE/Nothing"])
-def test_unknown_atari_games_are_answered_with_the_nearest(name: str) -> None:
+def test_unknown_atari_games_give_similar_names(name: str) -> None:
     pytest.importorskip("ale_py")
-    with pytest.raises(EnvironmentNotFoundError, match="nearest"):
+    with pytest.raises(EnvironmentNotFoundError, match="similar name"):
         find(name)
 
 
 class TestTrust:
-    """An import path out of a file is imported only by leave."""
+    """An import path from a file is imported only with permission."""
 
     @pytest.fixture(autouse=True)
     def not_yet_imported(self) -> None:
@@ -369,7 +369,7 @@ class TestTrust:
             EnvironmentChoice("CartPole-v1", wrappers=(f"{MODULE}:short",)),
         ],
     )
-    def test_nothing_is_imported_without_it(
+    def test_nothing_is_imported_without_trust(
         self, choice: EnvironmentChoice, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.raises(UntrustedImportError, match=rf"import {MODULE}:.*trust=True"):
@@ -379,15 +379,15 @@ class TestTrust:
         env_factory_from_file(choice, None, trust=True).make().close()
         assert capsys.readouterr().out == "imported\n"
 
-    def test_a_plain_id_needs_none(self) -> None:
+    def test_a_plain_id_needs_no_trust(self) -> None:
         env_factory_from_file(EnvironmentChoice("CartPole-v1"), None, trust=False).make().close()
 
-    def test_ones_own_callable_needs_none(self) -> None:
+    def test_a_callable_needs_no_trust(self) -> None:
         choice = EnvironmentChoice(f"{MODULE}:make")
         assert isinstance(env_factory_from_file(choice, Ends, trust=False).make(), Ends)
         assert MODULE not in sys.modules
 
-    def test_but_the_files_wrappers_do(self) -> None:
+    def test_wrappers_named_in_a_file_need_trust(self) -> None:
         choice = EnvironmentChoice(f"{MODULE}:make", wrappers=(f"{MODULE}:short",))
         with pytest.raises(UntrustedImportError, match=f"import {MODULE}:short, as"):
             env_factory_from_file(choice, Ends, trust=False)
@@ -414,7 +414,7 @@ def test_a_module_in_the_current_folder_is_found(
         ((2,), "is a builtins.tuple: write self.observation_space = gymnasium.spaces.Box"),
     ],
 )
-def test_an_environment_must_say_what_it_shows(given: Any, message: str) -> None:
+def test_an_observation_space_is_required(given: Any, message: str) -> None:
     class Silent(gymnasium.Env[Any, Any]):
         action_space = gymnasium.spaces.Discrete(2)
 
@@ -426,7 +426,7 @@ def test_an_environment_must_say_what_it_shows(given: Any, message: str) -> None
         EnvFactory("toy", Silent).make()
 
 
-def test_an_environment_must_say_what_it_takes() -> None:
+def test_an_action_space_is_required() -> None:
     class Silent(gymnasium.Env[Any, Any]):
         observation_space = gymnasium.spaces.Discrete(2)
 
@@ -439,7 +439,7 @@ def test_an_environment_must_say_what_it_takes() -> None:
         EnvFactory("toy", Silent).make()
 
 
-def test_the_spaces_are_asked_once_and_travel_unless_they_do_not_pickle():
+def test_spaces_are_read_once_and_pickled_if_possible():
     made: list[int] = []
 
     class Odd(spaces.Discrete):

@@ -1,4 +1,4 @@
-"""Hosted environments against a slow plain loop: next-step autoreset, seeds, flags, refusals."""
+"""Host environments are compared with a slow plain loop: autoreset, seeds, flags, errors."""
 
 import re
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def loop_of(factory: Any, count: int = COPIES) -> Any:
 
 
 class PlainCopy:
-    """One copy, stepped as Gymnasium documents next-step autoreset: in full words."""
+    """One copy with next-step autoreset, written literally after Gymnasium's documentation."""
 
     def __init__(self, environment: gymnasium.Env[Any, Any], seed: int) -> None:
         self.environment = environment
@@ -82,7 +82,7 @@ def test_the_true_last_observation_is_seen() -> None:
     copies = loop_of(lambda: Ends((2, 1)), 1)
     copies.reset([3])
     steps = [copies.step(np.zeros(1, np.int64)) for _ in range(6)]
-    # [base, episode, step]: the last of an episode, then the first of the next.
+    # [base, episode, step]: the last observation of an episode, then the first of the next.
     assert [step[0][0, 1:].tolist() for step in steps] == [
         [0, 1],
         [0, 2],
@@ -144,7 +144,7 @@ def test_a_vector_implementations_truncation_is_no_termination() -> None:
 
 
 @pytest.mark.parametrize("kind", ["vector", "copies"])
-def test_the_same_seeds_give_the_same_world(kind: Any) -> None:
+def test_the_same_seeds_give_the_same_results(kind: Any) -> None:
     def play(seeds: list[int]) -> list[Any]:
         copies = cartpole(kind).copies(2)
         seen = [copies.reset(seeds)]
@@ -167,7 +167,7 @@ def test_every_copy_has_its_own_seed() -> None:
 
 def test_observations_are_not_overwritten_by_later_steps() -> None:
     class Reuses(Ends):
-        """Hands out the same array every time, as fast environments do."""
+        """Returns the same array every time, as fast environments do."""
 
         buffer = np.zeros(3, np.float32)
 
@@ -183,7 +183,7 @@ def test_observations_are_not_overwritten_by_later_steps() -> None:
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
-def test_vector_environments_that_reset_otherwise_are_refused(mode: AutoresetMode) -> None:
+def test_vector_environments_with_other_autoreset_modes_are_refused(mode: AutoresetMode) -> None:
     vector = SyncVectorEnv([Ends] * 2, autoreset_mode=mode)
     with pytest.raises(UnsupportedSpaceError, match="next-step"):
         VectorCopies(vector, Ends.observation_space)
@@ -197,7 +197,7 @@ def test_vector_environments_that_do_not_say_how_they_reset_are_refused() -> Non
         VectorCopies(vector, Ends.observation_space)
 
 
-def test_vector_environments_that_show_something_else_are_refused() -> None:
+def test_vector_environments_with_another_observation_space_are_refused() -> None:
     vector = SyncVectorEnv([Ends] * 2)
     with pytest.raises(UnsupportedSpaceError, match="but the environment itself"):
         VectorCopies(vector, FREE.__class__(-1.0, 1.0, (3,)))
@@ -266,17 +266,17 @@ def test_copies_are_closed_even_if_one_cannot_be() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OBSERVATION_SPACES))
-def test_samples_of_every_space_are_in_order(name: str) -> None:
+def test_samples_of_every_space_are_valid(name: str) -> None:
     space = OBSERVATION_SPACES[name]
     assert observation_checker(space)(space.sample()) is None
 
 
 WRONG: dict[str, tuple[spaces.Space[Any], Any, str]] = {
-    "no dict": (spaces.Dict({"a": FREE}), np.zeros(3), "no dict with keys"),
-    "another key": (spaces.Dict({"a": FREE}), {"b": np.zeros(3)}, "no dict with keys"),
+    "no dict": (spaces.Dict({"a": FREE}), np.zeros(3), "not a dict with keys"),
+    "another key": (spaces.Dict({"a": FREE}), {"b": np.zeros(3)}, "not a dict with keys"),
     "inside a dict": (spaces.Dict({"a": FREE}), {"a": np.zeros(2)}, r"shape \(2,\)"),
-    "no tuple": (spaces.Tuple((FREE,)), [np.zeros(3)], "no tuple of 1"),
-    "short tuple": (spaces.Tuple((FREE, FREE)), (np.zeros(3),), "no tuple of 2"),
+    "no tuple": (spaces.Tuple((FREE,)), [np.zeros(3)], "not a tuple of 1"),
+    "short tuple": (spaces.Tuple((FREE, FREE)), (np.zeros(3),), "not a tuple of 2"),
     "inside a tuple": (spaces.Tuple((FREE,)), (np.full(3, np.inf),), "not finite"),
     "float for bytes": (OBSERVATION_SPACES["bytes"], np.zeros(5), "dtype float64"),
     "float for a category": (spaces.Discrete(3), 1.0, "dtype float64"),
@@ -286,7 +286,7 @@ WRONG: dict[str, tuple[spaces.Space[Any], Any, str]] = {
 
 
 @pytest.mark.parametrize("name", sorted(WRONG))
-def test_what_is_wrong_with_an_observation_is_said(name: str) -> None:
+def test_errors_in_observations_are_described(name: str) -> None:
     space, observation, message = WRONG[name]
     problem = observation_checker(space)(observation)
     assert problem is not None

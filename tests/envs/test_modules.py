@@ -54,7 +54,7 @@ def test_a_class_in_a_file(tmp_path: Path, place: str) -> None:
         env_factory = find_env_factory(EnvironmentChoice(written))
         assert env_factory.name == written
         env_factory.make().close()
-        # What is pickled by reference, other processes import by this name.
+        # Objects pickled by reference are imported by this name in other processes.
         assert env_factory.factory is sys.modules[name].Mine
     finally:
         file.unlink()
@@ -88,18 +88,18 @@ def test_wrappers_in_a_file(tmp_path: Path) -> None:
     ("name", "words"),
     [
         ("./missing.py:Mine", ["no file ./missing.py"]),
-        ("./there.py", ["names a file", "./there.py:MyEnv"]),
-        ("there.py", ["names a file", "there.py:MyEnv"]),
+        ("./there.py", ["is a file name", "./there.py:MyEnv"]),
+        ("there.py", ["is a file name", "there.py:MyEnv"]),
         ("./there.py:Other", ["./there.py", "has no Other"]),
         ("./there.py:", ["has no"]),
-        ("./has-hyphens.py:Mine", ["has-hyphens", "another"]),
-        ("./json.py:Mine", ["another module 'json'", "another name"]),
-        ("./sys.py:Mine", ["another module 'sys'", "another name"]),
+        ("./has-hyphens.py:Mine", ["has-hyphens", "rename the file"]),
+        ("./json.py:Mine", ["another module 'json'", "rename the file"]),
+        ("./sys.py:Mine", ["another module 'sys'", "rename the file"]),
         ("./raises.py:Mine", ["cannot be imported", "ZeroDivisionError"]),
         ("./folder.py:Mine", ["no file ./folder.py"]),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, name: str, words: list[str]) -> None:
+def test_errors_in_files_are_described(tmp_path: Path, name: str, words: list[str]) -> None:
     for file in ("there", "has-hyphens", "json", "sys"):
         (tmp_path / f"{file}.py").write_text(SMALL)
     (tmp_path / "raises.py").write_text("1 / 0\n")

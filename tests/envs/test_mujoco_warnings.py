@@ -1,4 +1,4 @@
-"""MuJoCo's remarks are said once, by the process of the run."""
+"""MuJoCo's warnings are shown once, by the main process."""
 
 import multiprocessing
 import sys
@@ -17,7 +17,7 @@ TEXT = "an attribute is deprecated"
 
 
 class FakeMujoco(types.ModuleType):
-    """Remarks through a handler, if there is one."""
+    """Emits warnings through a handler, if there is one."""
 
     def __init__(self) -> None:
         super().__init__("mujoco")
@@ -34,7 +34,7 @@ class FakeMujoco(types.ModuleType):
 def mujoco(monkeypatch: pytest.MonkeyPatch) -> FakeMujoco:
     fake = FakeMujoco()
     monkeypatch.setitem(sys.modules, "mujoco", fake)
-    monkeypatch.setattr(mujoco_warnings, "_said", set())
+    monkeypatch.setattr(mujoco_warnings, "_shown", set())
     return fake
 
 
@@ -43,7 +43,7 @@ def load(mujoco: FakeMujoco) -> None:
         mujoco.handler(TEXT)
 
 
-def test_each_is_said_once(mujoco: FakeMujoco) -> None:
+def test_each_warning_is_shown_once(mujoco: FakeMujoco) -> None:
     with pytest.warns(RuntimeWarning, match=TEXT):
         load(mujoco)
     with warnings.catch_warnings():
@@ -52,14 +52,14 @@ def test_each_is_said_once(mujoco: FakeMujoco) -> None:
     assert mujoco.handler is None
 
 
-def test_workers_say_nothing(mujoco: FakeMujoco, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_show_no_warnings(mujoco: FakeMujoco, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing, "parent_process", object)
     load(mujoco)
 
 
 @pytest.mark.parametrize("module", [None, types.ModuleType("mujoco")])
-def test_without_it_nothing_happens(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not installed, or too old to be asked."""
+def test_without_mujoco_nothing_happens(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MuJoCo is not installed, or too old to have warning handlers."""
     monkeypatch.setitem(sys.modules, "mujoco", module)
     with remarks_once(SPEC):
         pass

@@ -1,4 +1,4 @@
-"""What breaks Gymnasium's contract is found before training, and said."""
+"""Violations of Gymnasium's API are found and reported before training."""
 
 import secrets
 import threading
@@ -51,7 +51,7 @@ def hung_threads_are_released() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("factory", [Ends, make_ends, Faulty, Toy])
-def test_environments_in_order_pass(factory: Any) -> None:
+def test_valid_environments_pass(factory: Any) -> None:
     check_environment(EnvFactory("toy", factory), PATIENCE)
 
 
@@ -105,7 +105,7 @@ def test_a_broken_step_is_found_with_its_action(fault: str, message: str, at: in
 
 
 class Flags(Faulty):
-    """Says whether it has ended with a number."""
+    """Returns a number as ``terminated``."""
 
     def step(self, action: Any) -> Any:
         observation, reward, _, truncated, info = super().step(action)
@@ -120,7 +120,7 @@ def test_flags_must_be_bools() -> None:
 
 
 class Vectors(Faulty):
-    """Rewards with a vector."""
+    """Returns a vector as reward."""
 
     def step(self, action: Any) -> Any:
         observation, _, terminated, truncated, info = super().step(action)
@@ -146,7 +146,7 @@ def test_an_environment_that_hangs_is_found(
 
 
 class Shared(Ends):
-    """Draws from a generator that all copies share, and every seeded reset seeds anew."""
+    """Draws from a generator that all copies share and that every seeded reset seeds again."""
 
     generator = np.random.default_rng(0)
 
@@ -191,7 +191,7 @@ class Reseeds(Ends):
 
 
 class ShowsLittle(Reseeds):
-    """The same; what it shows is always the same."""
+    """Also draws fresh entropy, but its observations are always the same."""
 
     def _observe(self) -> np.ndarray:
         return np.zeros(3, np.float32)
@@ -202,7 +202,7 @@ class ShowsLittle(Reseeds):
 
 
 class SpareGenerator(Ends):
-    """Has a generator that nobody draws from."""
+    """Has a generator that is never drawn from."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ class SpareGenerator(Ends):
 
 
 class LongReseeds(Reseeds):
-    """The same; its episodes are longer than any look."""
+    """Also draws fresh entropy; its episodes are longer than the check."""
 
     def __init__(self) -> None:
         super().__init__((10_000,))
@@ -229,25 +229,23 @@ class LongReseeds(Reseeds):
         (SpareGenerator, True, False),
     ],
 )
-def test_shared_chance_is_told_from_shared_state(
+def test_shared_generators_are_distinguished_from_shared_state(
     factory: Any, repeatable: bool, shares_state: bool
 ) -> None:
-    """Beside another, a copy with either does not repeat itself."""
+    """With either, a copy does not repeat its results while another copy is stepped."""
     traits = check_environment(EnvFactory("toy", factory), PATIENCE)
     assert traits[:2] == (repeatable, shares_state)
     assert traits.shared == ("SharedState.total" if shares_state else "")
 
 
 @pytest.mark.parametrize(("factory", "remembers"), [(Ends, True), (Toy, False), (Reseeds, False)])
-def test_what_an_episode_takes_over_from_those_before_it_is_seen(
-    factory: Any, remembers: bool
-) -> None:
-    """`Ends` counts its episodes; what has fresh chance differs anyway."""
+def test_dependence_on_earlier_episodes_is_found(factory: Any, remembers: bool) -> None:
+    """`Ends` counts its episodes; environments with fresh entropy differ anyway."""
     traits = check_environment(EnvFactory("toy", factory), PATIENCE)
     assert traits.remembers is remembers
 
 
-def test_what_the_caller_draws_does_not_depend_on_the_look() -> None:
+def test_what_the_caller_draws_does_not_depend_on_the_check() -> None:
     np.random.seed(7)
     expected = np.random.random()
     np.random.seed(7)
@@ -268,7 +266,7 @@ def test_one_object_for_every_copy_is_refused(factory: Any, needed: int) -> None
 
 
 class CloseRaises(Ends):
-    """Cannot be closed."""
+    """Raises on closing."""
 
     def close(self) -> None:
         raise OSError("the socket was gone")
@@ -298,8 +296,8 @@ def test_wrappers_with_statistics_are_named_with_what_to_use_instead() -> None:
     assert 'normalize_observations="on"' in messages[1]
 
 
-class Theirs(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Another people's normaliser, of both."""
+class ThirdParty(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """A third-party wrapper that normalises observations and rewards."""
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
@@ -311,7 +309,7 @@ class Theirs(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class Unwrapped(gymnasium.Env[Any, Any]):
-    """The same, and no wrapper of Gymnasium's."""
+    """The same, but not a Gymnasium wrapper."""
 
     def __init__(self, environment: Any) -> None:
         self.env, self.reward_rms = environment, [1.0]
@@ -326,9 +324,9 @@ class Unwrapped(gymnasium.Env[Any, Any]):
         return observation, reward / 1000, *rest
 
 
-def test_other_peoples_normalisers_are_known_by_their_statistics() -> None:
-    advice = statistics_advice(Theirs(Unwrapped(Ends())))
-    assert [one.split(" keeps")[0] for one in advice] == ["Theirs", "Theirs", "Unwrapped"]
+def test_third_party_normalisers_are_recognised_by_their_statistics() -> None:
+    advice = statistics_advice(ThirdParty(Unwrapped(Ends())))
+    assert [one.split(" keeps")[0] for one in advice] == ["ThirdParty", "ThirdParty", "Unwrapped"]
     assert "--normalize-observations on" in advice[0]
     assert all("--reward-scale; scores are those" in one for one in advice[1:])
 
@@ -344,7 +342,7 @@ def test_an_environment_that_normalises_itself_is_named_too() -> None:
     assert type(with_true_rewards(Itself())) is Itself
 
 
-@pytest.mark.parametrize("wrapper", [gymnasium.wrappers.NormalizeReward, Theirs, Unwrapped])
+@pytest.mark.parametrize("wrapper", [gymnasium.wrappers.NormalizeReward, ThirdParty, Unwrapped])
 def test_scores_are_of_the_rewards_below_a_normaliser(wrapper: Any) -> None:
     plain, wrapped = Ends(), with_true_rewards(gymnasium.wrappers.TimeLimit(wrapper(Ends()), 9))
     for environment in (plain, wrapped):
@@ -364,13 +362,13 @@ def unprintable() -> Any:
     return Breaks()
 
 
-def test_an_exception_without_a_text_is_reported_too() -> None:
+def test_an_exception_without_a_message_is_reported_too() -> None:
     with pytest.raises(EnvironmentCheckError, match=r"raised Unprintable: \(its message is not"):
         check_environment(EnvFactory("toy", unprintable), PATIENCE)
 
 
 class TestVector:
-    """Gymnasium's vector implementation of an environment is looked at, where it is to be used."""
+    """The vector implementation of an environment is checked if it is to be used."""
 
     @staticmethod
     def look(entry_point: Any) -> None:
@@ -386,11 +384,11 @@ class TestVector:
         [
             ("raises", "step raised RuntimeError: the pole broke"),
             ("nan", "observation is not finite"),
-            ("nan reward", "as rewards, no finite float32"),
+            ("nan reward", "as rewards, not finite float32"),
             ("reset raises", "reset raised RuntimeError: the pole is missing"),
         ],
     )
-    def test_what_breaks_is_found(self, fault: str, message: str) -> None:
+    def test_errors_are_found(self, fault: str, message: str) -> None:
         def make(num_envs: int, **arguments: Any) -> Any:
             return SyncVectorEnv([lambda: Faulty(fault, at=1)] * num_envs)
 
@@ -400,18 +398,18 @@ class TestVector:
         assert f"2 copies in one vector environment, seed 0, {action}" in str(caught.value)
         assert 'world="copies"' in str(caught.value)
 
-    def test_what_cannot_be_made_says_so(self) -> None:
+    def test_a_failure_to_make_it_is_reported(self) -> None:
         def make(num_envs: int, **arguments: Any) -> Any:
             raise RuntimeError("no vectors today")
 
         with pytest.raises(EnvironmentCheckError, match="RuntimeError: no vectors today"):
             self.look(make)
 
-    def test_what_is_in_order_passes(self) -> None:
+    def test_a_valid_implementation_passes(self) -> None:
         self.look(lambda num_envs, **arguments: SyncVectorEnv([Faulty] * num_envs))
 
 
-def test_what_cannot_be_made_says_so() -> None:
+def test_a_failure_to_make_it_is_reported() -> None:
     with pytest.raises(EnvironmentNotFoundError, match="cannot be made: RuntimeError: no licence"):
         check(fault="make")
 
@@ -437,11 +435,11 @@ def test_the_environment_is_closed_whatever_happens() -> None:
     assert [one.closed for one in made] == [True]
 
 
-def test_run_with_deadline_returns_what_was_worked_out() -> None:
+def test_run_with_deadline_returns_the_result() -> None:
     assert run_with_deadline(lambda: 3, PATIENCE, "toy") == 3
 
 
-def test_run_with_deadline_raises_what_was_raised() -> None:
+def test_run_with_deadline_raises_the_exception() -> None:
     def leave() -> None:
         raise KeyboardInterrupt
 

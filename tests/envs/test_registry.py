@@ -1,4 +1,4 @@
-"""Environments are found by name; unknown ones are answered with the nearest."""
+"""Environments are found by name; errors for unknown names suggest similar ones."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -39,19 +39,19 @@ def env_factory(name: str, **choice: Any) -> EnvFactory:
         ("pendulum-v1", "Pendulum-v1"),
     ],
 )
-def test_unknown_names_are_answered_with_the_nearest(name: str, nearest: str) -> None:
+def test_unknown_names_give_similar_names(name: str, nearest: str) -> None:
     with pytest.raises(EnvironmentNotFoundError) as caught:
         env_factory(name)
     message = str(caught.value)
     assert repr(name) in message
-    assert "nearest" in message
+    assert "similar name" in message
     assert nearest in message
 
 
-def test_names_near_to_none_are_answered_without_a_guess() -> None:
+def test_names_without_similar_ones_give_no_suggestion() -> None:
     with pytest.raises(EnvironmentNotFoundError, match="no environment 'zzzzzzzz'") as caught:
         env_factory("zzzzzzzz")
-    assert "nearest" not in str(caught.value)
+    assert "similar name" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(registry._TWINS))
@@ -78,7 +78,7 @@ def test_an_old_version_that_was_asked_for_is_made_without_a_warning() -> None:
     environment.close()
 
 
-def test_a_twin_serves_the_plain_environment_alone() -> None:
+def test_a_twin_replaces_only_the_plain_environment() -> None:
     plain = env_factory("CartPole-v1")
     assert plain.is_plain
     assert env_backend(plain, "auto") == "compiled"
@@ -92,7 +92,7 @@ def test_a_twin_serves_the_plain_environment_alone() -> None:
             env_backend(other, "compiled")
 
 
-def test_other_environments_can_be_asked_for() -> None:
+def test_other_kinds_can_be_requested() -> None:
     plain = env_factory("CartPole-v1")
     assert env_backend(plain, "copies") == "copies"
     envs = choose_envs(plain, "copies", SHAPING)
@@ -101,14 +101,14 @@ def test_other_environments_can_be_asked_for() -> None:
 
 
 class SameStep(SyncVectorEnv):
-    """Resets in the step in which an episode ends."""
+    """Resets in the same step in which an episode ends."""
 
     def __init__(self, num_envs: int, **arguments: Any) -> None:
         super().__init__([Ends] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def test_vector_implementations_that_lose_the_last_observation_are_not_taken() -> None:
-    """The environment itself is stepped instead; asked for by name, they are refused."""
+def test_vector_implementations_that_lose_the_last_observation_are_not_used() -> None:
+    """The environment itself is stepped instead; an explicit ``--world vector`` is refused."""
     name = "SameStep-v0"
     gymnasium.register(name, entry_point=Ends, vector_entry_point=SameStep)
     try:
@@ -119,7 +119,7 @@ def test_vector_implementations_that_lose_the_last_observation_are_not_taken() -
         del gymnasium.registry[name]
 
 
-def test_others_are() -> None:
+def test_other_vector_implementations_are_used() -> None:
     name = "NextStep-v0"
     gymnasium.register(
         name,
@@ -151,7 +151,7 @@ def own() -> Iterator[str]:
     del gymnasium.registry[name]
 
 
-def test_a_compiled_environment_of_ones_own(own: str) -> None:
+def test_a_custom_compiled_environment(own: str) -> None:
     assert env_backend(env_factory(own), "auto") == "copies"
     register(own, Countdown)
     assert own in compiled_names()
@@ -161,7 +161,7 @@ def test_a_compiled_environment_of_ones_own(own: str) -> None:
     assert envs.max_episode_steps == 6
 
 
-def test_what_cannot_be_registered(own: str) -> None:
+def test_invalid_registrations(own: str) -> None:
     class Spaceless(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
         observation_space = spaces.Discrete(2)
 

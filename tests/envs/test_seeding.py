@@ -1,4 +1,4 @@
-"""Seeds are functions of root, purpose and numbers, and nothing else."""
+"""Seeds depend only on root seed, purpose and numbers."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from poise.envs.seeding import Purpose, environment_seed, key_data, seed_sequenc
 
 
 def test_purposes_are_never_renumbered() -> None:
-    """What a replay depends on: only append."""
+    """Replays depend on these numbers: only append new ones."""
     assert {purpose.name: int(purpose) for purpose in Purpose} == {
         "PARAMETERS": 0,
         "ROLLOUT": 1,
@@ -35,7 +35,7 @@ def test_every_seed_is_its_own() -> None:
 
 
 def test_seeds_stay_what_they_are() -> None:
-    """Pinned: another number here would break the replay of every run so far."""
+    """Pinned: any other number would break the replay of all existing runs."""
     seed = seed_sequence(0, Purpose.ROLLOUT, 1, 2)
     assert key_data(seed).tolist() == [3853099827, 3701435489]
     assert environment_seed(seed) == 3853099827 >> 1

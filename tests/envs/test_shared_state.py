@@ -1,4 +1,4 @@
-"""What copies share is found in their objects, also where nothing that they show repeats."""
+"""Shared state is found in the copies' objects, even if their results never repeat."""
 
 import collections
 import ctypes
@@ -22,7 +22,7 @@ PATIENCE = 60.0
 
 
 class Fresh(gymnasium.Env[Any, Any]):
-    """Guess what was shown; what is shown comes from fresh entropy, whatever the seed."""
+    """The task is to guess the observation, which is drawn from fresh entropy for any seed."""
 
     observation_space = spaces.Box(-1, 1, (2,))
     action_space = spaces.Discrete(2)
@@ -232,7 +232,7 @@ def test_shared_state_is_found_although_nothing_repeats(factory: Any, named: str
 
 
 class Registered(Fresh):
-    """Every copy is in a list, and so is what each has for itself."""
+    """A class-level list holds every copy, and thus each copy's own objects."""
 
     copies: ClassVar[list[Any]] = []
     simulators: ClassVar[list[Simulator]] = []
@@ -334,12 +334,12 @@ class Locks(Fresh):
         Locks,
     ],
 )
-def test_chance_caches_counters_and_registries_are_no_state(factory: Any) -> None:
+def test_generators_caches_counters_and_registries_do_not_count(factory: Any) -> None:
     assert traits(factory)[:3] == (False, False, "")
 
 
 class Stranger:
-    """Raises whatever is asked of it."""
+    """Raises on any use."""
 
     def __init__(self) -> None:
         self.__dict__["number"] = 0
@@ -361,7 +361,7 @@ class Stranger:
 
 
 class Lists(list[Any]):
-    """A list that cannot be looked through."""
+    """A list that cannot be iterated over."""
 
     def __iter__(self) -> Any:
         raise SystemExit("iter")
@@ -380,7 +380,7 @@ class Holds(Fresh):
         raise SystemExit(name)
 
 
-def test_no_code_of_the_environments_is_run_and_all_is_seen() -> None:
+def test_no_environment_code_is_run_and_everything_is_found() -> None:
     stranger = object.__new__(Stranger)
     attributes = object.__getattribute__(stranger, "__dict__")
     attributes["number"] = 0
@@ -396,7 +396,7 @@ def test_no_code_of_the_environments_is_run_and_all_is_seen() -> None:
     assert things.changed() == ["Holds.held"]
 
 
-def test_what_is_no_state_of_the_other_does_not_count() -> None:
+def test_state_that_the_other_cannot_reach_does_not_count() -> None:
     one, other = Holds([0]), Holds([0])
     things = SharedThings(one, other)
     one.held[0][0] = 1
@@ -404,7 +404,7 @@ def test_what_is_no_state_of_the_other_does_not_count() -> None:
     assert things.changed() == []
 
 
-def test_a_cycle_and_very_many_objects_end() -> None:
+def test_the_walk_ends_despite_cycles_and_many_objects() -> None:
     cycle: list[Any] = [list(range(30_000)), [[] for _ in range(30_000)]]
     cycle.append(cycle)
     things = SharedThings(Holds(cycle), Holds(cycle))

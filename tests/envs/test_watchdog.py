@@ -1,4 +1,4 @@
-"""What takes too long in the main thread is interrupted there, whatever it is."""
+"""Calls of any kind that take too long in the main thread are interrupted there."""
 
 import contextlib
 import signal
@@ -41,18 +41,18 @@ def reads_a_pipe() -> None:
             process.kill()
 
 
-def runs_in_a_circle() -> None:
+def loops_forever() -> None:
     while True:
         pass
 
 
-def holds_exceptions() -> None:
+def catches_exceptions() -> None:
     while True:
         with contextlib.suppress(Exception):
             time.sleep(PATIENCE)
 
 
-def says_something_else() -> None:
+def raises_another_error() -> None:
     try:
         time.sleep(PATIENCE)
     except BaseException as error:
@@ -65,12 +65,12 @@ def says_something_else() -> None:
         sleeps,
         waits_for_a_lock,
         reads_a_pipe,
-        runs_in_a_circle,
-        holds_exceptions,
-        says_something_else,
+        loops_forever,
+        catches_exceptions,
+        raises_another_error,
     ],
 )
-def test_what_hangs_is_interrupted(hangs: Callable[[], None]) -> None:
+def test_hanging_calls_are_interrupted(hangs: Callable[[], None]) -> None:
     before = signal.getsignal(signal.SIGURG)
     with Watchdog(overdue, 0.001) as guard, pytest.raises(DeadlineError, match="too long"):
         guard.run(hangs)
@@ -89,7 +89,7 @@ def test_an_exception_that_is_swallowed_is_raised_again(monkeypatch: pytest.Monk
         guard.run(swallows)
 
 
-def test_what_no_exception_reaches_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_no_exception_stops_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "PATIENCE", 0.01)
     given_up: list[PoiseError] = []
     gone = threading.Event()
@@ -98,17 +98,17 @@ def test_what_no_exception_reaches_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         given_up.append(error)
         gone.set()
 
-    def holds_everything() -> None:
+    def catches_everything() -> None:
         while not gone.is_set():
             with contextlib.suppress(BaseException):
                 gone.wait(PATIENCE)
 
     with Watchdog(overdue, 0.001, give_up) as guard:
-        guard.run(holds_everything)
+        guard.run(catches_everything)
     assert [str(error) for error in given_up] == ["too long"]
 
 
-def test_nothing_is_raised_between_two_pieces_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_raised_between_two_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     late = threading.Event()
     with Watchdog(lambda: overdue() if late.is_set() else None, 0.001) as guard:
         looked: list[float] = []
@@ -116,7 +116,7 @@ def test_nothing_is_raised_between_two_pieces_of_work(monkeypatch: pytest.Monkey
         monkeypatch.setattr(guard._done, "wait", lambda pause: looked.append(pause) or wait(pause))
         assert guard.run(lambda: 1) == 1
         late.set()
-        # One wait may have been under way.
+        # The watchdog may already have been in one wait.
         enough = len(looked) + 3
         while len(looked) < enough:
             time.sleep(0.001)
@@ -124,7 +124,7 @@ def test_nothing_is_raised_between_two_pieces_of_work(monkeypatch: pytest.Monkey
         assert guard.run(lambda: 2) == 2
 
 
-def test_run_with_deadline_works_here_or_elsewhere() -> None:
+def test_run_with_deadline_works_in_this_or_another_thread() -> None:
     main = threading.get_ident()
     assert can_interrupt()
     assert run_with_deadline(threading.get_ident, PATIENCE, "toy") == main
@@ -136,7 +136,7 @@ def test_run_with_deadline_works_here_or_elsewhere() -> None:
     assert found == [False]
 
 
-def test_run_with_deadline_interrupts_what_hangs_here() -> None:
+def test_run_with_deadline_interrupts_calls_in_the_main_thread() -> None:
     with pytest.raises(EnvironmentCheckError, match="toy has not answered"):
         run_with_deadline(sleeps, 0.01, "toy")
 
@@ -149,7 +149,7 @@ from poise.envs.deadlines import run_with_deadline
 watchdog.PATIENCE = 0.05
 library, semaphore = ctypes.CDLL(None), ctypes.create_string_buffer(64)
 library.sem_init(semaphore, 0, 0)
-# In C, where no signal reaches it; from before the deadline, however slow the machine.
+# In C, with the signal blocked before the deadline, however slow the machine is.
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG})
 run_with_deadline(lambda: library.sem_wait(semaphore), 0.05, "toy")
 """
@@ -157,7 +157,7 @@ run_with_deadline(lambda: library.sem_wait(semaphore), 0.05, "toy")
 
 @pytest.mark.skipif(sys.platform != "linux", reason="unnamed semaphores")
 def test_the_process_ends_where_a_c_library_hangs() -> None:
-    """It reports, and leaves with the exit code of bad input: nothing has begun."""
+    """It reports the error and exits with the code of bad input, as no run has begun."""
     finished = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         capture_output=True,

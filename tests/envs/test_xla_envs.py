@@ -1,4 +1,4 @@
-"""Worlds that offer XLA functions: a compiled rollout sees what the same emulators show Python."""
+"""XLA environments: a compiled rollout is compared with stepping the emulators from Python."""
 
 import dataclasses
 import importlib.util
@@ -35,7 +35,7 @@ from .toys import UniformHead, toy_agent
 
 COPIES, LENGTH, ROLLOUTS = 2, 40, 3
 LIMIT = 240
-"""Frames of a game, so that games end within a rollout."""
+"""Frames per game, so few that games end within a rollout."""
 GAMES = ("ALE/Pong-v5", pytest.param("ALE/Breakout-v5", marks=pytest.mark.slow))
 
 
@@ -44,7 +44,7 @@ def env_factory(name: str = "ALE/Pong-v5", **choice: Any) -> Any:
 
 
 def obedient(envs: XlaEnvs, actions: Any) -> Agent:
-    """An agent that is told what to do, so that Python can do the same."""
+    """Make an agent that takes the given actions, so that Python can take the same."""
 
     class Obedient(UniformHead):
         def noise(self, draw: Any, batch: tuple[int, ...]) -> Any:
@@ -57,7 +57,7 @@ def obedient(envs: XlaEnvs, actions: Any) -> Agent:
 
 
 class Rollouts:
-    """Compiled rollouts of one world, whichever emulators they are of."""
+    """Compiled rollouts for any emulators of one environment."""
 
     def __init__(self, envs: XlaEnvs) -> None:
         self.envs = envs
@@ -97,8 +97,8 @@ def some_actions(seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_a_rollout_sees_what_the_emulators_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frames, rewards, flags and lengths; across the ends of games and of rollouts."""
+def test_a_rollout_agrees_with_the_emulators(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames, rewards, flags and lengths agree, also across the ends of games and rollouts."""
     monkeypatch.setattr(atari, "MAX_FRAMES", LIMIT)
     shaping = RewardShaping(scale=0.5)
     envs = choose_envs(env_factory(name), "xla", shaping)
@@ -131,7 +131,7 @@ def test_a_rollout_sees_what_the_emulators_show(name: str, monkeypatch: pytest.M
 
 
 def test_one_program_steps_any_emulators(pong: Rollouts) -> None:
-    """The handle is an argument: each worker's emulators are stepped, and no others."""
+    """The handle is an argument, so each worker steps its own emulators only."""
     one, other = pong.envs.copies(COPIES), pong.envs.copies(COPIES)
     first, second = pong.start(one, [1, 2]), pong.start(other, [1, 2])
     moves, others = some_actions(1), some_actions(2)
@@ -145,7 +145,7 @@ def test_one_program_steps_any_emulators(pong: Rollouts) -> None:
     assert not np.array_equal(np.asarray(first.observation), np.asarray(second.observation))
 
 
-def test_the_world_says_what_it_is(pong: Rollouts) -> None:
+def test_properties_of_xla_environments(pong: Rollouts) -> None:
     envs = pong.envs
     assert (envs.kind, envs.name) == ("xla", "ALE/Pong-v5")
     assert not envs.holds_gil
@@ -153,11 +153,11 @@ def test_the_world_says_what_it_is(pong: Rollouts) -> None:
     assert env_backend(env_factory(sticky_actions=0.25), "auto") == "xla"
 
 
-def test_what_it_needs_is_not_always_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then ale-py's vector environment is stepped from Python."""
+def test_without_xla_functions_python_steps_the_emulators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without XLA functions, ale-py's vector environment is stepped from Python."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert isinstance(choose_envs(env_factory(), "auto", RewardShaping()), HostEnvs)
-    with pytest.raises(ConfigError, match="there is only atari, copies"):
+    with pytest.raises(ConfigError, match="only supports atari, copies"):
         env_backend(env_factory(), "xla")
     monkeypatch.undo()
     find = importlib.util.find_spec

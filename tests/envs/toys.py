@@ -1,4 +1,4 @@
-"""A toy environment in JAX, the same in plain Python, and a policy for both."""
+"""A toy environment in JAX and in plain Python, and an agent for both."""
 
 import dataclasses
 from typing import Any
@@ -16,14 +16,14 @@ from poise.agent.parameters import ParameterLayout
 from poise.envs.registry import World
 
 LENGTHS = (1, 2, 3, 5, 8)
-"""Steps until an episode terminates; which, is drawn when it begins."""
+"""Possible episode lengths; one is drawn when an episode begins."""
 
 
 class Countdown(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
     """A number that counts down to 0, and a score that the actions add to.
 
-    The state is ``[left, length, score]``; the observation shows all of it. A step is rewarded with
-    ``10 * score + action``, so that it matters which state and action are meant.
+    The state is ``[left, length, score]``; the observation contains all of it. The reward is
+    ``10 * score + action``, so that tests detect a wrong state or action.
     """
 
     observation_space = spaces.Dict(
@@ -50,7 +50,7 @@ class Countdown(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
 
 
 class PlainCountdown:
-    """`Countdown` for one copy in plain Python, with the time limit, as a loop would have it."""
+    """`Countdown` for one copy in plain Python, with the time limit."""
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
@@ -73,7 +73,7 @@ class PlainCountdown:
 
 
 class Drift(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
-    """A number that begins anywhere and moves at random, for ever; each draw is shown as it is.
+    """A number that starts and moves at random, without end; observations contain each draw.
 
     The state and the observation are ``[number, the draw that led to it]``.
     """
@@ -99,7 +99,7 @@ class Drift(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
 
 
 class Counting(RecurrentNetwork):
-    """Counts the observations of an episode; knows nothing else."""
+    """Counts the observations of an episode and ignores their content."""
 
     def init(self, generator: np.random.Generator) -> Any:
         return {}
@@ -125,7 +125,7 @@ class Counting(RecurrentNetwork):
 
 @dataclasses.dataclass(frozen=True)
 class UniformHead:
-    """Three actions, numbered from 5; stored is the number from 0 to 1 that one was drawn by."""
+    """Three actions, numbered from 5; the stored action is the uniform noise that chose it."""
 
     outputs: int = 0
     free_params: int = 0
@@ -150,7 +150,7 @@ UNIFORM = NoiseKind(lambda generator, shape: generator.random(shape), jax.random
 
 
 def toy_agent(envs: World) -> Agent:
-    """An agent that acts at random."""
+    """Make an agent that acts at random."""
     network = Counting()
     layout = ParameterLayout.of({})
     spaces_of = envs.observation_space, envs.action_space

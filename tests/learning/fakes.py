@@ -1,4 +1,4 @@
-"""Fakes for the server: an update that can be done in the head, an evaluator with a script."""
+"""Fakes for the server's tests: simple updates, and an evaluator with scripted results."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,15 +49,14 @@ def worker_update(
 
 
 def plain_update(parameters: Any, state: Any, gradient: Any, norm: Any, learning_rate: Any) -> Any:
-    """Gradient descent; the state is how many updates there were."""
+    """Gradient descent; the state is the number of updates."""
     return parameters - learning_rate * gradient, state + 1
 
 
 class Bench:
-    """A server with its fakes, and what it told them.
+    """A server with its fakes, and records of their calls.
 
-    The evaluator is given, or a script whose entries are its answers in turn: a result, or an
-    exception to raise.
+    The evaluator is given, or a script of its answers in order: results, or exceptions to raise.
     """
 
     def __init__(
@@ -93,11 +92,11 @@ class Bench:
         return answer
 
     def of(self, kind: type[Any]) -> list[Any]:
-        """The events of one kind, in order."""
+        """Return the events of one kind, in order."""
         return [event for event in self.events if isinstance(event, kind)]
 
     def give(self, worker: int = 0, **what: Any) -> dict[int, Snapshot]:
-        """An update that keeps the protocol."""
+        """Send an update that follows the protocol."""
         version = int(self.snapshots[worker].version)
         answers = self.server.receive(worker, worker_update(version, **what))
         self.snapshots.update(answers)
@@ -109,7 +108,7 @@ class Bench:
             self.snapshots[worker] = self.server.join(worker)
 
     def written(self, folder: Path) -> JournalFile:
-        """The journal, by way of a file."""
+        """Write the journal to a file and read it back."""
         self._content += self.journal.drain()
         path = folder / "journal"
         path.write_bytes(header_bytes({}) + self._content)

@@ -1,8 +1,8 @@
-"""Five environments, each with one more thing to get right, and training on them.
+"""Five probe environments, each of which tests one more thing, and training on them.
 
-The ladder of probe environments (after rejax's ``tests/environments.py``): which rung breaks says
-where to look. 1: value and loss; 2: the network's input; 3: discount and bootstrap; 4: the policy
-gradient; 5: all of them.
+The ladder of probe environments (after rejax's ``tests/environments.py``): the first that fails
+shows where the fault is. 1: value and loss; 2: the network's input; 3: discount and bootstrap; 4:
+the policy gradient; 5: all of them.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ ALGORITHM = A3C(
 )
 WORKERS, COPIES, LENGTH = 2, 8, 10
 FAST: CompileOptions = compile_options("cpu") | {"xla_backend_optimization_level": 0}
-"""Compiled in half the time; what is trained here is small."""
+"""Compile options that halve the compile time; training here is short."""
 
 
 class Probe(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
@@ -70,14 +70,14 @@ class Probe(FuncEnv[Any, Any, Any, Any, Any, Any, Any]):
 
 
 class ConstantReward(Probe):
-    """The reward is 1: the value must be 1."""
+    """The reward is 1, so the value must be 1."""
 
     def reward(self, state: Any, action: Any, next_state: Any, rng: Any, params: Any = None) -> Any:
         return jnp.ones(())
 
 
 class ObservationReward(Probe):
-    """The reward is the observation, -1 or 1: so must be the value."""
+    """The reward is the observation, -1 or 1, so the value must be the same."""
 
     def observation(self, state: Any, rng: Any, params: Any = None) -> Any:
         return state[:1]
@@ -87,7 +87,7 @@ class ObservationReward(Probe):
 
 
 class DelayedReward(Probe):
-    """Two steps, of which the second is rewarded: the values must be gamma and 1."""
+    """Two steps, the second with reward 1, so the values must be gamma and 1."""
 
     steps = 2
 
@@ -99,7 +99,7 @@ class DelayedReward(Probe):
 
 
 class ActionReward(Probe):
-    """Action 1 is rewarded with 1, action 0 with -1: the policy must choose 1."""
+    """Action 1 has reward 1, action 0 has -1, so the policy must choose 1."""
 
     def reward(self, state: Any, action: Any, next_state: Any, rng: Any, params: Any = None) -> Any:
         return 2.0 * action - 1.0
@@ -116,7 +116,7 @@ class MatchingReward(Probe):
 
 
 def program(environment: Any, statistics: Any = ()) -> JaxProgram:
-    """The compiled cycle; parameters and keys are arguments, so it serves every seed."""
+    """Compile the cycle; parameters and keys are arguments, so it can be used for all seeds."""
     envs = JaxEnvs(type(environment).__name__, environment, None)
     spaces = envs.observation_space, envs.action_space
     spec = NetworkSpec((16,), normalize_observations=bool(statistics))
@@ -127,7 +127,7 @@ def program(environment: Any, statistics: Any = ()) -> JaxProgram:
 
 
 def new_server(program: JaxProgram, seed: int, **settings: Any) -> ParameterServer:
-    """A server at version 0, with Adam and an unimpressed evaluator."""
+    """Make a server at version 0, with Adam and an evaluator that never solves."""
     agent = program.spec.agent
     _, parameters = build_agent(
         agent.observation_space,
@@ -155,7 +155,7 @@ def new_server(program: JaxProgram, seed: int, **settings: Any) -> ParameterServ
 
 
 def train(program: JaxProgram, seed: int, updates: int) -> tuple[Policy, list[WorkerUpdate]]:
-    """Train with two workers in turn; the policy, and what came in."""
+    """Train with two workers in turn; returns the policy and the updates."""
     server = new_server(program, seed)
     workers = [JaxWorker(program, seed, index) for index in range(WORKERS)]
     states = [worker.initial_state() for worker in workers]

@@ -1,4 +1,4 @@
-"""Updates that wait for each other: rounds, who is answered, what a checkpoint knows of them."""
+"""Updates that wait for each other: batches, answers to workers, and checkpoints."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def joined(*workers: int, **settings: object) -> Bench:
     return bench
 
 
-def test_a_round_is_applied_when_everybody_has_come() -> None:
+def test_a_batch_is_applied_when_all_updates_have_arrived() -> None:
     bench = joined(0, 1, 2, learning_rate=1.0)
     assert bench.give(2, gradient=3.0) == {}
     assert bench.give(0, gradient=1.0) == {}
@@ -34,7 +34,7 @@ def test_a_round_is_applied_when_everybody_has_come() -> None:
     assert np.asarray(bench.server.snapshot().parameters).tolist() == [-3.0, -3.0]
 
 
-def test_updates_are_told_in_the_order_of_workers() -> None:
+def test_updates_are_reported_in_the_order_of_workers() -> None:
     bench = joined(0, 1, 2)
     for worker in (1, 2, 0):
         bench.give(worker, returns=[float(worker)])
@@ -44,7 +44,7 @@ def test_updates_are_told_in_the_order_of_workers() -> None:
     assert [one.episode_return for one in bench.of(EpisodeFinished)] == [0.0, 1.0, 2.0]
 
 
-def test_the_journal_says_who_came_when_and_what_changed(tmp_path: Path) -> None:
+def test_the_journal_records_arrivals_and_changes(tmp_path: Path) -> None:
     bench = joined(0, 1)
     bench.give(1)
     bench.give(0)
@@ -57,7 +57,7 @@ def test_the_journal_says_who_came_when_and_what_changed(tmp_path: Path) -> None
     assert (records[-1].version, records[-1].value) == (1, 20)
 
 
-def test_one_that_leaves_is_not_waited_for() -> None:
+def test_a_lost_worker_is_not_waited_for() -> None:
     bench = joined(0, 1, 2, learning_rate=1.0)
     bench.give(0, gradient=1.0)
     bench.give(1, gradient=2.0)
@@ -67,7 +67,7 @@ def test_one_that_leaves_is_not_waited_for() -> None:
     assert bench.server.leave(1) == {}
 
 
-def test_one_that_is_started_again_is_waited_for() -> None:
+def test_a_restarted_worker_is_waited_for() -> None:
     bench = joined(0, 1)
     bench.give(0)
     assert bench.server.leave(1) == {}
@@ -75,7 +75,7 @@ def test_one_that_is_started_again_is_waited_for() -> None:
     assert sorted(bench.give(1)) == [0, 1]
 
 
-def test_one_that_has_not_joined_yet_is_waited_for() -> None:
+def test_a_worker_that_has_not_joined_yet_is_waited_for() -> None:
     bench = Bench(discipline="synchronous", workers=2)
     bench.join(0)
     assert bench.give(0) == {}
@@ -83,7 +83,7 @@ def test_one_that_has_not_joined_yet_is_waited_for() -> None:
     assert sorted(bench.give(1)) == [0, 1]
 
 
-def test_one_that_never_joins_is_not_waited_for_once_it_is_lost(tmp_path: Path) -> None:
+def test_a_worker_that_never_joins_is_not_waited_for_once_it_is_lost(tmp_path: Path) -> None:
     bench = Bench(discipline="synchronous", workers=2)
     bench.join(0)
     bench.give(0)
@@ -98,7 +98,7 @@ def test_one_that_never_joins_is_not_waited_for_once_it_is_lost(tmp_path: Path) 
     assert bench.give(0) == {}
 
 
-def test_what_one_that_leaves_had_brought_is_dropped() -> None:
+def test_the_pending_update_of_a_leaving_worker_is_dropped() -> None:
     bench = joined(0, 1, 2, learning_rate=1.0)
     bench.give(2, gradient=7.0)
     bench.give(0, gradient=1.0)
@@ -108,7 +108,7 @@ def test_what_one_that_leaves_had_brought_is_dropped() -> None:
     assert bench.server.steps == 20
 
 
-def test_a_broken_gradient_is_no_part_of_the_mean() -> None:
+def test_a_gradient_that_is_not_finite_is_left_out_of_the_mean() -> None:
     bench = joined(0, 1, learning_rate=1.0)
     bench.give(0, gradient=2.0)
     answers = bench.give(1, gradient=np.nan, metrics=BROKEN)
@@ -118,7 +118,7 @@ def test_a_broken_gradient_is_no_part_of_the_mean() -> None:
     assert [one.worker for one in bench.of(Rejected)] == [1]
 
 
-def test_a_round_of_broken_gradients_changes_nothing() -> None:
+def test_a_batch_without_finite_gradients_changes_nothing() -> None:
     bench = joined(0, 1)
     bench.give(0, metrics=BROKEN)
     assert sorted(bench.give(1, metrics=BROKEN)) == [0, 1]
@@ -126,21 +126,21 @@ def test_a_round_of_broken_gradients_changes_nothing() -> None:
     assert bench.server.bad_gradients == 2
 
 
-def test_too_many_of_them_end_the_run() -> None:
+def test_too_many_bad_gradients_end_the_run() -> None:
     bench = joined(0, 1, max_bad_gradients=1)
     bench.give(0, metrics=BROKEN)
     assert bench.give(1, metrics=BROKEN) == {}
     assert bench.server.stop_reason is StopReason.NOT_FINITE
 
 
-def test_nobody_brings_twice_to_a_round() -> None:
+def test_a_worker_contributes_once_per_batch() -> None:
     bench = joined(0, 1)
     bench.give(0)
     with pytest.raises(ProtocolError, match="worker 0 contributes twice"):
         bench.give(0)
 
 
-def test_evaluations_are_between_rounds() -> None:
+def test_evaluations_are_between_batches() -> None:
     bench = Bench([result(1.0)], discipline="synchronous", workers=2, evaluation_interval=5)
     bench.join(0, 1)
     bench.give(0)
@@ -149,7 +149,7 @@ def test_evaluations_are_between_rounds() -> None:
     assert [one.steps for one in bench.asked] == [20]
 
 
-def test_a_checkpoint_knows_no_half_rounds() -> None:
+def test_a_checkpoint_has_no_incomplete_synchronous_batch() -> None:
     bench = joined(0, 1)
     bench.give(0)
     bench.give(1)
@@ -160,7 +160,7 @@ def test_a_checkpoint_knows_no_half_rounds() -> None:
     assert bench.of(CheckpointReady)[-1].run_state == whole
 
 
-def test_alone_it_is_the_asynchronous_discipline() -> None:
+def test_with_one_worker_it_equals_the_asynchronous_discipline() -> None:
     found = []
     for discipline in ("synchronous", "asynchronous"):
         bench = Bench(discipline=discipline)
@@ -172,12 +172,12 @@ def test_alone_it_is_the_asynchronous_discipline() -> None:
     assert found[0][1] == found[1][1]
 
 
-def test_a_mean_is_summed_in_order_and_knows_its_norm() -> None:
+def test_a_mean_is_summed_in_order_and_has_its_norm() -> None:
     vectors = [np.float32([1e8, 3.0]), np.float32([-1e8, 4.0]), np.float32([1.0, 5.0])]
     mean = mean_gradient([Gradient(one, np.float32(0)) for one in vectors])
     np.testing.assert_array_equal(mean.vector, np.float32([1 / 3, 4.0]))
     np.testing.assert_allclose(mean.norm, np.hypot(1 / 3, 4.0), rtol=1e-6)
-    # Another order is another sum.
+    # Another order gives another sum.
     other = mean_gradient([Gradient(vectors[at], np.float32(0)) for at in (2, 0, 1)])
     np.testing.assert_array_equal(other.vector, np.float32([0.0, 4.0]))
 
@@ -191,7 +191,7 @@ def batched(*workers: int, **settings: object) -> Bench:
     return bench
 
 
-def test_nobody_waits_and_whoever_comes_first_fills_the_batch() -> None:
+def test_no_worker_waits_and_the_first_updates_fill_the_batch() -> None:
     bench = batched(0, 1, 2, learning_rate=1.0)
     for gradient in (1.0, 2.0):
         answers = bench.give(1, gradient=gradient)
@@ -201,23 +201,23 @@ def test_nobody_waits_and_whoever_comes_first_fills_the_batch() -> None:
     assert {worker: int(one.version) for worker, one in answers.items()} == {0: 1}
     assert np.asarray(bench.server.snapshot().parameters).tolist() == [-3.0, -3.0]
     assert [(one.worker, one.staleness) for one in bench.of(Updated)] == [(1, 0), (1, 0), (0, 0)]
-    # Worker 1 still acts with what it was given; that is what staleness tells.
+    # Worker 1 still acts with its old snapshot, as its staleness shows.
     bench.give(1)
     bench.give(2)
     bench.give(0)
     assert [one.staleness for one in bench.of(Updated)[3:]] == [1, 1, 0]
 
 
-def test_what_one_that_leaves_had_brought_stays_in_the_batch() -> None:
+def test_the_pending_update_of_a_leaving_worker_stays_in_the_batch() -> None:
     bench = batched(0, 1, learning_rate=1.0)
     bench.give(1, gradient=4.0)
-    # Alone, the other one needs no second: the batch is complete, and nobody waits for an answer.
+    # With one worker left, the batch is complete, and no worker waits for an answer.
     assert bench.server.leave(1, for_good=True) == {}
     assert np.asarray(bench.server.snapshot().parameters).tolist() == [-4.0, -4.0]
     assert {int(one.version) for one in bench.give(0, gradient=1.0).values()} == {2}
 
 
-def test_a_broken_gradient_of_a_batch_changes_nothing() -> None:
+def test_a_gradient_of_a_batch_that_is_not_finite_changes_nothing() -> None:
     bench = batched(0, 1, learning_rate=1.0)
     bench.give(0, gradient=np.nan, metrics=BROKEN)
     bench.give(1, gradient=2.0)
@@ -225,7 +225,7 @@ def test_a_broken_gradient_of_a_batch_changes_nothing() -> None:
     assert (bench.server.version, bench.server.bad_gradients) == (1, 1)
 
 
-def test_a_checkpoint_knows_no_half_batches() -> None:
+def test_a_checkpoint_has_no_incomplete_batch() -> None:
     bench = batched(0, 1, 2)
     before = bench.server.run_state()
     bench.give(0)
@@ -237,7 +237,7 @@ def test_a_checkpoint_knows_no_half_batches() -> None:
     assert bench.server.run_state().version == 1
 
 
-def test_nobody_is_answered_once_the_run_has_ended() -> None:
+def test_no_worker_is_answered_after_the_run_has_ended() -> None:
     bench = batched(0, 1, max_steps=20)
     bench.give(0)
     assert bench.give(1) == {}

@@ -1,4 +1,4 @@
-"""A hosted worker against a literal re-implementation: one copy, one step at a time."""
+"""A host worker is compared with a literal re-implementation: one copy, one step at a time."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ SHAPING = RewardShaping(failure_reward=-3.0, scale=0.5, clip=2.0)
 
 
 class Watched(HostProgram):
-    """Keeps the trajectories that it weighs."""
+    """Keeps the trajectories that updates are computed from."""
 
     def compute_update(self, snapshot: Snapshot, trajectory: Trajectory) -> Any:
         self.seen = [*getattr(self, "seen", []), trajectory]
@@ -84,7 +84,7 @@ def run(program: Watched, snapshot: Snapshot, **which: Any) -> tuple[list[Any], 
 
 
 class Literal(NamedTuple):
-    """What one rollout must have seen, as lists ``[T][N]``."""
+    """The expected content of one rollout, as lists ``[T][N]``."""
 
     observations: list[Any]
     actions: list[Any]
@@ -97,7 +97,7 @@ class Literal(NamedTuple):
 
 
 class CheckedEnv:
-    """One copy with what must be remembered of it."""
+    """One copy of an environment, with its state between steps."""
 
     def __init__(self, environment: gymnasium.Env[Any, Any], seed: int) -> None:
         self.environment = environment
@@ -115,7 +115,7 @@ def shaped(reward: float, terminated: bool) -> float:
 
 
 def literally(agent: Agent, factory: Any, snapshot: Snapshot, root: int, index: int) -> Any:
-    """The rollouts of a worker, in full words; from Gymnasium's documentation alone."""
+    """Compute a worker's rollouts literally, following Gymnasium's documentation."""
     seeds = [
         environment_seed(seed_sequence(root, Purpose.ENVIRONMENT, index, 0, copy))
         for copy in range(COPIES)
@@ -240,7 +240,7 @@ def test_every_copy_worker_and_generation_has_its_own_seed(ends: Any) -> None:
     assert len(set(seeds)) == len(seeds) == 9 * COPIES
 
 
-def test_a_worker_may_begin_anew(ends: Any) -> None:
+def test_a_worker_can_be_reset_again(ends: Any) -> None:
     program, snapshot = ends
     worker = HostWorker(program, 0, 0)
     first, _ = worker.cycle(snapshot, worker.initial_state())
@@ -252,8 +252,8 @@ def test_a_worker_may_begin_anew(ends: Any) -> None:
 
 
 @pytest.mark.parametrize("acting", ["numpy", "xla"])
-def test_numpy_and_xla_act_alike(acting: Any) -> None:
-    """Not to the last bit, but the same trajectory: no decision here is so close."""
+def test_numpy_and_xla_choose_the_same_actions(acting: Any) -> None:
+    """Results are not equal to the last bit, but no decision here is close enough to differ."""
     program, snapshot = compiled(build_components(Ends, acting))
     _, trajectories = run(program, snapshot)
     literal = list(literally(program.spec.agent, Ends, snapshot, 1, 2))
@@ -283,7 +283,7 @@ def test_a_failing_environment_says_which_copy() -> None:
 
 
 def test_statistics_add_up_to_the_moments_of_all_observations() -> None:
-    """Chan's merging, over workers and cycles, against one pass in float64."""
+    """Chan's merging, over workers and cycles, is compared with one pass in float64."""
 
     def make() -> Toy:
         return Toy(OBSERVATION_SPACES["everything"], ACTION_SPACES["discrete"])

@@ -1,4 +1,4 @@
-"""A compiled worker: what it contributes, and that it is a pure step."""
+"""A compiled worker: the content of its updates, and purity of its cycle."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from .probes import ALGORITHM, COPIES, FAST, LENGTH, DelayedReward, Probe, new_s
 
 
 class Ragged(DelayedReward):
-    """Episodes of 2 or 4 steps, with the step's number as reward."""
+    """Episodes of 2 or 4 steps; the reward is the step's number."""
 
     def terminal(self, state: Any, rng: Any, params: Any = None) -> Any:
         return state[1] >= jax.numpy.where(state[0] > 0, 2.0, 4.0)
@@ -61,7 +61,7 @@ def test_it_is_a_worker(ragged: JaxProgram) -> None:
     worker.close()
 
 
-def test_a_update_is_of_plain_types(ragged: JaxProgram, snapshot: Snapshot) -> None:
+def test_an_update_has_plain_types(ragged: JaxProgram, snapshot: Snapshot) -> None:
     found = cycles(JaxWorker(ragged, 0, 0), snapshot._replace(version=np.int32(5)), 1)
     one = found.worker_updates[0]
     assert (type(one.version), one.version) == (int, 5)
@@ -111,7 +111,7 @@ def test_the_gradient_is_that_of_its_rollout(ragged: JaxProgram, snapshot: Snaps
 
 
 def test_steps_and_episodes_are_counted(ragged: JaxProgram, snapshot: Snapshot) -> None:
-    """Episodes have 2 steps (reward 0 + 1) or 4 (0 + 1 + 2 + 3), and one reset behind each."""
+    """Episodes have 2 steps (reward 0 + 1) or 4 (0 + 1 + 2 + 3), and one reset after each."""
     found = cycles(JaxWorker(ragged, 0, 0), snapshot, 6)
     reports = [one.episodes for one in found.worker_updates]
     lengths = np.concatenate([report.lengths for report in reports])
@@ -138,7 +138,7 @@ def test_the_same_worker_contributes_the_same(ragged: JaxProgram, snapshot: Snap
 
 
 @pytest.mark.parametrize("other", [(8, 2, 1), (7, 3, 1), (7, 2, 2), (7, 1, 2)])
-def test_other_seeds_workers_and_generations_contribute_something_else(
+def test_other_seeds_workers_and_generations_contribute_other_updates(
     other: tuple[int, int, int], ragged: JaxProgram, snapshot: Snapshot
 ) -> None:
     worker, different = JaxWorker(ragged, 7, 2, 1), JaxWorker(ragged, *other)
@@ -166,13 +166,13 @@ def test_statistics_are_of_the_valid_observations() -> None:
     done = cycles(JaxWorker(made, 0, 0), snapshot)
     for one in done.worker_updates:
         number, mean, squares = one.statistics
-        # Of two steps one only resets, and shows the observation after the end: no sample.
+        # One of two steps only resets; its observation, from after the end, is not a sample.
         assert number == one.steps == LENGTH * COPIES / 2
         share = (mean[0] - 5.0) / 2.0
         np.testing.assert_allclose(squares[0], 4 * number * share * (1 - share), rtol=1e-4)
         assert 0.2 < share < 0.8
 
 
-def test_compile_options_are_the_cpus_alone() -> None:
+def test_only_the_cpu_has_compile_options() -> None:
     assert compile_options("gpu") == {}
     assert compile_options("cpu")["xla_backend_optimization_level"] == 1

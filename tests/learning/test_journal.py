@@ -1,4 +1,4 @@
-"""The journal survives its file, and whatever is changed in it is noticed."""
+"""The journal is written and read back unchanged, and any change in the file is detected."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_a_journal_survives_its_file(tmp_path: Path) -> None:
     assert all(type(record.kind) is RecordKind for record in found.records)
 
 
-def test_a_journal_without_records_is_whole(tmp_path: Path) -> None:
+def test_a_journal_without_records_is_valid(tmp_path: Path) -> None:
     assert read(PREFIX, tmp_path) == JournalFile(HEADER, [], None)
 
 
@@ -70,7 +70,7 @@ def test_records_are_of_28_bytes() -> None:
     assert len(written(RECORDS)) == 28 * len(RECORDS)
 
 
-def test_what_is_drained_piece_by_piece_is_the_same_file() -> None:
+def test_draining_in_pieces_gives_the_same_file() -> None:
     journal, content = Journal(), b""
     for index, record in enumerate(RECORDS):
         journal.append(record)
@@ -81,7 +81,7 @@ def test_what_is_drained_piece_by_piece_is_the_same_file() -> None:
     assert journal.drain() == b""
 
 
-def test_a_journal_goes_on_where_it_was_cut(tmp_path: Path) -> None:
+def test_a_truncated_journal_can_be_continued(tmp_path: Path) -> None:
     begun = Journal()
     for record in RECORDS[:3]:
         begun.append(record)
@@ -101,7 +101,7 @@ def test_every_flipped_bit_of_the_records_is_noticed(tmp_path: Path) -> None:
         record = bit // 8 // RECORD_SIZE
         assert found.damage is not None
         assert f"record {record + 1} " in found.damage
-        assert found.records == RECORDS[::2][:record], "what is whole before it is kept"
+        assert found.records == RECORDS[::2][:record], "valid records before it are kept"
 
 
 def test_every_flipped_bit_of_the_magic_is_noticed(tmp_path: Path) -> None:
@@ -154,8 +154,8 @@ def test_a_record_of_another_journal_is_noticed(tmp_path: Path) -> None:
     assert read(PREFIX + b"".join(mixed), tmp_path).damage == "record 3 was altered"
 
 
-def test_a_truncated_journal_keeps_what_is_whole(tmp_path: Path) -> None:
-    """Cut between two records, it is that of a run that was killed: it has no stop."""
+def test_a_truncated_journal_keeps_its_complete_records(tmp_path: Path) -> None:
+    """Truncated between two records, it is like that of a killed run: it has no stop record."""
     content = written(RECORDS)
     for length in range(len(content)):
         found = read(PREFIX + content[:length], tmp_path)
@@ -171,7 +171,7 @@ def many() -> bytes:
     return written([Record(RecordKind.UPDATE, 1, 0, 0, n, 10 * n) for n in range(MANY)])
 
 
-def test_a_journal_of_many_pieces_is_read_whole(tmp_path: Path) -> None:
+def test_a_journal_of_many_pieces_is_read_completely(tmp_path: Path) -> None:
     found = read(PREFIX + many(), tmp_path)
     assert found.damage is None
     assert len(found.records) == MANY
@@ -188,8 +188,8 @@ def test_damage_in_a_later_piece_is_numbered(place: int, tmp_path: Path) -> None
     assert len(found.records) == place
 
 
-def test_a_journal_takes_the_memory_of_its_whole_records(tmp_path: Path) -> None:
-    """Not of what the file claims: a sparse one has any size, and zeros have no right checksum."""
+def test_reading_a_journal_takes_the_memory_of_its_valid_records(tmp_path: Path) -> None:
+    """Not that of the file's size: a sparse file has any size, but zeros have wrong checksums."""
     path = tmp_path / "journal"
     path.write_bytes(PREFIX + many())
     with path.open("r+b") as file:
@@ -205,13 +205,13 @@ def test_a_journal_takes_the_memory_of_its_whole_records(tmp_path: Path) -> None
     assert peak < 4 * RECORD_SIZE * MANY + (1 << 20)
 
 
-def test_a_pipe_in_a_journals_place_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_a_journal_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "journal")
     with pytest.raises(OSError, match="not a regular file"):
         read_journal(tmp_path / "journal")
 
 
-def test_only_a_last_record_that_is_cut_short_is_torn(tmp_path: Path) -> None:
+def test_only_an_incomplete_last_record_counts_as_torn(tmp_path: Path) -> None:
     content = PREFIX + written(RECORDS)
     assert read(content[:-1], tmp_path).torn
     assert not read(content, tmp_path).torn
@@ -254,7 +254,7 @@ def test_a_record_of_an_unknown_kind_is_noticed(tmp_path: Path) -> None:
 
 
 def test_the_numbers_in_a_journal_are_never_changed() -> None:
-    """What old journals hold: only append."""
+    """Old journals contain these numbers: only append new ones."""
     kinds = {kind.name: int(kind) for kind in RecordKind}
     assert kinds == {
         "JOIN": 1,

@@ -1,4 +1,4 @@
-"""What a journal says that a run had come to, after any number of its records."""
+"""The summary of a journal after any number of its records."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("records", range(len(STORY) + 1))
-def test_the_story_is_told(records: int, path: Path) -> None:
+def test_the_summary_after_any_number_of_records(records: int, path: Path) -> None:
     journal = Journal()
     expected = JournalSummary(len(HEADER) + RECORD_SIZE * records, 0, 0, 0, 0, None, {}, {}, ())
     for record, change in STORY[:records]:
@@ -49,8 +49,8 @@ def test_the_story_is_told(records: int, path: Path) -> None:
     assert journal_summary(path, records) == expected._replace(checksum=journal.checksum)
 
 
-def test_a_journal_that_does_not_get_there_is_refused(path: Path) -> None:
-    with pytest.raises(FileFormatError, match="should have 11 records, but it has no more than 10"):
+def test_a_journal_with_too_few_records_is_refused(path: Path) -> None:
+    with pytest.raises(FileFormatError, match="should have 11 records, but it has only 10"):
         journal_summary(path, len(STORY) + 1)
     content = path.read_bytes()
     path.write_bytes(content[:-1])
@@ -58,8 +58,8 @@ def test_a_journal_that_does_not_get_there_is_refused(path: Path) -> None:
         journal_summary(path, len(STORY))
 
 
-def test_a_hole_is_found_wherever_it_is(path: Path) -> None:
-    """As a power failure leaves: the last record is there, one before it is not."""
+def test_a_missing_record_is_found_anywhere(path: Path) -> None:
+    """As after a power failure: the last record was written, one before it was not."""
     content = bytearray(path.read_bytes())
     begin = len(HEADER) + 2 * RECORD_SIZE
     content[begin : begin + RECORD_SIZE] = bytes(RECORD_SIZE)

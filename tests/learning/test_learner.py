@@ -1,4 +1,4 @@
-"""What becomes of updates: gradients are averaged, trajectories joined and learned from."""
+"""Learners: gradients are averaged, trajectories are joined and learned from."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ SEED = np.uint32([3, 4])
 
 
 def trajectory(number: float, copies: int = 2) -> Trajectory:
-    """Every number in it is the same."""
+    """Make a trajectory in which all numbers are the same."""
 
     def full(*shape: int) -> np.ndarray:
         return np.full(shape, number, np.float32)
@@ -57,7 +57,7 @@ def learner(seed: np.ndarray = SEED) -> TrajectoryLearner:
     return TrajectoryLearner(learn, seed, {})
 
 
-def test_trajectories_are_joined_side_by_side() -> None:
+def test_trajectories_are_joined_along_the_copies() -> None:
     joined = join_trajectories([trajectory(1), trajectory(2, copies=3)])
     assert joined.observations["a"].shape == (4, 5, 5)
     assert joined.initial_state.shape == (5, 7)
@@ -75,7 +75,7 @@ def test_a_batch_is_learned_from_at_once() -> None:
     assert learned.metrics[0] == 9.0
 
 
-def test_what_is_drawn_depends_on_the_seed_and_the_version_alone() -> None:
+def test_random_numbers_depend_only_on_seed_and_version() -> None:
     def key(version: int, seed: np.ndarray = SEED, number: float = 1) -> list[float]:
         learned = learner(seed)(np.zeros(2, np.float32), 0, [(0, brings(number))], 0.5, version)
         assert learned.metrics is not None
@@ -87,11 +87,11 @@ def test_what_is_drawn_depends_on_the_seed_and_the_version_alone() -> None:
     assert key(1) != key(1, np.uint32([3, 5]))
 
 
-def test_who_brings_the_wrong_thing_is_told() -> None:
+def test_a_wrong_kind_of_payload_is_an_error() -> None:
     made = learner()
-    with pytest.raises(ProtocolError, match="worker 3 brings a gradient"):
+    with pytest.raises(ProtocolError, match="worker 3 sent a gradient"):
         made(np.zeros(2, np.float32), 0, [(3, worker_update(0))], 0.5, 0)
-    with pytest.raises(ProtocolError, match="worker 3 brings a trajectory"):
+    with pytest.raises(ProtocolError, match="worker 3 sent a trajectory"):
         GradientLearner(plain_update)(np.zeros(2), 0, [(3, brings(1))], 0.5, 0)
 
 
@@ -107,7 +107,7 @@ def bench(**settings: Any) -> Bench:
     return made
 
 
-def test_the_server_logs_what_the_learner_tells() -> None:
+def test_the_server_logs_the_learners_metrics() -> None:
     made = bench(learning_rate=0.5)
     assert made.server.receive(0, brings(1)) == {}
     assert sorted(made.server.receive(1, brings(2))) == [0, 1]
@@ -116,7 +116,7 @@ def test_the_server_logs_what_the_learner_tells() -> None:
     assert (made.server.version, made.server.steps) == (1, 20)
 
 
-def test_what_learning_breaks_is_never_taken_over() -> None:
+def test_results_that_are_not_finite_are_rejected() -> None:
     made = bench(max_bad_gradients=3)
     for round_ in range(2):
         made.server.receive(0, brings(1))
@@ -131,14 +131,14 @@ def test_what_learning_breaks_is_never_taken_over() -> None:
 # --- Target networks ------------------------------------------------------------------------------
 
 
-def test_the_target_network_follows_every_so_many_steps() -> None:
+def test_the_target_network_is_updated_at_intervals() -> None:
     made = Bench(target_interval=25, learning_rate=1.0)
     made.join(0)
     seen = []
     for _ in range(5):
         seen.append(np.asarray(made.snapshots[0].target_parameters)[0])
         made.give(gradient=1.0)
-    # 10 steps an update: after 30 and 50 steps an interval is over.
+    # With 10 steps per update, intervals end after 30 and 50 steps.
     assert seen == [0.0, 0.0, 0.0, -3.0, -3.0]
     assert np.asarray(made.server.snapshot().target_parameters)[0] == -5.0
     again = Bench(target_interval=25, learning_rate=1.0)
@@ -146,7 +146,7 @@ def test_the_target_network_follows_every_so_many_steps() -> None:
     assert np.asarray(again.server.snapshot().target_parameters)[0] == -5.0
 
 
-def test_without_one_there_are_no_target_parameters() -> None:
+def test_without_a_target_network_there_are_no_target_parameters() -> None:
     made = Bench()
     made.join(0)
     assert made.snapshots[0].target_parameters == ()

@@ -1,4 +1,4 @@
-"""The optimizer is held against literal transcriptions of Adam and of the A3C paper's RMSProp."""
+"""The optimizer is compared with literal versions of Adam and of the A3C paper's RMSProp."""
 
 import math
 from typing import Any
@@ -31,7 +31,7 @@ def rates() -> np.ndarray:
 
 
 def found(kind: Any, steps: np.ndarray, **settings: Any) -> np.ndarray:
-    """The parameters after each update."""
+    """Return the parameters after each update."""
     initialise, update = make_optimizer(kind, **(SETTINGS | settings))
     parameters = np.ones(steps.shape[1], np.float32)
     state = initialise(parameters)
@@ -81,7 +81,7 @@ def rmsprop(steps: np.ndarray, epsilon: float, limit: float) -> np.ndarray:
 
 @pytest.mark.parametrize("limit", [math.inf, 0.5, 2.0])
 def test_adam_without_momentum_is_adam(limit: float) -> None:
-    """It has no array of means; what it computes is the same."""
+    """It has no array of means, but its results are the same."""
     settings = {"adam_beta1": 0.0, "max_gradient_norm": limit}
     steps = gradients()
     expected = adam(steps, SETTINGS["epsilon"], limit, beta1=0.0)
@@ -105,8 +105,8 @@ def test_updates_are_those_of_the_paper(kind: str, epsilon: float, limit: float)
     np.testing.assert_allclose(found(kind, steps, **settings), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_norm_that_is_clipped_is_the_global_one() -> None:
-    """In small numbers, for RMSProp with epsilon 1: parts below the limit are scaled too."""
+def test_the_global_norm_is_clipped() -> None:
+    """A small example for RMSProp with epsilon 1: components below the limit are scaled too."""
     steps = np.tile(np.float32([3.0, 4.0, 0.0, 0.0, 0.0]), (UPDATES, 1))
     first = found("rmsprop", steps, max_gradient_norm=1.0, epsilon=1.0)[0]
     clipped = np.array([0.6, 0.8, 0.0, 0.0, 0.0])
@@ -122,7 +122,7 @@ def test_small_gradients_are_not_scaled_up(kind: str) -> None:
 
 
 @both
-def test_no_gradient_changes_nothing(kind: str) -> None:
+def test_a_zero_gradient_changes_nothing(kind: str) -> None:
     np.testing.assert_array_equal(found(kind, np.zeros((UPDATES, 3), np.float32)), 1.0)
 
 

@@ -1,4 +1,4 @@
-"""The server as a state machine, driven by updates that were made up."""
+"""The server as a state machine, driven by artificial updates."""
 
 import struct
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_a_first_snapshot_is_version_0() -> None:
     assert snapshot.statistics == ()
 
 
-def test_a_update_is_applied_as_it_comes_and_answered_to_its_sender() -> None:
+def test_an_update_is_applied_on_arrival_and_its_sender_is_answered() -> None:
     bench = Bench()
     bench.join(0, 1)
     answers = bench.give(1, gradient=2.0)
@@ -63,7 +63,7 @@ def test_a_update_is_applied_as_it_comes_and_answered_to_its_sender() -> None:
     np.testing.assert_array_equal(answers[0].parameters, 2.0)
 
 
-def test_who_joins_later_gets_the_version_of_the_moment() -> None:
+def test_a_worker_that_joins_later_gets_the_current_version() -> None:
     bench = joined()
     bench.give()
     assert bench.server.join(1, generation=4).version == 1
@@ -104,7 +104,7 @@ def test_acting_with_another_version_is_an_error(version: int) -> None:
     assert bench.server.version == 2
 
 
-def test_a_update_counts_once() -> None:
+def test_an_update_counts_once() -> None:
     bench = joined()
     once = worker_update(0)
     bench.server.receive(0, once)
@@ -147,7 +147,7 @@ def test_leaving_twice_is_leaving_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [np.nan, np.inf])
-def test_a_update_that_is_not_finite_is_never_applied(damage: float, tmp_path: Path) -> None:
+def test_an_update_that_is_not_finite_is_never_applied(damage: float, tmp_path: Path) -> None:
     bench = joined(max_bad_gradients=2)
     bench.give()
     before = bench.server.snapshot()
@@ -201,8 +201,8 @@ def test_the_budget_of_episodes() -> None:
 
 
 @pytest.mark.parametrize("reason", [StopReason.MAX_SECONDS, StopReason.CALLBACK])
-def test_what_ends_a_run_from_outside_ends_with_an_evaluation(reason: StopReason) -> None:
-    """The budget of seconds is the launchers', and a callback the user's."""
+def test_a_run_ended_from_outside_ends_with_an_evaluation(reason: StopReason) -> None:
+    """Launchers check the budget of seconds; callbacks belong to the user."""
     bench = joined(result(1.0))
     bench.give()
     bench.server.stop(reason)
@@ -228,7 +228,7 @@ def test_nothing_is_evaluated_twice_at_the_end() -> None:
 @pytest.mark.parametrize(
     "reason", [StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.FAILED]
 )
-def test_a_run_that_is_broken_off_ends_without_an_evaluation(reason: StopReason) -> None:
+def test_an_aborted_run_ends_without_an_evaluation(reason: StopReason) -> None:
     bench = joined()
     bench.give()
     bench.server.stop(reason)
@@ -249,7 +249,7 @@ def test_evaluations_are_triggered_by_steps() -> None:
     bench = joined(evaluation_interval=30)
     for _ in range(10):
         bench.give(steps=9)
-    # 36 is the first sum at or above 30; the next is counted from there.
+    # 36 is the first sum at or above 30; the next interval begins there.
     assert [event.steps for event in bench.of(Evaluated)] == [36, 72]
     assert [int(snapshot.version) for snapshot in bench.evaluated_by] == [4, 8]
     np.testing.assert_array_equal(bench.evaluated_by[0].parameters, -2.0)
@@ -302,7 +302,7 @@ def test_an_aborted_evaluation_stops_the_run(reason: StopReason) -> None:
     assert len(bench.evaluated_by) == 2, "it is not tried again"
     assert len(bench.of(Evaluated)) == 1
     assert bench.server.best is not None
-    assert bench.server.best.version == 1, "the aborted one is no candidate"
+    assert bench.server.best.version == 1, "the aborted one is not a candidate"
 
 
 def test_an_aborted_final_evaluation_stops_the_run_once() -> None:
@@ -311,7 +311,7 @@ def test_an_aborted_final_evaluation_stops_the_run_once() -> None:
     assert bench.of(Stopped) == [Stopped(StopReason.INTERRUPTED, 10)]
 
 
-def test_a_evaluator_that_fails_is_not_swallowed() -> None:
+def test_an_evaluators_exception_is_not_swallowed() -> None:
     bench = joined(RuntimeError("no environment"), evaluation_interval=10)
     with pytest.raises(RuntimeError, match="no environment"):
         bench.give()
@@ -352,14 +352,14 @@ def test_the_best_is_a_frozen_snapshot() -> None:
 
 
 @pytest.mark.parametrize("stop", [True, False])
-def test_being_solved_stops_the_run_if_that_is_wanted(stop: bool) -> None:
+def test_solving_stops_the_run_if_configured(stop: bool) -> None:
     bench = joined(result(9.0, solved=True), evaluation_interval=10, stop_when_solved=stop)
     answers = bench.give()
     assert (answers == {}) is stop
     assert bench.server.stop_reason == (StopReason.SOLVED if stop else None)
 
 
-def test_a_evaluator_is_told_what_decides() -> None:
+def test_an_evaluator_gets_everything_that_determines_its_result() -> None:
     bench = joined(result(1.0), result(1.0), evaluation_interval=20)
     for _ in range(4):
         bench.give(returns=[6.0, 8.0])
@@ -375,7 +375,7 @@ def failed(mean: float = 1.0, steps: int = 1) -> EvaluationResult:
 
 
 @pytest.mark.parametrize(("attempts", "sixteenths"), [(1, 1), (2, 2), (4, 4), (9, 4)])
-def test_the_wait_is_a_share_of_the_steps_so_far(attempts: int, sixteenths: int) -> None:
+def test_the_wait_is_a_fraction_of_the_steps_so_far(attempts: int, sixteenths: int) -> None:
     best_policy = BestPolicyTracker(10)
     for _ in range(attempts):
         candidate = best_policy.candidate(SNAPSHOT, 16_000, None, 100)
@@ -386,28 +386,28 @@ def test_the_wait_is_a_share_of_the_steps_so_far(attempts: int, sixteenths: int)
     assert best_policy.candidate(SNAPSHOT, 16_000 + wait, None, 100).may_verify
 
 
-def test_a_long_verification_is_waited_for_half_as_long() -> None:
+def test_after_a_long_verification_the_wait_is_half_its_steps() -> None:
     best_policy = BestPolicyTracker(10)
     best_policy.add(best_policy.candidate(SNAPSHOT, 100, None, 100), failed(steps=5000))
     assert not best_policy.candidate(SNAPSHOT, 2599, None, 100).may_verify
     assert best_policy.candidate(SNAPSHOT, 2600, None, 100).may_verify
 
 
-def test_once_solved_nothing_is_verified_any_more() -> None:
+def test_after_solving_nothing_is_verified() -> None:
     best_policy = BestPolicyTracker(10)
     best_policy.add(best_policy.candidate(SNAPSHOT, 100, None, 100), result(1.0, solved=True))
     assert not best_policy.candidate(SNAPSHOT, 10**9, None, 100, at_the_end=True).may_verify
 
 
-def test_of_equal_candidates_that_is_best_whose_training_was_better() -> None:
-    """On a task that greedy policies cannot solve, they are all equal."""
+def test_of_equal_candidates_the_one_with_better_training_is_best() -> None:
+    """On a task that greedy policies cannot solve, all selection scores are equal."""
     bench = joined(*[result(-200.0)] * 3, evaluation_interval=10)
     for returns in ([-50.0], [-10.0], [-60.0]):
         bench.give(returns=returns)
     assert [event.is_best for event in bench.of(Evaluated)] == [True, True, False]
 
 
-def test_a_run_ends_when_it_has_long_been_flat() -> None:
+def test_a_run_ends_after_a_long_time_without_improvement() -> None:
     script = [result(mean) for mean in (1.0, 3.0, 2.0, 3.0, 2.0, 2.0)]
     bench = joined(*script, evaluation_interval=10, stop_when_flat=30)
     while not bench.server.stopped:
@@ -430,13 +430,13 @@ def test_episodes_without_a_time_limit_are_cut_by_the_length_of_those_in_trainin
     assert [one.step_limit for one in bench.asked] == [1000, 5200, 1000, 10_000]
 
 
-def test_what_was_cut_does_not_postpone_the_next_evaluation() -> None:
+def test_cut_episodes_do_not_postpone_the_next_evaluation() -> None:
     best_policy = BestPolicyTracker(10)
     circles = result(1.0, steps=20_000)
     circles = circles._replace(selection=circles.selection._replace(cut=20))
     best_policy.add(best_policy.candidate(SNAPSHOT, 100, None, 1000), circles)
     assert best_policy.due(110)
-    # Where steps are slow, the time that it took counts.
+    # If steps are slow, the steps of cut episodes count too.
     slow = BestPolicyTracker(10, 5)
     slow.add(slow.candidate(SNAPSHOT, 100, None, 1000), circles)
     assert not slow.due(100_000)
@@ -522,7 +522,7 @@ def test_without_a_target_nothing_is_solved() -> None:
     assert bench.of(TrainingSolved) == []
 
 
-def test_statistics_travel_in_updates_and_snapshots() -> None:
+def test_statistics_are_sent_in_updates_and_snapshots() -> None:
     nothing = Moments(np.float64(0), np.zeros(1), np.zeros(1))
     bench = Bench(moments=nothing)
     bench.join(0, 1)
@@ -540,7 +540,7 @@ def test_statistics_travel_in_updates_and_snapshots() -> None:
 # --- The journal ----------------------------------------------------------------------------------
 
 
-def test_every_decision_is_written_down(tmp_path: Path) -> None:
+def test_every_decision_is_in_the_journal(tmp_path: Path) -> None:
     bench = Bench([result(2.5), result(7.0, solved=True)], evaluation_interval=20)
     bench.server.join(3, generation=2)
     bench.join(1)
@@ -571,7 +571,7 @@ def test_every_decision_is_written_down(tmp_path: Path) -> None:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Whatever the workers do, the counts are those of the accepted updates."""
+    """In any order of events, the counters match the accepted updates."""
 
     workers = Bundle("workers")
 

@@ -1,7 +1,7 @@
-"""Pictures are learned from where values are large, which a shared network must not be upset by.
+"""Learning from images works even if values are large, which could harm a shared network.
 
-A square drifts over two stacked pictures; which way it went earns the reward. Episodes are only
-cut, so that values reach 50 to 100 under the default discount, while an action earns 1 at most.
+A square drifts over two stacked images; naming its direction is rewarded. Episodes are only
+truncated, so values reach 50 to 100 with the default discount, while rewards are at most 1.
 """
 
 from typing import Any
@@ -30,12 +30,13 @@ UPDATES = 130
 
 
 class Drift(Probe):
-    """Observes the last two pictures of a square that moves to the left or to the right.
+    """Observes the last two images of a square that moves to the left or to the right.
 
-    The state is ``[place before, place, 1 or -1: how it moved]``. Action 1 means to the right.
+    The state is ``[previous place, place, direction]``, with direction 1 or -1. Action 1 means to
+    the right.
 
     Args:
-        axes: of the pictures: ``SHWC``, or ``SCHW``.
+        axes: axes of the images: ``SHWC`` or ``SCHW``.
     """
 
     def __init__(self, axes: str) -> None:
@@ -76,7 +77,7 @@ class Drift(Probe):
 
 
 def train(axes: str, seed: int) -> float:
-    """Train one worker with default settings; the part of all rewards that it earns at the end."""
+    """Train one worker with default settings; returns the final fraction of rewards obtained."""
     config = TrainConfig()
     envs = JaxEnvs("drift", Drift(axes), LIMIT)
     agent, parameters = build_agent(
@@ -118,12 +119,12 @@ def train(axes: str, seed: int) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("axes", ["SHWC", "SCHW"])
-def test_which_way_a_square_drifts_is_learned(axes: str) -> None:
+def test_the_direction_of_a_drifting_square_is_learned(axes: str) -> None:
     assert train(axes, 0) > 0.85
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("axes", ["SHWC", "SCHW"])
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_it_is_learned_from_every_seed(axes: str, seed: int) -> None:
+def test_it_is_learned_with_every_seed(axes: str, seed: int) -> None:
     assert train(axes, seed) > 0.85

@@ -29,7 +29,7 @@ RATE = np.float32(0.5)
 
 
 def descend(parameters: Any, state: Any, gradient: Any, norm: Any, rate: Any) -> Any:
-    """Plain gradient descent, which counts its steps."""
+    """Plain gradient descent that counts its steps."""
     return parameters - rate * gradient, state + 1
 
 
@@ -43,7 +43,7 @@ def learn(
 
 
 def on_policy(agent: Agent, parameters: Any, rollout: Trajectory | None = None) -> Trajectory:
-    """A rollout whose actions have the log-probabilities that these parameters give them."""
+    """Make a rollout whose log-probabilities are those of the given parameters."""
     rollout = rollout or trajectory(agent)
     weights = agent.layout.unflatten(jnp.asarray(parameters))
     columns = []
@@ -75,14 +75,14 @@ def test_one_pass_over_the_whole_batch_is_a_step_of_a2c(actions: str) -> None:
     found, count, metrics = learn(ONCE, agent, parameters, batch)
     assert count == 1
     np.testing.assert_allclose(found, parameters - RATE * gradient, rtol=1e-4, atol=1e-6)
-    # The policy terms have the same gradient, and different values: of log ratios, and of ratios.
+    # The policy terms have the same gradient but different values (log-probabilities, ratios).
     for name, term in zip(("value_loss", "entropy", "gradient_norm"), terms[2:], strict=True):
         np.testing.assert_allclose(metrics[name], term, rtol=1e-4, atol=1e-6)
     assert metrics["clip_fraction"] == 0.0
     assert abs(metrics["approximate_kl"]) < 1e-6
 
 
-def test_memory_is_unrolled_from_the_state_that_the_rollout_began_with() -> None:
+def test_memory_is_unrolled_from_the_rollouts_initial_state() -> None:
     agent, parameters = recurrent_agent(inputs=2, actions=3)
     state = np.float32([[0.5, -0.5, 0.1], [0.2, 0.3, -0.4]])
     batch = on_policy(agent, parameters, trajectory(agent)._replace(initial_state=state))
@@ -103,8 +103,8 @@ def test_every_epoch_goes_over_the_batch_in_minibatches() -> None:
     assert not np.array_equal(found, other), "minibatches are drawn"
 
 
-def test_minibatches_that_do_not_divide_leave_a_rest() -> None:
-    """So it is where a worker was lost; settings that do not divide are refused."""
+def test_minibatches_that_do_not_divide_evenly_leave_a_remainder() -> None:
+    """This happens when a worker is lost; settings that do not divide evenly are refused."""
     agent, parameters = make("discrete", (4,))
     batch = on_policy(agent, parameters)
     assert LENGTH * COPIES % 4
@@ -112,7 +112,7 @@ def test_minibatches_that_do_not_divide_leave_a_rest() -> None:
     assert count == 4
 
 
-def test_workers_send_the_rollout_as_it_is_and_numbers_that_tell_whether_it_is_finite() -> None:
+def test_workers_send_the_rollout_and_metrics_that_show_whether_it_is_finite() -> None:
     agent, parameters = make("discrete", (4,))
     rollout = on_policy(agent, parameters)
     snapshot = Snapshot(np.int32(0), jnp.asarray(parameters))

@@ -1,6 +1,6 @@
-"""The ladder: each rung is learned, with a threshold that an untrained network cannot reach.
+"""The probe ladder: each rung is learned, up to a threshold out of reach of untrained networks.
 
-The seed is fixed; each rung was seen to pass with at least 9 of 10 others. ``--slow`` repeats that.
+The seed is fixed; each rung also passed with at least 9 of 10 other seeds. ``--slow`` repeats that.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def values(policy: Policy, *observations: float) -> list[float]:
     return [policy.value(np.float32([one])) for one in observations]
 
 
-def chance_of_1(policy: Policy, observation: float) -> float:
+def probability_of_1(policy: Policy, observation: float) -> float:
     seen = np.float32([observation])
     output = policy.agent.apply(policy.parameters, seen, (), np.bool_(True))
     logits = output.dist_params.astype(np.float64)
@@ -51,11 +51,11 @@ def delayed(policy: Policy) -> bool:
 
 
 def action(policy: Policy) -> bool:
-    return chance_of_1(policy, 0.0) > 0.9 and values(policy, 0.0)[0] > 0.8
+    return probability_of_1(policy, 0.0) > 0.9 and values(policy, 0.0)[0] > 0.8
 
 
 def matching(policy: Policy) -> bool:
-    chosen = chance_of_1(policy, 1.0) > 0.9 and chance_of_1(policy, -1.0) < 0.1
+    chosen = probability_of_1(policy, 1.0) > 0.9 and probability_of_1(policy, -1.0) < 0.1
     return chosen and min(values(policy, 1.0, -1.0)) > 0.8
 
 

@@ -1,4 +1,4 @@
-"""The compiled rollout is held against a slow one in plain Python."""
+"""The compiled rollout is compared with a slow one in plain Python."""
 
 import functools
 from collections.abc import Callable
@@ -31,14 +31,14 @@ FAST = compile_options("cpu") | {"xla_backend_optimization_level": 0}
 
 
 class Run(NamedTuple):
-    """Several rollouts of one worker; the lists have one entry a rollout."""
+    """Several rollouts of one worker; the lists have one entry per rollout."""
 
     states: list[RolloutState]
     trajectories: list[Trajectory]
     episodes: list[FinishedEpisodes]
 
     def joined(self, name: str) -> Any:
-        """A field of the trajectories along all time ``[rollouts * T, N, ...]``."""
+        """Join a field of the trajectories over time ``[rollouts * T, N, ...]``."""
         parts = [getattr(trajectory, name) for trajectory in self.trajectories]
         return jax.tree.map(
             lambda *leaves: np.concatenate([one[:LENGTH] for one in leaves]), *parts
@@ -81,7 +81,7 @@ def countdown(limit: int | None, shaping: RewardShaping = NO_SHAPING) -> Run:
     return runner(JaxEnvs("Countdown", Countdown(), limit, shaping))(key(0, 0))
 
 
-# 3 and 1 are also lengths of episodes, so that both flags come up together.
+# 3 and 1 are also lengths of episodes, so that both flags occur together.
 @pytest.fixture(scope="module", params=[None, 4, 3, 1], ids=lambda limit: f"limit {limit}")
 def limited(request: Any) -> tuple[int | None, Run]:
     return request.param, countdown(request.param)
@@ -91,8 +91,8 @@ def at(tree: Any, t: int, copy: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[t, copy].tolist(), tree)
 
 
-def test_the_rollout_is_the_plain_loop(limited: tuple[int | None, Run]) -> None:
-    """Step by step, from the first reset on, through all rollouts; only resets are taken over."""
+def test_the_rollout_equals_the_plain_loop(limited: tuple[int | None, Run]) -> None:
+    """Compared step by step, from the first reset; only reset observations are copied."""
     limit, run = limited
     observations, actions = run.joined("observations"), run.joined("actions")
     names = ("rewards", "terminated", "truncated", "valid", "first")
@@ -109,7 +109,7 @@ def test_the_rollout_is_the_plain_loop(limited: tuple[int | None, Run]) -> None:
         for t in range(ROLLOUTS * LENGTH):
             observation = at(observations, t, copy)
             if ended and begins:
-                # A fresh observation: its length is the environment's own draw.
+                # A new episode: take over the length that the environment drew.
                 length = observation["clock"][1]
                 assert length in LENGTHS
                 expected = plain.reset(length)
@@ -173,7 +173,7 @@ def test_a_new_episode_begins_after_an_invalid_step_and_only_there(
     np.testing.assert_array_equal(valid[1:], ~ends[:-1])
 
 
-def test_the_state_says_where_the_next_rollout_goes_on(limited: tuple[int | None, Run]) -> None:
+def test_the_next_rollout_continues_from_the_state(limited: tuple[int | None, Run]) -> None:
     _, run = limited
     for index, (state, trajectory) in enumerate(
         zip(run.states[1:], run.trajectories, strict=True), start=1
@@ -188,7 +188,7 @@ def test_the_state_says_where_the_next_rollout_goes_on(limited: tuple[int | None
         jax.tree.map(np.testing.assert_array_equal, state.observation, last)
 
 
-def test_the_recurrent_state_is_carried_on_and_is_the_agents_to_reset(
+def test_the_recurrent_state_is_kept_and_left_to_the_agent_to_reset(
     limited: tuple[int | None, Run],
 ) -> None:
     _, run = limited
@@ -200,7 +200,7 @@ def test_the_recurrent_state_is_carried_on_and_is_the_agents_to_reset(
         np.testing.assert_array_equal(state.recurrent, count)
 
 
-def test_decisions_are_kept_as_they_were_made(limited: tuple[int | None, Run]) -> None:
+def test_decisions_are_recorded_unchanged(limited: tuple[int | None, Run]) -> None:
     _, run = limited
     scores, actions = run.joined("behaviour_log_probabilities"), run.joined("actions")
     np.testing.assert_array_equal(actions, -scores)
@@ -235,7 +235,7 @@ def test_shapes_and_dtypes(limited: tuple[int | None, Run]) -> None:
 # --- Shaping --------------------------------------------------------------------------------------
 
 
-def test_failure_reward_shapes_terminated_steps_and_no_score() -> None:
+def test_failure_reward_changes_terminated_steps_and_not_the_score() -> None:
     plain, shaped = countdown(3), countdown(3, RewardShaping(failure_reward=-77.0))
     terminated, truncated = plain.joined("terminated"), plain.joined("truncated")
     np.testing.assert_array_equal(shaped.joined("terminated"), terminated)
@@ -286,7 +286,7 @@ def test_copies_steps_and_rollouts_have_their_own_randomness(drift: Callable[...
     noise = run.joined("behaviour_log_probabilities")
     assert np.unique(noise).size == noise.size
     draws = run.joined("observations")[..., 1]
-    assert np.unique(draws).size == draws.size, "resets and steps share none either"
+    assert np.unique(draws).size == draws.size, "resets and steps share no draws either"
     first = run.joined("first")
     assert first.sum() > 3 * COPIES
     for drawn in (draws[first], draws[~first]):

@@ -1,17 +1,17 @@
-"""Slow, literal transcriptions of the papers in float64, one loop a sum, to hold formulas against.
+"""Slow, literal transcriptions of the papers in float64, with a loop per sum, for comparison.
 
-Episode boundaries are found first and each segment is then treated as the paper treats an episode;
-nothing here has a mask or a discount of 0.
+Episode boundaries are found first, and each segment is then treated like an episode in the paper;
+there are no masks and no discounts of 0.
 """
 
 import numpy as np
 
 Segment = tuple[int, int, bool]
-"""First step, step behind the last, and whether the last step terminated its episode."""
+"""First step, step after the last, and whether the last step terminated its episode."""
 
 
 def segments(terminated: np.ndarray, truncated: np.ndarray, valid: np.ndarray) -> list[Segment]:
-    """The parts of a trajectory that lie in one episode each; invalid steps lie in none."""
+    """Split a trajectory into parts of one episode each; invalid steps are in none."""
     found, begin = [], None
     for t in range(len(valid)):
         if not valid[t]:

@@ -1,4 +1,4 @@
-"""Distributions are held against SciPy, their samples against their probabilities."""
+"""Distributions are compared with SciPy, and samples with their probabilities."""
 
 import itertools
 from collections.abc import Callable
@@ -32,13 +32,13 @@ def batches(width: int, seed: int = 0) -> np.ndarray:
 
 
 def frequencies_match(counts: np.ndarray, probabilities: np.ndarray) -> None:
-    """Within four standard deviations of a binomial."""
+    """Check that frequencies are within four standard deviations of a binomial distribution."""
     deviation = np.sqrt(probabilities * (1 - probabilities) / SAMPLES)
     assert np.all(np.abs(counts / SAMPLES - probabilities) < 4 * deviation)
 
 
 def categorical_log_probability(xp: ModuleType, logits: Any, index: Any) -> Any:
-    """On JAX one at a time, as poise does."""
+    """Compute log-probabilities; on JAX one at a time, as poise does."""
     formula = distributions.categorical_log_probability
     return (jnp.vectorize(formula, signature="(n),()->()") if xp is jnp else formula)(logits, index)
 

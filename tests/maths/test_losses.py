@@ -1,4 +1,4 @@
-"""The actor-critic loss is held against its sum, and against what it must and must not move."""
+"""The losses: their terms, and the gradients that they must and must not have."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def test_gradients_are_those_of_the_formula() -> None:
     np.testing.assert_allclose(found["log_probabilities"], -share * given["advantages"], rtol=1e-5)
     errors = given["values"] - given["targets"]
     np.testing.assert_allclose(found["values"], 0.5 * share * errors, rtol=1e-5)
-    # Entropy is added to the objective: more of it must lower the loss.
+    # Entropy is added to the objective, so a higher entropy must give a lower loss.
     np.testing.assert_allclose(found["entropies"], -0.01 * share, rtol=1e-5)
 
 
@@ -125,7 +125,7 @@ def test_the_clipped_surrogate_is_equation_7() -> None:
 
 
 def test_a_ratio_beyond_the_range_teaches_nothing_more() -> None:
-    """Only where that would go further the same way: what went wrong is always set right."""
+    """Only steps further in the same direction have no gradient; steps back always have one."""
 
     def policy(now: Any, advantages: Any) -> Any:
         valid, zeros = jnp.ones(4, bool), jnp.zeros(4)

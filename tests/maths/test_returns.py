@@ -1,4 +1,4 @@
-"""Returns and advantages are held against the papers, and against what a boundary must mean."""
+"""Returns and advantages are compared with the papers, and checked at episode boundaries."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ normalized = jax.jit(normalize)
 
 
 class Path(NamedTuple):
-    """One trajectory as the critic sees it."""
+    """One trajectory, with the critic's values."""
 
     values: np.ndarray
     rewards: np.ndarray
@@ -42,7 +42,7 @@ class Path(NamedTuple):
 
 
 def path_of(values: np.ndarray, rewards: np.ndarray, ends: list[str]) -> Path:
-    """A trajectory whose steps end (or not) as told; the step after an end is a reset."""
+    """Make a trajectory with the given episode ends; the step after an end is a reset."""
     terminated, truncated, valid = np.zeros((3, len(ends)), np.bool_)
     ended = False
     for t, end in enumerate(ends):
@@ -124,7 +124,7 @@ def test_errors_are_those_of_v_trace(seed: int, rho_bar: float, c_bar: float) ->
     expected = v_trace_targets(
         path.values, path.rewards, path.segments, discount, ratios, rho_bar, c_bar
     )
-    # The last step of a segment that was cut ends its sum; the invalid step behind it sees to that.
+    # A truncated segment's sum ends at its last step, because an invalid step follows.
     rhos = np.where(path.valid, np.minimum(rho_bar, ratios), 0.0).astype(np.float32)
     cs = np.where(path.valid, np.minimum(c_bar, ratios), 0.0).astype(np.float32)
     discounts = np.where(path.terminated, 0.0, discount).astype(np.float32)
@@ -132,7 +132,7 @@ def test_errors_are_those_of_v_trace(seed: int, rho_bar: float, c_bar: float) ->
 
 
 def test_a_truncation_bootstraps_from_its_own_successor() -> None:
-    """The design's example: neither 99.02 (leaks the next episode) nor 1.99 (a cut is no fall)."""
+    """The design's example: not 99.02 (uses the next episode), nor 1.99 (treats it as terminal)."""
     values = np.full(5, 100.0)
     path = path_of(values, np.ones(4), ["no", "truncated", "no", "no"])
     assert path.valid.tolist() == [True, True, False, True]

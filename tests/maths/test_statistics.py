@@ -1,4 +1,4 @@
-"""Moments that were merged are those of all rows together."""
+"""Merged moments equal the moments of all rows together."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +12,7 @@ NOTHING = Moments(np.float64(0), np.zeros(2), np.zeros(2))
 
 
 def plain(rows: np.ndarray) -> Moments:
-    """By definition, in float64."""
+    """Compute moments by definition, in float64."""
     rows = rows.astype(np.float64)
     mean = rows.mean(0)
     return Moments(np.float64(len(rows)), mean, np.sum((rows - mean) ** 2, axis=0))

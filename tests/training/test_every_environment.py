@@ -432,8 +432,8 @@ def test_an_environment_that_cannot_be_pickled_is_bad_input(tmp_path: Path) -> N
     [
         ("CartPole-v11", "CartPole-v1"),
         ("tests.environments:Nothing", "has no Nothing"),
-        ("tests.environments:Coridor", "has no Coridor; the nearest name is Corridor"),
-        ("tests.environments.Toy", "is written tests.environments:Toy"),
+        ("tests.environments:Coridor", "has no Coridor; a similar name is Corridor"),
+        ("tests.environments.Toy", "write tests.environments:Toy"),
         ("tests.nowhere:Toy", "cannot be imported"),
         ("tests.environments:ACTION_SPACES", "cannot be called"),
     ],

@@ -1,1 +1,1 @@
-"""The agent: what decides."""
+"""The agent: networks, action heads and policies."""

@@ -1,7 +1,7 @@
-"""Acting on a batch of observations in one call: by NumPy, or by XLA.
+"""Acting on a batch of observations in one call, with NumPy or with XLA.
 
-For small networks NumPy answers in 5-10 us, a call into XLA takes 40-80 us; large ones and
-convolutions are XLA's. Which of the two acts is decided once, when a run is configured.
+For a small network NumPy takes 5-10 us, while a call into XLA takes 40-80 us. Large networks and
+convolutions run on XLA. The choice is made once, when a run is configured.
 """
 
 from collections.abc import Callable
@@ -19,18 +19,19 @@ __all__ = ["Acting", "Actor", "choose_acting", "make_actor"]
 
 Acting = Literal["numpy", "xla"]
 Actor = Callable[[Any, Any, Any, Any, Any, Any], ActorOutput]
-"""(parameters [P], statistics, observations [N, ...], recurrent state, first [N], noise)."""
+"""Acts for N copies; takes (parameters [P], statistics, observations [N, ...], recurrent state,
+first [N], noise)."""
 
 MAX_NUMPY_MULTIPLICATIONS = 1_000_000
-"""Above this many multiplications an act, NumPy takes longer than a call into XLA (measured)."""
+"""With more multiplications than this per call, NumPy is slower than a call into XLA (measured)."""
 
 
 def choose_acting(agent: Agent, copies: int) -> Acting:
-    """NumPy for small networks that run on it, XLA for all others.
+    """Choose NumPy for small networks that can run on it, and XLA for all others.
 
     Args:
-        agent: what decides.
-        copies: for how many copies at once.
+        agent: the agent that will act.
+        copies: number of environment copies that one call acts for.
     """
     network = agent.network
     if not isinstance(network, RunsOnNumpy):
@@ -42,19 +43,19 @@ def make_actor(agent: Agent, acting: Acting, options: dict[str, Any] | None = No
     """Make a function that acts for N copies at once.
 
     Args:
-        agent: what decides.
-        acting: who computes.
+        agent: the agent that will act.
+        acting: whether NumPy or XLA computes the actions.
         options: XLA's compile options.
     """
     if acting == "numpy":
         if not isinstance(agent.network, RunsOnNumpy):
-            raise ConfigError(f"NumPy cannot act with {agent.network.describe()}: XLA must")
+            raise ConfigError(f"NumPy cannot run {agent.network.describe()}: act with XLA")
         return _NumpyActor(agent, agent.network)
     return _XlaActor(agent, options or {})
 
 
 class _NumpyActor:
-    """For networks without memory, which see all copies at once."""
+    """Acts with NumPy: for networks without memory, for all copies at once."""
 
     def __init__(self, agent: Agent, network: RunsOnNumpy) -> None:
         self._agent = agent
@@ -80,7 +81,7 @@ class _NumpyActor:
 
 
 class _XlaActor:
-    """One compiled program for each batch size, of which the next power of two is taken."""
+    """Acts with XLA: batches are padded to the next power of two, to compile few programs."""
 
     def __init__(self, agent: Agent, options: dict[str, Any]) -> None:
         def decide(vector: Any, copies: Any, noise: Any) -> ActorOutput:
@@ -113,7 +114,7 @@ class _XlaActor:
             missing = [(0, size - count)] + [(0, 0)] * (np.ndim(leaf) - 1)
             return np.pad(np.asarray(leaf), missing) if size > count else leaf
 
-        # Outside of XLA, which would make float32 of the observations first.
+        # Outside XLA, which would convert the observations to float32 first.
         seen = self._agent.observe(jax.tree.map(np.asarray, observations), statistics)
         copies = jax.tree.map(pad, (seen, state, first))
         padded = None if noise is None else jax.tree.map(pad, noise)

@@ -1,4 +1,4 @@
-"""From a Gymnasium action space to the head that acts in it."""
+"""Choosing the action head for a Gymnasium action space."""
 
 import functools
 from collections.abc import Callable
@@ -24,12 +24,12 @@ from poise.space_parts import children, rebuild
 __all__ = ["action_head"]
 
 LARGEST_CATEGORY = 2**31
-"""Categories are numbered in int32, as XLA has them."""
+"""Bound on category numbers: they are stored as int32, XLA's integer type."""
 MAX_INTEGERS = 256
-"""Whole numbers of more values than a byte are no categories any more: to learn them one by one
-would take as many outputs, and say nothing about those in between."""
+"""An integer with more values than a byte is not treated as categories: it would need one output
+per value, and what is learned about one value would not carry over to its neighbours."""
 MAX_CATEGORIES = 1 << 14
-"""Outputs for all whole numbers of one Box together."""
+"""Bound on the outputs for all integers of one Box together."""
 
 
 def _require_int32(space: spaces.Space[Any], numbers: list[Any]) -> None:
@@ -41,16 +41,16 @@ def _require_int32(space: spaces.Space[Any], numbers: list[Any]) -> None:
 
 
 def action_head(space: spaces.Space[Any], gaussian_scale: GaussianScale = "free") -> ActionHead:
-    """The head for an action space.
+    """Return the head for an action space.
 
     Args:
-        space: Discrete, Box, MultiDiscrete, MultiBinary, or Tuple and Dict of these. The whole
-            numbers of a Box are categories, as those of a MultiDiscrete space are.
+        space: Discrete, Box, MultiDiscrete, MultiBinary, or Tuple and Dict of these. The integers
+            of a Box are treated as categories, like those of a MultiDiscrete space.
         gaussian_scale: for Box: ``free``, a trainable scale that does not depend on the
             observation, or ``network``, one that the network computes.
 
     Raises:
-        UnsupportedSpaceError: any other space; says which part, and what to do.
+        UnsupportedSpaceError: for any other space; the message names the part and a remedy.
     """
     return _head(space, gaussian_scale, "action")
 
@@ -65,15 +65,15 @@ def _head(space: spaces.Space[Any], gaussian_scale: GaussianScale, path: str) ->
             bounds = tuple(map(float, low)), tuple(map(float, high))
             return GaussianHead(tuple(space.shape), *bounds, str(space.dtype), gaussian_scale)
         case spaces.Box():
-            # As Python's integers, which the widest bounds do not overflow.
+            # As Python integers: the difference of the widest bounds would overflow NumPy's.
             first, last = map(int, space.low.reshape(-1)), map(int, space.high.reshape(-1))
             ranges = list(zip(first, last, strict=True))
             counts = [top - bottom + 1 for bottom, top in ranges]
             if max(counts, default=0) > MAX_INTEGERS or sum(counts) > MAX_CATEGORIES:
                 raise UnsupportedSpaceError(
                     f"{path} is {brief_space(space)}, whose whole numbers have too many values: "
-                    f"poise takes them for categories, {MAX_INTEGERS} of a number and "
-                    f"{MAX_CATEGORIES:,} in all at most; act in a Box of floats and round them, "
+                    f"poise treats each value as a category, with at most {MAX_INTEGERS} per "
+                    f"number and {MAX_CATEGORIES:,} in total; use a Box of floats and round them "
                     "in a gymnasium.wrappers.TransformAction"
                 )
             _require_int32(space, [one for pair in ranges for one in pair])
@@ -91,9 +91,9 @@ def _head(space: spaces.Space[Any], gaussian_scale: GaussianScale, path: str) ->
             heads = tuple(_head(part, gaussian_scale, where) for part, where in named)
             return JointHead(heads, functools.partial(rebuild, space))
     raise UnsupportedSpaceError(
-        f"{path} is {brief_space(space)}, which poise cannot choose; it acts in Box, Discrete, "
-        "MultiDiscrete, MultiBinary, and Tuple and Dict of these: make one of them of it in a "
-        "gymnasium.wrappers.TransformAction"
+        f"{path} is {brief_space(space)}, which poise cannot act in; it acts in Box, Discrete, "
+        "MultiDiscrete, MultiBinary, and Tuple and Dict of these: convert the space to one of "
+        "these in a gymnasium.wrappers.TransformAction"
     )
 
 

@@ -1,7 +1,7 @@
 """The agent: a network and an action head, as pure functions of the parameters.
 
-It holds no parameters itself: they come in with every call, as NumPy or as JAX arrays, so the same
-agent acts in a compiled rollout, in a NumPy loop and in a loss.
+It holds no parameters itself: they are passed to every call, as NumPy or as JAX arrays, so the same
+agent can act in a compiled rollout, in a NumPy loop and in a loss.
 """
 
 import dataclasses
@@ -32,16 +32,16 @@ __all__ = ["Agent", "NetworkSpec", "build_agent", "make_network", "require_suppo
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSpec:
-    """What rebuilds a network, apart from its spaces and parameters.
+    """The description of a network: with its spaces and parameters, enough to rebuild it.
 
     Attributes:
         hidden_sizes: units of each hidden layer of the separate trunks; observations with images
             get a convolutional network instead.
-        gaussian_scale: where the scale of continuous actions comes from.
-        embedding_units: columns of the table that categories of many values are looked up in; 0
-            where the first layer's weights are small enough to be looked up themselves.
-        image_axes: which parts are images, and which of their axes is what, as in `image_layout`.
-        normalize_observations: whether observations are normalised, which takes statistics.
+        gaussian_scale: how the scale of continuous actions is determined.
+        embedding_units: columns of the embedding table for spaces with many categories; 0 if the
+            first layer's weights are small enough to be looked up directly.
+        image_axes: which parts are images, and what each of their axes is, as in `image_layout`.
+        normalize_observations: whether observations are normalised, which requires statistics.
     """
 
     hidden_sizes: tuple[int, ...] = (100,)
@@ -59,7 +59,7 @@ class NetworkSpec:
         image_axes: str = "auto",
         normalize_observations: bool = False,
     ) -> "NetworkSpec":
-        """The network for a space: with a table, where categories are too many for weights."""
+        """Describe the network for a space; with many categories, it gets an embedding table."""
         width = 2 * (hidden_sizes or (1,))[0]
         if has_images(observation_space, image_axes):
             width = HIDDEN_UNITS
@@ -67,12 +67,12 @@ class NetworkSpec:
         return cls(hidden_sizes, gaussian_scale, units, image_axes, normalize_observations)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Convert the description to JSON types."""
         return {**dataclasses.asdict(self), "hidden_sizes": list(self.hidden_sizes)}
 
     @classmethod
     def from_json(cls, description: Any) -> "NetworkSpec":
-        """From `to_json`.
+        """Read a description written by `to_json`.
 
         Raises:
             ValueError, KeyError, TypeError: the description is damaged.
@@ -83,7 +83,7 @@ class NetworkSpec:
         scale = description["gaussian_scale"]
         if scale not in ("free", "network"):
             raise ValueError(f"gaussian scale {scale!r}")
-        # Policies from before there were tables have none.
+        # Policies saved by versions without tables do not have this key.
         units = int(description.get("embedding_units", 0))
         if not 0 <= units <= MAX_UNITS:
             raise ValueError(f"embedding units {units}")
@@ -97,14 +97,14 @@ class NetworkSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Agent:
-    """How to act, given parameters.
+    """A network and an action head for one environment; acts when given parameters.
 
     Attributes:
-        observation_space: of one environment copy.
-        action_space: of one environment copy.
-        spec: which network it is.
+        observation_space: observation space of one environment copy.
+        action_space: action space of one environment copy.
+        spec: description of the network.
         network: the network.
-        layout: where its parameters lie in the vector.
+        layout: position of the network's arrays in the flat parameter vector.
         head: the distribution over actions.
         network_factory: what made the network; None where poise did, as ``spec`` says.
     """
@@ -118,7 +118,7 @@ class Agent:
     network_factory: NetworkFactory | None = None
 
     def initial_state(self, copies: int) -> Any:
-        """The network's recurrent state at the start of an episode, ``[copies, ...]``."""
+        """Return the network's recurrent state at the start of an episode, ``[copies, ...]``."""
 
         def repeat(leaf: Any) -> np.ndarray:
             return np.repeat(np.asarray(leaf)[None], copies, axis=0)
@@ -127,27 +127,27 @@ class Agent:
 
     @functools.cached_property
     def scaling(self) -> Scaling:
-        """How observations are scaled for the network."""
+        """The scaling of observations for the network."""
         spec = self.spec
         return Scaling(self.observation_space, spec.image_axes, spec.normalize_observations)
 
     def observe(self, observation: Any, statistics: Any) -> Any:
-        """What the network sees of an observation, or of a batch with any leading axes."""
+        """Scale an observation, or a batch with any leading axes, for the network."""
         return self.scaling(observation, statistics)
 
     def apply(self, vector: Any, observation: Any, state: Any, first: Any) -> NetworkOutput:
-        """What the network says, as `Network.apply` does.
+        """Apply the network to one observation, as `Network.apply` does.
 
         Args:
             vector: ``[P]``, the network's parameters.
-            observation: as the network sees it (`observe`).
-            state: the recurrent state before it.
-            first: whether it begins an episode.
+            observation: the scaled observation (see `observe`).
+            state: the recurrent state before the observation.
+            first: whether the observation begins an episode.
         """
         return self.network.apply(self.layout.unflatten(vector), observation, state, first)
 
     def values(self, vector: Any, statistics: Any, observations: Any, first: Any) -> Any:
-        """The critic's values ``[N]`` of a batch of first observations ``[N, ...]``."""
+        """Return the critic's values ``[N]`` for a batch of first observations ``[N, ...]``."""
         return jax.vmap(lambda *copy: self.apply(vector, *copy).value)(
             self.observe(observations, statistics), self.initial_state(len(first)), first
         )
@@ -164,12 +164,12 @@ class Agent:
         """Act on one observation.
 
         Args:
-            parameters: the network's, as a pytree.
-            statistics: of the observation normaliser; ``()`` without one.
-            observation: an observation, as the environment gave it.
-            state: the recurrent state.
+            parameters: the network's parameters, as a pytree.
+            statistics: the observation normaliser's statistics; ``()`` without a normaliser.
+            observation: an observation, as returned by the environment.
+            state: the recurrent state before the observation.
             first: whether the observation begins an episode.
-            noise: from the action head; None acts greedily.
+            noise: noise drawn by the action head; None acts greedily.
         """
         seen = self.observe(observation, statistics)
         output = self.network.apply(parameters, seen, state, first)
@@ -179,9 +179,9 @@ class Agent:
         """Draw an action from a distribution.
 
         Args:
-            dist_params: ``[..., P]``, what the network said.
+            dist_params: ``[..., P]``, the distribution parameters that the network computed.
             state: the recurrent state after the observation.
-            noise: from the action head; None acts greedily.
+            noise: noise drawn by the action head; None acts greedily.
         """
         action = self.head.sample(dist_params, noise)
         return ActorOutput(
@@ -193,14 +193,14 @@ class Agent:
 
 
 def require_supported(observation: spaces.Space[Any], action: spaces.Space[Any]) -> None:
-    """Tell early what `build_agent` would refuse.
+    """Check that `build_agent` supports both spaces.
 
     Raises:
-        UnsupportedSpaceError: a space that poise cannot learn.
+        UnsupportedSpaceError: poise does not support one of the spaces.
     """
     require_encodable(observation)
     action_head(action)
-    # A policy file could not say what it is for.
+    # A policy file must be able to store both spaces.
     space_to_json(observation)
     space_to_json(action)
 
@@ -208,17 +208,17 @@ def require_supported(observation: spaces.Space[Any], action: spaces.Space[Any])
 def make_network(
     observation_space: spaces.Space[Any], outputs: int, free: int, spec: NetworkSpec
 ) -> Network:
-    """One of poise's own networks.
+    """Make one of poise's own networks.
 
     Args:
-        observation_space: what it sees.
-        outputs: distribution parameters that depend on the observation.
-        free: distribution parameters that do not.
-        spec: which network.
+        observation_space: the space of its observations.
+        outputs: number of distribution parameters that depend on the observation.
+        free: number of distribution parameters that do not.
+        spec: description of the network.
     """
     units, axes = spec.embedding_units, spec.image_axes
     if units and not lookup_sizes(observation_space):
-        raise ConfigError("there are no categories to be looked up in a table")
+        raise ConfigError("the observations have no categories to look up in a table")
     if has_images(observation_space, axes):
         return ImageNetwork(observation_space, outputs, free, units, axes)
     return MlpNetwork(observation_space, outputs, free, spec.hidden_sizes, units)
@@ -232,19 +232,19 @@ def build_agent(
     parameter_limit: int = MAX_PARAMETERS,
     network_factory: NetworkFactory | None = None,
 ) -> tuple[Agent, np.ndarray]:
-    """Make an agent and its first parameters, ``[P]`` float32.
+    """Make an agent and its initial parameters, ``[P]`` float32.
 
     Args:
-        observation_space: of one environment copy.
-        action_space: of one environment copy.
-        spec: which network.
-        seed: of the first parameters; None leaves them 0, to be replaced.
-        parameter_limit: refuse to allocate more than this.
-        network_factory: makes another network than poise's own.
+        observation_space: observation space of one environment copy.
+        action_space: action space of one environment copy.
+        spec: description of the network.
+        seed: seed of the initial parameters; with None they are 0, to be replaced.
+        parameter_limit: largest number of parameters that may be allocated.
+        network_factory: makes a network to use instead of poise's own.
 
     Raises:
-        UnsupportedSpaceError: a space that poise cannot learn.
-        ConfigError: more parameters than the limit.
+        UnsupportedSpaceError: poise does not support one of the spaces.
+        ConfigError: the network has more parameters than the limit.
     """
     require_encodable(observation_space)
     head = action_head(action_space, spec.gaussian_scale)

@@ -1,9 +1,9 @@
-"""Categories of many values: rows of a matrix that are looked up, instead of one-hot products.
+"""Lookup of categories: for spaces with many categories, in place of one-hot products.
 
-The product of a one-hot vector with a matrix is one row of it, and its gradient is that row's.
-Where even these matrices would be too large, a table of fewer columns stands in front of the
-network, with a row of its own for every category, trained with the rest (Bengio et al. 2003, "A
-Neural Probabilistic Language Model", section 2).
+The product of a one-hot vector with a matrix is one row of the matrix, so the row is looked up
+instead. Where even these matrices would be too large, an embedding table with fewer columns is put
+in front of the network. It has one row for every category and is trained with the network (Bengio
+et al. 2003, "A Neural Probabilistic Language Model", section 2).
 """
 
 from collections.abc import Sequence
@@ -26,29 +26,30 @@ __all__ = [
 ]
 
 LOOKUP_FROM = 64
-"""Categories from which on a row is looked up; below, a one-hot product is as quick."""
+"""Spaces with at least this many categories use lookup; below, a one-hot product is as fast."""
 MAX_EXACT_WEIGHTS = 1 << 18
-"""Weights that looked-up rows of the first layers may have: of 1,300 categories with the default
-network. Beyond, a table is quicker, and learns no worse: with 5,000 categories, each of which tells
-one of two actions, it came to 16.7 of 20 in 300,000 steps, the weights to 15.4."""
+"""Most weights that the looked-up rows of the first layers may have; with the default network this
+is about 1,300 categories. Above this, a table is faster and learns no worse: with 5,000 categories,
+each of which determines one of two actions, the table reached a return of 16.7 of 20 in 300,000
+steps, the weights 15.4."""
 MAX_TABLE_WEIGHTS = 1 << 20
-"""Weights of a table, as far as `MIN_UNITS` allows: they travel with every gradient and every
-snapshot, and a million of them take some milliseconds an update."""
+"""Most weights of a table, unless `MIN_UNITS` requires more. They are part of every gradient and
+every snapshot, and a million of them cost a few milliseconds per update."""
 MIN_UNITS, MAX_UNITS = 2, 8
-"""Columns of a table; with 1,000 categories, 2 to 8 learned better than 16."""
+"""Bounds on a table's columns; with 1,000 categories, 2 to 8 columns learned better than 16."""
 
 
 class Lookup(NamedTuple):
-    """Parts of an observation each of which is one of many categories."""
+    """Category indices of an observation, for parts with many categories."""
 
     index: Any
-    """``[..., k]`` int32, from 0; -1 where the observation is none of them."""
+    """``[..., k]`` int32, from 0; -1 where the observation is not a valid category."""
     sizes: tuple[int, ...]
-    """Numbers of categories, ``k`` of them."""
+    """Number of categories of each of the ``k`` indices."""
 
 
 def lookup_sizes(space: spaces.Space[Any]) -> list[int]:
-    """The numbers of categories that are looked up, in the order of the space's parts."""
+    """Return the number of categories of each looked-up part, in the order of the space's parts."""
     sizes: list[int] = []
     for _, part in parts(space):
         match part:
@@ -60,11 +61,11 @@ def lookup_sizes(space: spaces.Space[Any]) -> list[int]:
 
 
 def choose_embedding_units(space: spaces.Space[Any], width: int) -> int:
-    """Columns of the table of all looked-up categories; 0 where none is needed.
+    """Return the number of columns of the embedding table; 0 if no table is needed.
 
     Args:
-        space: of one observation.
-        width: units that take the observation in, of all trunks together.
+        space: the space of one observation.
+        width: units of the first layers of all trunks together.
     """
     rows = sum(lookup_sizes(space))
     if rows * width <= MAX_EXACT_WEIGHTS:
@@ -73,17 +74,17 @@ def choose_embedding_units(space: spaces.Space[Any], width: int) -> int:
 
 
 def aligned(numbers: Any, rank: int) -> np.ndarray:
-    """Int32 numbers along the last of this many axes."""
+    """Return the numbers as an int32 array of the given rank, along its last axis."""
     return np.asarray(numbers, np.int32).reshape((1,) * (rank - 1) + (-1,))
 
 
 def look_up(matrix: Any, lookups: Sequence[Lookup], offsets: Sequence[int]) -> Any:
-    """Rows ``[..., K, columns]`` of a matrix, one for each part; 0 where it is no category.
+    """Look up rows ``[..., K, columns]`` of a matrix; rows of invalid categories are 0.
 
     Args:
         matrix: ``[rows, columns]``.
-        lookups: with K parts together.
-        offsets: the row at which the categories of each part begin.
+        lookups: lookups with K indices in total.
+        offsets: for each index, the row at which its categories begin.
     """
     xp = array_namespace(matrix, *(one.index for one in lookups))
     index = xp.concatenate([one.index for one in lookups], axis=-1)

@@ -1,8 +1,8 @@
-"""Encoders: from an observation of any supported space to one vector of features.
+"""Encoders: turn an observation of any supported space into one vector of features.
 
-Numbers as they are (`Scaling` has been at them), categories one-hot, parts of Tuple and Dict spaces
-side by side (as Gymnasium's ``flatten`` does). Works on NumPy and on JAX arrays, with any leading
-axes.
+Numbers stay as they are (`Scaling` has scaled them already), categories become one-hot, and the
+parts of Tuple and Dict spaces are concatenated (as Gymnasium's ``flatten`` does). Works on NumPy
+and on JAX arrays, with any leading axes.
 """
 
 import itertools
@@ -21,17 +21,17 @@ from poise.space_parts import part_at, parts
 __all__ = ["brief_space", "encode", "feature_count", "pieces", "require_encodable"]
 
 LARGEST_START = 2**30
-"""Categories are numbered in int32, as XLA has them."""
+"""Bound on the first category's number: categories are stored as int32, XLA's integer type."""
 LONGEST = 200
-"""Letters of a space that are shown."""
+"""Characters of a space's description that are shown in a message."""
 
 
 def feature_count(space: spaces.Space[Any]) -> int:
-    """Length of the vector that `encode` makes of one observation.
+    """Return the length of the vector that `encode` makes of one observation.
 
     Raises:
-        UnsupportedSpaceError: for a space other than Box, Discrete, MultiDiscrete, MultiBinary,
-            and Tuple and Dict of these.
+        UnsupportedSpaceError: the space is not Box, Discrete, MultiDiscrete, MultiBinary, or Tuple
+            or Dict of these.
     """
     return sum(_feature_count(part.space) for part in parts(space))
 
@@ -48,12 +48,12 @@ def _feature_count(space: spaces.Space[Any]) -> int:
 
 
 def require_encodable(space: spaces.Space[Any]) -> None:
-    """Look at every part of an observation space.
+    """Check that poise can learn from every part of an observation space.
 
     Raises:
-        UnsupportedSpaceError: poise cannot learn from a part; says which, and what to do.
+        UnsupportedSpaceError: a part is not supported; the message names it and a remedy.
     """
-    strange = []
+    unsupported = []
     for path, part in parts(space):
         match part:
             case spaces.Box() | spaces.MultiBinary():
@@ -65,13 +65,13 @@ def require_encodable(space: spaces.Space[Any]) -> None:
                         "2**30: number them from 0 in a gymnasium.wrappers.TransformObservation"
                     )
             case _:
-                strange.append((path, part))
-    if strange:
-        remedy = "make numbers of it in a gymnasium.wrappers.TransformObservation"
-        if strange[0][0]:
-            names = given("ignore_observations", [_name(path) for path, _ in strange])
+                unsupported.append((path, part))
+    if unsupported:
+        remedy = "convert it to numbers in a gymnasium.wrappers.TransformObservation"
+        if unsupported[0][0]:
+            names = given("ignore_observations", [_name(path) for path, _ in unsupported])
             remedy = f"leave it out with {names}, or {remedy}"
-        raise _unsupported(strange[0][1], _shown(strange[0][0]), remedy)
+        raise _unsupported(unsupported[0][1], _shown(unsupported[0][0]), remedy)
 
 
 def _shown(path: tuple[Any, ...]) -> str:
@@ -79,13 +79,13 @@ def _shown(path: tuple[Any, ...]) -> str:
 
 
 def _name(path: tuple[Any, ...]) -> str:
-    """What ``--ignore-observations`` calls a part."""
+    """Return a part's name, as ``--ignore-observations`` takes it."""
     plain = len(path) == 1 and isinstance(path[0], str)
     return str(path[0]) if plain else "".join(f"[{key!r}]" for key in path)
 
 
 def brief_space(space: spaces.Space[Any]) -> str:
-    """A space for a message: on one line, not too long."""
+    """Describe a space in one short line, for a message."""
     text = " ".join(str(space).split())
     return text if len(text) <= LONGEST else text[:LONGEST] + "..."
 
@@ -101,17 +101,18 @@ def _unsupported(space: spaces.Space[Any], path: str, remedy: str = "") -> Unsup
 def encode(space: spaces.Space[Any], observation: Any) -> Any:
     """Encode one observation (or a batch with leading axes) as ``[..., features]`` float32."""
     found = [
-        _spelt_out(piece) if isinstance(piece, Lookup) else piece
+        _lookup_to_one_hot(piece) if isinstance(piece, Lookup) else piece
         for piece in pieces(space, observation)
     ]
     return found[0] if len(found) == 1 else array_namespace(*found).concatenate(found, axis=-1)
 
 
 def pieces(space: spaces.Space[Any], observation: Any) -> list[Any]:
-    """An observation (or a batch of them) in pieces, in the order of the space's parts.
+    """Encode an observation (or a batch) piece by piece, in the order of the space's parts.
 
     Returns:
-        Float32 arrays ``[..., n]``, with few categories as one-hot; and a `Lookup` for many.
+        Float32 arrays ``[..., n]`` for numbers and for few categories (one-hot), and a `Lookup`
+        for many categories.
     """
     if not isinstance(space, spaces.Tuple | spaces.Dict):
         return _pieces(space, observation)
@@ -127,7 +128,7 @@ def _pieces(space: spaces.Space[Any], observation: Any) -> list[Any]:
         case spaces.Discrete():
             value = array_namespace(observation).expand_dims(observation, -1)
             if space.n < LOOKUP_FROM:
-                # The commonest case, in a line: NumPy meets it at every step.
+                # The most common case, kept short because it runs at every step.
                 numbers = np.arange(space.start, space.start + space.n, dtype=np.int32)
                 return [(value == numbers).astype(np.float32)]
             return _categories(value, np.array([space.start]), np.array([space.n]))
@@ -144,9 +145,9 @@ def _flat(space: spaces.Space[Any], observation: Any) -> Any:
 
 
 def _categories(values: Any, starts: np.ndarray, sizes: np.ndarray) -> list[Any]:
-    """Categories ``[..., k]`` as one-hot where there are few, else as a `Lookup`.
+    """Encode ``[..., k]`` indices as one-hot if there are few categories, else as a `Lookup`.
 
-    Neighbours of one size are encoded at once: a board has hundreds of them.
+    Neighbours of the same size are encoded together: a board game has hundreds of them.
     """
     xp = array_namespace(values)
     index = values.astype(np.int32) - aligned(starts, values.ndim)
@@ -165,14 +166,14 @@ def _categories(values: Any, starts: np.ndarray, sizes: np.ndarray) -> list[Any]
 
 
 def _one_hot(index: Any, size: int) -> Any:
-    """``[..., k]`` to ``[..., k * size]``."""
+    """Encode ``[..., k]`` indices as ``[..., k * size]`` one-hot."""
     xp = array_namespace(index)
     hot = xp.expand_dims(index, -1) == aligned(np.arange(size), index.ndim + 1)
     return hot.astype(np.float32).reshape((*index.shape[:-1], index.shape[-1] * size))
 
 
-def _spelt_out(lookup: Lookup) -> Any:
-    """A lookup as one-hot."""
+def _lookup_to_one_hot(lookup: Lookup) -> Any:
+    """Convert a lookup to its one-hot encoding."""
     columns = [
         _one_hot(lookup.index[..., number : number + 1], size)
         for number, size in enumerate(lookup.sizes)

@@ -14,17 +14,17 @@ __all__ = ["EquinoxNetwork"]
 
 
 class EquinoxNetwork(FeedForwardNetwork):
-    """A feed-forward module ``observation -> (distribution parameters, value)``.
+    """A feed-forward Equinox module ``observation -> (distribution parameters, value)``.
 
-    Its parameters are the module with everything else taken out of it.
+    Its parameters are the module with only its trainable arrays.
 
     Args:
         make: makes the module with randomness from a generator; with None, the module with a
             `jax.ShapeDtypeStruct` in place of each array (as `equinox.filter_eval_shape` does).
 
     Raises:
-        ConfigError: the module has arrays that are not trained, which would be lost: a file holds
-            the parameters only.
+        ConfigError: the module has arrays that are not trained. They would be lost, because a file
+            holds only the parameters.
     """
 
     def __init__(self, make: Callable[[np.random.Generator | None], eqx.Module]) -> None:
@@ -34,20 +34,20 @@ class EquinoxNetwork(FeedForwardNetwork):
             if hasattr(leaf, "dtype"):
                 name = jax.tree_util.keystr(path)
                 raise ConfigError(
-                    f"the network's array {name} is of {leaf.dtype}, which is not trained and "
+                    f"the network's array {name} has dtype {leaf.dtype}, which is not trained and "
                     "would not be saved: make it a static field"
                 )
 
     def init(self, generator: np.random.Generator) -> Any:
-        """A new module's arrays."""
+        """Make a new module and return its trainable arrays."""
         return eqx.filter(self._make(generator), _is_trained)
 
     def shapes(self) -> Any:
-        """The arrays of a module without numbers."""
+        """Return the shapes and dtypes of the module's trainable arrays."""
         return self._shapes
 
     def module(self, parameters: Any) -> Any:
-        """The module with these parameters."""
+        """Return the module with these parameters."""
         return eqx.combine(parameters, self._rest)
 
     def evaluate(self, parameters: Any, observation: Any) -> tuple[Any, Any]:
@@ -56,7 +56,7 @@ class EquinoxNetwork(FeedForwardNetwork):
         return dist_params, value
 
     def describe(self) -> str:
-        """The module's class."""
+        """Return the name of the module's class."""
         return type(self._rest).__name__
 
 

@@ -1,7 +1,7 @@
-"""The actor-critic gradient of a trajectory, and what other losses share with it.
+"""The actor-critic gradient of a trajectory, and functions that other losses share with it.
 
 Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3, with the episode boundaries of `poise.maths`.
-One forward pass over the T+1 observations serves policy, values and bootstrap alike.
+One forward pass over the T+1 observations gives the policy, the values and the bootstrap value.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ __all__ = ["actor_critic_gradient", "advantages_and_targets", "network_outputs"]
 
 
 def network_outputs(agent: Agent, vector: Any, trajectory: Trajectory) -> tuple[Any, Any]:
-    """Distribution parameters ``[T+1, N, P]`` and values ``[T+1, N]`` along a trajectory.
+    """Compute distribution parameters ``[T+1, N, P]`` and values ``[T+1, N]`` of a trajectory.
 
     Args:
-        agent: whose network.
-        vector: ``[P]``, its parameters.
-        trajectory: with observations as the network sees them.
+        agent: the agent whose network is applied.
+        vector: ``[P]``, the network's parameters.
+        trajectory: trajectory with scaled observations (`Agent.observe`).
     """
     weights = agent.layout.unflatten(vector)
 
@@ -40,7 +40,10 @@ def network_outputs(agent: Agent, vector: Any, trajectory: Trajectory) -> tuple[
 def advantages_and_targets(
     values: Any, trajectory: Trajectory, discount: float, gae_lambda: float
 ) -> tuple[Any, Any]:
-    """Advantages and returns ``[T, N]`` by values ``[T+1, N]``; see `advantage_estimates`."""
+    """Compute advantages and returns, each ``[T, N]``, from values ``[T+1, N]``.
+
+    See `advantage_estimates`. No gradient flows through either.
+    """
     constants = jax.lax.stop_gradient(values)
     estimate = jax.vmap(advantage_estimates, in_axes=(1, 1, 1, 1, None, None), out_axes=1)
     advantages = estimate(
@@ -68,12 +71,12 @@ def actor_critic_gradient(
     """Differentiate the loss with respect to the flat parameter vector.
 
     Args:
-        agent: whose loss.
-        parameters: where.
-        trajectory: what happened, with observations as the network sees them (`Agent.observe`).
+        agent: the agent whose loss is differentiated.
+        parameters: ``[P]``, where the gradient is taken.
+        trajectory: trajectory with scaled observations (`Agent.observe`).
         discount: as in `advantage_estimates`.
         gae_lambda: as in `advantage_estimates`.
-        normalize_advantages: whether to `normalize` them over the batch.
+        normalize_advantages: whether to `normalize` the advantages over the batch.
         value_coefficient: as in `actor_critic_loss`.
         entropy_coefficient: as in `actor_critic_loss`.
 
@@ -103,5 +106,5 @@ def actor_critic_gradient(
 
     gradient, terms = jax.grad(loss, has_aux=True)(parameters)
     norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
-    # In JAX's 64 bits, whatever met a float64 on its way is one.
+    # In JAX's 64-bit mode, combining with any float64 would make these float64 as well.
     return gradient.astype(jnp.float32), jnp.stack([*terms, norm]).astype(jnp.float32)

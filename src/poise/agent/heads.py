@@ -1,12 +1,12 @@
 """Action heads: distributions over the actions of a space.
 
-A head knows how many outputs of the network it needs, how to sample, compute and score actions, and
-how to turn a sampled action into one that the environment takes. Actions are stored as sampled;
-only `to_environment` shifts, scales or clips them. All methods work on NumPy and on JAX arrays,
-with any leading axes.
+A head defines how many network outputs it needs, how to sample actions and compute their
+log-probability and entropy, and how to convert a sampled action for the environment. Actions are
+stored as sampled; only `to_environment` shifts, scales or clips them. All methods work on NumPy and
+on JAX arrays, with any leading axes.
 
 A distribution's parameters (``dist_params``) are one array ``[..., outputs + free_params]``: first
-what the network computes from the observation, then what does not depend on it.
+the parameters that the network computes from the observation, then those that do not depend on it.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ __all__ = [
 ]
 
 LOG_SCALE_BOUNDS = np.float32(-10.0), np.float32(5.0)
-"""Of the logarithm of a Gaussian's standard deviation. A network may diverge on its way to a scale,
-and the square of a sample this many deviations away is no float32 any more."""
+"""Bounds on the logarithm of a Gaussian's standard deviation. A network's scale may diverge during
+training, and the square of a sample that many deviations away would overflow float32."""
 
 UNBOUNDED = 1e15
-"""A bound of this magnitude says that there is none, as infinity does, or a dtype's largest number:
-no Gaussian of scale 1 could be stretched over it."""
+"""A bound of at least this magnitude counts as no bound, like infinity or a dtype's largest number:
+a Gaussian of scale 1 could not be stretched to cover it."""
 
 GaussianScale = Literal["free", "network"]
 
@@ -51,24 +51,24 @@ class ActionHead(Protocol):
         """Number of trainable parameters that do not depend on the observation."""
 
     def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
-        """Draw what `sample` needs for a batch of actions."""
+        """Draw the noise that `sample` needs for a batch of actions."""
 
     def sample(self, dist_params: Any, noise: Any | None) -> Any:
-        """Sample an action; without noise, the most probable one."""
+        """Sample an action; without noise, return the most probable one."""
 
     def log_probability(self, dist_params: Any, action: Any) -> Any:
-        """Log-probability (or density) of a stored action."""
+        """Return the log-probability (or log-density) of a stored action."""
 
     def entropy(self, dist_params: Any) -> Any:
-        """Entropy in nats."""
+        """Return the entropy in nats."""
 
     def to_environment(self, action: Any) -> Any:
-        """The action as the environment takes it."""
+        """Convert a stored action for the environment."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CategoricalHead:
-    """`Discrete` spaces: one category of n; the environment's numbering begins at ``start``."""
+    """Head for `Discrete` spaces: one of n categories, which the space numbers from ``start``."""
 
     categories: int
     start: int
@@ -101,9 +101,9 @@ class CategoricalHead:
 
 @dataclasses.dataclass(frozen=True)
 class GaussianHead:
-    """`Box` spaces of floats: an independent Gaussian for each number.
+    """Head for `Box` spaces of floats: an independent Gaussian for each number.
 
-    Where both bounds are finite, -1 and 1 stand for them: the environment receives
+    Finite bounds correspond to actions -1 and 1: the environment receives
     ``clip(middle + half_width * action, low, high)``.
     """
 
@@ -145,13 +145,13 @@ class GaussianHead:
         dtype = dtype_on(xp, self.dtype)
         low, high = np.asarray(self.low), np.asarray(self.high)
         bounded = (np.abs(low) < UNBOUNDED) & (np.abs(high) < UNBOUNDED)
-        # Infinite bounds are replaced first: their difference is not a number.
+        # Infinite bounds are replaced first: their difference is NaN.
         bottom, top = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
         middle, half_width = bottom / 2 + top / 2, top / 2 - bottom / 2
         shape = (1,) * (action.ndim - 1) + (-1,)
         middle, half_width = middle.astype(dtype).reshape(shape), half_width.astype(dtype)
         scaled = middle + half_width.reshape(shape) * action.astype(dtype)
-        # Clipped last and in the space's own dtype, or rounding could leave the bounds.
+        # Clipped last and in the space's own dtype: rounding must not exceed the bounds.
         bottom, top = _inward(low, np.inf, dtype), _inward(high, -np.inf, dtype)
         flat = xp.clip(scaled, bottom.reshape(shape), top.reshape(shape))
         return flat.reshape(action.shape[:-1] + self.shape)
@@ -164,7 +164,7 @@ class GaussianHead:
 
 @dataclasses.dataclass(frozen=True)
 class BernoulliHead:
-    """`MultiBinary` spaces: independent bits."""
+    """Head for `MultiBinary` spaces: independent bits."""
 
     shape: tuple[int, ...]
 
@@ -200,9 +200,10 @@ class BernoulliHead:
 
 @dataclasses.dataclass(frozen=True)
 class JointHead:
-    """`MultiDiscrete`, `Tuple` and `Dict` spaces, and a Box of integers: independent components.
+    """Head for `MultiDiscrete`, `Tuple` and `Dict` spaces and a Box of integers.
 
-    ``combine`` puts the components' environment actions together as the space has them.
+    Its components are independent. ``combine`` joins their environment actions into one action of
+    the space.
     """
 
     heads: tuple[ActionHead, ...]
@@ -249,12 +250,12 @@ class JointHead:
 
 
 def _inward(bounds: np.ndarray, inside: float, dtype: Any) -> np.ndarray:
-    """Bounds in another dtype, rounded towards the inside of the box."""
+    """Convert bounds to another dtype, rounded towards the inside of the box."""
     rounded = bounds.astype(dtype)
     outside = rounded < bounds if inside > 0 else rounded > bounds
     return np.where(outside, np.nextafter(rounded, dtype.type(inside)), rounded)
 
 
 def dtype_on(xp: Any, dtype: Any) -> Any:
-    """The dtype that an array module has for ``dtype``: JAX has 32 bits where NumPy has 64."""
+    """Return an array module's version of a dtype: JAX uses 32 bits where NumPy uses 64."""
     return np.dtype(dtype) if xp is np else jax.dtypes.canonicalize_dtype(dtype)

@@ -1,4 +1,4 @@
-"""Image axes: which parts of an observation are pictures, and which axis of a picture is what.
+"""Image axes: which parts of an observation are images, and what each of their axes is.
 
 Letters name the axes: H height, W width, C colours (channels), S stacked frames.
 """
@@ -20,19 +20,19 @@ __all__ = [
 ]
 
 SMALLEST_SIDE = 12
-"""Pixels; the filters need as many."""
+"""Smallest height or width of an image in pixels; the filters need this many."""
 MIN_AXES, MAX_AXES = 2, 5
 _CHANNEL_LETTERS = {0: "", 1: "C", 2: "SC", 3: "SSC"}
 
 
 class ImageLayout(NamedTuple):
-    """Which axis of an image is what.
+    """The meaning and the sizes of an image's axes.
 
     Attributes:
         axes: a letter for each axis: H, W, C or S.
-        height: in pixels.
-        width: in pixels.
-        channels: colours times stacked frames.
+        height: height in pixels.
+        width: width in pixels.
+        channels: number of colours times number of stacked frames.
     """
 
     axes: str
@@ -42,20 +42,20 @@ class ImageLayout(NamedTuple):
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The axes in the order height, width, then all others as they come."""
+        """The axes' indices: height, width, then all others in their original order."""
         others = [index for index, letter in enumerate(self.axes) if letter not in "HW"]
         return (self.axes.index("H"), self.axes.index("W"), *others)
 
 
 def image_layout(space: spaces.Space[Any], image_axes: str = "auto") -> ImageLayout | None:
-    """How a part of an observation is laid out if it is an image; None if it is none.
+    """Return the layout of a part of an observation; None if the part is not an image.
 
     Args:
-        space: of the part.
-        image_axes: ``auto`` takes bytes of at least 12 x 12 pixels for an image, and the two
-            neighbouring axes whose shorter one is longest for height and width (the later two, if
-            several pairs are alike). Letters say it for parts with as many axes, which are then
-            images of whatever dtype, if they are bounded. ``none``: nothing is an image.
+        space: the part's space.
+        image_axes: ``auto`` treats bytes of at least 12 x 12 pixels as an image. Height and width
+            are then the two neighbouring axes whose shorter side is longest (the last such pair).
+            Letters name the axes of every part that has as many axes; such a part is an image of
+            any dtype, if it is bounded. ``none``: nothing is an image.
     """
     if not isinstance(space, spaces.Box) or image_axes == "none":
         return None
@@ -82,10 +82,10 @@ def _guessed(shape: tuple[int, ...]) -> str:
 
 
 def is_image(space: spaces.Space[Any], image_axes: str = "auto") -> bool:
-    """Whether a part of an observation is an image."""
+    """Return whether a part of an observation is an image."""
     return image_layout(space, image_axes) is not None
 
 
 def has_images(space: spaces.Space[Any], image_axes: str = "auto") -> bool:
-    """Whether an observation has an image in any of its parts."""
+    """Return whether any part of an observation is an image."""
     return any(is_image(part.space, image_axes) for part in parts(space))

@@ -2,13 +2,14 @@
 
 Mnih et al. 2016 (arXiv 1602.01783), section 5.1, after Mnih et al. 2013 (arXiv 1312.5602): 16
 filters of 8x8 with stride 4, 32 of 4x4 with stride 2, 256 units, all ReLU, shared by policy and
-value. Images smaller than 36 pixels get 4x4 filters with stride 2 twice instead. Parts of an
-observation that are no images join in front of the hidden layer of 256.
+value. Images smaller than 36 pixels get two layers of 4x4 filters with stride 2 instead. Parts of
+an observation that are not images are concatenated to the input of the hidden layer of 256 units.
 
-Unlike the paper's, policy and value have two tanh layers of 64 units each of their own behind it
-(those of Schulman et al. 2017, arXiv 1707.06347, section 6.1). Where values are large, a value that
-reads the shared units directly makes all of them grow until it fits; the policy's logits, which
-read them too, grow alike, and the policy is certain before it has learned anything.
+Unlike in the paper, policy and value each have two tanh layers of 64 units of their own after it
+(those of Schulman et al. 2017, arXiv 1707.06347, section 6.1). If the value were computed from the
+shared units directly, large values would make all of these units grow. The policy's logits, also
+computed from them, would grow too, and the policy would become deterministic before it has learned
+anything.
 """
 
 import itertools
@@ -37,21 +38,23 @@ __all__ = ["Convolution", "ImageActorCritic", "ImageNetwork", "image_actor_criti
 LARGE_SIDE = 36
 LARGE_FILTERS = ((16, 4), (32, 2))
 SMALL_FILTERS = ((16, 2), (32, 2))
-"""(number, stride) of each layer; filters are twice as wide as their stride."""
+"""(number of filters, stride) of each layer; filters are twice as wide as their stride."""
 HIDDEN_UNITS = 256
 HEAD_SIZES = (64, 64)
 IMAGE_LEARNING_RATE = 1e-3
-"""Adam moves every weight by about so much, and a unit of the convolutional network sums hundreds
-of inputs that are never negative. Measured on two stacked pictures of 36 x 36: 3e-4, 1e-3 and 2e-3
-learned which way a square drifts; with 3e-3 the policy broke down once in between."""
+"""Adam changes every weight by about this much per update, and a unit of the convolutional network
+sums hundreds of inputs that are never negative. Measured on two stacked images of 36 x 36: with
+3e-4, 1e-3 and 2e-3 the network learned which way a square drifts; with 3e-3 the policy collapsed
+once during training."""
 
 
 class Convolution(eqx.Module):
     """A convolution without padding whose filters are twice as wide as their stride.
 
-    The image is cut into tiles of the stride's size; every filter then covers 2 x 2 tiles, so that
-    the convolution, and its gradient, is one matrix product. On the CPU this is several times
-    faster than XLA's own convolution. The weight is ``[2, 2, stride, stride, in, out]``, flat.
+    The image is cut into tiles of the stride's size. Every filter then covers 2 x 2 tiles, so the
+    convolution and its gradient are one matrix product each. On the CPU this is several times
+    faster than XLA's own convolution. The weight is ``[2, 2, stride, stride, in, out]``, with all
+    axes but the last flattened.
     """
 
     weight: Float[ArrayLike, "inputs out"]
@@ -59,7 +62,7 @@ class Convolution(eqx.Module):
     stride: int = eqx.field(static=True)
 
     def __call__(self, image: Any) -> Any:
-        """``[height, width, in]`` to ``[height / stride - 1, width / stride - 1, out]``."""
+        """Map ``[height, width, in]`` to ``[height / stride - 1, width / stride - 1, out]``."""
         stride = self.stride
         rows, columns = (side // stride for side in image.shape[:2])
         image = image[: rows * stride, : columns * stride]
@@ -106,11 +109,11 @@ class ImageNetwork(EquinoxNetwork):
     """`ImageActorCritic` as a network.
 
     Args:
-        observation_space: what the network sees; at least one part must be an image.
-        outputs: distribution parameters that depend on the observation.
-        free: distribution parameters that do not.
-        embedding_units: columns of the table of looked-up categories; 0 for none.
-        image_axes: which parts are images, and which of their axes is what.
+        observation_space: the space of its observations; at least one part must be an image.
+        outputs: number of distribution parameters that depend on the observation.
+        free: number of distribution parameters that do not.
+        embedding_units: columns of the embedding table; 0 for no table.
+        image_axes: which parts are images, and what each of their axes is.
     """
 
     usual_learning_rate = IMAGE_LEARNING_RATE
@@ -133,12 +136,12 @@ class ImageNetwork(EquinoxNetwork):
         super().__init__(make)
 
     def describe(self) -> str:
-        """Its kind, and its table."""
+        """Describe the network and its embedding table, if it has one."""
         return "the convolutional network" + describe_table(self._space, self._embedding_units)
 
 
 def _channels_last(image: Any, layout: ImageLayout) -> Any:
-    """One image as [height, width, channels]; colours and stacked frames are joined."""
+    """Rearrange an image to [height, width, channels]; colours and stacked frames are merged."""
     image = jnp.transpose(image, layout.order)
     return image.reshape(layout.height, layout.width, layout.channels)
 
@@ -167,12 +170,12 @@ def image_actor_critic(
     """Make an `ImageActorCritic` with orthogonal weights, as `actor_critic` does.
 
     Args:
-        observation_space: what the network sees; at least one part must be an image.
-        outputs: distribution parameters that depend on the observation.
-        free: distribution parameters that do not.
-        generator: source of the weights; None leaves their shapes instead.
-        embedding_units: columns of the table of looked-up categories; 0 for none.
-        image_axes: which parts are images, and which of their axes is what.
+        observation_space: the space of its observations; at least one part must be an image.
+        outputs: number of distribution parameters that depend on the observation.
+        free: number of distribution parameters that do not.
+        generator: source of the random weights; with None, only shapes are made.
+        embedding_units: columns of the embedding table; 0 for no table.
+        image_axes: which parts are images, and what each of their axes is.
     """
     filters, features = _plan(observation_space, embedding_units, image_axes)
     stacks = []
@@ -205,7 +208,7 @@ def image_actor_critic(
 def _plan(
     observation_space: spaces.Space[Any], embedding_units: int, image_axes: str
 ) -> tuple[list[list[tuple[int, int, int]]], int]:
-    """(inputs, filters, stride) of each layer for each image, and the features of all parts."""
+    """Return (inputs, filters, stride) of each layer for each image, and the feature count."""
     filters, features = [], 0
     for _, part in parts(observation_space):
         layout = image_layout(part, image_axes)

@@ -1,7 +1,7 @@
-"""Layers and their first weights.
+"""Layers and their initial weights.
 
-These are made with NumPy, since compiling an initialiser would take longer than running it. Without
-a generator there are their shapes instead, so that a network can be counted before it is made.
+Weights are made with NumPy, because compiling an initialiser would take longer than running it.
+Without a generator only shapes are made, so that a network's parameters can be counted first.
 """
 
 from typing import Any
@@ -14,22 +14,22 @@ from jaxtyping import Float
 __all__ = ["ArrayLike", "Dense", "orthogonal", "zeros"]
 
 ArrayLike = Any
-"""JAX's arrays, NumPy's, or their shapes (`jax.ShapeDtypeStruct`)."""
+"""A JAX array, a NumPy array, or only a shape (`jax.ShapeDtypeStruct`)."""
 
 
 class Dense(eqx.Module):
-    """An affine layer ``x @ weight + bias``, with the weight as ``[inputs, outputs]``."""
+    """An affine layer ``x @ weight + bias``, with a weight of shape ``[inputs, outputs]``."""
 
     weight: Float[ArrayLike, "inputs outputs"]
     bias: Float[ArrayLike, " outputs"]
 
     def __call__(self, x: Any) -> Any:
-        """``[..., inputs]`` to ``[..., outputs]``."""
+        """Map ``[..., inputs]`` to ``[..., outputs]``."""
         return x @ self.weight + self.bias
 
 
 def zeros(shape: tuple[int, ...], generator: np.random.Generator | None) -> Any:
-    """Float32 zeros, or without a generator their shape."""
+    """Return float32 zeros or, without a generator, only their shape."""
     if generator is None:
         return jax.ShapeDtypeStruct(shape, np.dtype(np.float32))  # type: ignore[no-untyped-call]
     return np.zeros(shape, np.float32)
@@ -38,7 +38,7 @@ def zeros(shape: tuple[int, ...], generator: np.random.Generator | None) -> Any:
 def orthogonal(
     generator: np.random.Generator | None, rows: int, columns: int, gain: float
 ) -> Dense:
-    """A layer whose weight has orthonormal rows or columns, times ``gain``, and no bias."""
+    """Make a layer whose weight has orthonormal rows or columns, times ``gain``; its bias is 0."""
     if generator is None:
         return Dense(zeros((rows, columns), None), zeros((columns,), None))
     tall = generator.standard_normal((max(rows, columns), min(rows, columns)))

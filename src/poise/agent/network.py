@@ -1,8 +1,8 @@
-"""What poise asks of an actor-critic network, whatever framework it is written in.
+"""The interface of actor-critic networks, independent of the framework they are written in.
 
 A network holds no arrays: `Network.init` makes its parameters, a pytree of floating-point arrays,
-and everything else is a pure function of them. `FeedForwardNetwork` and `RecurrentNetwork` are the
-bases to write an adapter on.
+and everything else is a pure function of them. `FeedForwardNetwork` and `RecurrentNetwork` are base
+classes for adapters.
 """
 
 import abc
@@ -23,11 +23,11 @@ __all__ = [
 ]
 
 LEARNING_RATE = 3e-3
-"""Adam's, unless a network knows better."""
+"""Adam's default learning rate, unless the network sets its own."""
 
 
 class NetworkOutput(NamedTuple):
-    """What a network says of an observation."""
+    """A network's output for an observation."""
 
     dist_params: Any
     """``[..., P]`` float32: the parameters of the distribution over actions."""
@@ -43,144 +43,150 @@ class Network(Protocol):
 
     @property
     def usual_learning_rate(self) -> float:
-        """The step size that it learns well with (Adam), where none is set."""
+        """The learning rate (Adam) to use if none is set."""
 
     def init(self, generator: np.random.Generator) -> Any:
-        """First parameters, a pytree of floating-point arrays.
+        """Make initial parameters, a pytree of floating-point arrays.
 
         Args:
-            generator: where their randomness comes from.
+            generator: source of randomness.
         """
 
     def shapes(self) -> Any:
-        """What `init` makes, without allocating it: leaves have ``shape`` and ``dtype``."""
+        """Return the shapes of `init`'s result: a pytree of leaves with ``shape`` and ``dtype``."""
 
     def initial_state(self) -> Any:
-        """The recurrent state at the start of an episode, of one copy; ``()`` without one."""
+        """Return one copy's recurrent state at the start of an episode; ``()`` if it has none."""
 
     def apply(self, parameters: Any, observation: Any, state: Any, first: Any) -> NetworkOutput:
-        """One observation of one copy.
+        """Apply the network to one observation of one copy.
 
         Args:
-            parameters: as `init` makes them.
-            observation: scaled (`Agent.observe`).
-            state: the recurrent state before it.
-            first: bool scalar, whether it begins an episode, so that the state is forgotten.
+            parameters: parameters made by `init`.
+            observation: the scaled observation (`Agent.observe`).
+            state: the recurrent state before the observation.
+            first: bool scalar, whether the observation begins an episode: the state is then reset.
         """
 
     def unroll(self, parameters: Any, observations: Any, state: Any, first: Any) -> NetworkOutput:
-        """One copy's observations along time: leading axes ``[T]``, but for the states."""
+        """Apply the network to one copy's observations over time.
+
+        All arguments and results have leading axis ``[T]``, except parameters and states.
+        """
 
     def describe(self) -> str:
-        """Its layers, for people."""
+        """Describe the layers in words."""
 
 
 NetworkFactory = Callable[[spaces.Space[Any], int, int], Network]
-"""(observation space, distribution parameters that depend on the observation, those that do not)
--> network. It travels to worker processes, which make their networks themselves."""
+"""(observation space, number of distribution parameters that depend on the observation, number of
+those that do not) -> network. It is sent to worker processes, which call it to make their own
+networks."""
 
 
 @runtime_checkable
 class RunsOnNumpy(Protocol):
-    """A network that NumPy can act with, which is faster than a call into XLA if it is small."""
+    """A network that can act with NumPy, which for a small one is faster than a call into XLA."""
 
     @property
     def multiplications(self) -> int:
-        """For one observation."""
+        """Number of multiplications for one observation."""
 
     def numpy_policy(self, parameters: Any) -> Callable[[Any], Any]:
-        """Observations ``[N, ...]`` to distribution parameters ``[N, P]``; the value is left out.
+        """Return a function from observations ``[N, ...]`` to distribution parameters ``[N, P]``.
+
+        The value is not computed.
 
         Args:
-            parameters: as `Network.init` makes them, on NumPy.
+            parameters: parameters made by `Network.init`, as NumPy arrays.
         """
 
 
 class FeedForwardNetwork(abc.ABC):
-    """A network without memory: time is one more batch axis."""
+    """Base class of networks without memory, for which time is just another batch axis."""
 
     usual_learning_rate: float = LEARNING_RATE
 
     @abc.abstractmethod
     def init(self, generator: np.random.Generator) -> Any:
-        """As `Network.init`."""
+        """See `Network.init`."""
 
     @abc.abstractmethod
     def shapes(self) -> Any:
-        """As `Network.shapes`; for what JAX makes, `jax.eval_shape` tells."""
+        """See `Network.shapes`; if `init` is written in JAX, use `jax.eval_shape`."""
 
     @abc.abstractmethod
     def evaluate(self, parameters: Any, observation: Any) -> tuple[Any, Any]:
-        """Distribution parameters ``[P]`` and value ``[]`` of one observation."""
+        """Return distribution parameters ``[P]`` and value ``[]`` for one observation."""
 
     @abc.abstractmethod
     def describe(self) -> str:
-        """As `Network.describe`."""
+        """See `Network.describe`."""
 
     def initial_state(self) -> tuple[()]:
-        """There is no state."""
+        """Return the empty state."""
         return ()
 
     def apply(self, parameters: Any, observation: Any, state: Any, first: Any) -> NetworkOutput:
-        """As `Network.apply`; the state comes back as it was."""
+        """See `Network.apply`; the state is returned unchanged."""
         del first
         return NetworkOutput(*self.evaluate(parameters, observation), state)
 
     def unroll(self, parameters: Any, observations: Any, state: Any, first: Any) -> NetworkOutput:
-        """As `Network.unroll`, all observations at once."""
+        """See `Network.unroll`; all observations are computed at once."""
         del first
         outputs = jax.vmap(lambda one: self.evaluate(parameters, one))(observations)
         return NetworkOutput(*outputs, state)
 
 
 class RecurrentNetwork(abc.ABC):
-    """A network with memory, in three parts, of which only the core runs step by step.
+    """Base class of networks with memory, in three parts: torso, core and heads.
 
-    So convolutions, which belong into the torso, are never inside the scan over time.
+    Only the core runs step by step. Convolutions belong in the torso, outside the scan over time.
     """
 
     usual_learning_rate: float = LEARNING_RATE
 
     @abc.abstractmethod
     def init(self, generator: np.random.Generator) -> Any:
-        """As `Network.init`."""
+        """See `Network.init`."""
 
     @abc.abstractmethod
     def shapes(self) -> Any:
-        """As `Network.shapes`; for what JAX makes, `jax.eval_shape` tells."""
+        """See `Network.shapes`; if `init` is written in JAX, use `jax.eval_shape`."""
 
     @abc.abstractmethod
     def initial_state(self) -> Any:
-        """As `Network.initial_state`."""
+        """See `Network.initial_state`."""
 
     @abc.abstractmethod
     def torso(self, parameters: Any, observation: Any) -> Any:
-        """One observation to features, without memory."""
+        """Compute features from one observation, without memory."""
 
     @abc.abstractmethod
     def core(self, parameters: Any, features: Any, state: Any) -> tuple[Any, Any]:
-        """One step: features and the state before it to features and the state after it."""
+        """Do one step: map features and the previous state to features and the new state."""
 
     @abc.abstractmethod
     def heads(self, parameters: Any, features: Any) -> tuple[Any, Any]:
-        """The core's features to distribution parameters ``[P]`` and value ``[]``."""
+        """Compute distribution parameters ``[P]`` and value ``[]`` from the core's features."""
 
     @abc.abstractmethod
     def describe(self) -> str:
-        """As `Network.describe`."""
+        """See `Network.describe`."""
 
     def apply(self, parameters: Any, observation: Any, state: Any, first: Any) -> NetworkOutput:
-        """As `Network.apply`."""
+        """See `Network.apply`."""
         features = self.torso(parameters, observation)
-        features, state = self.core(parameters, features, self._remembered(state, first))
+        features, state = self.core(parameters, features, self._reset_if_first(state, first))
         return NetworkOutput(*self.heads(parameters, features), state)
 
     def unroll(self, parameters: Any, observations: Any, state: Any, first: Any) -> NetworkOutput:
-        """As `Network.unroll`: torso and heads all at once, the core in turn."""
+        """See `Network.unroll`; torso and heads run on all steps at once, the core step by step."""
 
         def step(state: Any, now: Any) -> tuple[Any, Any]:
             features, begins = now
-            features, state = self.core(parameters, features, self._remembered(state, begins))
+            features, state = self.core(parameters, features, self._reset_if_first(state, begins))
             return state, features
 
         features = jax.vmap(lambda one: self.torso(parameters, one))(observations)
@@ -188,8 +194,8 @@ class RecurrentNetwork(abc.ABC):
         outputs = jax.vmap(lambda one: self.heads(parameters, one))(features)
         return NetworkOutput(*outputs, state)
 
-    def _remembered(self, state: Any, first: Any) -> Any:
-        """The state, or where an episode begins that of its start."""
+    def _reset_if_first(self, state: Any, first: Any) -> Any:
+        """Return the state, replaced by the initial state where an episode begins."""
 
         def choose(start: Any, before: Any) -> Any:
             return jax.numpy.where(first, start, before)

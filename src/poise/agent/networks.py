@@ -22,7 +22,7 @@ __all__ = ["ActorCritic", "MlpNetwork", "actor_critic", "describe_table"]
 class ActorCritic(eqx.Module):
     """Separate trunks of ReLU layers for policy and value: the tutorial's network.
 
-    It runs on JAX arrays, and as it stands on NumPy ones with any leading axes.
+    It runs unchanged on JAX arrays and on NumPy arrays, with any leading axes.
     """
 
     policy: tuple[Dense, ...]
@@ -39,14 +39,14 @@ class ActorCritic(eqx.Module):
 
 
 class MlpNetwork(EquinoxNetwork):
-    """`ActorCritic` as a network; NumPy can act with it.
+    """`ActorCritic` as a network, which can also act with NumPy.
 
     Args:
-        observation_space: what the network sees.
-        outputs: distribution parameters that depend on the observation.
-        free: distribution parameters that do not.
+        observation_space: the space of its observations.
+        outputs: number of distribution parameters that depend on the observation.
+        free: number of distribution parameters that do not.
         hidden_sizes: units of each hidden layer.
-        embedding_units: columns of the table of looked-up categories; 0 for none.
+        embedding_units: columns of the embedding table; 0 for no table.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class MlpNetwork(EquinoxNetwork):
 
     @property
     def multiplications(self) -> int:
-        """Of policy and value, for one observation; what is looked up is not multiplied."""
+        """Multiplications for policy and value of one observation; lookups need none."""
         lookups = lookup_sizes(self._space)
         first = input_size(self._space, self._embedding_units)
         if not self._embedding_units:
@@ -80,10 +80,10 @@ class MlpNetwork(EquinoxNetwork):
         return 2 * hidden + (sizes[-1] + 1) * (self._outputs + 1)
 
     def numpy_policy(self, parameters: Any) -> Callable[[Any], Any]:
-        """As `RunsOnNumpy.numpy_policy`.
+        """See `RunsOnNumpy.numpy_policy`.
 
-        The arrays are taken out of their modules: for a small network, Equinox's access to them
-        takes longer than the arithmetic.
+        The arrays are taken out of their modules, because for a small network Equinox's attribute
+        access takes longer than the arithmetic.
         """
         network: ActorCritic = self.module(parameters)
         space, free, table = self._space, network.free, network.table
@@ -102,28 +102,26 @@ class MlpNetwork(EquinoxNetwork):
         return policy
 
     def describe(self) -> str:
-        """Its hidden layers, and its table."""
+        """Describe the hidden layers and the embedding table, if there is one."""
         sizes = " + ".join(map(str, self._hidden_sizes)) or "no"
         text = f"an MLP with {sizes} hidden units for the policy and one for the value"
         return text + describe_table(self._space, self._embedding_units)
 
 
 def describe_table(space: spaces.Space[Any], embedding_units: int) -> str:
-    """The table in which categories are looked up; empty without one."""
+    """Describe the embedding table, to be added to a network's description; empty without one."""
     if not embedding_units:
         return ""
-    return (
-        f", behind a table of {sum(lookup_sizes(space)):,} categories x {embedding_units} numbers"
-    )
+    return f", after a table of {sum(lookup_sizes(space)):,} categories x {embedding_units} numbers"
 
 
 def _with_free(parameters: Any, free: Any) -> Any:
-    """Parameters that the network computed, and behind them those that depend on nothing."""
+    """Append the free parameters to those that the network computed."""
     if not free.shape[0]:
         return parameters
     xp = array_namespace(parameters)
-    everywhere = xp.broadcast_to(free, (*parameters.shape[:-1], free.shape[0]))
-    return xp.concatenate([parameters, everywhere], axis=-1)
+    repeated = xp.broadcast_to(free, (*parameters.shape[:-1], free.shape[0]))
+    return xp.concatenate([parameters, repeated], axis=-1)
 
 
 def _trunk(layers: tuple[Dense, ...], seen: Seen) -> Any:
@@ -144,17 +142,17 @@ def actor_critic(
 ) -> ActorCritic:
     """Make an `ActorCritic` with orthogonal weights (Saxe et al. 2014, arXiv 1312.6120).
 
-    Gains are sqrt(2) for ReLU layers, 0.01 for the policy's output, so that the first policy is
-    nearly uniform, and 1 for the value's (Engstrom et al. 2020, arXiv 2005.12729). Made with NumPy,
-    since compiling an initialiser would take longer than running it.
+    Gains are sqrt(2) for ReLU layers, 0.01 for the policy's output, so that the initial policy is
+    nearly uniform, and 1 for the value's output (Engstrom et al. 2020, arXiv 2005.12729). Weights
+    are made with NumPy, because compiling an initialiser would take longer than running it.
 
     Args:
-        observation_space: what the network sees.
-        outputs: distribution parameters that depend on the observation.
-        free: distribution parameters that do not.
+        observation_space: the space of its observations.
+        outputs: number of distribution parameters that depend on the observation.
+        free: number of distribution parameters that do not.
         hidden_sizes: units of each hidden layer.
-        generator: source of the weights; None leaves their shapes instead.
-        embedding_units: columns of the table of looked-up categories; 0 for none.
+        generator: source of the random weights; with None, only shapes are made.
+        embedding_units: columns of the embedding table; 0 for no table.
     """
     sizes = (input_size(observation_space, embedding_units), *hidden_sizes)
 

@@ -1,4 +1,4 @@
-"""Noise for action heads: from a NumPy generator, or from a JAX key inside compiled functions."""
+"""Noise for action heads, from a NumPy generator or, in compiled functions, from a JAX key."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class NoiseKind(NamedTuple):
-    """A standard distribution; a head may bring one of its own.
+    """A standard distribution of noise; a head may define one of its own.
 
     Attributes:
         on_numpy: (generator, shape) -> array.
@@ -30,7 +30,7 @@ class NoiseKind(NamedTuple):
 
 
 Noise = Callable[[NoiseKind, tuple[int, ...]], Any]
-"""Draws float32 noise of a kind and a shape."""
+"""Draws float32 noise of the given kind and shape."""
 
 GUMBEL = NoiseKind(lambda generator, shape: generator.gumbel(size=shape), jax.random.gumbel)
 NORMAL = NoiseKind(
@@ -40,7 +40,7 @@ LOGISTIC = NoiseKind(lambda generator, shape: generator.logistic(size=shape), ja
 
 
 def draw_with_generator(generator: np.random.Generator) -> Noise:
-    """A source of noise that uses up a generator."""
+    """Return a source of noise that draws from a NumPy generator."""
 
     def draw(kind: NoiseKind, shape: tuple[int, ...]) -> Any:
         return np.asarray(kind.on_numpy(generator, shape)).astype(np.float32, copy=False)
@@ -49,7 +49,7 @@ def draw_with_generator(generator: np.random.Generator) -> Noise:
 
 
 def draw_with_key(key: Any) -> Noise:
-    """A source of noise that uses up a JAX key."""
+    """Return a source of noise that splits a JAX key for every draw."""
 
     def draw(kind: NoiseKind, shape: tuple[int, ...]) -> Any:
         nonlocal key

@@ -1,9 +1,9 @@
-"""Scaling: what the network sees of an observation's numbers, before they become float32.
+"""Scaling of an observation's numbers for the network, before they become float32.
 
-A Box is brought to -1..1 or 0..1 by its own bounds, or normalised with the run's mean and variance
-where observations are normalised (OpenAI Baselines' VecNormalize). Images are left to the
-convolutional network, categories and bits to their encoders. What is normalised travels as one
-vector ``[S]``, as parameters do.
+A Box is scaled to -1..1 or 0..1 by its own bounds or, if observations are normalised, by the run's
+mean and variance (OpenAI Baselines' VecNormalize). Images are left to the convolutional network,
+categories and bits to their encoders. The statistics of all normalised numbers form one vector
+``[S]``, like the parameters.
 """
 
 import math
@@ -22,27 +22,28 @@ __all__ = ["Scaling", "bounds_describe", "needs_normalization", "scale_by_bounds
 CLIP = 10.0
 """Normalised observations are clipped to this magnitude (OpenAI Baselines' VecNormalize)."""
 WIDEST = 1000.0
-"""Bounds further apart than this say little about the numbers between them: what is usual there may
-be so small a part that a network would hardly see it."""
+"""Bounds further apart than this say little about typical values. These may cover so small a part
+of the range that a network could hardly tell them apart after scaling."""
 
 MODEST = 32.0
-"""Floats around 0 whose larger bound is from 1 to this are left as they are. Divided by their
-bounds (8 and 28), the velocities of Pendulum and Acrobot are small, and both learned worse: one
-seed of three solved Acrobot within 100,000 steps, without it three of three."""
+"""Floats whose bounds include 0 are left unscaled if the larger bound is from 1 to this number.
+Divided by their bounds (8 and 28), the velocities of Pendulum and Acrobot become small, and both
+environments learned worse: one of three seeds solved Acrobot within 100,000 steps, compared with
+three of three without the division."""
 
 Scale = Callable[[Any, Any], Any]
-"""(numbers, (mean, 1 / standard deviation)) to what the network sees."""
+"""(numbers, (mean, 1 / standard deviation)) -> scaled numbers."""
 
 
 def bounds_describe(space: spaces.Box) -> bool:
-    """Whether the bounds of a Box say how large its numbers are: finite, and not too wide."""
+    """Return whether a Box's bounds are finite and close enough to scale its numbers by them."""
     with np.errstate(over="ignore", invalid="ignore"):
         width = np.asarray(space.high, np.float64) - np.asarray(space.low, np.float64)
     return bool(np.all(width <= WIDEST))
 
 
 def needs_normalization(space: spaces.Space[Any], image_axes: str = "auto") -> bool:
-    """Whether an observation has numbers that no bounds describe."""
+    """Return whether an observation has numbers without useful bounds (see `bounds_describe`)."""
     return any(
         isinstance(part, spaces.Box)
         and not bounds_describe(part)
@@ -52,15 +53,15 @@ def needs_normalization(space: spaces.Space[Any], image_axes: str = "auto") -> b
 
 
 def scale_by_bounds(space: Any, numbers: Any) -> Any:
-    """Numbers ``[..., *shape]`` by the bounds of their Box, float32.
+    """Scale numbers ``[..., *shape]`` by the bounds of their Box; returns float32.
 
-    Bounds on both sides of 0 go to -1 and 1, others to 0 and 1 (bytes: divided by 255); floats
-    around 0 of modest bounds stay as they are. On NumPy the bounds are taken away in float64, so
-    that large numbers which are close together stay apart.
+    Bounds on both sides of 0 are mapped to -1 and 1, others to 0 and 1 (bytes: divided by 255).
+    Floats with small bounds around 0 stay unchanged (see `MODEST`). On NumPy the offset is
+    subtracted in float64, so that large numbers close to each other stay distinct.
 
     Args:
         space: the Box.
-        numbers: out of it, with any leading axes.
+        numbers: elements of the Box, with any leading axes.
     """
     low, width = _offset_and_width(space)
     numbers = _wide(numbers)
@@ -72,7 +73,7 @@ def scale_by_bounds(space: Any, numbers: Any) -> Any:
 
 
 def _offset_and_width(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
-    """What is taken away, and what is divided by; scalars where all are alike."""
+    """Return the offset to subtract and the width to divide by; scalars if all are equal."""
     low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
     symmetric = (low < 0) & (high > 0)
     offset = np.where(symmetric, low / 2 + high / 2, low)
@@ -88,28 +89,28 @@ def _offset_and_width(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _wide(numbers: Any) -> Any:
-    """On NumPy, float64 where float32 would lose something; on XLA always float32."""
+    """Convert to float32; on NumPy to float64 if float32 would lose precision."""
     kind, size = numbers.dtype.kind, numbers.dtype.itemsize
     exact = size <= 2 or (kind == "f" and size == 4)
     return numbers.astype(np.float32 if exact or array_namespace(numbers) is not np else np.float64)
 
 
 def _aligned(constant: Any, numbers: Any, rank: int) -> Any:
-    """A constant of one observation, with as many axes as the numbers have."""
+    """Give a constant of one observation as many axes as the numbers have."""
     shape = np.shape(constant) or (1,) * rank
     return constant.reshape((1,) * (numbers.ndim - rank) + shape)
 
 
 class Scaling:
-    """How observations of one space are scaled.
+    """Scales the observations of one space for the network.
 
     Args:
-        space: of one observation.
+        space: the space of one observation.
         image_axes: which parts are images, as in `image_layout`.
-        normalized: whether floats, and numbers that no bounds describe, are normalised.
+        normalized: whether to normalise floats, and integers without useful bounds.
 
     Attributes:
-        count: S, how many numbers of an observation are normalised.
+        count: S, the number of normalised numbers in an observation.
     """
 
     def __init__(self, space: spaces.Space[Any], image_axes: str, normalized: bool) -> None:
@@ -120,16 +121,17 @@ class Scaling:
         self._scale = self._plan(space)
 
     def __call__(self, observation: Any, statistics: Any) -> Any:
-        """What the network sees of an observation, or of a batch with any leading axes.
+        """Scale an observation, or a batch with any leading axes.
 
         Args:
-            observation: as the environment gave it.
-            statistics: ``[S]`` mean and ``[S]`` 1 / standard deviation; ``()`` without them.
+            observation: an observation, as returned by the environment.
+            statistics: ``[S]`` mean and ``[S]`` 1 / standard deviation; ``()`` if nothing is
+                normalised.
         """
         return observation if self._scale is None else self._scale(observation, statistics)
 
     def gather(self, observation: Any) -> Any:
-        """The numbers that are normalised, ``[..., S]``: float64 from NumPy, float32 from XLA."""
+        """Collect the numbers to normalise, ``[..., S]``: float64 on NumPy, float32 on XLA."""
         found = []
         for path, part in parts(self._space):
             if self.is_normalized(part):
@@ -141,14 +143,14 @@ class Scaling:
         return array_namespace(*found).concatenate(found, axis=-1)
 
     def is_normalized(self, space: spaces.Space[Any]) -> bool:
-        """Whether a part of the observation is normalised."""
+        """Return whether a part of the observation is normalised."""
         if not self._normalized or not isinstance(space, spaces.Box):
             return False
         floats = np.issubdtype(space.dtype, np.floating)
         return (floats or not bounds_describe(space)) and not is_image(space, self._image_axes)
 
     def _plan(self, space: spaces.Space[Any]) -> Scale | None:
-        """What is to be done with an observation; None if nothing is."""
+        """Return the function that scales an observation; None if there is nothing to scale."""
         plans = {
             path: self._plan_box(part) if isinstance(part, spaces.Box) else None
             for path, part in parts(space)
@@ -185,10 +187,10 @@ def _normalize(numbers: Any, statistics: Any, begin: int, end: int, space: space
     wide = np.float64 if array_namespace(numbers, mean) is np else np.float32
     rank = len(space.shape)
     mean, scale = (_aligned(one.astype(wide), numbers, rank) for one in (mean, scale))
-    # Taken away before anything becomes float32, which cannot tell 1e8 from 1e8 + 1.
-    seen = (numbers.astype(wide) - mean) * scale
-    xp = array_namespace(seen)
-    return xp.clip(seen, np.float32(-CLIP), np.float32(CLIP)).astype(np.float32)
+    # Subtract before converting to float32, which cannot distinguish 1e8 from 1e8 + 1.
+    scaled = (numbers.astype(wide) - mean) * scale
+    xp = array_namespace(scaled)
+    return xp.clip(scaled, np.float32(-CLIP), np.float32(CLIP)).astype(np.float32)
 
 
 def _size(space: spaces.Space[Any]) -> int:

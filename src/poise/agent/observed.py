@@ -1,4 +1,4 @@
-"""What a user shows a policy: one observation or a batch of them, held against its space."""
+"""Checking and batching the observations that a user passes to a policy."""
 
 from typing import Any
 
@@ -11,23 +11,24 @@ __all__ = ["observed"]
 
 
 def observed(space: spaces.Space[Any], observation: Any) -> tuple[Any, int | None]:
-    """A batch out of one observation, or out of a batch.
+    """Check one observation or a batch of them, and return it as a batch.
 
     Args:
-        space: of one observation.
-        observation: arrays (or numbers, or nested lists) as the space has them, or all of these
-            with one more axis in front.
+        space: the space of one observation.
+        observation: an observation of arrays (or numbers, or nested lists) with the structure and
+            shapes of the space, or a batch in which every array has one more axis in front.
 
     Returns:
-        The batch, a pytree of arrays ``[N, ...]``, and N; None for a single observation.
+        The batch, a pytree of arrays ``[N, ...]``, and its size N, or None in place of N for a
+        single observation.
 
     Raises:
-        ValueError: another shape, no numbers, or a number that is not finite.
+        ValueError: the shape is wrong, or the values are not numbers or not finite.
     """
     counts: set[int | None] = set()
     batch = _observed(space, observation, "observation", counts)
     if len(counts) > 1:
-        raise ValueError("some parts of the observation are a batch, and others are not as large")
+        raise ValueError("the parts of the observation have different batch sizes")
     return batch, counts.pop() if counts else None
 
 
@@ -54,9 +55,9 @@ def _observed(
     try:
         array = np.asarray(observation)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} is no array: {wanted}") from None
+        raise ValueError(f"{name} is not an array: {wanted}") from None
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} is {type(observation).__name__}, no numbers: {wanted}")
+        raise ValueError(f"{name} is {type(observation).__name__}, not numbers: {wanted}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} is not finite: the policy takes finite numbers only")
     dtype = np.dtype(space.dtype)

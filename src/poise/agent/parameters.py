@@ -1,7 +1,7 @@
-"""A network's parameters as one flat float32 vector, and back.
+"""Converting a network's parameters to one flat float32 vector and back.
 
-They travel as one vector everywhere: server, optimizer, shared memory, files. Taking the vector
-apart inside a compiled function costs nothing.
+Server, optimizer, shared memory and files all use the flat vector. Splitting it inside a compiled
+function costs nothing.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ __all__ = ["ParameterLayout"]
 
 @dataclasses.dataclass(frozen=True)
 class ParameterLayout:
-    """Where each array of a pytree of parameters lies in the vector.
+    """The order and the shapes of a pytree's arrays in the flat parameter vector.
 
     Attributes:
         names: path of each array in the tree.
-        shapes: its shape.
-        dtypes: its dtype in the tree; in the vector it is float32.
+        shapes: shape of each array.
+        dtypes: dtype of each array in the tree; in the vector all are float32.
         treedef: structure of the tree.
     """
 
@@ -32,7 +32,7 @@ class ParameterLayout:
 
     @classmethod
     def of(cls, parameters: Any) -> "ParameterLayout":
-        """The layout of a pytree of arrays, or of their shapes and dtypes."""
+        """Return the layout of a pytree of arrays, or of their shapes and dtypes."""
         leaves, treedef = jax.tree_util.tree_flatten_with_path(parameters)
         return cls(
             names=tuple(jax.tree_util.keystr(path) for path, _ in leaves),
@@ -47,12 +47,12 @@ class ParameterLayout:
         return sum(math.prod(shape) for shape in self.shapes)
 
     def flatten(self, parameters: Any) -> np.ndarray:
-        """The arrays of a pytree as ``[size]`` float32 (NumPy)."""
+        """Join the arrays of a pytree into one ``[size]`` float32 vector (NumPy)."""
         leaves = [np.asarray(leaf, np.float32).reshape(-1) for leaf in jax.tree.leaves(parameters)]
         return np.concatenate(leaves) if leaves else np.zeros(0, np.float32)
 
     def unflatten(self, vector: Any) -> Any:
-        """The pytree with its arrays taken from ``vector`` (NumPy or JAX)."""
+        """Rebuild the pytree from ``vector`` (NumPy or JAX)."""
         leaves, offset = [], 0
         for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
             size = math.prod(shape)
@@ -61,7 +61,7 @@ class ParameterLayout:
         return jax.tree.unflatten(self.treedef, leaves)
 
     def split(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays of a vector by their names, in float32."""
+        """Return the vector's arrays by name, in float32."""
         parts, offset = {}, 0
         for name, shape in zip(self.names, self.shapes, strict=True):
             size = math.prod(shape)

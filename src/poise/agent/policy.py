@@ -1,4 +1,4 @@
-"""The trained policy: what acts, evaluates and plays, without any training machinery."""
+"""The trained policy: acts, is evaluated and plays, without any training machinery."""
 
 from typing import Any, Literal
 
@@ -18,22 +18,22 @@ from poise.trajectory import ActorOutput
 __all__ = ["ROWS", "Mode", "Player", "Policy"]
 
 Mode = Literal["greedy", "sampled"]
-"""The most probable action, or one drawn from the distribution."""
+"""How actions are chosen: the most probable one, or one drawn from the distribution."""
 
 ROWS = 8
-"""Observations that an evaluation always decides on together; filled up where there are fewer."""
+"""Batch size of an evaluation's calls to the network; smaller batches are padded to it."""
 
 
 class Policy:
     """A network with its parameters, acting on Gymnasium observations.
 
     Args:
-        agent: how to act, given parameters.
+        agent: the network and action head.
         parameters: ``[P]`` float32.
-        environment: what it was trained on.
-        statistics: the observation normaliser's mean and scale, ``()`` without one.
-        actor: reused from another policy of the same agent, so that nothing compiles anew.
-        mode: how actions are chosen where nothing else is said: as the policy was scored.
+        environment: the environment that it was trained on.
+        statistics: the observation normaliser's mean and scale; ``()`` without a normaliser.
+        actor: actor of another policy of the same agent, reused to avoid compiling it again.
+        mode: how actions are chosen by default: the mode in which the policy was scored.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class Policy:
 
     @property
     def observation_space(self) -> spaces.Space[Any]:
-        """The space that observations must come from."""
+        """The space of observations."""
         return self.agent.observation_space
 
     @property
     def action_space(self) -> spaces.Space[Any]:
-        """The space that actions are in."""
+        """The space of actions."""
         return self.agent.action_space
 
     def act(
@@ -70,33 +70,34 @@ class Policy:
         generator: np.random.Generator | None = None,
         seed: int | None = None,
     ) -> Any:
-        """Choose an action for an observation, or for each of a batch, as for an episode's first.
+        """Choose an action for an observation, or for each observation of a batch.
 
-        For a policy with memory use `player`, which keeps its state between steps.
+        Every observation is treated as the first of an episode. For a policy with memory use
+        `player`, which keeps the state between steps.
 
         Args:
-            observation: as ``env.reset`` or ``env.step`` returned it; or a batch, in which every
-                array has one more axis in front, ``[N, ...]``.
-            greedy: take the most probable action, or sample one; by default as `mode` says.
-            generator: source of randomness to sample with. By default one of the policy's own,
-                which begins with seed 0 and goes on from call to call.
-            seed: of a generator for this call, instead.
+            observation: an observation, as returned by ``env.reset`` or ``env.step``; or a batch,
+                in which every array has one more axis in front, ``[N, ...]``.
+            greedy: whether to take the most probable action or to sample one; default: `mode`.
+            generator: source of randomness for sampling. By default the policy's own generator,
+                which starts from seed 0 and continues from call to call.
+            seed: seed of a new generator for this call, in place of ``generator``.
 
         Returns:
             An action for ``env.step``: for a Discrete space an int. For a batch, the batch of
-            actions: an array ``[N, ...]``, or a tuple or dict of these, as the space is.
+            actions: an array ``[N, ...]``, or a tuple or dict of these, depending on the space.
 
         Raises:
-            ValueError: the observation is of another shape than the space, no numbers, or not
-                finite; or there are a generator and a seed.
+            ValueError: the observation does not fit the space's shape, or its values are not
+                numbers or not finite; or both a generator and a seed are given.
         """
         if generator is not None and seed is not None:
             raise ValueError("give a generator or a seed, not both")
         batch, count = self._observed(observation)
         noise = None
         if not self._is_greedy(greedy):
-            chance = self._chance(generator, seed)
-            noise = self.agent.head.noise(draw_with_generator(chance), (count or 1,))
+            generator = self._choose_generator(generator, seed)
+            noise = self.agent.head.noise(draw_with_generator(generator), (count or 1,))
         state = self.agent.initial_state(count or 1)
         decision = self.decide(batch, state, np.ones(count or 1, np.bool_), noise)
         if count is None:
@@ -104,16 +105,16 @@ class Policy:
         return as_typed(decision.environment_action, self.action_space)
 
     def value(self, observation: Any) -> Any:
-        """The critic's estimate of the discounted return from an observation.
+        """Estimate the discounted return from an observation, with the critic.
 
         Args:
-            observation: one, or a batch, as for `act`.
+            observation: an observation or a batch, as for `act`.
 
         Returns:
             A float; for a batch, an array ``[N]``.
 
         Raises:
-            ValueError: as `act`.
+            ValueError: the observation does not fit the space, as for `act`.
         """
         batch, count = self._observed(observation)
         first = np.ones(count or 1, np.bool_)
@@ -126,7 +127,7 @@ class Policy:
         generator: np.random.Generator | None = None,
         seed: int | None = None,
     ) -> "Player":
-        """A player: the policy with what it remembers of the episode that it is in.
+        """Return a player: the policy together with its recurrent state within an episode.
 
         Args:
             greedy: as for `act`.
@@ -134,7 +135,7 @@ class Policy:
             seed: as for `act`.
         """
         greedy = self._is_greedy(greedy)
-        return Player(self, greedy, None if greedy else self._chance(generator, seed))
+        return Player(self, greedy, None if greedy else self._choose_generator(generator, seed))
 
     def __repr__(self) -> str:
         return (
@@ -143,7 +144,7 @@ class Policy:
         )
 
     def __reduce__(self) -> Any:
-        """For pickle, copy and process pools: what rebuilds the policy, without its programs."""
+        """Support pickle, copy and process pools; compiled programs are left out."""
         agent = self.agent
         spaces_of = agent.observation_space, agent.action_space
         return _rebuild, (
@@ -159,31 +160,31 @@ class Policy:
     def _is_greedy(self, greedy: bool | None) -> bool:
         return self.mode == "greedy" if greedy is None else greedy
 
-    def _chance(self, generator: np.random.Generator | None, seed: int | None) -> Any:
+    def _choose_generator(self, generator: np.random.Generator | None, seed: int | None) -> Any:
         if generator is not None:
             return generator
         return self._generator if seed is None else np.random.default_rng(seed)
 
     def _observed(self, observation: Any) -> tuple[Any, int | None]:
-        """A batch of what was observed, and how many there were; None for a single observation."""
+        """Return the observations as a batch, and their number; None for a single observation."""
         ignored = self.environment.ignore_observations
         if ignored:
             observation = self._without(observation, ignored)
         return observed(self.observation_space, observation)
 
     def decide(self, observations: Any, state: Any, first: Any, noise: Any | None) -> ActorOutput:
-        """Act on a batch of observations ``[N, ...]``; without noise, greedily."""
+        """Act on a batch of observations ``[N, ...]``; without noise, act greedily."""
         return self._actor(self.parameters, self.statistics, observations, state, first, noise)
 
     def batch(self, observations: list[Any]) -> Any:
-        """Stack unbatched observations to a pytree of ``[N, ...]``."""
+        """Stack single observations into a pytree of arrays ``[N, ...]``."""
         ignored = self.environment.ignore_observations
         if ignored:
             observations = [self._without(one, ignored) for one in observations]
         return stack(self.agent.observation_space, observations)
 
     def _without(self, observation: Any, ignored: tuple[str, ...]) -> Any:
-        """An observation as the network knows it, of one from the environment itself too."""
+        """Remove the ignored parts, if the observation still has them."""
         space = self.agent.observation_space
         return observation if has_form(space, observation) else leave_out(observation, ignored)
 
@@ -205,7 +206,7 @@ def _rebuild(
 
 
 class Player:
-    """A policy inside an episode: call `reset` when one begins, then `act` for every step."""
+    """A policy playing an episode: call `reset` when an episode begins, then `act` at each step."""
 
     def __init__(
         self, policy: Policy, greedy: bool = True, generator: np.random.Generator | None = None
@@ -215,12 +216,12 @@ class Player:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the last episode."""
+        """Forget the previous episode."""
         self._state = self._policy.agent.initial_state(1)
         self._first = np.ones(1, np.bool_)
 
     def act(self, observation: Any) -> Any:
-        """Choose an action for one unbatched observation and remember what is needed of it."""
+        """Choose an action for one observation and update the recurrent state."""
         policy, generator = self._policy, self._generator
         noise = None
         if generator is not None:

@@ -1,9 +1,9 @@
-"""Policy files: safetensors with JSON metadata. Opening one runs no code.
+"""Policy files: safetensors with JSON metadata. Opening one runs no code from the file.
 
 Format version 1. Tensors: ``parameters/<name>`` for every trainable array of the network, and
 ``statistics/mean`` and ``statistics/scale`` of the observation normaliser, if there is one.
-Metadata ``poise``: format version, environment, spaces, network, mode of acting, and the SHA-256 of
-all of it, so that a damaged file is refused and not played.
+Metadata ``poise``: format version, environment, spaces, network, mode of acting, and a SHA-256 hash
+of tensors and metadata, so that a damaged file is rejected.
 """
 
 import dataclasses
@@ -36,22 +36,22 @@ FORMAT_VERSION = 1
 _PREFIX = "parameters/"
 _MEAN, _SCALE = "statistics/mean", "statistics/scale"
 MAX_HEADER_BYTES = 1 << 24
-"""Spaces and names: a hundred thousand times what they take."""
+"""Most bytes of the header (spaces and names), which usually needs far less."""
 MAX_POLICY_BYTES = 4 * MAX_PARAMETERS + MAX_HEADER_BYTES
-"""Of a whole file."""
+"""Most bytes of a whole file."""
 
 
 def parameter_hash(parameters: np.ndarray) -> str:
-    """SHA-256 of a parameter vector, as hexadecimal text."""
+    """Return the SHA-256 hash of a parameter vector, as hexadecimal text."""
     return hashlib.sha256(np.ascontiguousarray(parameters, "<f4").tobytes()).hexdigest()
 
 
 def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> bytes:
-    """Everything needed to rebuild a policy.
+    """Serialise a policy: everything needed to rebuild it.
 
     Args:
-        policy: what to save.
-        extra: further JSON metadata, such as steps and score; it is not needed to load.
+        policy: the policy to save.
+        extra: further JSON metadata, such as steps and score; not needed for loading.
     """
     tensors = {
         _PREFIX + name: np.asarray(part, order="C")
@@ -73,22 +73,23 @@ def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> byte
     return save(tensors, {"poise": json.dumps(metadata, sort_keys=True)})
 
 
-def policy_from_bytes(content: bytes, env_factory: str, *, check_hash: bool = True) -> Policy:
-    """Rebuild a policy.
+def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -> Policy:
+    """Rebuild a policy from the content of a policy file.
 
     Args:
-        content: of a policy file.
-        env_factory: its name, for error messages.
-        check_hash: refuse parameters that are not those that were saved.
+        content: the file's bytes.
+        source: the file's name, for error messages.
+        check_hash: whether to reject content that does not match its hash.
 
     Raises:
-        FileFormatError: truncated, damaged, not safetensors, or of another format version.
+        FileFormatError: the file is truncated or damaged, not safetensors, or has another format
+            version.
     """
-    metadata = read_metadata(content, env_factory, "poise", "a policy file of poise")
+    metadata = read_metadata(content, source, "poise", "a policy file of poise")
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise FileFormatError(
-            f"{env_factory} has policy format version {shown(version)}, but this poise reads "
+            f"{source} has policy format version {shown(version)}, but this poise reads "
             f"{FORMAT_VERSION}"
         )
     try:
@@ -111,14 +112,14 @@ def policy_from_bytes(content: bytes, env_factory: str, *, check_hash: bool = Tr
         mode = _mode(metadata["mode"])
         expected = metadata.pop("sha256")
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, InputError) as error:
-        raise FileFormatError(f"{env_factory} is damaged: {error}") from error
+        raise FileFormatError(f"{source} is damaged: {error}") from error
     if check_hash and _content_hash(tensors, metadata) != expected:
-        raise FileFormatError(f"{env_factory} is damaged: its content is not what was saved")
+        raise FileFormatError(f"{source} is damaged: its content is not what was saved")
     return Policy(agent, vector, environment, statistics, mode=mode)
 
 
 def _content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
-    """SHA-256 of all tensors and of the metadata."""
+    """Return the SHA-256 hash of all tensors and the metadata."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -152,19 +153,19 @@ def _statistics(tensors: dict[str, np.ndarray], agent: Agent) -> Any:
     return pair
 
 
-def read_metadata(content: bytes, env_factory: str, key: str, kind: str) -> dict[str, Any]:
-    """The JSON metadata of a safetensors file, checked before anything is allocated.
+def read_metadata(content: bytes, source: str, key: str, kind: str) -> dict[str, Any]:
+    """Read the JSON metadata of a safetensors file; sizes are checked before allocation.
 
     Args:
-        content: of the file.
-        env_factory: its name, for error messages.
-        key: under which the metadata was saved.
-        kind: what the file should be, for error messages.
+        content: the file's bytes.
+        source: the file's name, for error messages.
+        key: the key that the metadata was saved under.
+        kind: the expected kind of file, for error messages.
 
     Raises:
-        FileFormatError: it is not such a file.
+        FileFormatError: the file is damaged or not of that kind.
     """
-    damaged = FileFormatError(f"{env_factory} is damaged, truncated, or not {kind}")
+    damaged = FileFormatError(f"{source} is damaged, truncated, or not {kind}")
     if len(content) < 8:
         raise damaged
     (length,) = struct.unpack("<Q", content[:8])

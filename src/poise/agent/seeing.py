@@ -1,4 +1,4 @@
-"""What a network's first layer takes in: numbers, and rows that are looked up."""
+"""The input of a network's first layer: numbers, and rows of its weight that are looked up."""
 
 import itertools
 from typing import Any, NamedTuple
@@ -14,23 +14,26 @@ from poise.maths.namespace import array_namespace
 __all__ = ["Seen", "input_size", "make_table", "see"]
 
 TABLE_SCALE = np.float32(0.1)
-"""Standard deviation of a new table's numbers: small enough that a row is soon moved by the default
-learning rate, large enough that rows are told apart (measured: 1 and 0.03 learn far slower)."""
+"""Standard deviation of a new table's numbers: small enough that the default learning rate soon
+changes a row, large enough that rows differ (measured: with 1 and 0.03, learning is far slower)."""
 
 
 class Seen(NamedTuple):
     """An observation, ready to be multiplied with the weight of a first layer."""
 
     numbers: Any
-    """``[..., n]`` float32; None where there are none."""
+    """``[..., n]`` float32; None if the observation has no numbers."""
     rows: tuple[slice, ...]
-    """The weight's rows that the numbers are multiplied with, in this order."""
+    """The weight's rows that the numbers are multiplied with, in order."""
     lookups: tuple[Lookup, ...] = ()
     offsets: tuple[int, ...] = ()
-    """The weight's row at which the categories of each looked-up part begin."""
+    """For each lookup index, the weight's row at which its categories begin."""
 
     def product(self, weight: Any) -> Any:
-        """``[inputs, outputs]`` to ``[..., outputs]``: what one-hot vectors would give."""
+        """Multiply with a weight ``[inputs, outputs]``; returns ``[..., outputs]``.
+
+        The result equals that of one-hot vectors.
+        """
         if not self.lookups:
             return self.numbers @ weight
         product = look_up(weight, self.lookups, self.offsets).sum(axis=-2)
@@ -41,13 +44,13 @@ class Seen(NamedTuple):
 
 
 def see(space: spaces.Space[Any], observation: Any, table: Any = None) -> Seen:
-    """Take in an observation, or a batch with leading axes.
+    """Prepare an observation, or a batch with leading axes, for a first layer.
 
     Args:
-        space: of one observation.
-        observation: as the environment gave it, or normalised.
-        table: ``[categories, units]`` of all looked-up categories, whose rows become numbers behind
-            the others; None to look them up in the first layer's weight.
+        space: the space of one observation.
+        observation: the observation, scaled or not.
+        table: the embedding table ``[categories, units]``, whose rows are appended to the numbers;
+            None to look categories up in the first layer's weight.
     """
     found = pieces(space, observation)
     numbers = [one for one in found if not isinstance(one, Lookup)]
@@ -79,7 +82,7 @@ def _joined(numbers: list[Any]) -> Any:
 
 
 def input_size(space: spaces.Space[Any], embedding_units: int) -> int:
-    """Rows of the weight of a first layer, with a table of this many columns, or with none."""
+    """Return the number of rows of a first layer's weight; 0 embedding units mean no table."""
     count = feature_count(space)
     if not embedding_units:
         return count
@@ -90,7 +93,10 @@ def input_size(space: spaces.Space[Any], embedding_units: int) -> int:
 def make_table(
     space: spaces.Space[Any], embedding_units: int, generator: np.random.Generator | None
 ) -> Any:
-    """A table ``[categories, units]`` of normal numbers, or its shape; None for none."""
+    """Make an embedding table ``[categories, units]`` of normally distributed numbers.
+
+    Without a generator only its shape is returned; with 0 units, None.
+    """
     if not embedding_units:
         return None
     shape = sum(lookup_sizes(space)), embedding_units

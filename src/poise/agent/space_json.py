@@ -1,4 +1,4 @@
-"""Gymnasium spaces as JSON and back, so that a policy file can say what it observes and does.
+"""Converting Gymnasium spaces to JSON and back, for policy files.
 
 Only data is read: no class is looked up by a name in the file.
 """
@@ -15,7 +15,7 @@ from poise.errors import FileFormatError, UnsupportedSpaceError
 __all__ = ["space_from_json", "space_to_json"]
 
 MAX_ELEMENTS = 1 << 21
-"""Elements of all arrays together that a file may declare."""
+"""Most elements that a file may declare for all arrays together."""
 MAX_DEPTH = 16
 
 
@@ -23,7 +23,7 @@ def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
     """Describe a space with JSON types.
 
     Raises:
-        UnsupportedSpaceError: a space that poise cannot learn from.
+        UnsupportedSpaceError: poise does not support the space.
     """
     match space:
         case spaces.Box():
@@ -55,10 +55,10 @@ def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
 
 
 def space_from_json(description: Any, depth: int = 0) -> spaces.Space[Any]:
-    """Rebuild a space from `space_to_json`.
+    """Rebuild a space from the result of `space_to_json`.
 
     Raises:
-        FileFormatError: the description is not one of a space.
+        FileFormatError: the description is not a valid space.
     """
     if depth > MAX_DEPTH:
         raise FileFormatError("the description of a space is nested too deeply")
@@ -105,7 +105,7 @@ def _from_json(description: Any, depth: int) -> spaces.Space[Any]:
 
 
 def _elements(description: Any, depth: int) -> int:
-    """How many elements the arrays of a space would have, before any is made."""
+    """Count the elements of a space's arrays, before any array is made."""
     if depth > MAX_DEPTH:
         raise ValueError("nested too deeply")
     match description["space"]:
@@ -122,7 +122,7 @@ def _elements(description: Any, depth: int) -> int:
 
 
 def _key_to_json(key: Any) -> Any:
-    """A key of a Dict: a text, a number, None, or a tuple of these (in JSON a list)."""
+    """Convert a key of a Dict: a string, a number, None, or a tuple of these (in JSON a list)."""
     if isinstance(key, tuple):
         return [_key_to_json(one) for one in key]
     plain = key.item() if isinstance(key, np.generic) else key
@@ -130,7 +130,7 @@ def _key_to_json(key: Any) -> Any:
         plain = object()
     if not isinstance(plain, str | int | float | None):
         raise UnsupportedSpaceError(
-            f"the key {key!r} of a Dict space cannot be written to a file: use texts as keys"
+            f"the key {key!r} of a Dict space cannot be written to a file: use strings as keys"
         )
     return plain
 
@@ -151,7 +151,7 @@ def _shape(numbers: Any) -> tuple[int, ...]:
 
 
 def _bounds_to_json(bounds: np.ndarray) -> Any:
-    """A number where all bounds are equal, else a flat list; JSON has no infinity, so text."""
+    """Return one number if all bounds are equal, else a flat list; infinity becomes a string."""
     flat = bounds.reshape(-1)
     if flat.size and np.all(flat == flat[0]):
         return _number_to_json(flat[0])

@@ -1,1 +1,1 @@
-"""Environments: what is acted in."""
+"""Environments: finding, checking, seeding and stepping them."""

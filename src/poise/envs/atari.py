@@ -1,8 +1,9 @@
-"""Atari through ale-py: its vector environment to train in, Gymnasium's wrappers to score on.
+"""Atari through ale-py: its vector environment for training, Gymnasium's wrappers for scoring.
 
 The standard preprocessing (Mnih et al. 2015, doi 10.1038/nature14236; Machado et al. 2018, arXiv
-1709.06009): 84 x 84, grey, 4 frames stacked, every action held for 4 frames with the maximum of
-the last two shown, up to 30 no-ops at the start. Rewards are unclipped and episodes full games.
+1709.06009): 84 x 84 pixels, greyscale, 4 frames stacked, every action repeated for 4 frames with
+the maximum of the last two observed, up to 30 no-ops at the start. Rewards are not clipped, and
+episodes are full games.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ STACKED_FRAMES = 4
 SCREEN_SIZE = 84
 MAX_NO_OPS = 30
 MAX_FRAMES = 108_000
-"""Half an hour of play: the usual limit of a game (Machado et al. 2018)."""
+"""The usual limit of a game: half an hour of play (Machado et al. 2018)."""
 
 
 def make_atari(
@@ -32,13 +33,13 @@ def make_atari(
     keyword_arguments: dict[str, Any],
     max_no_ops: int = MAX_NO_OPS,
 ) -> gymnasium.Env[Any, Any]:
-    """The environment that Atari scores are measured on.
+    """Make the environment that Atari scores are measured on.
 
     Args:
         name: for example ``ALE/Pong-v5``.
-        sticky_actions: probability that an action is repeated.
+        sticky_actions: probability that the previous action is repeated.
         keyword_arguments: further arguments of ``gymnasium.make``.
-        max_no_ops: at the start of a game.
+        max_no_ops: largest number of no-ops at the start of a game.
     """
     import ale_py  # an extra, and slow  # noqa: PLC0415
 
@@ -75,14 +76,14 @@ def make_atari_copies(
     expected: spaces.Space[Any],
     max_no_ops: int = MAX_NO_OPS,
 ) -> "AtariCopies":
-    """Copies in ale-py's vector environment, with one emulator thread: workers are threads too.
+    """Make copies in ale-py's vector environment, with one emulator thread per worker.
 
     Args:
         name: for example ``ALE/Pong-v5``.
-        sticky_actions: probability that an action is repeated.
-        count: copies.
+        sticky_actions: probability that the previous action is repeated.
+        count: number of copies.
         expected: the observation space of `make_atari`.
-        max_no_ops: at the start of a game.
+        max_no_ops: largest number of no-ops at the start of a game.
     """
     from ale_py.vector_env import AtariVectorEnv  # an extra  # noqa: PLC0415
 
@@ -108,13 +109,14 @@ def make_atari_copies(
     if vector.single_observation_space.shape != expected.shape:
         vector.close()
         raise EnvironmentFailureError(
-            f"ale-py's vector environment shows {vector.single_observation_space}, not {expected}"
+            f"ale-py's vector environment has observation space {vector.single_observation_space}, "
+            f"not {expected}"
         )
     return AtariCopies(vector)
 
 
 class AtariCopies:
-    """ale-py's vector environment, which steps outside the GIL."""
+    """Copies in ale-py's vector environment, which releases the GIL while it steps."""
 
     def __init__(self, vector: Any) -> None:
         self._vector = vector
@@ -134,12 +136,15 @@ class AtariCopies:
         return StepResult(observations, np.asarray(rewards, np.float64), terminated, truncated)
 
     def describe_activity(self) -> str:
-        """What is being stepped, or was last."""
+        """Describe what is being stepped or was stepped last."""
         return f"emulators with seeds {self._seeds}, last actions {self._actions}"
 
     def xla(self) -> Any:
-        """ale-py's XLA functions: the handle of these emulators, and (handle, ...) -> (handle, ...)
-        functions to reset and to step whichever emulators a handle of the same number is of."""
+        """Return ale-py's XLA functions: (handle of these emulators, reset, step).
+
+        ``reset`` and ``step`` are functions (handle, ...) -> (handle, ...). They work with the
+        handle of any vector environment that has the same number of emulators.
+        """
         return self._vector.xla()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""One copy of an environment, watched: what it does wrong is said with its seed and last action.
+"""A checked environment: errors are reported with the copy's seed and last action.
 
-Whoever steps an environment from Python (training, evaluation, baseline, the check before training)
-steps it through this, so that a breach of Gymnasium's contract reads the same everywhere.
+All code that steps an environment from Python (training, evaluation, baseline, the check before
+training) uses this class, so that violations of Gymnasium's API are reported the same everywhere.
 """
 
 import multiprocessing
@@ -18,21 +18,22 @@ from poise.errors import EnvironmentFailureError, PoiseError
 __all__ = ["LARGEST", "CheckedEnv", "close_environment", "forget_closing"]
 
 LARGEST = float(np.finfo(np.float32).max)
-"""A reward beyond this cannot be learned from: it is no float32."""
+"""Largest magnitude of a reward: it must be representable in float32."""
 
 
 _raised_on_closing: set[str] = set()
+"""Names of the environments that this run has already warned about."""
 
 
 def forget_closing() -> None:
-    """Of which environments it was said that they raise when they are closed: a run begins."""
+    """Forget which environments have raised on closing; to be called when a run begins."""
     _raised_on_closing.clear()
 
 
 def close_environment(environment: Any) -> None:
-    """Close an environment that may raise then: said in one warning a run, and not acted upon.
+    """Close an environment; if that raises, warn once per run and continue.
 
-    Worker processes say nothing: the parent has closed copies, too.
+    Worker processes do not warn, because the parent closes copies too and warns about them.
     """
     try:
         environment.close()
@@ -52,11 +53,11 @@ def close_environment(environment: Any) -> None:
 
 
 class CheckedEnv:
-    """One copy of an environment.
+    """One copy of an environment, whose results are checked.
 
     Args:
-        environment: what is watched.
-        name: of this copy, for messages: ``copy 3``, for example.
+        environment: the environment.
+        name: name of this copy for messages, for example ``copy 3``.
     """
 
     def __init__(self, environment: gymnasium.Env[Any, Any], name: str) -> None:
@@ -70,10 +71,10 @@ class CheckedEnv:
         self._check: Callable[[Any], str | None] | None = None
 
     def reset(self, seed: int | None = None) -> Any:
-        """Begin an episode; returns the observation, which `check` has not looked at.
+        """Begin an episode; returns the observation, unchecked (see `check`).
 
         Raises:
-            EnvironmentFailureError: it raised, or returned something else than it must.
+            EnvironmentFailureError: the environment raised, or returned an invalid result.
         """
         if seed is not None:
             self.seed = seed
@@ -92,7 +93,7 @@ class CheckedEnv:
         """Step; returns observation (unchecked), reward, terminated and truncated.
 
         Raises:
-            EnvironmentFailureError: it raised, or returned something else than it must.
+            EnvironmentFailureError: the environment raised, or returned an invalid result.
         """
         self._action, self._resetting = action, False
         try:
@@ -110,7 +111,7 @@ class CheckedEnv:
         if type(reward) is not float:
             reward = self._number(reward)
         if not -LARGEST <= reward <= LARGEST:
-            raise self.failure(f"step returned the reward {reward}, which is no finite float32")
+            raise self.failure(f"step returned the reward {reward}, which is not a finite float32")
         if type(terminated) is not bool:
             terminated = self._flag("terminated", terminated)
         if type(truncated) is not bool:
@@ -118,10 +119,10 @@ class CheckedEnv:
         return observation, reward, terminated, truncated
 
     def check(self, observation: Any) -> None:
-        """Hold an observation against the observation space: shape, dtype kind, finiteness.
+        """Check an observation against the observation space: shape, dtype kind, finiteness.
 
         Raises:
-            EnvironmentFailureError: it does not fit.
+            EnvironmentFailureError: the observation does not fit the space.
         """
         if self._check is None:
             self._check = observation_checker(self.environment.observation_space)
@@ -130,25 +131,25 @@ class CheckedEnv:
             raise self.failure(problem)
 
     def describe_activity(self) -> str:
-        """What it does, or did last."""
+        """Describe what the copy is doing or did last."""
         seed = "no seed yet" if self.seed is None else f"seed {self.seed}"
         if self._resetting:
             return f"{self.name}, {seed}, no action yet"
         return f"{self.name}, {seed}, last action {brief(self._action)}"
 
     def failure(self, what: str) -> EnvironmentFailureError:
-        """An error that says what was wrong, where."""
+        """Make an error that says what was wrong and what the copy was doing."""
         return EnvironmentFailureError(f"the environment's {what} ({self.describe_activity()})")
 
     def raised(self, error: BaseException) -> BaseException:
-        """What to raise for an exception out of the environment."""
+        """Convert an exception from the environment to the error to raise."""
         if isinstance(error, PoiseError):
             return error
         call = "reset" if self._resetting else "step"
         return self.failure(f"{call} raised {type(error).__name__}: {one_line(error)}")
 
     def close(self) -> None:
-        """Close the environment; what it raises then is said once, and changes nothing."""
+        """Close the environment; see `close_environment`."""
         close_environment(self.environment)
 
     def _number(self, reward: Any) -> float:

@@ -1,7 +1,7 @@
-"""Deadlines for what may hang.
+"""Deadlines for calls that may hang.
 
-It is done in the main thread, if that is the calling one, where a watchdog interrupts it; and
-otherwise in a thread that can be left behind.
+In the main thread, the call runs directly and a watchdog interrupts it. In any other thread, the
+call runs in a background thread, which is abandoned if it hangs.
 """
 
 import threading
@@ -16,7 +16,7 @@ __all__ = ["BackgroundCall", "run_with_deadline"]
 
 
 INTERVAL = 0.05
-"""Seconds between two looks at the clock."""
+"""Seconds between two checks of the deadline."""
 
 
 def run_with_deadline(
@@ -26,17 +26,18 @@ def run_with_deadline(
     describe_activity: Callable[[], str] = str,
     elsewhere: bool = False,
 ) -> Any:
-    """Run something that may hang.
+    """Run a function that may hang, with a deadline.
 
     Args:
-        work: what may hang.
-        timeout: seconds.
-        name: of the environment.
-        activity: what it was doing.
-        elsewhere: do it in another thread, even where the calling one can be interrupted.
+        work: the function.
+        timeout: seconds until it counts as hung.
+        name: the environment's name, for the message.
+        describe_activity: says what the environment was doing, for the message.
+        elsewhere: whether to use a background thread even if the calling thread can be
+            interrupted.
 
     Raises:
-        EnvironmentCheckError: it did not come back in time.
+        EnvironmentCheckError: the function did not return in time.
     """
 
     def overdue() -> EnvironmentCheckError:
@@ -58,10 +59,10 @@ def run_with_deadline(
 
 
 class BackgroundCall:
-    """Work that may hang, in a thread that can be left behind.
+    """A call in a background thread, which can be abandoned if it hangs.
 
     Args:
-        work: what is done; it begins at once.
+        work: the function to call; it starts immediately.
     """
 
     def __init__(self, work: Callable[[], Any]) -> None:
@@ -72,14 +73,15 @@ class BackgroundCall:
         self._thread.start()
 
     def is_done(self, patience: float) -> bool:
-        """Whether it is over, after this many seconds at most."""
+        """Wait up to this many seconds; returns whether the call has finished."""
         self._thread.join(patience)
         return not self._thread.is_alive()
 
     def outcome(self) -> Any:
-        """What came of work that is done: it is returned, or raised."""
+        """Return the result of a finished call, or raise its exception."""
         if self._failure:
-            # Not kept: an exception leads to the frames that it came through, and they lead here.
+            # Popped to avoid a reference cycle: the exception refers to its frames, and they to
+            # this object.
             raise self._failure.pop()
         return self._outcome[0]
 

@@ -1,4 +1,4 @@
-"""Where environments come from: a Gymnasium id, an import path, or a callable from Python.
+"""Making environments from a Gymnasium id, an import path, or a Python callable.
 
 Every score is measured on what `EnvFactory.make` returns: the environment itself, with its
 time limit and the user's wrappers.
@@ -39,22 +39,22 @@ _EXAMPLES = {
     "observation": "Box(low, high, shape, dtype)",
     "action": "Discrete(n)",
 }
-"""What an environment without a space might have meant."""
+"""Examples for the message about a missing space."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EnvFactory:
-    """How to make copies of one environment.
+    """Makes copies of one environment.
 
     Attributes:
-        name: as the user wrote it.
+        name: the environment's name, as the user wrote it.
         factory: makes the environment, if it is not registered with Gymnasium.
-        keyword_arguments: for the environment's constructor, or the factory.
-        wrappers: applied in turn to every copy.
-        sticky_actions: Atari only: probability that an action is repeated.
+        keyword_arguments: arguments for the environment's constructor or the factory.
+        wrappers: wrappers applied to every copy, in order.
+        sticky_actions: Atari only: probability that the previous action is repeated.
         ignore_observations: parts of the observations that are left out.
-        registration: Gymnasium's, as it was where the environment was found: a spawned process may
-            not import the script that registered it.
+        registration: the environment's Gymnasium registration in the process that found it; a
+            spawned process may not import the script that registered it.
     """
 
     name: str
@@ -67,14 +67,14 @@ class EnvFactory:
     _spaces: list[tuple[gymnasium.Space[Any], gymnasium.Space[Any]]] = dataclasses.field(
         default_factory=list, init=False, compare=False, repr=False
     )
-    """Of the first copy that was made: some take seconds to make, only to be asked."""
+    """Spaces of the first copy, cached because some environments take seconds to make."""
     _limits: list[int | None] = dataclasses.field(
         default_factory=list, init=False, compare=False, repr=False
     )
-    """The same of its time limit."""
+    """Time limit of the first copy, cached for the same reason."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without spaces that do not pickle: where it is needed, a copy is made to be asked."""
+        """Leave out spaces that cannot be pickled; another process makes a copy to find them."""
         try:
             pickle.dumps(self._spaces)
         except Exception:
@@ -83,16 +83,16 @@ class EnvFactory:
 
     @property
     def identity(self) -> str:
-        """The id under which Gymnasium knows it: without the ``module:`` in front."""
+        """The Gymnasium id: the name without a ``module:`` prefix."""
         return self.name if self.factory is not None else self.name.rpartition(":")[2]
 
     @property
     def spec(self) -> EnvSpec | None:
-        """Gymnasium's registration, None for a factory."""
+        """The Gymnasium registration; None for a factory."""
         if self.factory is not None:
             return None
         if self.identity not in gymnasium.registry:
-            # In a spawned process nobody has looked for it yet.
+            # A spawned process has not imported the environment's module yet.
             try:
                 resolve_name(self.name)
             except EnvironmentNotFoundError:
@@ -103,13 +103,13 @@ class EnvFactory:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a registered environment, with default arguments and no wrappers."""
+        """Whether the environment is registered and has default arguments and no wrappers."""
         changed = self.keyword_arguments or self.wrappers or self.ignore_observations
         return self.factory is None and not changed
 
     @property
     def is_atari(self) -> bool:
-        """Whether it is one of ale-py's games."""
+        """Whether the environment is one of ale-py's games."""
         return self.factory is None and is_atari_name(self.name)
 
     @property
@@ -119,20 +119,20 @@ class EnvFactory:
         return None if spec is None else spec.reward_threshold
 
     def spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
-        """The observation and the action space of one copy; the first is made to be asked.
+        """Return observation and action space of one copy; the first call may make a copy.
 
         Raises:
-            EnvironmentNotFoundError, MissingExtraError: as `make`.
+            EnvironmentNotFoundError, MissingExtraError: as for `make`.
         """
         if not self._spaces:
             close_environment(self.make())
         return self._spaces[0]
 
     def time_limit(self) -> int | None:
-        """Steps after which an episode is truncated, as far as the environment tells.
+        """Return the number of steps after which an episode is truncated; None if unknown.
 
         Raises:
-            EnvironmentNotFoundError, MissingExtraError: as `make`.
+            EnvironmentNotFoundError, MissingExtraError: as for `make`.
         """
         self.spaces()
         return self._limits[0]
@@ -141,10 +141,10 @@ class EnvFactory:
         """Make one copy.
 
         Raises:
-            EnvironmentNotFoundError: it cannot be made.
-            MissingExtraError: it needs a package that is not installed.
-            UnsupportedSpaceError: it does not say what it shows, or takes.
-            ConfigError: a part that is to be ignored is not there.
+            EnvironmentNotFoundError: the environment cannot be made.
+            MissingExtraError: the environment needs a package that is not installed.
+            UnsupportedSpaceError: the observation space or the action space is missing.
+            ConfigError: a part of the observations to ignore does not exist.
         """
         arguments = dict(self.keyword_arguments)
         if render_mode is not None:
@@ -167,7 +167,7 @@ class EnvFactory:
             ) from error
         if not isinstance(environment, gymnasium.Env):
             raise EnvironmentNotFoundError(
-                f"{self.name} made {type(environment).__name__}, which is no gymnasium.Env"
+                f"{self.name} made {type(environment).__name__}, which is not a gymnasium.Env"
             )
         for kind in ("observation", "action"):
             self._require_space(environment, kind)
@@ -184,7 +184,7 @@ class EnvFactory:
         return environment
 
     def _require_space(self, environment: gymnasium.Env[Any, Any], kind: str) -> None:
-        """Raise `UnsupportedSpaceError` unless an environment says what it shows or takes."""
+        """Raise `UnsupportedSpaceError` unless an environment has a space of this kind."""
         try:
             space = getattr(environment, f"{kind}_space", None)
         except Exception as error:
@@ -212,7 +212,7 @@ class EnvFactory:
 
 
 def known_time_limit(environment: gymnasium.Env[Any, Any]) -> int | None:
-    """Steps after which an episode is truncated, None if nothing says so."""
+    """Return the number of steps after which an episode is truncated; None if unknown."""
     if environment.spec is not None and environment.spec.max_episode_steps is not None:
         return int(environment.spec.max_episode_steps)
     while isinstance(environment, gymnasium.Wrapper):
@@ -224,7 +224,7 @@ def known_time_limit(environment: gymnasium.Env[Any, Any]) -> int | None:
 
 @contextmanager
 def without_deprecations() -> Iterator[None]:
-    """Silence Gymnasium's advice to use a newer version: the user has chosen this one."""
+    """Silence Gymnasium's advice to use a newer version, because the user chose this one."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*is out of date.*")
         yield
@@ -234,14 +234,14 @@ def find_env_factory(
     choice: EnvironmentChoice,
     factory: Callable[..., gymnasium.Env[Any, Any]] | None = None,
 ) -> EnvFactory:
-    """Find an environment.
+    """Find an environment and return its factory.
 
     Args:
-        choice: its name, arguments and wrappers.
-        factory: makes it, where it is not to be found by its name.
+        choice: name, arguments and wrappers of the environment.
+        factory: makes the environment, if it cannot be found by its name.
 
     Raises:
-        EnvironmentNotFoundError: with the nearest names.
+        EnvironmentNotFoundError: there is no such environment; the message has similar names.
         MissingExtraError: the environment's package is not installed.
     """
     if isinstance(factory, gymnasium.Env):

@@ -1,4 +1,4 @@
-"""What stands behind an environment's name: an entry of Gymnasium's registry, or an import path."""
+"""Looking up an environment by name, in Gymnasium's registry or by its import path."""
 
 import ast
 import difflib
@@ -17,10 +17,10 @@ SUGGESTIONS = 3
 
 
 def parse_keyword_arguments(texts: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
-    """Read ``key=value`` texts; a value is a Python literal, or else text.
+    """Parse ``key=value`` strings; a value that is not a Python literal is taken as a string.
 
     Raises:
-        ConfigError: a text is not of that form.
+        ConfigError: a string does not have that form.
     """
     pairs = []
     for text in texts:
@@ -35,16 +35,19 @@ def parse_keyword_arguments(texts: tuple[str, ...]) -> tuple[tuple[str, Any], ..
 
 
 def import_path(factory: Callable[..., Any]) -> str:
-    """The import path ``module:attribute`` of a class or function."""
+    """Return the import path ``module:attribute`` of a class or function."""
     name = getattr(factory, "__qualname__", type(factory).__qualname__)
     return f"{getattr(factory, '__module__', '__main__')}:{name}"
 
 
 def resolve_name(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
-    """What makes the environment of a name; None where Gymnasium's registry has it, then at least.
+    """Resolve an environment's name to a factory; imports its module if necessary.
+
+    Returns:
+        The factory, or None if Gymnasium's registry now has the environment.
 
     Raises:
-        EnvironmentNotFoundError: with the nearest names.
+        EnvironmentNotFoundError: there is no such environment; the message has similar names.
         MissingExtraError: the environment's package is not installed.
     """
     if is_atari_name(name):
@@ -53,12 +56,13 @@ def resolve_name(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
 
 
 def _find_elsewhere(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
-    """A factory for ``module:attribute``; None where the module has registered the id."""
+    """Return a factory for ``module:attribute``; None if importing the module registers the id."""
     module, colon, rest = split_path(name)
     if not colon:
         if is_file_name(name):
             raise EnvironmentNotFoundError(
-                f"{name!r} names a file: name the class or function in it, too, as in {name}:MyEnv"
+                f"{name!r} is a file name: add the class or function in it, for example "
+                f"{name}:MyEnv"
             )
         raise _unknown(name)
     _module(module, name)
@@ -69,10 +73,12 @@ def _find_elsewhere(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
 
 
 def import_callable(path: str, kind: str) -> Any:
-    """Import a class or function ``module:attribute``; the kind is for messages."""
+    """Import a class or function ``module:attribute``; ``kind`` is used in messages."""
     module, colon, attribute = split_path(path)
     if not colon:
-        raise EnvironmentNotFoundError(f"the {kind} {path!r} is no import path module:attribute")
+        raise EnvironmentNotFoundError(
+            f"the {kind} {path!r} is not an import path module:attribute"
+        )
     found: Any = _module(module, path)
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -118,15 +124,15 @@ def _unknown(name: str) -> EnvironmentNotFoundError:
     hint = _nearest(name, gymnasium.registry)
     module, _, attribute = name.rpartition(".")
     if module.replace(".", "").isidentifier() and attribute.isidentifier():
-        hint = f"; one of a module of yours is written {module}:{attribute}"
+        hint = f"; for an environment in your own module, write {module}:{attribute}"
     return EnvironmentNotFoundError(f"there is no environment {name!r} in Gymnasium{hint}")
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence about a name that is not there."""
+    """Return the end of a message about an unknown name: the most similar names."""
     lowered = {one.lower(): one for one in sorted(names)}
     near = difflib.get_close_matches(name.lower(), lowered, n=SUGGESTIONS, cutoff=0.5)
     if not near:
         return ""
     found = ", ".join(lowered[one] for one in near)
-    return f"; the nearest names are {found}" if len(near) > 1 else f"; the nearest name is {found}"
+    return f"; similar names are {found}" if len(near) > 1 else f"; a similar name is {found}"

@@ -1,7 +1,7 @@
-"""Hosted environments: Gymnasium environments stepped from Python, with next-step autoreset.
+"""Host environments: Gymnasium environments stepped from Python, with next-step autoreset.
 
-Either Gymnasium's vector implementation of an environment, or copies of it in a loop that says
-which copy failed, with which seed, at which action.
+Either a vector implementation of an environment, or a loop over copies of it, whose errors name the
+copy that failed, its seed and its last action.
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ class Copies(Protocol):
     """N copies of an environment that are stepped together, with next-step autoreset."""
 
     def reset(self, seeds: Sequence[int]) -> Any:
-        """Begin anew, each copy with its own seed; returns observations ``[N, ...]``."""
+        """Reset all copies, each with its own seed; returns observations ``[N, ...]``."""
 
     def step(self, actions: Any) -> StepResult:
-        """Step all copies; one whose episode had ended is reset instead."""
+        """Step all copies; a copy whose episode has ended is reset instead."""
 
     def describe_activity(self) -> str:
-        """What is being stepped, or was last: which copy, its seed, the last action."""
+        """Describe what is being stepped or was stepped last: copy, seed and last action."""
 
     def close(self) -> None:
         """Close the environments."""
@@ -45,15 +45,15 @@ class Copies(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class HostEnvs:
-    """An environment that Python steps.
+    """An environment that is stepped from Python.
 
     Attributes:
-        env_factory: makes copies.
-        kind: ``atari`` (ale-py's vector environment), ``vector`` (Gymnasium's own vector
-            implementation) or ``copies`` (a loop).
-        observation_space: of one copy.
-        action_space: of one copy.
-        shaping: what the loss sees of the rewards.
+        env_factory: makes copies of the environment.
+        kind: ``atari`` (ale-py's vector environment), ``vector`` (the environment's registered
+            vector implementation) or ``copies`` (a loop).
+        observation_space: observation space of one copy.
+        action_space: action space of one copy.
+        shaping: changes to the rewards for the loss.
     """
 
     env_factory: EnvFactory
@@ -63,16 +63,16 @@ class HostEnvs:
     shaping: RewardShaping
 
     is_pure: ClassVar[bool] = False
-    """Whether a rollout is a function of its state: it can be repeated, and kept in a file."""
+    """Whether a rollout depends only on its state, so that it can be repeated and checkpointed."""
 
     @classmethod
     def open(cls, env_factory: EnvFactory, kind: HostedKind, shaping: RewardShaping) -> "HostEnvs":
-        """Look at one copy for its spaces."""
+        """Create this from a factory; makes a copy if its spaces are not known yet."""
         return cls(env_factory, kind, *env_factory.spaces(), shaping)
 
     @property
     def name(self) -> str:
-        """As the user wrote it."""
+        """The environment's name, as the user wrote it."""
         return self.env_factory.name
 
     @property
@@ -141,7 +141,7 @@ class _Loop:
         return self._now.describe_activity()
 
     def close(self) -> None:
-        # One whose closing is interrupted does not keep the others from being closed later.
+        # Popped first: if closing one copy is interrupted, a second call closes the others.
         while self._copies:
             self._copies.pop(0).close()
 
@@ -154,14 +154,14 @@ class _Loop:
 
 
 def open_loop(env_factory: EnvFactory, count: int) -> Copies:
-    """Copies in a loop, whatever the environment."""
+    """Make copies of any environment, to be stepped in a loop."""
     environments: list[gymnasium.Env[Any, Any]] = []
     try:
         for _ in range(count):
             environments.append(env_factory.make())
         return _Loop(environments)
     except BaseException:
-        # Those that could be made are closed like any other.
+        # Close the copies that have been made.
         for one in environments:
             CheckedEnv(one, "one that is not needed").close()
         raise

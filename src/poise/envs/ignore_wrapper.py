@@ -1,4 +1,4 @@
-"""A wrapper that leaves parts of the observations out, before anything else sees them."""
+"""A wrapper that removes parts of the observations."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ __all__ = ["IgnoreObservations"]
 class IgnoreObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment without some parts of its observations.
 
-    What is not as Gymnasium has it is passed on as it is: whoever steps the environment says so.
+    Results that do not follow Gymnasium's API are passed on unchanged; `CheckedEnv` reports them.
 
     Args:
-        environment: whose observations are Dict or Tuple.
-        names: of the parts.
-        name: of the environment, for error messages.
+        environment: an environment with Dict or Tuple observations.
+        names: names of the parts to remove.
+        name: name of the environment, for error messages.
 
     Raises:
-        ConfigError: there is no such part.
+        ConfigError: a part does not exist.
     """
 
     def __init__(
@@ -31,11 +31,11 @@ class IgnoreObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.observation_space = reduced_space(environment.observation_space, names, name)
 
     def reset(self, **arguments: Any) -> Any:
-        """Reset the environment."""
+        """Reset the environment, and remove the parts."""
         return self._without(self.env.reset(**arguments))
 
     def step(self, action: Any) -> Any:
-        """Step the environment."""
+        """Step the environment, and remove the parts."""
         return self._without(self.env.step(action))
 
     def _without(self, result: Any) -> Any:

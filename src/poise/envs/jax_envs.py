@@ -1,8 +1,7 @@
 """Compiled environments: environments written in JAX, as pure functions.
 
-An environment is Gymnasium's `FuncEnv` (``initial``, ``transition``, ``observation``, ``reward``,
-``terminal``) of one copy; here it is vectorised, reset (next-step autoreset) and given the time
-limit that a `FuncEnv` does not have.
+An environment is one copy as a Gymnasium `FuncEnv` (``initial``, ``transition``, ``observation``,
+``reward``, ``terminal``). This module adds vectorisation, next-step autoreset and a time limit.
 """
 
 import dataclasses
@@ -24,12 +23,12 @@ __all__ = ["Draws", "JaxEnvs"]
 
 
 class Draws(NamedTuple):
-    """The randomness of T steps of N copies."""
+    """The random numbers of T steps of N copies."""
 
     fresh: Any
-    """What each copy would be after a reset at each step: state and observation ``[T, N, ...]``."""
+    """State and observation ``[T, N, ...]`` that each copy gets if it is reset at a step."""
     keys: Any
-    """``[T, N]`` keys, for the transitions."""
+    """``[T, N]`` keys for the transitions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +36,10 @@ class JaxEnvs:
     """An environment that XLA compiles into the worker's cycle.
 
     Attributes:
-        name: the Gymnasium id that it is a twin of.
+        name: the id of the Gymnasium environment that it is a twin of.
         environment: one copy, as a `FuncEnv`.
-        max_episode_steps: the time limit, None for none.
-        shaping: what the loss sees of the rewards.
+        max_episode_steps: the time limit; None for no limit.
+        shaping: changes to the rewards for the loss.
     """
 
     name: str
@@ -49,24 +48,24 @@ class JaxEnvs:
     shaping: RewardShaping = dataclasses.field(default_factory=RewardShaping)
 
     kind: ClassVar[WorldKind] = "compiled"
-    """What ``--world`` calls it."""
+    """The kind's name in ``--world``."""
     holds_gil: ClassVar[bool] = False
     """Whether stepping keeps other Python threads from running."""
     is_pure: ClassVar[bool] = True
-    """Whether a rollout is a function of its state: it can be repeated, and kept in a file."""
+    """Whether a rollout depends only on its state, so that it can be repeated and checkpointed."""
 
     @property
     def observation_space(self) -> spaces.Space[Any]:
-        """Of one copy."""
+        """The observation space of one copy."""
         return self.environment.observation_space
 
     @property
     def action_space(self) -> spaces.Space[Any]:
-        """Of one copy."""
+        """The action space of one copy."""
         return self.environment.action_space
 
     def blank(self, copies: int) -> tuple[Any, Any]:
-        """States and observations of the right shapes ``[N, ...]``; `reset` makes the real ones."""
+        """Return states and observations of zeros ``[N, ...]``, to be replaced by `reset`."""
         key = typed_key(jnp.zeros(2, "uint32"))
 
         def zeros(shape: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -76,16 +75,16 @@ class JaxEnvs:
         return blank
 
     def draw(self, key: Any, batch: tuple[int, int]) -> tuple[Any, Draws]:
-        """A key for whoever acts; and all randomness of ``[T, N]`` steps at once.
+        """Return a key for acting, and the random numbers of ``[T, N]`` steps.
 
-        One vectorised generator takes less time than one in every step.
+        Drawing all at once takes less time than drawing in every step.
         """
         acting, resetting, stepping = jax.random.split(key, 3)
         fresh = jax.vmap(jax.vmap(self._reset_one))(jax.random.split(resetting, batch))
         return acting, Draws(fresh, jax.random.split(stepping, batch))
 
     def reset(self, environment: Any, observation: Any, draws: Draws) -> tuple[Any, Any]:
-        """States and observations ``[N, ...]`` of new episodes."""
+        """Return states and observations ``[N, ...]`` of new episodes."""
         del environment, observation
         environment, observation = jax.tree.map(lambda new: new[0], draws.fresh)
         return environment, observation
@@ -93,7 +92,7 @@ class JaxEnvs:
     def step(
         self, environment: Any, actions: Any, ended: Any, elapsed: Any, draws: Draws
     ) -> tuple[Any, StepResult]:
-        """Step the copies; those that have ended are reset instead."""
+        """Step the copies; those whose episode has ended are reset instead."""
         limit = self.max_episode_steps
         following, observation, reward, terminated = jax.vmap(self._step_one)(
             environment, actions, ended, *draws
@@ -110,7 +109,7 @@ class JaxEnvs:
     def _step_one(
         self, state: Any, action: Any, ended: Any, fresh: Any, key: Any
     ) -> tuple[Any, Any, Any, Any]:
-        """One step of one copy; a copy that has ended is reset instead."""
+        """Step one copy, or reset it if its episode has ended."""
         environment = self.environment
         following = environment.transition(state, action, key)
         reward = environment.reward(state, action, following, key)

@@ -1,4 +1,4 @@
-"""Modules by name, ``my_module``, or by file, ``./my_module.py``: what stands before the colon."""
+"""Importing modules by name (``my_module``) or by file (``./my_module.py``)."""
 
 import importlib
 import os
@@ -18,13 +18,13 @@ EXTRAS = {
     "pygame": "render",
     "cv2": "atari",
 }
-"""Packages that environments need, and the extra of poise that installs each."""
+"""Packages that environments need, with the poise extra that installs each."""
 
 
 def split_path(path: str) -> tuple[str, str, str]:
-    """An import path as module, colon and attribute; without a colon, all of it is the module.
+    """Split an import path into module, colon and attribute; without a colon, all is the module.
 
-    A file's name may hold a colon itself.
+    A file's path may itself contain a colon.
     """
     file, ending, attribute = path.rpartition(".py:")
     if ending:
@@ -33,21 +33,21 @@ def split_path(path: str) -> tuple[str, str, str]:
 
 
 def is_file_name(module: str) -> bool:
-    """Whether a module is named by its file."""
+    """Return whether a module is given by its file."""
     return module.endswith(".py")
 
 
 def import_module(module: str) -> Any:
-    """Import a module by its name, or by its file, whose folder is then on the path.
+    """Import a module by its name, or by its file, whose folder is added to ``sys.path``.
 
-    The module of a file has the file's name, so that other processes find it on the path, too.
+    A file's module gets the file's name, so that other processes can import it from ``sys.path``.
 
     Raises:
-        EnvironmentNotFoundError: there is no such file, or its name belongs to another module.
-        Exception: whatever the module raises.
+        EnvironmentNotFoundError: there is no such file, or another module has the same name.
+        Exception: any exception that the module raises.
     """
     if not is_file_name(module):
-        # A command does not have the current folder on its path, where a user's module lies.
+        # An installed command does not have the current folder on its path.
         _put_on_path(Path.cwd())
         return importlib.import_module(module)
     file = Path(module).expanduser().absolute()
@@ -56,8 +56,8 @@ def import_module(module: str) -> Any:
         raise EnvironmentNotFoundError(f"there is no file {module} in {Path.cwd()}")
     if not name.isidentifier():
         raise EnvironmentNotFoundError(
-            f"{module} cannot be imported: a module's name has letters, digits and underscores "
-            "only, so give the file another one"
+            f"{module} cannot be imported: a module's name may contain only letters, digits and "
+            "underscores; rename the file"
         )
     _put_on_path(file.parent)
     found = importlib.import_module(name)
@@ -65,7 +65,7 @@ def import_module(module: str) -> Any:
     if origin is None or not os.path.samefile(origin, file):
         raise EnvironmentNotFoundError(
             f"{module} cannot be imported, because there is another module {name!r} "
-            f"({origin or 'of Python itself'}): give the file another name"
+            f"({origin or 'of Python itself'}): rename the file"
         )
     return found
 
@@ -76,11 +76,11 @@ def _put_on_path(folder: Path) -> None:
 
 
 def missing_extra(name: str, error: Exception) -> MissingExtraError:
-    """The error that says which extra an environment needs, from what raised for want of it."""
+    """Make the error that says which extra an environment needs, from the import error."""
     text = f"{error} {getattr(error, 'name', '')} {error.__cause__}"
     for package, extra in EXTRAS.items():
         if package in text:
             return MissingExtraError(
                 f"the environment {name} needs {package}: pip install 'poise[{extra}]'"
             )
-    return MissingExtraError(f"the environment {name} needs something not installed: {error}")
+    return MissingExtraError(f"the environment {name} needs a package that is missing: {error}")

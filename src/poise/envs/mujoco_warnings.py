@@ -1,6 +1,6 @@
-"""What MuJoCo warns of when it loads a model: said once, not for every copy.
+"""MuJoCo's warnings on loading a model, shown once instead of for every copy.
 
-MuJoCo writes its warnings past Python, to standard error and to a log file, each time.
+MuJoCo itself writes them each time, bypassing Python, to standard error and to a log file.
 """
 
 import importlib
@@ -15,15 +15,15 @@ from gymnasium.envs.registration import EnvSpec
 
 __all__ = ["remarks_once"]
 
-_said: set[str] = set()
-"""By this process."""
+_shown: set[str] = set()
+"""The warnings that this process has already shown."""
 
 
 @contextmanager
 def remarks_once(spec: EnvSpec | None) -> Iterator[None]:
-    """Make an environment meanwhile; what MuJoCo warns of becomes a warning, the first time."""
+    """While an environment is made, turn each new MuJoCo warning into a Python warning."""
     if spec is not None and "mujoco" in str(spec.entry_point):
-        # Where it is missing, making the environment says so better.
+        # If the package is missing, making the environment raises a better error.
         with suppress(ImportError):
             importlib.import_module("mujoco")
     mujoco_module: Any = sys.modules.get("mujoco")
@@ -39,8 +39,8 @@ def remarks_once(spec: EnvSpec | None) -> Iterator[None]:
 
 
 def _remark(text: str) -> None:
-    # A worker's process makes what the run's process has made and remarked upon already.
-    if text in _said or multiprocessing.parent_process() is not None:
+    # The main process has made the same environment before and has shown its warnings.
+    if text in _shown or multiprocessing.parent_process() is not None:
         return
-    _said.add(text)
+    _shown.add(text)
     warnings.warn(f"MuJoCo: {text}", RuntimeWarning, stacklevel=2)

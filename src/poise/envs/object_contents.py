@@ -1,7 +1,7 @@
-"""What is in an object, read without running any of its code: no property, no ``__getattr__``.
+"""Reading an object's contents without running any of its code (property, ``__getattr__``).
 
-Everything goes through the descriptors of the interpreter itself, and `type` instead of
-`isinstance`, which asks an object for its ``__class__``.
+All access uses the interpreter's own descriptors, and `type` instead of `isinstance`, which would
+read the object's ``__class__``.
 """
 
 import array
@@ -22,16 +22,16 @@ import numpy as np
 __all__ = ["CHANCE", "attributes", "bases", "content", "differ", "is_chance", "items", "namespace"]
 
 MOST_ITEMS = 10_000
-"""Of a container; of a longer one, this many are looked at."""
+"""Most items of a container that are compared."""
 MOST_INNER_ITEMS = 100
-"""Of a container in a container; those are looked at for themselves, too."""
+"""Most items of a container inside a container; such containers are also compared on their own."""
 MOST_BYTES = 1 << 24
-"""Of an array; of a larger one, this many are looked at."""
+"""Most bytes of an array that are compared."""
 DEPTH = 3
-"""How deep plain containers are compared by what is in them, instead of by who they are."""
+"""Depth to which plain containers are compared by content; deeper ones by identity."""
 
 CHANCE = object()
-"""The content of a generator: how far it has come is chance, and no state."""
+"""Stands for the content of a random number generator, whose position does not count as state."""
 
 _ATOMS = {int, bool, str, bytes, complex, type(None)}
 _GENERATORS = (
@@ -50,8 +50,8 @@ _BUFFERS = (
     ctypes.Structure,
     ctypes._SimpleCData,
 )
-_OF_CHANCE = {"_np_random", "_np_random_seed"}
-"""Attributes of a space; to sample from it changes them."""
+_RANDOM_ATTRIBUTES = {"_np_random", "_np_random_seed"}
+"""Attributes of a space that change when it is sampled."""
 _SEQUENCES = (list, tuple, deque)
 _SETS = (set, frozenset)
 
@@ -60,13 +60,13 @@ _namespace = type.__dict__["__dict__"].__get__
 
 
 def bases(kind: type) -> tuple[type, ...]:
-    """A class and what it derives from."""
+    """Return a class and its base classes, in method resolution order."""
     found: tuple[type, ...] = _mro(kind)
     return found
 
 
 def namespace(kind: type) -> Any:
-    """A class's own attributes, as they are."""
+    """Return a class's own ``__dict__``."""
     return _namespace(kind)
 
 
@@ -76,15 +76,15 @@ def _is_one_of(value: Any, kinds: Iterable[type]) -> bool:
 
 
 def is_chance(value: Any) -> bool:
-    """Whether it is a generator of random numbers."""
+    """Return whether an object is a random number generator."""
     return _is_one_of(value, _GENERATORS)
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """The attributes that an object holds itself, in its ``__dict__`` and its ``__slots__``."""
+    """Return the instance attributes of an object, from its ``__dict__`` and ``__slots__``."""
     found: dict[str, Any] = {}
     kind: Any = type(value)
-    for name, member in _places(kind):
+    for name, member in _attribute_descriptors(kind):
         try:
             held = member.__get__(value)
         except AttributeError:
@@ -94,13 +94,13 @@ def attributes(value: Any) -> dict[str, Any]:
         elif type(held) is dict:
             found.update(held)
     if gymnasium.Space in bases(kind):
-        return {name: one for name, one in found.items() if name not in _OF_CHANCE}
+        return {name: one for name, one in found.items() if name not in _RANDOM_ATTRIBUTES}
     return found
 
 
 @functools.lru_cache(maxsize=1024)
-def _places(kind: Any) -> tuple[tuple[str, Any], ...]:
-    """Where instances of a class keep attributes: the interpreter's own descriptors."""
+def _attribute_descriptors(kind: Any) -> tuple[tuple[str, Any], ...]:
+    """Return the interpreter's descriptors of a class's ``__slots__`` and ``__dict__``, by name."""
     return tuple(
         (name, member)
         for one in bases(kind)
@@ -111,7 +111,7 @@ def _places(kind: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def items(value: Any, most: int = MOST_ITEMS) -> list[Any] | None:
-    """What is in a container; None of what is none, and some where there are very many."""
+    """Return a container's items, or a sample if there are too many; None if not a container."""
     kinds = bases(type(value))
     if dict in kinds:
         pairs = itertools.islice(list(dict.items(value)), most)
@@ -126,7 +126,7 @@ def items(value: Any, most: int = MOST_ITEMS) -> list[Any] | None:
 
 
 class _Same:
-    """An object that is only asked whether it is the same one; kept, so that its id stays its."""
+    """Compares an object by identity; holds a reference, so that its id is not reused."""
 
     __slots__ = ("held",)
 
@@ -141,7 +141,7 @@ class _Same:
 
 
 def content(value: Any, depth: int = DEPTH) -> Any:
-    """What can be compared with the content at another time by `differ`."""
+    """Return a copy of an object's content, to compare with a later one by `differ`."""
     kind = type(value)
     if kind in _ATOMS:
         return kind, value
@@ -187,7 +187,7 @@ def _array(value: Any) -> Any:
         return [content(one, 1) for one in items(value) or []]
     flat = plain.reshape(-1)
     step = 1 + plain.nbytes // MOST_BYTES
-    # Bit for bit: NaN is NaN, and -0 is not 0.
+    # Compared bit for bit: NaN equals NaN, and -0 differs from 0.
     return plain.dtype.str, plain.shape, zlib.crc32(np.ascontiguousarray(flat[::step]).tobytes())
 
 
@@ -200,10 +200,10 @@ def _buffer(value: Any) -> Any:
 
 
 def differ(before: Any, after: Any) -> bool:
-    """Whether a content has changed, other than by chance.
+    """Return whether a content has changed, other than by drawing random numbers.
 
-    What only came to a dictionary, or to an object's attributes, while all that was there stayed,
-    is no change: that is how things are remembered which were worked out once.
+    New keys of a dictionary, or new attributes of an object, do not count as a change if all others
+    are unchanged: this is how caches behave.
     """
     if before is CHANCE or after is CHANCE:
         return False

@@ -1,6 +1,6 @@
-"""A walk through the objects that an environment reaches: its own, its classes', its code's.
+"""Finding all objects that an environment can reach: through attributes, classes and code.
 
-None of their code is run; what lies in a library is left out.
+None of their code is run, and objects of libraries are left out.
 """
 
 import functools
@@ -19,9 +19,9 @@ from poise.envs.shared_objects import layers
 __all__ = ["Key", "Unit", "Walk"]
 
 MOST_OBJECTS = 20_000
-"""At which a walk ends; what is nearest comes first."""
+"""A walk ends after this many objects; the nearest ones come first."""
 MOST_SECONDS = 10.0
-"""Of processor time, at which it ends too."""
+"""A walk also ends after this many seconds of processor time."""
 
 _NAMES = """
     PIL Box2D absl ale_py box2d chex cloudpickle cv2 envpool equinox flax gym gymnasium imageio
@@ -30,18 +30,18 @@ _NAMES = """
     setuptools shapely skimage sklearn sympy tensorflow torch torchvision tqdm tyro wandb
 """
 _LIBRARIES = frozenset(_NAMES.split())
-"""Whose classes and modules hold no state of an environment, but caches of their own."""
+"""Libraries: their classes and modules hold caches of their own, not an environment's state."""
 
 Key = tuple[Any, ...]
 
 
 class Unit(NamedTuple):
-    """A thing whose content may change.
+    """An object or variable whose content may change.
 
     Attributes:
         label: where it was found.
-        holder: the object itself; or the class's or module's namespace that holds it.
-        name: in that namespace; None for an object.
+        holder: the object itself, or the namespace of the class or module that has the variable.
+        name: the variable's name in that namespace; None for an object.
     """
 
     label: str
@@ -49,24 +49,24 @@ class Unit(NamedTuple):
     name: str | None
 
     def content(self) -> Any:
-        """As it is now."""
+        """Return the current content."""
         try:
             if self.name is not None:
                 return content(self.holder.get(self.name))
             inner = content(self.holder)
             return {"": inner, **{key: content(x) for key, x in attributes(self.holder).items()}}
         except Exception:
-            # Another thread is changing it, or it is stranger than was thought.
+            # Another thread is changing it, or it is an unexpected kind of object.
             return None
 
 
 class Walk:
-    """The objects that a copy reaches: those of its own, and those behind its classes and code.
+    """The objects that a copy can reach: its own, and those of its classes and code.
 
     Attributes:
-        units: whose content may change.
-        private: keys of those that it reaches without its classes, or names in its code.
-        codes: that it may run.
+        units: the objects and variables whose content may change.
+        private: keys of the units that it reaches without its classes and without names in code.
+        codes: code objects that it may run.
     """
 
     def __init__(self, environment: Any, stops: set[int]) -> None:
@@ -101,13 +101,13 @@ class Walk:
                 try:
                     self._object(label, value)
                 except Exception:
-                    # Another thread is changing it, or it is stranger than was thought.
+                    # Another thread is changing it, or it is an unexpected kind of object.
                     continue
 
     def _is_new(self, key: Key, value: Any) -> bool:
         if key in self._seen:
             return False
-        # Kept, so that its id stays its.
+        # Hold a reference, so that its id is not reused.
         self._seen[key] = value
         return True
 
@@ -150,10 +150,10 @@ class Walk:
     def _push(self, label: str, values: Iterable[Any]) -> None:
         self._waiting.extend((label, value) for value in values)
 
-    def _slot(self, label: str, holder: Any, server: Any, name: str) -> None:
-        """A name in a class's or a module's namespace, which is its owner's."""
-        key = (id(server), name)
-        if self._is_new(key, server):
+    def _variable(self, label: str, holder: Any, owner: Any, name: str) -> None:
+        """Add a variable of a class or module; ``owner`` identifies its namespace."""
+        key = (id(owner), name)
+        if self._is_new(key, owner):
             self._unit(key, Unit(label, holder, name))
             self._push(label, (holder.get(name),))
 
@@ -166,10 +166,10 @@ class Walk:
                 if type(value) in _CODE or type(value) in _DESCRIPTORS:
                     self._push(f"{one.__qualname__}.{name}", (value,))
                 elif not (name.startswith("__") and name.endswith("__")):
-                    self._slot(f"{one.__qualname__}.{name}", held, one, name)
+                    self._variable(f"{one.__qualname__}.{name}", held, one, name)
 
     def _function(self, function: types.FunctionType) -> None:
-        """What its code names: globals, and of modules and classes also their attributes."""
+        """Add the globals that a function's code names, and named attributes of modules."""
         space = function.__globals__
         if _is_library(str(space.get("__name__", ""))):
             return
@@ -178,7 +178,7 @@ class Walk:
             self.codes[id(code)] = code
             names.update(code.co_names)
         self._names(space, names & space.keys())
-        # A module in a module, as in package.simulator.world: as deep as there are names.
+        # Modules inside modules, as in package.simulator.world, to any depth.
         seen: set[int] = set()
         modules = [space[name] for name in names & space.keys()]
         while modules:
@@ -193,22 +193,22 @@ class Walk:
 
     def _names(self, space: dict[str, Any], names: Iterable[str]) -> None:
         for name in names:
-            self._slot(f"{space.get('__name__')}.{name}", space, space, name)
+            self._variable(f"{space.get('__name__')}.{name}", space, space, name)
 
 
 class _Contents:
-    """A closure's variable, read as a namespace."""
+    """A closure's variable, presented as a namespace."""
 
     def __init__(self, cell: types.CellType) -> None:
         self._cell = cell
 
     def get(self, name: str) -> Any:
-        """Its value; None where there is none yet."""
+        """Return the variable's value; None if it has none yet."""
         del name
         return next(iter(self.values()), None)
 
     def values(self) -> list[Any]:
-        """Its value, if it has one."""
+        """Return a list with the variable's value; empty if it has none yet."""
         try:
             return [self._cell.cell_contents]
         except ValueError:
@@ -231,7 +231,7 @@ def _held_by_function(function: types.FunctionType) -> tuple[Any, ...]:
 
 
 def _is_library(module: Any) -> bool:
-    """Whether what is in a module is not the environment's own."""
+    """Return whether a module belongs to a library and not to the environment."""
     if type(module) is not str:
         return True
     if module.startswith("gymnasium.envs."):

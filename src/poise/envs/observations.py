@@ -1,6 +1,6 @@
-"""Observations as an environment returns them: held against their space, and stacked to batches.
+"""Checking an environment's observations against their space, and stacking them into batches.
 
-Shape, dtype kind and finiteness are checked, not bounds: many environments leave theirs.
+Shape, dtype kind and finiteness are checked; bounds are not, because many environments exceed them.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,24 +15,24 @@ from poise.space_parts import mapping
 __all__ = ["batch_checker", "brief", "observation_checker", "one_line"]
 
 LONGEST = 200
-"""Letters of a value that are shown."""
+"""Characters of a value that are shown in a message."""
 
 Stack = Callable[[Sequence[Any]], Any]
 
 
-class _NotAsUsual(Exception):  # noqa: N818 - a signal, not an error
-    """Some observation is not of the usual form: each must be looked at."""
+class _NeedsFullCheck(Exception):  # noqa: N818 - a signal, not an error
+    """Some observation does not have the usual form, so each must be checked separately."""
 
 
 def observation_checker(space: spaces.Space[Any]) -> Callable[[Any], str | None]:
-    """A check of one observation: (observation) -> what is wrong with it, or None."""
+    """Return a check of one observation: (observation) -> what is wrong with it, or None."""
     match space:
         case spaces.Dict():
             parts = {key: observation_checker(one) for key, one in space.items()}
 
             def check_dict(observation: Any) -> str | None:
                 if not isinstance(observation, dict) or observation.keys() != parts.keys():
-                    return f"observation {brief(observation)} is no dict with keys {list(parts)}"
+                    return f"observation {brief(observation)} is not a dict with keys {list(parts)}"
                 problems = (check(observation[key]) for key, check in parts.items())
                 return next((problem for problem in problems if problem), None)
 
@@ -42,7 +42,7 @@ def observation_checker(space: spaces.Space[Any]) -> Callable[[Any], str | None]
 
             def check_tuple(observation: Any) -> str | None:
                 if not isinstance(observation, tuple) or len(observation) != len(checks):
-                    return f"observation {brief(observation)} is no tuple of {len(checks)}"
+                    return f"observation {brief(observation)} is not a tuple of {len(checks)}"
                 pairs = zip(checks, observation, strict=True)
                 problems = (check(one) for check, one in pairs)
                 return next((problem for problem in problems if problem), None)
@@ -50,7 +50,7 @@ def observation_checker(space: spaces.Space[Any]) -> Callable[[Any], str | None]
             return check_tuple
         case spaces.Box() | spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
             return _array_checker(space)
-    # Texts, graphs and the like: nothing here makes use of them.
+    # Other spaces (text, graphs) are not used by poise and need no check.
     return lambda observation: None
 
 
@@ -62,7 +62,7 @@ def _array_checker(space: spaces.Space[Any]) -> Callable[[Any], str | None]:
         try:
             array = np.asarray(observation)
         except (TypeError, ValueError):
-            return f"observation {brief(observation)} is no array of shape {shape}"
+            return f"observation {brief(observation)} is not an array of shape {shape}"
         if array.shape != shape:
             return f"observation has shape {array.shape}, but its space says {shape}"
         if not np.can_cast(array.dtype, dtype, "same_kind"):
@@ -75,18 +75,18 @@ def _array_checker(space: spaces.Space[Any]) -> Callable[[Any], str | None]:
 
 
 def batch_checker(space: spaces.Space[Any]) -> Stack:
-    """A check of many observations at once, a fraction of the time of one for each.
+    """Return a function that checks and stacks observations, much faster than checking each.
 
     Returns:
-        (observations of one copy each) -> the batch, a pytree of new arrays ``[N, ...]``; None
-        where some observation may not fit, and each must be looked at.
+        A function (one observation per copy) -> the batch, a pytree of new arrays ``[N, ...]``, or
+        None if some observation does not fit; check each one to find out which.
     """
     quick = _quick(space)
 
     def check(observations: Sequence[Any]) -> Any:
         try:
             return quick(observations)
-        except _NotAsUsual:
+        except _NeedsFullCheck:
             pass
         each = observation_checker(space)
         if any(each(observation) for observation in observations):
@@ -104,14 +104,14 @@ def _quick(space: spaces.Space[Any]) -> Stack:
             def stack_dicts(observations: Sequence[Any]) -> Any:
                 for one in observations:
                     if type(one) is not dict or len(one) != len(parts):
-                        raise _NotAsUsual
+                        raise _NeedsFullCheck
                 try:
                     return mapping(
                         (key, part([one[key] for one in observations]))
                         for key, part in parts.items()
                     )
                 except KeyError:
-                    raise _NotAsUsual from None
+                    raise _NeedsFullCheck from None
 
             return stack_dicts
         case spaces.Tuple():
@@ -120,7 +120,7 @@ def _quick(space: spaces.Space[Any]) -> Stack:
             def stack_tuples(observations: Sequence[Any]) -> Any:
                 for one in observations:
                     if type(one) is not tuple or len(one) != len(stacks):
-                        raise _NotAsUsual
+                        raise _NeedsFullCheck
                 columns = zip(*observations, strict=True)
                 return tuple(part(column) for part, column in zip(stacks, columns, strict=True))
 
@@ -132,18 +132,18 @@ def _quick(space: spaces.Space[Any]) -> Stack:
         try:
             batch = np.array(observations)
         except ValueError:
-            raise _NotAsUsual from None
+            raise _NeedsFullCheck from None
         if batch.dtype != dtype or batch.shape[1:] != shape:
-            raise _NotAsUsual
+            raise _NeedsFullCheck
         if floats and not np.isfinite(batch).all():
-            raise _NotAsUsual
+            raise _NeedsFullCheck
         return batch
 
     return stack_arrays
 
 
 def brief(value: Any) -> str:
-    """A value on one line, not too long."""
+    """Return a short representation of a value, on one line."""
     try:
         text = " ".join(repr(value).split())
     except Exception:
@@ -152,7 +152,7 @@ def brief(value: Any) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message on one line."""
+    """Return an exception's message, on one line."""
     try:
         return " ".join(str(error).split())
     except Exception:

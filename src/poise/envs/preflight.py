@@ -1,6 +1,6 @@
-"""Checks of an environment before training begins: whether it keeps Gymnasium's contract.
+"""Checking an environment before training: whether it follows Gymnasium's API.
 
-A short look, a few resets and steps, so that what would fail after hours fails in a moment.
+A few resets and steps are enough to find errors that would otherwise stop a run after hours.
 """
 
 from collections.abc import Callable
@@ -15,22 +15,23 @@ from poise.envs.trial_play import Approve, Trace, TrialPlay
 __all__ = ["EnvironmentTraits", "check_environment"]
 
 NAMED = 3
-"""Of the things that copies share."""
+"""Number of shared things that a message names."""
 
 
 class EnvironmentTraits(NamedTuple):
-    """What a look at an environment found.
+    """The result of checking an environment.
 
     Attributes:
-        repeatable: a copy did the same once more, from the same seed, with the same actions and
-            another copy beside it, also after a reset without a seed. If not, it has a state or a
-            chance outside, and no run of it can be replayed.
-        shares_state: stepping one copy changed what another showed, and not by its chance; or,
-            where nothing repeats, what another reaches. No two copies may be stepped in one
-            process.
-        shared: what they share, as far as it was found, for messages: ``Simulator.aircraft``.
-        remembers: the same copy did otherwise in a second episode from the same seed, although the
-            environment is repeatable: an episode depends on those before it in its copy.
+        repeatable: whether a new copy returned the same results again, with the same seed and the
+            same actions and with another copy in between, also after a reset without a seed. If
+            not, it has state or randomness outside the copy, and its runs cannot be replayed.
+        shares_state: whether stepping one copy changed what another returned, other than by drawing
+            random numbers; or, if nothing repeats, changed objects that another can reach. Two such
+            copies must not be stepped in one process.
+        shared: names of what they share, as far as found, for messages: ``Simulator.aircraft``.
+        remembers: whether the same copy returned different results in a second episode with the
+            same seed, although the environment is repeatable: an episode depends on the previous
+            episodes of its copy.
     """
 
     repeatable: bool
@@ -48,23 +49,25 @@ def check_environment(
     timed: Callable[[float], None] = lambda seconds: None,
     in_threads: bool = False,
 ) -> EnvironmentTraits:
-    """Make copies, reset them and step them a little with random actions.
+    """Check an environment by making copies and taking a few steps with random actions.
 
     Args:
         env_factory: makes the copies.
-        timeout: seconds after which one counts as hung.
-        world: how it will be stepped; a vector implementation is looked at, too.
-        approve: asked about the spaces before anything is stepped; raises if they will not do.
-        needed: copies that will be open at a time; where that is one, no second is made beside it.
-        timed: told the seconds that each step took.
-        in_threads: it will be made in one thread and stepped in others, and so it is here.
+        timeout: seconds after which a call counts as hung.
+        world: how the environment will be stepped; with ``vector``, its vector implementation is
+            checked too.
+        approve: called with the spaces before any step; raises if they are not suitable.
+        needed: number of copies that will be open at a time; if 1, no two copies are open here.
+        timed: called with the duration of each step in seconds.
+        in_threads: whether the environment will be made in one thread and stepped in others; the
+            check then does the same.
 
     Raises:
-        EnvironmentCheckError: it hangs, raises, or breaks the contract; says how.
-        InputError: it cannot be made.
+        EnvironmentCheckError: the environment hangs, raises, or violates Gymnasium's API.
+        InputError: the environment cannot be made.
     """
-    # Some take seconds to make: the first copy is the second look's other one, unless it would pass
-    # from thread to thread.
+    # Some environments take seconds to make, so the first copy is kept as the other copy of the
+    # second trial, unless that would move it to another thread.
     look = TrialPlay(env_factory, approve, needed, timed, keeps=needed > 1 and not in_threads)
 
     def play(work: Callable[[], Trace]) -> Trace:
@@ -73,7 +76,7 @@ def check_environment(
         )
         return trace
 
-    # What the caller draws from the global generators afterwards must not depend on this look.
+    # The check must not affect what the caller draws from the global generators afterwards.
     with GlobalChance(), look:
         first = play(look.alone)
         second = play(look.alone if needed == 1 else look.beside_another)
@@ -96,7 +99,7 @@ def check_environment(
                 run_with_deadline(
                     look.reach, timeout, env_factory.name, look.describe_activity, in_threads
                 )
-                # What is seen to change is only a name, where what is shown was enough to tell.
+                # If the results have already shown shared state, this only adds names to it.
                 shares = shares or bool(look.shared)
     repeatable = first == second
     return EnvironmentTraits(

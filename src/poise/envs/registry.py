@@ -1,6 +1,6 @@
-"""Choosing what steps an environment: a compiled twin, XLA functions, vector code, or copies.
+"""Choosing how to step an environment: compiled twin, XLA functions, vector code, or copies.
 
-Every score is measured on the environment itself (`EnvFactory.make`), whatever was trained in.
+Every score is measured on the environment itself (`EnvFactory.make`), however training steps it.
 """
 
 from collections.abc import Callable
@@ -44,25 +44,25 @@ _TWINS: dict[str, Callable[[], AnyFuncEnv]] = {
     "MountainCarContinuous-v0": MountainCarContinuous,
     "Pendulum-v1": Pendulum,
 }
-"""Environments written in JAX, each admitted with a test against Gymnasium's own."""
+"""Environments written in JAX; a test compares each with Gymnasium's own."""
 
 
 @known_arguments
 def register(name: str, environment: Callable[[], AnyFuncEnv]) -> None:
-    """Register a compiled environment of one's own, or a compiled twin of a Gymnasium one.
+    """Register a compiled twin of a Gymnasium environment, written in JAX.
 
-    Training then runs inside XLA; scores are still measured on ``gymnasium.make(name)``, which must
-    exist and is what users of the policy will meet: register that with ``gymnasium.register``,
-    with its time limit, too.
+    Training then runs inside XLA. Scores are still measured on ``gymnasium.make(name)``, the
+    environment that users of the policy will have. It must exist: register your own environment
+    with ``gymnasium.register``, including its time limit.
 
     Args:
-        name: the Gymnasium id that it is a twin of.
+        name: the Gymnasium id of the environment.
         environment: a `FuncEnv` class, or a function that makes one: ``initial``, ``transition``,
             ``observation``, ``reward`` and ``terminal`` of one copy, in JAX.
 
     Raises:
-        ConfigError: it is no `FuncEnv` with spaces.
-        EnvironmentNotFoundError: Gymnasium knows no such id.
+        ConfigError: the environment is not a `FuncEnv`, or has no spaces.
+        EnvironmentNotFoundError: the id is not registered with Gymnasium.
     """
     made = environment()
     if not isinstance(made, FuncEnv):
@@ -79,9 +79,9 @@ def register(name: str, environment: Callable[[], AnyFuncEnv]) -> None:
 
 
 def is_well_scaled(env_factory: EnvFactory) -> bool:
-    """Whether a twin says that what is observed is around 1, though no bounds tell.
+    """Return whether a twin declares that its observations are around 1, despite missing bounds.
 
-    A twin says so by its attribute ``well_scaled``.
+    It does so by its attribute ``well_scaled``.
     """
     if not env_factory.is_plain or env_factory.identity not in _TWINS:
         return False
@@ -89,20 +89,20 @@ def is_well_scaled(env_factory: EnvFactory) -> bool:
 
 
 def compiled_names() -> list[str]:
-    """The environments that have a compiled twin."""
+    """Return the names of the environments that have a compiled twin."""
     return sorted(_TWINS)
 
 
 def env_backend(env_factory: EnvFactory, wanted: WorldChoice) -> WorldKind:
-    """What steps an environment (``--world``).
+    """Choose how to step an environment (``--world``).
 
-    A twin, XLA functions and vector implementations serve only the plain environment: with default
-    arguments and no wrappers. ``auto`` takes a vector implementation only if it resets as poise
-    needs it and shows what the environment itself does.
+    A twin, XLA functions and vector implementations can only replace the plain environment: with
+    default arguments and no wrappers. ``auto`` uses a vector implementation only if it has
+    next-step autoreset and the observation space of the environment itself.
 
     Raises:
-        ConfigError: the wanted kind is not to be had for this environment.
-        UnsupportedSpaceError: the wanted vector implementation cannot stand for the environment.
+        ConfigError: the wanted kind is not available for this environment.
+        UnsupportedSpaceError: the wanted vector implementation does not match the environment.
     """
     spec = env_factory.spec
     possible: list[WorldKind] = []
@@ -121,26 +121,26 @@ def env_backend(env_factory: EnvFactory, wanted: WorldChoice) -> WorldKind:
         return "copies" if best == "vector" and not _vector_serves(env_factory) else best
     if wanted not in possible:
         raise ConfigError(
-            f"--world is {wanted!r}, but for {env_factory.name} as it is configured there is only "
+            f"--world is {wanted!r}, but with these settings {env_factory.name} only supports "
             + ", ".join(possible)
         )
     return wanted
 
 
 def _vector_serves(env_factory: EnvFactory) -> bool:
-    """Whether a vector implementation can stand for the environment itself."""
+    """Return whether the vector implementation can replace the environment itself."""
     try:
         make_vector_copies(env_factory, 1, env_factory.spaces()[0]).close()
     except UnsupportedSpaceError:
         return False
     except EnvironmentFailureError:
-        # Broken, and to be reported as that.
+        # It is broken: the check before training reports that.
         return True
     return True
 
 
 def choose_envs(env_factory: EnvFactory, wanted: WorldChoice, shaping: RewardShaping) -> World:
-    """The environments to train in; see `env_backend`."""
+    """Make the environments to train in; see `env_backend`."""
     kind = env_backend(env_factory, wanted)
     if kind == "compiled":
         spec = env_factory.spec

@@ -1,4 +1,4 @@
-"""What the loss sees of the rewards; scores always stay the environment's own."""
+"""Reward shaping for the loss; scores always use the environment's own rewards."""
 
 import dataclasses
 from typing import Any
@@ -16,8 +16,8 @@ class RewardShaping:
 
     Attributes:
         failure_reward: replaces the reward of a terminating step.
-        scale: factor.
-        clip: bounds the magnitude, after scaling.
+        scale: factor that rewards are multiplied by.
+        clip: bound on the magnitude of rewards, applied after scaling.
     """
 
     failure_reward: float | None = None

@@ -1,7 +1,7 @@
-"""Seeds: every random number of a run derives from its root seed.
+"""Seeds: all random numbers of a run derive from its root seed.
 
-A seed is a function of (root seed, purpose, numbers such as worker and generation), through
-NumPy's `SeedSequence`, which is made for this. Nothing reads the clock or the system's entropy.
+NumPy's `SeedSequence` derives each seed from the root seed, a purpose, and numbers such as worker
+and generation. Nothing reads the clock or the system's entropy.
 """
 
 import enum
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class Purpose(enum.IntEnum):
-    """What a seed is for. Values are part of what a replay depends on: never renumber them."""
+    """The purpose of a seed. Replays depend on the values: never renumber them."""
 
     PARAMETERS = 0
     ROLLOUT = 1
@@ -37,29 +37,32 @@ class Purpose(enum.IntEnum):
 
 
 def seed_sequence(root: int, purpose: Purpose, *numbers: int) -> np.random.SeedSequence:
-    """The seed for one purpose, and for example one worker and generation."""
+    """Return the seed for one purpose and, for example, one worker and generation."""
     return np.random.SeedSequence(root, spawn_key=(int(purpose), *numbers))
 
 
 def key_data(seed: np.random.SeedSequence) -> np.ndarray:
-    """The ``[2]`` uint32 key data of a JAX threefry key."""
+    """Return the ``[2]`` uint32 key data of a JAX threefry key."""
     return seed.generate_state(2, np.uint32)
 
 
 def typed_key(data: Any) -> Any:
-    """The JAX key of ``[2]`` uint32 key data."""
+    """Return the JAX key with this ``[2]`` uint32 key data."""
     return jax.random.wrap_key_data(data, impl="threefry2x32")
 
 
 def environment_seed(seed: np.random.SeedSequence) -> int:
-    """A seed for ``Env.reset``, from 0 to 2**31 - 1 (some environments take no more)."""
+    """Return a seed for ``Env.reset``, from 0 to 2**31 - 1 (some accept no larger one)."""
     return int(seed.generate_state(1, np.uint32)[0] >> 1)
 
 
 def environment_seeds(
     root: int, worker: int, generation: int, copies: int, life: int = 0
 ) -> list[int]:
-    """The seeds of a worker's environment copies, which it may have closed and made anew."""
+    """Return the seeds of a worker's environment copies.
+
+    ``life`` counts how often the worker has closed its copies and made new ones.
+    """
     lives = (life,) if life else ()
     return [
         environment_seed(seed_sequence(root, Purpose.ENVIRONMENT, worker, generation, copy, *lives))

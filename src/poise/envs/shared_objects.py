@@ -1,4 +1,4 @@
-"""What copies of one environment may have in common: objects, and sources of chance."""
+"""Objects and random number generators that copies of one environment may share."""
 
 import random
 import sys
@@ -17,9 +17,9 @@ Result = TypeVar("Result")
 
 
 def layers(environment: Any) -> list[Any]:
-    """An environment's wrappers, from the outermost inwards, and at last itself.
+    """Return an environment's wrappers, from the outermost inwards, then the environment itself.
 
-    What holds an environment as ``env`` is taken for a wrapper, also if it is none of Gymnasium's.
+    Any object with an environment as ``env`` counts as a wrapper, even if not a Gymnasium one.
     """
     found = [environment]
     while isinstance(inner := getattr(found[-1], "__dict__", {}).get("env"), gymnasium.Env):
@@ -30,15 +30,15 @@ def layers(environment: Any) -> list[Any]:
 
 
 def require_new(environment: Any, others: Sequence[Any], name: str) -> None:
-    """Tell a new copy from an old one.
+    """Check that a copy is really a new object.
 
     Args:
         environment: the new copy.
         others: copies that were made before.
-        name: of the environment.
+        name: name of the environment.
 
     Raises:
-        EnvironmentCheckError: it is one of the others, or a wrapper around the same object.
+        EnvironmentCheckError: the copy is one of the others, or wraps the same object.
     """
     known = {id(layer) for other in others for layer in layers(other)}
     old = next((layer for layer in layers(environment) if id(layer) in known), None)
@@ -50,7 +50,7 @@ def require_new(environment: Any, others: Sequence[Any], name: str) -> None:
 
 
 class GlobalChance:
-    """NumPy's and Python's global generators, as they are now; put back at the end of a block."""
+    """Saves the states of NumPy's and Python's global generators; restores them after a block."""
 
     def __init__(self) -> None:
         self._states = np.random.get_state(), random.getstate()
@@ -62,7 +62,7 @@ class GlobalChance:
         self._restore()
 
     def repeat(self, work: Callable[[], Result]) -> Callable[[], Result]:
-        """The same work, begun in the states that were kept."""
+        """Return a version of a function that first restores the saved states."""
 
         def from_here() -> Result:
             self._restore()
@@ -76,10 +76,10 @@ class GlobalChance:
 
 
 class SharedChance:
-    """The generators that two copies share, and the global ones.
+    """Restores the generators that two copies share, and the global ones, after a block.
 
-    What is drawn from them within a block is put back at its end. Looked for among the attributes
-    of the copies, of their wrappers and classes, and in the modules of these.
+    Generators are searched among the attributes of the copies, of their wrappers and classes, and
+    of the modules of these.
 
     Args:
         one: a copy.
@@ -105,7 +105,7 @@ class SharedChance:
         if self._global is not None:
             self._global.__exit__(*raised)
         for owner, name, generator, state in self._kept:
-            # A class or module may have been given another generator since.
+            # The generator of a class or module may have been replaced in the block.
             if isinstance(owner, type | ModuleType) and not isinstance(
                 getattr(owner, name), gymnasium.Space
             ):
@@ -114,7 +114,7 @@ class SharedChance:
 
 
 def _generators(environment: Any) -> list[tuple[Any, str, Any]]:
-    """(whose attribute, its name, the generator) of all that are found."""
+    """Return (owner, attribute name, generator) for every generator that is found."""
     found = []
     for layer in layers(environment):
         classes = type(layer).__mro__[:-1]
@@ -129,9 +129,9 @@ def _generators(environment: Any) -> list[tuple[Any, str, Any]]:
 
 
 def positions(environment: Any) -> dict[tuple[int, str], str]:
-    """How far the generators have come that an environment and its wrappers hold themselves.
+    """Return the states of the generators that an environment and its wrappers hold.
 
-    Where little is shown, two looks may be alike by accident; these are not.
+    Observations with little content may agree by chance; generator states do not.
     """
     return {
         (depth, name): repr(_flat(_state(value)))

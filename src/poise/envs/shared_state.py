@@ -1,9 +1,9 @@
-"""State that two copies of an environment share: what both reach, and stepping one of them changes.
+"""Finding state that two copies of an environment share: both reach it, and a step changes it.
 
-Where nothing repeats, because an environment draws fresh entropy, comparing what copies show tells
-nothing. So their objects are looked through: attributes, containers, closures, and the class
-attributes and module globals that their code names. None of their code is run. What lies in a
-library, or outside of Python, is not seen.
+If an environment draws fresh entropy, nothing repeats, and comparing the results of copies shows
+nothing. Their objects are compared instead: attributes, containers, closures, and the class
+attributes and module globals that their code names. None of their code is run. State in a library,
+or outside Python, is not found.
 """
 
 import dis
@@ -18,16 +18,16 @@ from poise.envs.shared_objects import layers
 __all__ = ["SharedThings"]
 
 MOST_SECONDS = 20.0
-"""Of processor time, for all comparisons together; what has not changed by then counts as state
-that does not change."""
+"""Seconds of processor time for all comparisons together; what has not changed by then counts as
+unchanged."""
 
 
 class SharedThings:
-    """What two copies both reach, as it is now.
+    """The objects and variables that two copies both reach, with their present content.
 
     Args:
         one: the copy that will be stepped.
-        other: the copy that will not be.
+        other: the copy that will not be stepped.
     """
 
     def __init__(self, one: Any, other: Any) -> None:
@@ -38,7 +38,7 @@ class SharedThings:
             key: unit
             for key, unit in first.units.items()
             if key in second.units
-            # The other one finds it in a list of all that there are, perhaps.
+            # The other may reach it only through its class, for example a list of all instances.
             and not (key in first.private and key not in second.private)
         }
         self._before = {key: unit.content() for key, unit in self._units.items()}
@@ -46,7 +46,7 @@ class SharedThings:
         self._left = MOST_SECONDS
 
     def look(self) -> None:
-        """Compare: after every step, for a number may come back to what it was."""
+        """Compare with the saved content; call after every step, as a change may be undone."""
         if self._left <= 0:
             return
         began = time.thread_time()
@@ -54,17 +54,17 @@ class SharedThings:
             before, after = self._before[key], unit.content()
             if not differ(before, after):
                 continue
-            if not self._is_episode_statistics(unit, before, after):
+            if not self._is_counter(unit, before, after):
                 self._changed.add(unit.label)
             del self._units[key]
         self._left -= time.thread_time() - began
 
     def changed(self) -> list[str]:
-        """The names of those that are state and have changed, sorted."""
+        """Return the names of the state that has changed, sorted."""
         return sorted(self._changed)
 
-    def _is_episode_statistics(self, unit: Unit, before: Any, after: Any) -> bool:
-        """Whether it is a number that is only added to, and never read."""
+    def _is_counter(self, unit: Unit, before: Any, after: Any) -> bool:
+        """Return whether a variable is a number that code only adds to and never reads."""
         numbers = {int, float}
         if unit.name in (None, "cell_contents") or not (type(before) is type(after) is tuple):
             return False
@@ -74,7 +74,7 @@ class SharedThings:
 
 
 def _reads(code: types.CodeType, name: str) -> bool:
-    """Whether code loads a name, other than to add to it and store it again."""
+    """Return whether code loads a name, other than to add to it and store it again."""
     if name not in code.co_names:
         return False
     lines = [one for one in dis.get_instructions(code) if one.opname != "CACHE"]

@@ -1,8 +1,9 @@
-"""Wrappers that keep statistics of their own: what to use instead, and true rewards.
+"""Wrappers with statistics of their own: advice on what to use instead, and access to true rewards.
 
-Each copy of an environment has its own wrappers, and so its own statistics: a policy is trained on
-some of them and scored on others, and its file holds none. Gymnasium's are known by their classes,
-other people's by the names that such statistics have had since OpenAI's baselines (``obs_rms``).
+Each copy of an environment has its own wrappers and thus its own statistics. A policy would be
+trained with some statistics and scored with others, and its file contains none. Gymnasium's
+wrappers are recognised by class, others by the attribute names that have been usual since OpenAI's
+Baselines (``obs_rms``).
 """
 
 from typing import Any
@@ -30,7 +31,7 @@ def _normalizes_rewards(layer: Any) -> bool:
 
 
 def statistics_advice(environment: Any) -> list[str]:
-    """A sentence for each kind of statistics that a layer keeps."""
+    """Return one sentence of advice for each kind of statistics that a wrapper keeps."""
     found = []
     wrapped = layers(environment)
     for layer in wrapped:
@@ -52,7 +53,10 @@ def statistics_advice(environment: Any) -> list[str]:
 
 
 def with_true_rewards(environment: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """The environment with the rewards below its innermost normaliser of them, if it has one."""
+    """Return the environment with the rewards from inside its innermost reward normaliser.
+
+    An environment without a reward normaliser is returned unchanged.
+    """
     normalizers: list[Any] = [one for one in layers(environment)[:-1] if _normalizes_rewards(one)]
     if not normalizers:
         return environment
@@ -62,25 +66,25 @@ def with_true_rewards(environment: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any
 
 
 class _Tap(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Remembers the last reward."""
+    """A wrapper that stores the last reward."""
 
     reward: Any = 0.0
 
     def step(self, action: Any) -> Any:
-        """Step, and remember."""
+        """Step, and store the reward."""
         result = self.env.step(action)
         self.reward = result[1]
         return result
 
 
 class _TrueRewards(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Gives the reward that a tap further in saw."""
+    """A wrapper that returns the reward stored by an inner tap."""
 
     def __init__(self, environment: gymnasium.Env[Any, Any], tap: _Tap) -> None:
         super().__init__(environment)
         self._tap = tap
 
     def step(self, action: Any) -> Any:
-        """Step."""
+        """Step, and return the stored reward."""
         observation, _, *rest = self.env.step(action)
         return observation, self._tap.reward, *rest

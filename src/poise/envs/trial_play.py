@@ -1,4 +1,4 @@
-"""Playing a little in copies of an environment, to see what it does; `preflight` concludes."""
+"""Trial steps in copies of an environment; `preflight` draws conclusions from the results."""
 
 import contextlib
 import threading
@@ -26,22 +26,22 @@ from poise.user_warnings import warn_caller
 __all__ = ["Approve", "Trace", "TrialPlay"]
 
 Approve = Callable[[spaces.Space[Any], spaces.Space[Any]], None]
-"""(observation space, action space): raises if they will not do."""
+"""Called with (observation space, action space); raises if they are not suitable."""
 STEPS = 20
 STEPS_AFTER_RESET = 10
-"""Steps after a reset without a seed."""
+"""Number of steps after a reset without a seed."""
 VECTOR_COPIES = 2
 
 
 class Trace(NamedTuple):
-    """What a copy showed: in seeded episodes, and behind a reset without a seed."""
+    """What a copy returned, in seeded episodes and after a reset without a seed."""
 
     seeded: list[bytes]
     unseeded: list[bytes]
 
 
 class TrialPlay:
-    """Copies of one environment, and where one of them is at the moment."""
+    """Makes and steps copies of one environment, and knows which copy is being stepped."""
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class TrialPlay:
         self._now: Any = None
         self._made: list[Any] = []
         self.shared: list[str] = []
-        """What two copies share and one of them changes, once `reach` has looked."""
+        """Names of what two copies share and one changes; filled by `reach`."""
         self.remembers = False
-        """Whether the first copy did otherwise when it began once more."""
+        """Whether the first copy returned different results in a second seeded episode."""
 
     def __enter__(self) -> "TrialPlay":
         return self
@@ -72,23 +72,23 @@ class TrialPlay:
             self._kept.close()
 
     def describe_activity(self) -> str:
-        """Empty while a copy is made."""
+        """Describe what the current copy is doing; empty while a copy is being made."""
         return "" if self._now is None else self._now.describe_activity()
 
     def alone(self) -> Trace:
-        """What a copy shows."""
+        """Step a single copy; returns its trace."""
         return self._play(1)
 
     def beside_another(self) -> Trace:
-        """What it shows while another is stepped in between, from another seed."""
+        """Step a copy while another copy with another seed is stepped in between."""
         return self._play(2)
 
     def beside_another_with_its_own_chance(self) -> Trace:
-        """The same, but what the other one draws from chance that both share is put back."""
-        return self._play(2, keep_chance=True)
+        """Do the same, but restore generators that both copies share after the other's steps."""
+        return self._play(2, restore_shared=True)
 
-    def _play(self, count: int, keep_chance: bool = False) -> Trace:
-        """Step copies in turn; returns what the first one showed."""
+    def _play(self, count: int, restore_shared: bool = False) -> Trace:
+        """Step copies in turn; returns the first one's trace."""
         copies: list[CheckedEnv] = []
         trace = Trace([], [])
         self._now = None
@@ -103,8 +103,8 @@ class TrialPlay:
             first = copies[0].environment
             self._approve(first.observation_space, first.action_space)
             others = copies[1:]
-            chance = SharedChance(first, others[0].environment) if keep_chance else None
-            # Their own copies of the space: many environments share one, and its chance.
+            chance = SharedChance(first, others[0].environment) if restore_shared else None
+            # Copies of the spaces, because many environments share one space and its generator.
             actions = [deepcopy(copy.environment.action_space) for copy in copies]
             for number, space in enumerate(actions):
                 space.seed(number)
@@ -116,18 +116,18 @@ class TrialPlay:
             for step in range(STEPS + STEPS_AFTER_RESET):
                 shown = trace.seeded if step < STEPS else trace.unseeded
                 if step == STEPS:
-                    # However long episodes are: what has no seed must follow from the last one.
+                    # Even if episodes are long: an unseeded reset must follow from the last seed.
                     self._reset(copies[0], None, shown)
                 seed = 0 if step < STEPS else None
                 self._step(copies[0], actions[0].sample(), seed, shown)
                 with chance or contextlib.nullcontext():
                     for copy, space in zip(others, actions[1:], strict=True):
                         self._step(copy, space.sample(), None)
-            # One that is not drawn from may be seeded as it likes.
+            # A generator that was not drawn from may have any seed.
             drawn = dict(positions(first).items() - before.items())
             trace.unseeded.append(repr(sorted(drawn.items())).encode())
             if len(self._made) == 1:
-                self._begin_again(copies[0], trace.seeded)
+                self._repeat_episode(copies[0], trace.seeded)
             if self._keeps:
                 self._keeps, self._kept = False, copies.pop()
         except EnvironmentFailureError as error:
@@ -137,8 +137,8 @@ class TrialPlay:
                 copy.close()
         return trace
 
-    def _begin_again(self, copy: CheckedEnv, seeded: list[bytes]) -> None:
-        """Whether the first copy does from its seed what it did when it was new."""
+    def _repeat_episode(self, copy: CheckedEnv, seeded: list[bytes]) -> None:
+        """Check whether the first copy repeats, with the same seed, what it did when new."""
         space = deepcopy(copy.environment.action_space)
         space.seed(0)
         shown: list[bytes] = []
@@ -148,10 +148,10 @@ class TrialPlay:
         self.remembers = shown != seeded[: len(shown)]
 
     def _make(self) -> CheckedEnv:
-        """A copy that is none of those made before.
+        """Make a copy that is a new object.
 
         Raises:
-            EnvironmentCheckError: it is one of them, or goes around one of them.
+            EnvironmentCheckError: it is an earlier copy, or wraps one.
         """
         environment = self._env_factory.make()
         require_new(environment, self._made, self._env_factory.name)
@@ -162,10 +162,10 @@ class TrialPlay:
         return CheckedEnv(environment, "before training")
 
     def _beside(self) -> CheckedEnv:
-        """Another copy.
+        """Make a second copy.
 
         Raises:
-            EnvironmentCheckError: it cannot be made beside the first.
+            EnvironmentCheckError: it cannot be made while the first is open.
         """
         try:
             return self._make()
@@ -189,7 +189,7 @@ class TrialPlay:
     def _step(
         self, copy: CheckedEnv, action: Any, seed: int | None, shown: list[bytes] | None = None
     ) -> None:
-        """One step, and the reset that an end calls for."""
+        """Step once, and reset if the episode has ended."""
         self._now = copy
         began = time.monotonic()
         result = copy.step(action)
@@ -201,20 +201,20 @@ class TrialPlay:
             self._reset(copy, seed, shown)
 
     def reach(self) -> None:
-        """Look for what a copy changes and another one reaches."""
+        """Find state that one copy changes and another reaches."""
         copies: list[CheckedEnv] = []
         self._now = None
         try:
             copies.append(self._make())
             copies.append(self._beside())
             spaces = [deepcopy(copy.environment.action_space) for copy in copies]
-            # What is only made once, and then kept, is there after the first episode.
+            # After one episode, everything that is made once and then cached exists.
             for number, (copy, space) in enumerate(zip(copies, spaces, strict=True)):
                 space.seed(number)
                 self._reset(copy, number)
-                self._walk(copy, space)
+                self._play_episode(copy, space)
             things = SharedThings(*(copy.environment for copy in copies))
-            self._walk(copies[0], spaces[0], things.look)
+            self._play_episode(copies[0], spaces[0], things.look)
             self.shared = things.changed()
         except EnvironmentFailureError as error:
             raise EnvironmentCheckError(f"{self._env_factory.name}: {error}") from error.__cause__
@@ -222,10 +222,10 @@ class TrialPlay:
             for copy in copies:
                 copy.close()
 
-    def _walk(
+    def _play_episode(
         self, copy: CheckedEnv, space: spaces.Space[Any], then: Callable[[], None] = lambda: None
     ) -> None:
-        """Some steps, and a reset; something is done after each."""
+        """Take some steps, then reset; call ``then`` after each."""
         for _ in range(STEPS):
             self._step(copy, space.sample(), None)
             then()
@@ -239,7 +239,7 @@ class TrialPlay:
         space = deepcopy(copy.environment.action_space)
         try:
             self._reset(copy, 0)
-            # While this thread waits: one that had ended might pass its identifier on.
+            # Both threads are alive at once: otherwise they might get the same identifier.
             background_call = BackgroundCall(lambda: self._step(copy, space.sample(), 0))
             background_call.is_done(threading.TIMEOUT_MAX)
             background_call.outcome()
@@ -249,7 +249,7 @@ class TrialPlay:
             copy.close()
 
     def vector(self) -> None:
-        """The vector implementation, for as many steps."""
+        """Step the vector implementation."""
         self._now = None
         envs = HostEnvs.open(self._env_factory, "vector", RewardShaping())
         try:

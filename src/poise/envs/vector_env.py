@@ -1,4 +1,4 @@
-"""Gymnasium's own vector implementation of an environment, watched as a single copy is."""
+"""An environment's registered vector implementation, with the same checks as a single copy."""
 
 import contextlib
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ __all__ = ["VectorCopies", "make_vector_copies"]
 def make_vector_copies(
     env_factory: EnvFactory, count: int, expected: spaces.Space[Any]
 ) -> "VectorCopies":
-    """N copies in Gymnasium's vector implementation.
+    """Make N copies in an environment's vector implementation.
 
     Args:
-        env_factory: a registered environment that has one.
+        env_factory: factory of a registered environment that has a vector implementation.
         count: N.
         expected: the observation space of the environment itself.
 
     Raises:
-        UnsupportedSpaceError: it cannot stand for the environment itself.
-        EnvironmentFailureError: it cannot be made.
+        UnsupportedSpaceError: the vector implementation does not match the environment itself.
+        EnvironmentFailureError: the vector implementation cannot be made.
     """
     try:
         with without_deprecations():
@@ -47,15 +47,15 @@ def make_vector_copies(
 
 
 class VectorCopies:
-    """A Gymnasium vector environment.
+    """A Gymnasium vector environment, whose results are checked.
 
     Args:
-        vector: the environment.
+        vector: the vector environment.
         expected: the observation space of the environment itself.
 
     Raises:
-        UnsupportedSpaceError: it does not reset at the step after an end, or shows something else
-            than the environment itself.
+        UnsupportedSpaceError: the vector environment does not have next-step autoreset, or has
+            another observation space than the environment itself.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class VectorCopies:
             vector.close()
             raise UnsupportedSpaceError(
                 f"the vector environment {vector} resets in mode {mode}; poise needs next-step "
-                "autoreset, or the true successor of a last step would be lost: "
-                "--world copies steps the environment itself"
+                "autoreset, because otherwise the last observation of an episode is lost: use "
+                "--world copies to step the environment itself"
             )
         if vector.single_observation_space != expected:
             vector.close()
             raise UnsupportedSpaceError(
                 f"the vector environment observes {vector.single_observation_space}, but the "
-                f"environment itself {expected}: --world copies steps that"
+                f"environment itself observes {expected}: use --world copies to step that"
             )
         self._vector = vector
         self._check = observation_checker(vector.observation_space)
@@ -81,7 +81,7 @@ class VectorCopies:
         self._actions: Any = None
 
     def reset(self, seeds: Sequence[int]) -> Any:
-        """Reset; the vector environment derives its copies' randomness from the first seed."""
+        """Reset all copies; the vector environment derives their seeds from the first one."""
         self._seed, self._actions = int(seeds[0]), None
         try:
             observations, _ = self._vector.reset(seed=self._seed)
@@ -110,14 +110,14 @@ class VectorCopies:
         )
 
     def describe_activity(self) -> str:
-        """What is being stepped, or was last."""
+        """Describe what is being stepped or was stepped last."""
         where = f"{self._vector.num_envs} copies in one vector environment, seed {self._seed}"
         if self._actions is None:
             return f"{where}, no action yet"
         return f"{where}, last actions {brief(self._actions)}"
 
     def close(self) -> None:
-        """Close the environment; one that cannot be closed must not hide why it is."""
+        """Close the environment; an error on closing must not hide the reason for closing."""
         with contextlib.suppress(Exception):
             self._vector.close()
 
@@ -128,13 +128,13 @@ class VectorCopies:
         return keyed(self._vector.observation_space, observations)
 
     def _column(self, name: str, values: Any, dtype: Any) -> np.ndarray:
-        """One number, or flag, for each copy."""
+        """Check and convert an array of one number or flag per copy."""
         column = np.asarray(values)
         kinds = "b" if dtype is np.bool_ else "biuf"
         if column.shape != (self._vector.num_envs,) or column.dtype.kind not in kinds:
             raise self._failure(f"step returned {brief(values)} as {name}")
         if not (np.abs(column.astype(np.float64)) <= LARGEST).all():
-            raise self._failure(f"step returned {brief(values)} as {name}, no finite float32")
+            raise self._failure(f"step returned {brief(values)} as {name}, not finite float32")
         return column.astype(dtype)
 
     def _failure(self, what: str) -> EnvironmentFailureError:

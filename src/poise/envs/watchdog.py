@@ -1,8 +1,8 @@
-"""A watchdog over the main thread: what takes too long there is interrupted by an exception.
+"""A watchdog for the main thread: interrupts calls that take too long, by an exception.
 
-Many environments are bound to the thread that made them: they install signal handlers, run an event
-loop or hold a connection to a database. So what belongs to an environment is done in the main
-thread wherever that is possible, and a second thread looks at the clock.
+Many environments must be used in the thread that made them, because they install signal handlers,
+run an event loop or hold a database connection. All calls to an environment are therefore made in
+the main thread wherever possible, and a second thread watches the time.
 """
 
 import os
@@ -20,37 +20,40 @@ __all__ = ["Watchdog", "can_interrupt", "leave"]
 Result = TypeVar("Result")
 
 TRIES = 3
-"""How often the exception is raised: whoever hangs may catch it, and go on."""
+"""How often the exception is raised: the code that hangs may catch it and continue."""
 PATIENCE = 5.0
 """Seconds between two tries."""
 _SIGNAL = getattr(signal, "SIGURG", None)
-"""By default it is ignored, and hardly anybody uses it."""
+"""The signal that interrupts the main thread; by default it is ignored, and it is rarely used."""
 
 
 def can_interrupt() -> bool:
-    """Whether what the calling thread does can be interrupted: in the main thread only."""
+    """Return whether calls in this thread can be interrupted: only in the main thread."""
     return _SIGNAL is not None and threading.current_thread() is threading.main_thread()
 
 
 def leave(error: PoiseError) -> None:
-    """End the process: its main thread hangs where no exception reaches it."""
+    """End the process, because its main thread hangs where no exception can reach it."""
     print(f"poise: {error}", file=sys.stderr, flush=True)
     os._exit(error.exit_code)
 
 
 class _OverdueError(BaseException):
-    """Raised inside what takes too long; no ``except Exception`` of an environment's holds it."""
+    """Raised inside a call that takes too long.
+
+    It is a `BaseException`, so that an environment's ``except Exception`` does not catch it.
+    """
 
 
 class Watchdog:
-    """Interrupts the main thread, from which it is made and used as a context manager.
+    """Interrupts the main thread; to be made and used there, as a context manager.
 
     Args:
-        look: called again and again, in another thread; returns an error if what is done takes too
-            long. It must need no lock that the main thread may hold for long.
-        interval: seconds between two looks.
-        give_up: what to do, in that thread, where no exception reaches the main thread, as in a
-            call of a C library; it should end the process.
+        look: called repeatedly in another thread; returns an error if the current call takes too
+            long. It must not need a lock that the main thread may hold for long.
+        interval: seconds between two calls of ``look``.
+        give_up: called in that thread if no exception reaches the main thread, for example because
+            it hangs in a C library; should end the process.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class Watchdog:
         self._give_up = give_up
         self._done = threading.Event()
         self._work = 0
-        """Number of the work under way; 0 where there is none."""
+        """Number of the current call; 0 if there is none."""
         self._begun = 0
         self._error: PoiseError | None = None
         self._raised = False
@@ -90,10 +93,10 @@ class Watchdog:
         del self._previous
 
     def run(self, work: Callable[[], Result]) -> Result:
-        """Do something that may take too long.
+        """Call a function that may take too long.
 
         Raises:
-            PoiseError: what ``look`` said of it.
+            PoiseError: the error that ``look`` returned.
         """
         self._raised = False
         self._begun += 1
@@ -109,7 +112,7 @@ class Watchdog:
             self._work = 0
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        # In the main thread: whether work is under way cannot change meanwhile.
+        # Runs in the main thread, so ``_work`` cannot change in between.
         if self._work and self._error is not None:
             self._raised = True
             raise _OverdueError
@@ -134,6 +137,6 @@ class Watchdog:
                 return
 
     def _is_over(self, work: int) -> bool:
-        """Whether some work has ended, after a while at most."""
+        """Wait at most `PATIENCE` seconds; returns whether a call has ended."""
         pauses = range(max(1, round(PATIENCE / self._interval)))
         return any(self._work != work or self._done.wait(self._interval) for _ in pauses)

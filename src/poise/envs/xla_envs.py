@@ -1,8 +1,8 @@
-"""Worlds that offer XLA functions themselves: ale-py's vector environment (`AtariVectorEnv.xla`).
+"""Environments with XLA functions of their own: ale-py's vector environment (`AtariVectorEnv.xla`).
 
-The emulators live outside XLA, which steps them by a foreign call: their handle, a pointer, is an
-argument of the compiled cycle, never a constant in it, and whoever holds the handle must keep the
-emulators alive. Their states are not available, so a rollout cannot be repeated.
+The emulators exist outside XLA, which steps them by a foreign function call. Their handle, a
+pointer, is an argument of the compiled cycle, never a constant in it, and the holder of the handle
+must keep the emulators alive. Their states are not available, so a rollout cannot be repeated.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ from poise.trajectory import StepResult
 __all__ = ["XlaEnvs", "offers_xla_functions"]
 
 PLATFORM = "cpu"
-"""ale-py's packages hold the functions for the CPU only."""
+"""The only platform that ale-py's packages have XLA functions for."""
 
 
 def offers_xla_functions(env_factory: EnvFactory) -> bool:
-    """Whether an environment has XLA functions, here and now."""
+    """Return whether an environment has XLA functions on this machine."""
     return (
         env_factory.is_plain
         and env_factory.is_atari
@@ -39,13 +39,13 @@ def offers_xla_functions(env_factory: EnvFactory) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class XlaEnvs:
-    """An environment that XLA steps by a foreign call, inside the worker's cycle.
+    """An environment that XLA steps by a foreign function call, inside the worker's cycle.
 
     Attributes:
         env_factory: makes the environment itself.
-        observation_space: of one copy.
-        action_space: of one copy.
-        shaping: what the loss sees of the rewards.
+        observation_space: observation space of one copy.
+        action_space: action space of one copy.
+        shaping: changes to the rewards for the loss.
     """
 
     env_factory: EnvFactory
@@ -54,24 +54,24 @@ class XlaEnvs:
     shaping: RewardShaping
 
     kind: ClassVar[WorldKind] = "xla"
-    """What ``--world`` calls it."""
+    """The kind's name in ``--world``."""
     holds_gil: ClassVar[bool] = False
     """Whether stepping keeps other Python threads from running."""
     is_pure: ClassVar[bool] = False
-    """Whether a rollout is a function of its state: it can be repeated, and kept in a file."""
+    """Whether a rollout depends only on its state, so that it can be repeated and checkpointed."""
 
     @classmethod
     def open(cls, env_factory: EnvFactory, shaping: RewardShaping) -> "XlaEnvs":
-        """Look at one copy for its spaces."""
+        """Create this from a factory; makes a copy if its spaces are not known yet."""
         return cls(env_factory, *env_factory.spaces(), shaping)
 
     @property
     def name(self) -> str:
-        """As the user wrote it."""
+        """The environment's name, as the user wrote it."""
         return self.env_factory.name
 
     def copies(self, count: int) -> AtariCopies:
-        """N emulators, which can be stepped from Python, too."""
+        """Make N emulators, which can also be stepped from Python."""
         copies: AtariCopies = make_atari_copies(
             self.env_factory.identity,
             self.env_factory.sticky_actions,
@@ -81,25 +81,25 @@ class XlaEnvs:
         return copies
 
     def blank(self, copies: int) -> tuple[np.ndarray, np.ndarray]:
-        """A handle and observations of the right shapes, which no emulators belong to."""
+        """Return a handle and observations of zeros, with the right shapes but no emulators."""
         shape = self.observation_space.shape or ()
         observation = np.zeros((copies, *shape), self.observation_space.dtype)
         return np.zeros(8, np.uint8), observation
 
     @staticmethod
     def start(emulators: AtariCopies, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Reset emulators, each with its own seed; their handle and observations ``[N, ...]``."""
+        """Reset emulators, each with its own seed; returns handle and observations ``[N, ...]``."""
         observation = emulators.reset(seeds)
         handle, _, _ = emulators.xla()
         return np.asarray(handle), observation
 
     def draw(self, key: Any, batch: tuple[int, int]) -> tuple[Any, Any]:
-        """A key for whoever acts; the emulators have their own randomness."""
+        """Return a key for acting; the emulators have their own generators."""
         del batch
         return key, ()
 
     def reset(self, environment: Any, observation: Any, draws: Any) -> tuple[Any, Any]:
-        """As they were: `start` has reset the emulators."""
+        """Return handle and observations unchanged, because `start` has reset the emulators."""
         del draws
         return environment, observation
 
@@ -108,8 +108,8 @@ class XlaEnvs:
     ) -> tuple[Any, StepResult]:
         """Step the emulators of a handle, which reset and count by themselves."""
         del elapsed, draws
-        # Traced with emulators of the same shapes, which are let go of again: only shapes are in
-        # the function that steps them.
+        # Traced with temporary emulators of the same number: the step function depends only on
+        # shapes.
         emulators = self.copies(ended.shape[0])
         try:
             _, _, step_emulators = emulators.xla()

@@ -1,1 +1,1 @@
-"""Learning: who learns."""
+"""Learning: workers, parameter server and algorithms."""

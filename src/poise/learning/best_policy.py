@@ -1,4 +1,4 @@
-"""Candidates: when the policy is evaluated and verified, and which one was the best."""
+"""The best policy: when to evaluate and verify the policy, and which candidate was the best."""
 
 import math
 from typing import NamedTuple
@@ -11,25 +11,26 @@ __all__ = ["BestPolicyState", "BestPolicyTracker"]
 EVALUATIONS_PER_DOUBLING = 16
 """At most about this many evaluations while the number of steps doubles."""
 LONGEST_WAIT = 4
-"""In sixteenths of the steps so far: each verification that fails makes the wait for the next one
-longer by a sixteenth, up to this. So there are some three verifications for each doubling of the
-steps, however often the target was plausible."""
+"""Longest wait after a failed verification, in sixteenths of the steps so far: each failure makes
+the wait longer by one sixteenth, up to this. There are thus about three verifications while the
+number of steps doubles, however often the target seemed plausible."""
 
 
 class BestPolicyState(NamedTuple):
-    """What the evaluations of a run have come to.
+    """The results of a run's evaluations so far; for checkpoints.
 
     Attributes:
         evaluated_at: steps at the last evaluation.
-        interval: steps from there to the next.
-        verifications: done in evaluations.
+        interval: steps from the last evaluation to the next one.
+        verifications: number of verifications so far.
         best: the best candidate so far: verified before unverified, then by selection score, then
             by the mean of the training episodes.
-        result: on it.
-        evaluations: so far.
+        result: the best candidate's evaluation.
+        evaluations: number of evaluations so far.
         verify_at: no verification is attempted before this many steps.
         improved_at: steps at the last evaluation that was better than all before.
-        best_training_mean: of the last 100 training episodes when the best was evaluated.
+        best_training_mean: mean return of the last 100 training episodes when the best candidate
+            was evaluated.
     """
 
     evaluated_at: int
@@ -44,11 +45,11 @@ class BestPolicyState(NamedTuple):
 
 
 class BestPolicyTracker:
-    """Says when an evaluation is due, by steps alone, and keeps the best candidate.
+    """Decides when an evaluation is due, from step counts alone, and keeps the best candidate.
 
     Args:
-        interval: environment steps between two evaluations, at least.
-        thrift: steps of training for each step of evaluation, at least; 0 stands for 1.
+        interval: minimum environment steps between two evaluations.
+        thrift: minimum training steps for each step of evaluation; 0 means 1.
     """
 
     def __init__(self, interval: int, thrift: int = 0) -> None:
@@ -57,16 +58,16 @@ class BestPolicyTracker:
         self.state = BestPolicyState(0, interval)
 
     def due(self, steps: int, least: int = 0) -> bool:
-        """Whether the policy after this many steps is to be evaluated.
+        """Return whether an evaluation is due.
 
         Args:
-            steps: so far.
-            least: steps since the last evaluation without which it is not.
+            steps: environment steps so far.
+            least: further minimum of steps since the last evaluation.
         """
         return steps - self.state.evaluated_at >= max(self.state.interval, least)
 
     def unseen(self, steps: int) -> bool:
-        """Whether anything was learned since the last evaluation."""
+        """Return whether there were training steps since the last evaluation."""
         return steps > self.state.evaluated_at
 
     @property
@@ -83,14 +84,14 @@ class BestPolicyTracker:
         *,
         at_the_end: bool = False,
     ) -> Candidate:
-        """What is to be asked about a snapshot.
+        """Make a candidate for evaluation from a snapshot.
 
         Args:
-            snapshot: what acts.
-            steps: so far.
-            training_mean: of the last 100 training episodes.
-            step_limit: of its episodes.
-            at_the_end: of a run, when there is nothing left to wait for.
+            snapshot: the parameters to evaluate.
+            steps: environment steps so far.
+            training_mean: mean return of the last 100 training episodes.
+            step_limit: number of steps after which an evaluation episode is cut.
+            at_the_end: whether the run is ending, so that a verification need not wait.
         """
         state = self.state
         may_verify = not self.solved and (at_the_end or steps >= state.verify_at)
@@ -105,15 +106,15 @@ class BestPolicyTracker:
         )
 
     def flat_for(self, steps: int) -> int:
-        """Steps since an evaluation was better than all before."""
+        """Return the number of steps since the last evaluation that was better than all before."""
         return steps - self.state.improved_at
 
     def wait_anew(self, steps: int) -> None:
-        """Count the steps without a better evaluation from here."""
+        """Restart the count of steps without a better evaluation."""
         self.state = self.state._replace(improved_at=steps)
 
     def add(self, candidate: Candidate, result: EvaluationResult) -> bool:
-        """Take the result on a candidate; says whether it is the best so far."""
+        """Record a candidate's result; returns whether the candidate is the best so far."""
         before, steps = self.state, candidate.steps
         is_better = _rank(result) > _rank(before.result)
         is_best = is_better or (
@@ -143,12 +144,12 @@ class BestPolicyTracker:
         return is_best
 
     def _interval(self, candidate: Candidate, result: EvaluationResult, solved: bool) -> int:
-        """Steps to the next evaluation.
+        """Return the number of steps to the next evaluation.
 
-        An evaluation must not take more steps than the training in between, late ones are of less
-        use than early ones, and once solved they cannot change what is best. Episodes that were
-        cut, as of a policy that walks in circles, are no reason to look again so much later, unless
-        steps are slow.
+        An evaluation must not take more steps than the training between two evaluations. Late
+        evaluations are less useful than early ones, and once the environment is solved they cannot
+        change the best policy. Steps of episodes that were cut (for example because the policy
+        walks in circles) do not delay the next evaluation, unless steps are slow.
         """
         selection = result.selection
         cut = selection.cut * candidate.step_limit if self._thrift == 1 else 0

@@ -1,9 +1,9 @@
-"""How the workers' updates meet.
+"""Disciplines: how the updates of several workers are combined.
 
-Asynchronous: each is applied as it comes (Mnih et al. 2016, arXiv 1602.01783). Synchronous: all
-workers are waited for, and what they bring is one batch (A2C, PPO); one that leaves is not waited
-for any longer. Batched: nobody waits, and so many updates, whosoever they are, are one batch
-(IMPALA; Espeholt et al. 2018, arXiv 1802.01561).
+Asynchronous: each update is applied on arrival (Mnih et al. 2016, arXiv 1602.01783). Synchronous:
+the server waits for all workers, and their updates form one batch (A2C, PPO); it stops waiting for
+a worker that leaves for good. Batched: no worker waits, and as many updates as there are workers,
+from any of them, form one batch (IMPALA; Espeholt et al. 2018, arXiv 1802.01561).
 """
 
 from collections.abc import Collection, Sequence
@@ -20,7 +20,7 @@ DisciplineName = Literal["asynchronous", "synchronous", "batched"]
 
 @runtime_checkable
 class Discipline(Protocol):
-    """When the updates that have come are applied."""
+    """Decides when the received updates are applied."""
 
     @property
     def batches(self) -> bool:
@@ -28,14 +28,14 @@ class Discipline(Protocol):
 
     @property
     def answers_at_once(self) -> bool:
-        """Whether a worker goes on before its update is applied."""
+        """Whether a worker continues before its update is applied."""
 
     def is_complete(self, pending: Sequence[int], workers: Collection[int]) -> bool:
-        """Whether what has come is applied now.
+        """Return whether the pending updates are to be applied now.
 
         Args:
-            pending: whose updates have come, one at least.
-            workers: who takes part, whether there already or not.
+            pending: the worker of each pending update; not empty.
+            workers: all workers that take part, including those that have not joined yet.
         """
 
 
@@ -69,9 +69,10 @@ DISCIPLINES: dict[DisciplineName, Discipline] = {
 
 
 def mean_gradient(gradients: Sequence[Gradient]) -> Gradient:
-    """The mean of gradients, summed in the order given; of one, itself.
+    """Return the mean of gradients; a single gradient is returned unchanged.
 
-    The order of a sum is a part of its result: workers are given in the order of their numbers.
+    Floating-point sums depend on the order of summation, so the caller must pass the gradients in a
+    fixed order (that of the workers' numbers).
     """
     if len(gradients) == 1:
         return gradients[0]

@@ -1,4 +1,4 @@
-"""The statistics of training episodes: the tutorial's statistics, in the order of the updates."""
+"""Statistics of training episodes, as in the tutorial, in the order of the updates."""
 
 import collections
 from typing import NamedTuple
@@ -6,13 +6,13 @@ from typing import NamedTuple
 __all__ = ["EpisodeStatistics", "EpisodeStatisticsState"]
 
 MEAN_WINDOW = 100
-"""The tutorial's statistic: the mean over 100 consecutive training episodes."""
+"""Number of consecutive training episodes in the mean return, as in the tutorial."""
 MOVING_AVERAGE_DECAY = 0.99
-"""The tutorial's moving average: 0.99 old + 0.01 new, started at the first return."""
+"""Decay of the moving average, as in the tutorial: 0.99 old + 0.01 new, from the first return."""
 
 
 class EpisodeStatisticsState(NamedTuple):
-    """A statistics at one moment, for a checkpoint."""
+    """The content of `EpisodeStatistics`, for a checkpoint."""
 
     episodes: int
     moving_average: float | None
@@ -22,10 +22,11 @@ class EpisodeStatisticsState(NamedTuple):
 
 
 class EpisodeStatistics:
-    """Counts finished training episodes.
+    """Counts finished training episodes and averages their returns.
 
     Args:
-        target_return: what the mean of the last 100 must reach to be called solved.
+        target_return: the environment counts as solved when the mean return of the last 100
+            episodes reaches this; None if there is no target.
     """
 
     def __init__(self, target_return: float | None) -> None:
@@ -39,16 +40,16 @@ class EpisodeStatistics:
     @property
     def mean(self) -> float | None:
         """Mean return of the last 100 episodes (of all, if there are fewer)."""
-        # A tenth of the time that NumPy takes for a hundred numbers.
+        # For a hundred numbers this takes a tenth of the time of NumPy's mean.
         return sum(self._recent) / len(self._recent) if self._recent else None
 
     @property
     def longest(self) -> int | None:
-        """Steps of the longest of the last 100 episodes, None before the first."""
+        """Steps of the longest of the last 100 episodes; None before the first."""
         return max(self._lengths, default=None)
 
     def add(self, episode_return: float, length: int) -> bool:
-        """Count an episode; true when its mean of 100 reaches the target for the first time."""
+        """Count an episode; returns whether the mean now reaches the target for the first time."""
         self.episodes += 1
         self._recent.append(episode_return)
         self._lengths.append(length)
@@ -66,14 +67,14 @@ class EpisodeStatistics:
         return self.solved
 
     def state(self) -> EpisodeStatisticsState:
-        """Everything that was counted."""
+        """Return the state, for a checkpoint."""
         recent, lengths = tuple(self._recent), tuple(self._lengths)
         return EpisodeStatisticsState(
             self.episodes, self.moving_average, recent, self.solved, lengths
         )
 
     def restore(self, state: EpisodeStatisticsState) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.episodes, self.moving_average, recent, self.solved, lengths = state
         self._recent = collections.deque(recent, maxlen=MEAN_WINDOW)
         self._lengths = collections.deque(lengths, maxlen=MEAN_WINDOW)

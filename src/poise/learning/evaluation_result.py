@@ -1,4 +1,4 @@
-"""What is asked of an evaluation, and what it says."""
+"""The input and the result of an evaluation."""
 
 import math
 from typing import NamedTuple
@@ -10,15 +10,15 @@ __all__ = ["Candidate", "Episode", "EvaluationResult", "Score"]
 
 
 class Candidate(NamedTuple):
-    """A policy that is to be evaluated, and what decides how: a replay asks the same.
+    """A policy to evaluate, with everything that determines how; a replay uses the same values.
 
     Attributes:
-        snapshot: what acts.
+        snapshot: the parameters to evaluate.
         steps: environment steps of training so far.
-        number: evaluations before this one; each has selection seeds of its own.
-        attempts: verifications before this one.
-        may_verify: the wait since the last verification that failed is over.
-        training_mean: mean return of the last 100 training episodes, None before the first.
+        number: number of evaluations before this one; each has its own selection seeds.
+        attempts: number of verifications before this one.
+        may_verify: whether the wait since the last failed verification is over.
+        training_mean: mean return of the last 100 training episodes; None before the first.
         step_limit: an episode is cut after this many steps.
     """
 
@@ -32,12 +32,12 @@ class Candidate(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """What one episode of an evaluation came to.
+    """The result of one evaluation episode.
 
     Attributes:
-        total: its return.
-        length: its steps.
-        cut: whether it was cut at the evaluation step limit.
+        total: the undiscounted return.
+        length: the number of steps.
+        cut: whether the episode was cut at the evaluation step limit.
     """
 
     total: float
@@ -46,19 +46,20 @@ class Episode(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What a policy reached over a number of episodes, one number each.
+    """A policy's score over a number of episodes.
 
     Attributes:
         mean: mean return.
-        standard_error: sample standard deviation over the square root of the number of episodes.
-        low: lower end of the 95% interval of the mean (Student's t).
-        high: upper end.
+        standard_error: sample standard deviation divided by the square root of the number of
+            episodes.
+        low: lower end of the 95% confidence interval of the mean (Student's t).
+        high: upper end of that interval.
         minimum: smallest return.
         maximum: largest return.
-        episodes: how many.
-        greedy: whether the most probable action was taken.
-        cut: how many were cut at the evaluation step limit.
-        steps: environment steps that were taken.
+        episodes: number of episodes.
+        greedy: whether the most probable action was always taken.
+        cut: number of episodes that were cut at the evaluation step limit.
+        steps: environment steps of all episodes together.
     """
 
     mean: float
@@ -74,19 +75,21 @@ class Score(NamedTuple):
 
     @property
     def deviation(self) -> float:
-        """The standard deviation of the returns; 0 of a single one."""
+        """The standard deviation of the returns; 0 for a single episode."""
         deviation = self.standard_error * math.sqrt(self.episodes)
         return deviation if math.isfinite(deviation) else 0.0
 
 
 class EvaluationResult(NamedTuple):
-    """The outcome of one evaluation.
+    """The result of one evaluation.
 
     Attributes:
         selection: the score that candidates are compared by.
-        verification: the score on fresh seeds, if the target was plausible.
-        solved: the verification reached the target return: clearly, or once more.
-        confirmation: where it reached the target narrowly: the score on further fresh seeds.
+        verification: the score on fresh seeds, if the target seemed plausible; else None.
+        solved: whether the verification reached the target return clearly, or narrowly and the
+            confirmation reached it too.
+        confirmation: the score on further fresh seeds; None unless the verification reached the
+            target only narrowly.
     """
 
     selection: Score
@@ -96,10 +99,10 @@ class EvaluationResult(NamedTuple):
 
     @property
     def reported(self) -> Score | None:
-        """The score that is reported: of the seeds that nothing was chosen by."""
+        """The score to report: on seeds that were not used to choose anything."""
         return self.confirmation or self.verification
 
     @property
     def verification_steps(self) -> int:
-        """Environment steps that verification and confirmation took."""
+        """Environment steps of verification and confirmation together."""
         return sum(one.steps for one in (self.verification, self.confirmation) if one is not None)

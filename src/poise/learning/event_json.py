@@ -1,4 +1,4 @@
-"""Events as JSON: the rows of ``metrics.jsonl``, and what observers outside of Python are sent."""
+"""Events as JSON: the rows of ``metrics.jsonl``, and messages to observers outside Python."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ __all__ = ["event_to_json", "score_to_json"]
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
-    """An event as JSON types, with its name as ``kind``.
+    """Convert an event to JSON types, with its name as ``kind``.
 
-    Parameters, batches and states of the run are left out: they are no matter for JSON.
+    Parameters, batches and run states are left out: they are too large for JSON.
 
     Args:
         event: any of `poise.Event`.
@@ -103,7 +103,7 @@ def event_to_json(event: Event) -> dict[str, Any]:
 
 
 def score_to_json(score: Score) -> dict[str, Any]:
-    """A score as JSON types; what a single episode leaves undefined is null."""
+    """Convert a score to JSON types; numbers that a single episode leaves undefined become null."""
     return {
         name: None if isinstance(value, float) and value - value != 0 else value
         for name, value in score._asdict().items()

@@ -1,6 +1,6 @@
-"""The stream of events: what happened in a run, for terminal, metrics and callbacks alike.
+"""The events of a run, for terminal output, metrics and callbacks.
 
-The server and the run emit them; nothing in them was read from a clock.
+They are emitted by the server and by the run. They contain no wall-clock times.
 """
 
 from pathlib import Path
@@ -29,13 +29,14 @@ __all__ = [
 
 
 class RunStarted(NamedTuple):
-    """A run begins, or goes on where it was cut; the first event.
+    """A run begins or is resumed. This is the first event.
 
     Attributes:
-        folder: of the run.
-        config: its settings.
-        target_return: what solves the environment; None if nothing does.
-        steps: environment steps that it has taken already.
+        folder: the run folder.
+        config: the run's settings.
+        target_return: mean return at which the environment counts as solved; None if there is no
+            target.
+        steps: environment steps that the run has already taken.
     """
 
     folder: Path
@@ -45,12 +46,13 @@ class RunStarted(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """A worker was admitted, and begins its first cycle.
+    """A worker joined and begins its first cycle, or continues after a resume.
 
     Attributes:
-        worker: its number, from 0.
-        generation: how often it had been started before.
-        version: of the parameters that it begins with: the number of updates behind them.
+        worker: the worker's number, from 0.
+        generation: how often the worker had been started before.
+        version: version of the parameters that the worker begins with: the number of updates so
+            far.
     """
 
     worker: int
@@ -62,13 +64,13 @@ class EpisodeFinished(NamedTuple):
     """A training episode ended.
 
     Attributes:
-        worker: in whose environments.
-        episode: its number, from 1, over all workers.
+        worker: number of the worker that played it.
+        episode: the episode's number, from 1, over all workers.
         steps: environment steps of all workers so far.
-        episode_return: the sum of its rewards, undiscounted, as the environment gave them.
-        length: its steps.
-        moving_average: of the returns: 0.99 of the old and 0.01 of this one, begun at the first.
-        loss: of the update that the episode ended in.
+        episode_return: undiscounted sum of the environment's own rewards.
+        length: number of steps.
+        moving_average: moving average of the returns (0.99 old + 0.01 new, from the first return).
+        loss: loss of the update that contains the end of the episode.
     """
 
     worker: int
@@ -84,18 +86,18 @@ class Updated(NamedTuple):
     """An update was applied.
 
     Attributes:
-        worker: whose it was.
-        update: the version of the parameters that it led to, from 1: where workers wait for each
-            other, that of all updates of a batch.
+        worker: number of the worker that sent it.
+        update: version of the parameters after the update, from 1; all updates of a batch have the
+            same version.
         steps: environment steps of all workers so far.
-        metrics: what the algorithm logs. A3C: ``loss`` (policy loss, plus the weighted value loss,
-            less the weighted entropy), ``policy_loss`` (mean over the rollout's steps),
-            ``value_loss`` (half the mean squared error of the critic), ``entropy`` (mean of the
-            policy's, in nats), ``gradient_norm`` (before it was clipped). PPO: the same, as means
-            over all minibatches, and ``clip_fraction`` (share of the steps beyond the clip range)
-            and ``approximate_kl`` (divergence from the policy that acted, in nats).
-        staleness: updates between the worker's snapshot and its update.
-        learning_rate: that it was applied with.
+        metrics: the algorithm's metrics. A3C: ``loss`` (policy loss, plus the weighted value loss,
+            minus the weighted entropy), ``policy_loss`` (mean over the rollout's steps),
+            ``value_loss`` (half the mean squared error of the critic), ``entropy`` (mean entropy of
+            the policy, in nats), ``gradient_norm`` (before clipping). PPO: the same, as means over
+            all minibatches, and ``clip_fraction`` (fraction of the steps outside the clip range)
+            and ``approximate_kl`` (KL divergence from the policy that acted, in nats).
+        staleness: number of updates between the worker's snapshot and its update.
+        learning_rate: learning rate of the update.
     """
 
     worker: int
@@ -112,8 +114,8 @@ class Evaluated(NamedTuple):
     Attributes:
         version: number of updates so far.
         steps: environment steps of all workers so far.
-        result: the selection's score, the verification's if there was one, and whether it solves.
-        is_best: no candidate before was better.
+        result: the scores, and whether the policy solved the environment.
+        is_best: whether this policy is the best so far.
         snapshot: the parameters that were evaluated.
     """
 
@@ -137,12 +139,12 @@ class TrainingSolved(NamedTuple):
 
 
 class WorkerRestarted(NamedTuple):
-    """A worker that died, hung or raised is started again.
+    """A worker that died, hung or raised an exception is started again.
 
     Attributes:
-        worker: its number, from 0.
-        generation: how often it has been started before.
-        cause: what became of it, as a sentence.
+        worker: the worker's number, from 0.
+        generation: how often the worker has been started before.
+        cause: what happened to the worker, as a sentence.
     """
 
     worker: int
@@ -151,10 +153,10 @@ class WorkerRestarted(NamedTuple):
 
 
 class Stopped(NamedTuple):
-    """Training ended; nothing is accepted any more.
+    """Training ended; no more updates are accepted.
 
     Attributes:
-        reason: why.
+        reason: why training ended.
         steps: environment steps of all workers.
     """
 
@@ -163,10 +165,10 @@ class Stopped(NamedTuple):
 
 
 class SummaryWritten(NamedTuple):
-    """The run is scored, and everything of it is written; the last event.
+    """The run has been scored and all its files are written. This is the last event.
 
     Attributes:
-        folder: of the run.
+        folder: the run folder.
         summary: the content of ``summary.json``.
     """
 
@@ -175,13 +177,13 @@ class SummaryWritten(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """An update was not finite, and was not applied.
+    """An update was not finite and was not applied.
 
     Attributes:
-        worker: whose it was.
+        worker: number of the worker that sent it.
         version: number of updates so far.
-        bad_gradients: how many such there have been.
-        worker_update: with the batch behind it, where the worker could tell.
+        bad_gradients: number of rejected updates so far.
+        worker_update: the update, with its rollout as evidence if available.
     """
 
     worker: int
@@ -191,10 +193,10 @@ class Rejected(NamedTuple):
 
 
 class CheckpointReady(NamedTuple):
-    """The run can be resumed from here: what a checkpoint is made of.
+    """The run can be resumed from this state; a checkpoint is made from it.
 
     Attributes:
-        run_state: poise's own; what is in it may change between versions.
+        run_state: the state, internal to poise; its content may change between versions.
     """
 
     run_state: RunState

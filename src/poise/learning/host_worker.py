@@ -1,7 +1,8 @@
-"""Workers whose environments Python steps: act for all copies at once, differentiate in one call.
+"""Workers whose environments are stepped from Python.
 
-Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3. The environments themselves are not part of the
-worker's state: a worker that begins anew resets them with a new generation's seeds.
+Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3. A worker acts for all copies at once and computes
+its update in one XLA call. The environments are not part of the worker's state: a restarted worker
+resets them with the seeds of a new generation.
 """
 
 import threading
@@ -36,16 +37,16 @@ __all__ = ["HostProgram", "HostWorker"]
 
 
 class HostProgram:
-    """What all workers of a run share whose environments Python steps: how to act and to learn.
+    """Acting and computing updates, shared by all host workers of a run.
 
     Args:
-        spec: what all workers have in common.
-        acting: whether NumPy or XLA acts.
+        spec: agent, environments and algorithm, the same for all workers.
+        acting: whether NumPy or XLA computes the actions.
     """
 
     def __init__(self, spec: WorkerSpec, acting: Acting) -> None:
         if not isinstance(spec.envs, HostEnvs):
-            raise TypeError("XLA steps these environments: take a JaxProgram")
+            raise TypeError("these environments are stepped by XLA: use a JaxProgram")
         self.spec = spec
         self.envs = spec.envs
         self.acting = acting
@@ -54,7 +55,7 @@ class HostProgram:
         self.options: CompileOptions = {}
 
     def computed_shapes(self, snapshot: Snapshot) -> Any:
-        """What the algorithm makes of a rollout, as shapes and dtypes."""
+        """Return the shapes and dtypes of `Algorithm.compute`'s first result."""
         seen = self._seen(self._blank_trajectory(), snapshot)
         agent, algorithm = self.spec.agent, self.spec.algorithm
         return jax.eval_shape(
@@ -63,7 +64,7 @@ class HostProgram:
         )[0]
 
     def compile(self, snapshot: Snapshot, options: CompileOptions) -> None:
-        """Compile the gradient for snapshots like this one."""
+        """Compile the update computation for snapshots with these shapes."""
         self.options = options
         agent, algorithm = self.spec.agent, self.spec.algorithm
 
@@ -76,7 +77,7 @@ class HostProgram:
         self._compute_update = lowered.compile(compiler_options=dict[str, Any](options))
 
     def actor(self) -> Actor:
-        """What acts for one worker; XLA's program is shared by all, NumPy's network is not."""
+        """Return an actor for one worker; with XLA, all workers share the same one."""
         if self.acting == "numpy":
             return make_actor(self.spec.agent, self.acting)
         if self._actor is None:
@@ -84,19 +85,19 @@ class HostProgram:
         return self._actor
 
     def compute_update(self, snapshot: Snapshot, trajectory: Trajectory) -> Any:
-        """Run the compiled gradient; beside it, what the observations add to the statistics."""
+        """Run the compiled update computation, and compute the moments of the observations."""
         seen = self._seen(trajectory, snapshot)
         computed = self._compute_update(_without_statistics(snapshot), seen)
         moments = observed_moments(self.spec.agent, trajectory)
         return (*computed, moments.absolute() if moments else ())
 
     def _seen(self, trajectory: Trajectory, snapshot: Snapshot) -> Trajectory:
-        """With observations as the network sees them; outside of XLA, which has no float64."""
+        """Scale the observations, outside XLA because XLA has no float64 here."""
         seen = self.spec.agent.observe(trajectory.observations, snapshot.statistics)
         return trajectory._replace(observations=seen)
 
     def _blank_trajectory(self) -> Trajectory:
-        """A trajectory of the right shapes."""
+        """Make a trajectory of zeros with the right shapes."""
         agent, length, copies = self.spec.agent, self.spec.length, self.spec.copies
         flags = np.zeros(copies, np.bool_)
         observations = blank(agent.observation_space, copies)
@@ -132,27 +133,27 @@ class HostWorker:
         self._lives = 0
         self._released = False
         self._root_seed = root_seed
-        # Whoever wants the environments closed waits for the cycle under way.
+        # `release` waits with this lock until the current cycle is over.
         self._busy = threading.Lock()
 
     @property
     def is_checkpointable(self) -> bool:
-        """Its environments' states are not available."""
+        """False: the states of its environments are not available."""
         return False
 
     @property
     def seed(self) -> int:
-        """The seed of its first environment copy."""
+        """The seed of the worker's first environment copy."""
         return self._seeds[0]
 
     def open(self) -> None:
-        """Make the environments, for `initial_state` to reset them."""
+        """Make the environments; `initial_state` resets them."""
         self.close()
         self._copies = self._program.envs.copies(self._program.spec.copies)
         self._is_new = True
 
     def initial_state(self) -> RolloutState:
-        """Reset the environments, which are made unless they have just been."""
+        """Reset the environments, which are first made unless `open` has just made them."""
         return self._begin(0)
 
     def _begin(self, cycle: int) -> RolloutState:
@@ -170,7 +171,7 @@ class HostWorker:
         return state._replace(cycle=cycle, episode_return=np.zeros(copies))
 
     def release(self) -> None:
-        """Close the environments, when the cycle under way is over, until the next one."""
+        """Close the environments after the current cycle; the next cycle makes new ones."""
         with self._busy:
             if self._copies is None:
                 return
@@ -188,11 +189,11 @@ class HostWorker:
             self._copies = None
 
     def describe_activity(self) -> str:
-        """What its environments do, or did last."""
+        """Describe what the environments are doing or did last."""
         return "" if self._copies is None else self._copies.describe_activity()
 
     def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[WorkerUpdate, RolloutState]:
-        """Act for T steps, then differentiate."""
+        """Act for T steps, then compute the update."""
         with self._busy:
             if self._released:
                 state = self._begin(state.cycle)
@@ -227,7 +228,7 @@ class HostWorker:
         return worker_update, after
 
     def _noise(self, cycle: int) -> list[Any]:
-        """The acting noise of each step of a rollout, by the worker's seed and the cycle."""
+        """Draw the acting noise of each step of a rollout; depends on worker seed and cycle."""
         seed = np.random.SeedSequence(self._key.tolist(), spawn_key=(cycle,))
         draw = draw_with_generator(np.random.Generator(np.random.PCG64(seed)))
         spec = self._program.spec
@@ -237,5 +238,5 @@ class HostWorker:
 
 
 def _without_statistics(snapshot: Snapshot) -> Snapshot:
-    """For XLA, which sees observations that are normalised already."""
+    """Drop the statistics, which XLA does not need: its observations are already normalised."""
     return snapshot._replace(statistics=())

@@ -1,6 +1,6 @@
-"""Workers whose whole cycle is one XLA call, in which their environments are stepped too.
+"""Workers whose whole cycle, including the environments' steps, is one XLA call.
 
-XLA lets go of the GIL while it runs, so that plain threads use every core.
+XLA releases the GIL while it runs, so plain threads can use all cores.
 """
 
 from typing import Any
@@ -28,19 +28,19 @@ __all__ = ["JaxProgram", "JaxWorker", "XlaWorker"]
 
 
 class JaxProgram:
-    """A worker's whole cycle as one XLA call, shared by all workers of a run."""
+    """The compiled cycle, shared by all workers of a run."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         agent, envs = spec.agent, spec.envs
         if isinstance(envs, HostEnvs):
-            raise TypeError("Python steps these environments: take a HostProgram")
+            raise TypeError("these environments are stepped from Python: use a HostProgram")
         self.spec = spec
         self.envs = envs
         self._compiled: Any = None
 
-        # Not a method: the program would hold a function that holds the program, and only Python's
-        # cyclic collector would ever free what is compiled. It runs seldom, because it counts
-        # Python's objects and does not see XLA's megabytes behind them.
+        # Not a method: the program and its function would refer to each other, and the compiled
+        # code would be freed only by Python's cyclic garbage collector. That runs rarely, because
+        # it counts Python objects and does not see the megabytes that XLA holds.
         def act(
             snapshot: Snapshot, state: RolloutState
         ) -> tuple[Trajectory, Transition, RolloutState]:
@@ -53,10 +53,9 @@ class JaxProgram:
         self._trajectory = jax.jit(act)
 
     def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[Any, RolloutState]:
-        """The cycle: act, compute, differentiate. Traced once, by `compile`.
+        """Act for one rollout and compute the update. Traced once, by `compile`.
 
-        What cannot be done again to be looked at (a rollout that is not pure) is part of the
-        outcome.
+        A rollout that is not pure cannot be repeated to inspect it, so it is part of the result.
         """
         agent = self.spec.agent
         trajectory, transitions, after = self._act(snapshot, state)
@@ -68,24 +67,24 @@ class JaxProgram:
         return (*computed, statistics, transitions.episodes, kept), after
 
     def trajectory(self, snapshot: Snapshot, state: RolloutState) -> Trajectory:
-        """The trajectory of a pure cycle, once more; compiled when it is first wanted."""
+        """Repeat a pure cycle to get its trajectory; compiled on first use."""
         trajectory: Trajectory = jax.tree.map(np.asarray, self._trajectory(snapshot, state)[0])
         return trajectory
 
     def initial_state(self, key: np.ndarray) -> RolloutState:
-        """A worker's state before its first cycle."""
+        """Return a worker's state before its first cycle."""
         copies = self.spec.copies
         environment, observation = self.envs.blank(copies)
         recurrent = self.spec.agent.initial_state(copies)
         return first_state(key, copies, environment, observation, recurrent)
 
     def computed_shapes(self, snapshot: Snapshot) -> Any:
-        """What the algorithm makes of a rollout, as shapes and dtypes."""
+        """Return the shapes and dtypes of `Algorithm.compute`'s first result."""
         state = self.initial_state(np.zeros(2, np.uint32))
         return jax.eval_shape(self.cycle, snapshot, state)[0][0]
 
     def compile(self, snapshot: Snapshot, options: CompileOptions) -> None:
-        """Compile the cycle for snapshots like this one (seconds; XLA works outside the GIL)."""
+        """Compile the cycle for snapshots with these shapes (takes seconds; releases the GIL)."""
         state = self.initial_state(np.zeros(2, np.uint32))
         lowered = jax.jit(self.cycle).lower(snapshot, state)
         self._compiled = lowered.compile(compiler_options=dict[str, Any](options))
@@ -100,7 +99,7 @@ class JaxProgram:
         """
         outcome, after = self._compiled(snapshot, state)
         computed, metrics, steps, statistics, episodes, kept = outcome
-        # To NumPy at once: what JAX's own arrays do takes ten times as long.
+        # Converted to NumPy right away: operations on JAX arrays take ten times as long.
         metrics = np.asarray(metrics)
         worker_update = WorkerUpdate(
             version=int(snapshot.version),
@@ -121,7 +120,7 @@ class JaxProgram:
 
 
 class JaxWorker:
-    """A worker whose environments are compiled: they are part of its state."""
+    """A worker with compiled environments, which are part of its state."""
 
     def __init__(
         self, program: JaxProgram, root_seed: int, index: int, generation: int = 0
@@ -133,32 +132,32 @@ class JaxWorker:
 
     @property
     def is_checkpointable(self) -> bool:
-        """Its environments are part of its state."""
+        """True: the environments are part of the worker's state."""
         return True
 
     @property
     def seed(self) -> int:
-        """The key of its environments, as one number."""
+        """The worker's JAX key, as one number."""
         return int(self._key[0]) << 32 | int(self._key[1])
 
     def initial_state(self) -> RolloutState:
-        """The state before its first cycle."""
+        """Return the state before the first cycle."""
         return self._program.initial_state(self._key)
 
     def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[WorkerUpdate, RolloutState]:
-        """One XLA call, outside the GIL."""
+        """Run the cycle as one XLA call, outside the GIL."""
         return self._program(snapshot, state)
 
     def describe_activity(self) -> str:
-        """A compiled environment cannot hang in a step that could be named."""
+        """Return an empty string: a compiled environment has no separate step that could hang."""
         return ""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the worker holds no resources."""
 
 
 class XlaWorker:
-    """A worker whose environments XLA steps, but does not hold: emulators of its own."""
+    """A worker whose own emulators are stepped by XLA, which does not hold their state."""
 
     def __init__(
         self,
@@ -178,12 +177,12 @@ class XlaWorker:
 
     @property
     def is_checkpointable(self) -> bool:
-        """Its emulators' states are not available."""
+        """False: the emulators' states are not available."""
         return False
 
     @property
     def seed(self) -> int:
-        """The seed of its first environment copy."""
+        """The seed of the worker's first environment copy."""
         return self._seeds[0]
 
     def initial_state(self) -> RolloutState:
@@ -195,9 +194,9 @@ class XlaWorker:
         return state._replace(environment=handle, observation=observation)
 
     def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[WorkerUpdate, RolloutState]:
-        """One XLA call, outside the GIL."""
-        # Held until the call is over: its handle must not outlive the emulators, not even in a
-        # thread that was left behind when the run was closed.
+        """Run the cycle as one XLA call, outside the GIL."""
+        # Keep a reference until the call is over: the emulators must live as long as their handle
+        # is used, even in a thread that was abandoned when the run was closed.
         emulators = self._emulators
         if emulators is None:
             raise TrainingError(f"worker {self.index} has no environments: it was closed")
@@ -206,7 +205,7 @@ class XlaWorker:
         return worker_update, after
 
     def describe_activity(self) -> str:
-        """Emulators cannot hang in a step that could be named."""
+        """Return an empty string: the emulators' steps cannot be observed from outside."""
         return ""
 
     def close(self) -> None:

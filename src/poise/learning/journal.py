@@ -1,11 +1,11 @@
-"""The journal: what the server did, in order, one small record an event.
+"""The journal: what the server did, in order, as one small record per event.
 
 The server's decisions are a function of the order of events, so this file determines the run: a
-replay that feeds the same server in the same order arrives at the same parameters, bit for bit.
+replay that passes the same inputs to the same server in the same order arrives at the same
+parameters, bit for bit.
 
-A journal is a line of magic, a line of JSON (the header), then records of 28 bytes, each with a
-checksum that continues the one before, so that a record cannot be changed, dropped or moved
-unnoticed.
+A journal is a magic line, a line of JSON (the header), then records of 28 bytes. Each record has a
+checksum that continues the previous one, so that changed, missing or moved records are detected.
 """
 
 import collections
@@ -42,7 +42,7 @@ _CHECKSUM = struct.Struct("<I")
 RECORD_SIZE = _BODY.size + _CHECKSUM.size
 MAX_HEADER_BYTES = 1 << 20
 RECORDS_AT_ONCE = 4096
-"""Records that are read at a time: what is not whole is noticed before more is read."""
+"""Number of records read at a time; they are checked before more are read."""
 _ROW = np.dtype(
     [
         ("kind", "u1"),
@@ -57,7 +57,7 @@ _ROW = np.dtype(
 
 
 class RecordKind(enum.IntEnum):
-    """What happened."""
+    """The kind of an event."""
 
     JOIN = 1
     UPDATE = 2
@@ -69,12 +69,12 @@ class RecordKind(enum.IntEnum):
 
 
 class UpdateDetail(enum.IntEnum):
-    """What became of an update."""
+    """What happened to an update."""
 
     REJECTED = 0
     APPLIED = 1
     WAITS = 2
-    """Until its batch is complete, whose record is a CHANGE."""
+    """The update waits until its batch is complete; the batch's own record is a CHANGE."""
 
 
 _KINDS = frozenset(int(kind) for kind in RecordKind)
@@ -100,11 +100,14 @@ class Record(NamedTuple):
 
     Attributes:
         kind: what happened.
-        detail: update: 1 if accepted; evaluation: 1 if solved; stop: the reason.
-        worker: the worker's number, 0 where there is none.
+        detail: for an update, an `UpdateDetail`; for an evaluation, 1 if solved; for a stop, its
+            `StopReason`; for a leave, 1 if it is for good.
+        worker: the worker's number; 0 if no worker is involved.
         generation: how often the worker has been started before.
-        version: update: acted with; join and evaluation: the snapshot's; stop: the last.
-        value: update, stop: environment steps so far; evaluation: bits of the mean return.
+        version: for an update, the version that the worker acted with; for a join, a leave or an
+            evaluation, the snapshot's version; else the current version.
+        value: for an evaluation, the bits of the mean return (float64); for an update, a change, a
+            resume or a stop, environment steps so far; else 0.
     """
 
     kind: RecordKind
@@ -116,20 +119,20 @@ class Record(NamedTuple):
 
 
 class Journal:
-    """Collects records in memory; whoever runs the server writes them to disk.
+    """Collects records in memory; the run writes them to disk.
 
     Args:
-        length: records that are there already.
-        checksum: of the last of them.
+        length: number of records already in the journal.
+        checksum: checksum of the last of these records.
     """
 
     def __init__(self, length: int = 0, checksum: int = 0) -> None:
         self.checksum = checksum
         """Checksum of the last record."""
-        # Appended by workers' threads, drained by the main one: deques make both atomic.
+        # Workers' threads append, the main thread drains; with a deque both are atomic.
         self._pending: collections.deque[bytes] = collections.deque()
         self.length = length
-        """Records so far."""
+        """Number of records so far."""
 
     def append(self, record: Record) -> None:
         """Add a record."""
@@ -139,22 +142,22 @@ class Journal:
         self.length += 1
 
     def drain(self) -> bytes:
-        """Take the bytes that have not been written yet."""
+        """Remove and return the records that have not been written yet, as bytes."""
         return b"".join(self._pending.popleft() for _ in range(len(self._pending)))
 
 
 def header_bytes(header: dict[str, Any]) -> bytes:
-    """The first two lines of a journal."""
+    """Return the first two lines of a journal."""
     checksum = zlib.crc32(json.dumps(header, sort_keys=True).encode())
     line = json.dumps({"checksum": checksum, "header": header}, sort_keys=True)
     return MAGIC + line.encode() + b"\n"
 
 
 class Records(Sequence[Record]):
-    """The records of a journal, kept as the bytes that they are on disk.
+    """The records of a journal, kept in memory as the bytes of the file.
 
     Args:
-        content: of whole records, one after the other.
+        content: the bytes of complete records.
     """
 
     def __init__(self, content: bytes | bytearray) -> None:
@@ -176,13 +179,13 @@ class Records(Sequence[Record]):
 
 
 class JournalFile(NamedTuple):
-    """A journal read back.
+    """A journal read from disk.
 
     Attributes:
-        header: the JSON object of its second line.
-        records: the records up to the first damaged one.
-        damage: what is wrong behind them, or None.
-        torn: nothing is wrong but that the last record is not all there, as after a kill.
+        header: the JSON object in the journal's second line.
+        records: the records before the first damaged one.
+        damage: what is wrong after these records; None if nothing is.
+        torn: whether the only damage is an incomplete last record, as after a kill.
     """
 
     header: dict[str, Any]
@@ -192,26 +195,26 @@ class JournalFile(NamedTuple):
 
 
 class JournalReader:
-    """Reads a journal piece by piece, as far as it is whole; a context manager.
+    """Reads a journal piece by piece, up to the first damaged record; a context manager.
 
     Raises:
-        FileFormatError: the file is no journal, or its header is damaged.
+        FileFormatError: the file is not a journal, or its header is damaged.
         OSError: the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = open_to_read(path)
         self.damage: str | None = None
-        """What was wrong behind the rows that `rows` gave; None if they were all."""
+        """What is wrong after the records that `rows` returned; None if nothing is."""
         self.torn = False
-        """Nothing was wrong but that the last record is not all there."""
+        """Whether the only damage is an incomplete last record."""
         try:
             self.header = self._read_header(path)
         except BaseException:
             self._file.close()
             raise
         self.header_size = self._file.tell()
-        """Bytes before the first record."""
+        """Number of bytes before the first record."""
 
     def __enter__(self) -> "JournalReader":
         return self
@@ -225,30 +228,30 @@ class JournalReader:
         self._file.close()
 
     def rows(self, limit: int | None = None) -> Iterator[np.ndarray]:
-        """The records, some at a time, as structured arrays: the fields of `Record`, ``checksum``.
+        """Iterate over the records in structured arrays: the fields of `Record` and ``checksum``.
 
         Args:
-            limit: of this many records, the others are not looked at.
+            limit: number of records to read at most; None for all.
         """
         checksum = number = 0
         while self.damage is None and (limit is None or number < limit):
             wanted = RECORDS_AT_ONCE if limit is None else min(RECORDS_AT_ONCE, limit - number)
             content = self._file.read(wanted * RECORD_SIZE)
             rows = np.frombuffer(content, _ROW, len(content) // RECORD_SIZE)
-            stated, kinds, whole = rows["checksum"].tolist(), rows["kind"].tolist(), 0
-            for whole, (claim, kind) in enumerate(zip(stated, kinds, strict=True), 1):
-                begin = (whole - 1) * RECORD_SIZE
+            checksums, kinds, valid = rows["checksum"].tolist(), rows["kind"].tolist(), 0
+            for valid, (stored, kind) in enumerate(zip(checksums, kinds, strict=True), 1):
+                begin = (valid - 1) * RECORD_SIZE
                 checksum = zlib.crc32(content[begin : begin + _BODY.size], checksum)
-                if claim != checksum or kind not in _KINDS:
-                    what = "was altered" if claim != checksum else "is of an unknown kind"
-                    self.damage = f"record {number + whole} {what}"
-                    whole -= 1
+                if stored != checksum or kind not in _KINDS:
+                    what = "was altered" if stored != checksum else "is of an unknown kind"
+                    self.damage = f"record {number + valid} {what}"
+                    valid -= 1
                     break
-            number += whole
+            number += valid
             if self.damage is None and len(content) % RECORD_SIZE:
                 self.damage, self.torn = f"record {number + 1} is cut short", True
-            if whole:
-                yield rows[:whole]
+            if valid:
+                yield rows[:valid]
             if len(content) < wanted * RECORD_SIZE:
                 return
 
@@ -266,10 +269,10 @@ class JournalReader:
 
 
 def read_journal(path: Path) -> JournalFile:
-    """Read a journal as far as it is whole.
+    """Read a journal up to the first damaged record.
 
     Raises:
-        FileFormatError: the file is no journal, or its header is damaged.
+        FileFormatError: the file is not a journal, or its header is damaged.
         OSError: the file cannot be read.
     """
     content = bytearray()

@@ -1,6 +1,6 @@
-"""What a run had come to after this many records, as its journal tells it.
+"""The server's counters after a number of records, computed from the journal.
 
-A checkpoint claims the same things; where the two disagree, the journal is another one.
+A checkpoint contains the same counters; if they differ, it was made with another journal.
 """
 
 from pathlib import Path
@@ -15,17 +15,17 @@ __all__ = ["JournalSummary", "journal_summary"]
 
 
 class JournalSummary(NamedTuple):
-    """The server's counters, and who was there.
+    """The server's counters and its workers, after the records that were read.
 
     Attributes:
-        journal_bytes: length of the journal up to there.
-        checksum: of the last record.
-        version: changes of the parameters.
-        bad_gradients: updates rejected.
+        journal_bytes: length of the journal up to the last of these records.
+        checksum: checksum of the last record.
+        version: number of changes of the parameters.
+        bad_gradients: number of rejected updates.
         steps: environment steps so far.
-        last_worker: who contributed last, None if nobody has.
-        seated: the generation of each worker that is there.
-        generations: the latest of every worker that ever joined.
+        last_worker: the worker that sent the last update; None if there was none.
+        seated: the generation of each current worker.
+        generations: the latest generation of every worker that ever joined.
         lost: workers that are not started again.
     """
 
@@ -41,11 +41,11 @@ class JournalSummary(NamedTuple):
 
 
 def journal_summary(path: Path, records: int) -> JournalSummary:
-    """Read the first this many records of a journal.
+    """Summarise the given number of records from the start of a journal.
 
     Raises:
-        FileFormatError: the file is no journal, or is not whole that far.
-        OSError: it cannot be read.
+        FileFormatError: the file is not a journal, or these records are damaged or missing.
+        OSError: the file cannot be read.
     """
     found = JournalSummary(0, 0, 0, 0, 0, None, {}, {}, ())
     read = 0
@@ -54,13 +54,13 @@ def journal_summary(path: Path, records: int) -> JournalSummary:
             found = _after(found, rows)
             read += len(rows)
         if read < records:
-            what = reader.damage or f"it has no more than {read:,}"
+            what = reader.damage or f"it has only {read:,}"
             raise FileFormatError(f"it should have {records:,} records, but {what}")
         return found._replace(journal_bytes=reader.header_size + RECORD_SIZE * records)
 
 
 def _after(before: JournalSummary, rows: np.ndarray) -> JournalSummary:
-    """What more records make of it."""
+    """Return the summary after some more records."""
     worker_updates = rows[rows["kind"] == RecordKind.UPDATE]
     changes = rows[rows["kind"] == RecordKind.CHANGE]
     rejected = int(np.count_nonzero(worker_updates["detail"] == UpdateDetail.REJECTED))

@@ -1,4 +1,4 @@
-"""What becomes of the updates that have come: gradients are applied, trajectories learned from."""
+"""Learners: change the parameters with the workers' gradients or trajectories."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -21,22 +21,22 @@ __all__ = [
 
 
 class ProtocolError(ValueError):
-    """A worker did what it may not do at this point."""
+    """A worker violated the protocol between workers and server."""
 
 
 class Learned(NamedTuple):
-    """What a change of the parameters led to."""
+    """The result of a change of the parameters."""
 
     parameters: Any
     """``[P]`` float32."""
     optimizer_state: OptimizerState
     metrics: np.ndarray | None
-    """``[K]`` float32, what is logged; None where each update brings its own."""
+    """``[K]`` float32 metrics to log; None if each worker's update has its own."""
 
 
 @runtime_checkable
 class Learner(Protocol):
-    """Changes the parameters by the updates that have come."""
+    """Changes the parameters with a batch of updates."""
 
     def __call__(
         self,
@@ -50,18 +50,19 @@ class Learner(Protocol):
 
         Args:
             parameters: ``[P]`` float32.
-            optimizer_state: of the shared optimizer.
-            updates: (worker, update), all finite, in the order in which they are summed.
-            learning_rate: the step size now.
-            version: of these parameters; the only other thing that randomness may depend on.
+            optimizer_state: the shared optimizer's state.
+            updates: (worker, update) pairs, all finite, in the order of summation.
+            learning_rate: the current learning rate.
+            version: version of the parameters; with the learner's seed, the only source of
+                randomness.
         """
 
 
 class GradientLearner:
-    """Applies the mean of the gradients that workers bring.
+    """Applies the mean of the workers' gradients.
 
     Args:
-        update: as `make_optimizer` makes it.
+        update: the optimizer's update function, made by `make_optimizer`.
     """
 
     def __init__(self, update: Update) -> None:
@@ -75,7 +76,7 @@ class GradientLearner:
         learning_rate: float,
         version: int,
     ) -> Learned:
-        """Apply their mean."""
+        """Apply the mean gradient."""
         gradient = mean_gradient([_gradient(*update) for update in updates])
         rate = np.float32(learning_rate)
         applied = self._update(parameters, optimizer_state, gradient.vector, gradient.norm, rate)
@@ -83,22 +84,22 @@ class GradientLearner:
 
 
 Learn = Callable[[Any, OptimizerState, Trajectory, Any, Any], tuple[Any, OptimizerState, Any]]
-"""(parameters, optimizer state, batch, learning rate, key data) -> (parameters, optimizer state,
-metrics ``[K]``); pure."""
+"""A pure function (parameters, optimizer state, batch, learning rate, key data) -> (parameters,
+optimizer state, metrics ``[K]``)."""
 
 
 class TrajectoryLearner:
-    """Learns from the trajectories that workers bring, as one batch.
+    """Learns from the workers' trajectories, joined to one batch.
 
     Args:
-        learn: the algorithm's, to be compiled.
-        seed: ``[2]`` uint32; what is drawn depends on it and on the version.
+        learn: the algorithm's learning function, not compiled yet.
+        seed: ``[2]`` uint32; all random numbers depend only on it and on the version.
         options: XLA's compile options.
     """
 
     def __init__(self, learn: Learn, seed: np.ndarray, options: dict[str, Any]) -> None:
         self._seed = seed
-        # Another number of workers, one of them lost, is another shape, and compiles anew.
+        # If a worker is lost, the batch's shape changes, and this compiles again.
         self._learn = jax.jit(learn, compiler_options=options or None)
 
     def __call__(
@@ -109,7 +110,7 @@ class TrajectoryLearner:
         learning_rate: float,
         version: int,
     ) -> Learned:
-        """Learn from all of them at once."""
+        """Learn from all trajectories as one batch."""
         batch = join_trajectories([_trajectory(*update) for update in updates])
         rate = np.float32(learning_rate)
         key = np.random.SeedSequence(self._seed.tolist(), spawn_key=(version,))
@@ -119,12 +120,12 @@ class TrajectoryLearner:
         return Learned(parameters, optimizer_state, np.asarray(metrics))
 
     def compile(self, parameters: Any, optimizer_state: OptimizerState, batch: Trajectory) -> None:
-        """Compile for batches like this one; what it leads to is thrown away."""
+        """Compile for batches of this shape; the result is discarded."""
         self._learn(parameters, optimizer_state, batch, np.float32(0), np.zeros(2, np.uint32))
 
 
 def join_trajectories(trajectories: Sequence[Trajectory]) -> Trajectory:
-    """Trajectories of one length as one, their copies side by side; the version is the last's."""
+    """Join trajectories of equal length along the copies' axis; the last one's version is kept."""
 
     def join(axis: int, *leaves: Any) -> np.ndarray:
         return np.concatenate([np.asarray(leaf) for leaf in leaves], axis)
@@ -143,12 +144,12 @@ def join_trajectories(trajectories: Sequence[Trajectory]) -> Trajectory:
 def _gradient(worker: int, worker_update: WorkerUpdate) -> Gradient:
     payload = worker_update.payload
     if not isinstance(payload, Gradient):
-        raise ProtocolError(f"worker {worker} brings a trajectory, but gradients are applied")
+        raise ProtocolError(f"worker {worker} sent a trajectory, but a gradient is required")
     return payload
 
 
 def _trajectory(worker: int, worker_update: WorkerUpdate) -> Trajectory:
     payload = worker_update.payload
     if not isinstance(payload, Trajectory):
-        raise ProtocolError(f"worker {worker} brings a gradient, but trajectories are learned from")
+        raise ProtocolError(f"worker {worker} sent a gradient, but a trajectory is required")
     return payload

@@ -1,7 +1,7 @@
-"""The shared optimizer: Adam or RMSProp over the flat parameter vector, by Optax.
+"""The shared optimizer: Optax's Adam or RMSProp over the flat parameter vector.
 
 Mnih et al. 2016 (arXiv 1602.01783), section 4, "Optimization": one set of statistics, shared by
-all workers. The learning rate is an argument, so that a schedule does not compile anything anew.
+all workers. The learning rate is an argument, so that a schedule does not cause recompilation.
 """
 
 import math
@@ -17,7 +17,8 @@ __all__ = ["OptimizerState", "Update", "make_optimizer"]
 
 OptimizerState = Any
 Update = Callable[[Any, OptimizerState, Any, Any, Any], tuple[Any, OptimizerState]]
-"""(parameters, state, gradient, its global norm, learning rate) -> (parameters, state); pure."""
+"""A pure function (parameters, state, gradient, global norm of the gradient, learning rate) ->
+(parameters, state)."""
 
 
 def make_optimizer(
@@ -29,16 +30,16 @@ def make_optimizer(
     adam_beta2: float,
     rmsprop_decay: float,
 ) -> tuple[Callable[[Any], OptimizerState], Update]:
-    """Make (initialise, update).
+    """Make an optimizer: a pair of functions (initialise, update).
 
     Args:
         kind: ``adam`` (Kingma & Ba 2015) or ``rmsprop`` (epsilon under the square root, statistics
-            from 0, as Mnih et al. 2016, equations S2 and S3).
-        max_gradient_norm: gradients of a larger global norm are scaled down to it.
-        epsilon: in the denominator of either.
-        adam_beta1: decay of the mean of gradients.
-        adam_beta2: decay of the mean of squared gradients.
-        rmsprop_decay: decay of the mean of squared gradients.
+            initialised to 0, as in Mnih et al. 2016, equations S2 and S3).
+        max_gradient_norm: gradients with a larger global norm are scaled down to this norm.
+        epsilon: constant in the denominator of both optimizers.
+        adam_beta1: decay of Adam's mean of gradients.
+        adam_beta2: decay of Adam's mean of squared gradients.
+        rmsprop_decay: decay of RMSProp's mean of squared gradients.
     """
     scale: Any
     if kind == "rmsprop":
@@ -52,14 +53,14 @@ def make_optimizer(
         parameters: Any, state: OptimizerState, gradient: Any, norm: Any, learning_rate: Any
     ) -> tuple[Any, OptimizerState]:
         if math.isfinite(max_gradient_norm):
-            # Whoever computed the gradient knows its norm: it is not added up once more.
+            # The norm was computed with the gradient and is not computed again.
             gradient = gradient * _once(jnp.minimum(1.0, max_gradient_norm / norm))
         direction, state = scale.update(gradient, state, parameters)
         return parameters - learning_rate * direction, state
 
     def initialise(parameters: Any) -> OptimizerState:
         state = jax.eval_shape(scale.init, parameters)
-        # Both kinds begin with zeros; asking XLA for each would compile a program an array.
+        # Both kinds begin with zeros. Made by XLA, each array would need a compiled program.
         return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
 
     return initialise, update
@@ -69,7 +70,7 @@ class _Squares(NamedTuple):
     """The state of Adam without momentum."""
 
     count: Any
-    """int32 scalar: updates so far."""
+    """int32 scalar: number of updates so far."""
     nu: Any
     """``[P]`` float32: mean of squared gradients."""
 
@@ -77,8 +78,9 @@ class _Squares(NamedTuple):
 def _scale_without_momentum(beta2: float, epsilon: float) -> optax.GradientTransformation:
     """Adam with beta1 = 0: what ``optax.scale_by_adam(0, beta2, epsilon)`` computes.
 
-    Without the array of means, which would be read and written in vain, and with the correction of
-    bias kept out of the loop over the parameters: half the time for a million of them.
+    It leaves out the array of means, which would be read and written for nothing, and keeps the
+    bias correction out of the loop over the parameters. For a million parameters this halves the
+    time.
     """
 
     def initialise(parameters: Any) -> _Squares:
@@ -95,5 +97,5 @@ def _scale_without_momentum(beta2: float, epsilon: float) -> optax.GradientTrans
 
 
 def _once(scalar: Any) -> Any:
-    """Keep XLA from computing a scalar anew for every element of the loop that uses it."""
+    """Keep XLA from recomputing a scalar for every element of the loop that uses it."""
     return jax.lax.optimization_barrier(scalar)  # type: ignore[no-untyped-call]

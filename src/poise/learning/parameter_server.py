@@ -1,8 +1,8 @@
-"""The server of the parameters: a single-threaded state machine.
+"""The parameter server: a single-threaded state machine.
 
-Workers join, bring updates and leave; they are answered with the parameters to go on with. When
-what they bring is applied, and who is answered, is the discipline's (`poise.learning.discipline`).
-Locks, waiting and deadlines belong to the launchers; clocks and files to the runs.
+Workers join, send updates and leave; the server answers with the parameters for the next cycle. The
+discipline (`poise.learning.discipline`) decides when updates are applied and which workers are
+answered. Launchers handle locks, waiting and deadlines; runs handle clocks and files.
 """
 
 from collections.abc import Callable
@@ -32,15 +32,15 @@ _CONCLUDING = (
 
 
 class EvaluationAborted(Exception):  # noqa: N818 - a signal, not an error
-    """Raised by an evaluator to give up an evaluation because the run must stop."""
+    """Raised by an evaluator to abort an evaluation because the run must stop."""
 
     def __init__(self, reason: StopReason) -> None:
         super().__init__(reason.name)
         self.reason = reason
 
 
-class _Brought(NamedTuple):
-    """What a worker has brought."""
+class _Received(NamedTuple):
+    """A received update, with its worker's state."""
 
     worker: int
     worker_update: WorkerUpdate
@@ -52,17 +52,18 @@ Evaluator = Callable[[Candidate], EvaluationResult]
 
 
 class ParameterServer:
-    """Holds the parameters; the only thing that changes them.
+    """Holds the parameters; nothing else changes them.
 
     Args:
         parameters: ``[P]`` float32, version 0.
-        optimizer_state: as the optimizer initialises it.
-        learner: changes the parameters by what has come.
-        settings: schedule, budgets and evaluation.
-        evaluator: evaluates a candidate; called between two updates, never by the clock.
-        emit: receives every event; must be quick, and must not write to disk.
+        optimizer_state: the optimizer's initial state.
+        learner: changes the parameters with the received updates.
+        settings: schedule, budgets and evaluation intervals.
+        evaluator: evaluates a candidate; called between two updates, at times that depend only on
+            step counts.
+        emit: receives every event; must be fast and must not write to disk.
         journal: receives every record.
-        moments: of the observations so far, where they are normalised.
+        moments: moments of the observations so far; None if they are not normalised.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class ParameterServer:
         self._state_at = 0
         self._state_wanted = False
         self._discipline = DISCIPLINES[settings.discipline]
-        self._pending: list[_Brought] = []
+        self._pending: list[_Received] = []
         self._before_batch: RunState | None = None
         self._rejected_now = False
         self._worker_records: dict[int, WorkerRecord] = {}
@@ -100,13 +101,13 @@ class ParameterServer:
         self._resumed: set[int] = set()
         self.episode_statistics = EpisodeStatistics(settings.target_return)
         self.version = 0
-        """How often the parameters have changed."""
+        """Number of changes of the parameters."""
         self.steps = 0
         """Environment steps in accepted updates."""
         self.bad_gradients = 0
-        """Updates rejected because they were not finite."""
+        """Number of updates rejected because they were not finite."""
         self.last_worker: int | None = None
-        """Who contributed last."""
+        """The worker that sent the last update."""
         self.stop_reason: StopReason | None = None
 
     @property
@@ -121,20 +122,20 @@ class ParameterServer:
 
     @property
     def best_result(self) -> EvaluationResult | None:
-        """The result on the best candidate."""
+        """The best candidate's evaluation."""
         return self._best_policy.state.result
 
     @property
     def verifications(self) -> int:
-        """How often a candidate was verified in an evaluation."""
+        """Number of evaluations that verified a candidate."""
         return self._best_policy.state.verifications
 
     def candidate(self, snapshot: Snapshot, *, at_the_end: bool = False) -> Candidate:
-        """What an evaluation of a snapshot would be asked now.
+        """Make a candidate for an evaluation of a snapshot at this point of the run.
 
         Args:
-            snapshot: what acts.
-            at_the_end: there is nothing left to wait for.
+            snapshot: the parameters to evaluate.
+            at_the_end: whether the run is ending, so that a verification need not wait.
         """
         step_limit = self._settings.step_limit_after(self.episode_statistics.longest)
         return self._best_policy.candidate(
@@ -142,20 +143,20 @@ class ParameterServer:
         )
 
     def snapshot(self) -> Snapshot:
-        """The current version and parameters."""
+        """Return the current version and parameters."""
         version = np.int32(self.version)
         return Snapshot(version, self._parameters, self._statistics, self._target_parameters)
 
     def join(self, worker: int, generation: int = 0, worker_state: Any = None) -> Snapshot:
-        """Admit a worker and hand it its first snapshot.
+        """Admit a worker and return its first snapshot.
 
         Args:
-            worker: its number.
-            generation: how often it has been started before.
-            worker_state: its state before its first cycle, where it is available.
+            worker: the worker's number.
+            generation: how often the worker has been started before.
+            worker_state: the worker's state before its first cycle; None if not available.
 
         Raises:
-            ProtocolError: it is there already, or the run has ended.
+            ProtocolError: the worker has already joined, or the run has ended.
         """
         if worker in self._worker_records or self.stopped:
             when = "when the run has ended" if self.stopped else "twice"
@@ -170,14 +171,15 @@ class ParameterServer:
         return snapshot
 
     def leave(self, worker: int, *, for_good: bool = False) -> dict[int, Snapshot]:
-        """Let a worker go. If it waits for others, what it brought is dropped.
+        """Remove a worker. If its update waits for other workers, the update is dropped.
 
         Args:
-            worker: its number.
-            for_good: it is not started again, so that nobody is to wait for it.
+            worker: the worker's number.
+            for_good: whether the worker will not be started again; the others then stop waiting
+                for it.
 
         Returns:
-            Snapshots to hand out, by worker: it may have been the last one that others waited for.
+            Snapshots to send, by worker: others may have waited only for this worker.
         """
         self._resumed.discard(worker)
         if not self._discipline.answers_at_once:
@@ -193,7 +195,11 @@ class ParameterServer:
         return self._advance([]) if self._pending and not self.stopped else {}
 
     def rejoin(self, worker: int) -> WorkerRecord | None:
-        """The record of a worker in the state that the run resumed from; None: it joins anew."""
+        """Return a worker's record in the state that the run resumed from.
+
+        Returns:
+            The record; None if the worker must `join` as a new one.
+        """
         if worker not in self._resumed:
             return None
         self._resumed.discard(worker)
@@ -204,53 +210,53 @@ class ParameterServer:
     def receive(
         self, worker: int, worker_update: WorkerUpdate, worker_state: Any = None
     ) -> dict[int, Snapshot]:
-        """Take an update, and learn from it when the discipline says so.
+        """Receive an update, and learn from it when the discipline decides.
 
         Args:
-            worker: who brings it.
-            worker_update: what was learned from one rollout.
-            worker_state: the worker's state after it, where it is available, for checkpoints.
+            worker: number of the worker that sent it.
+            worker_update: the result of one rollout.
+            worker_state: the worker's state after it, for checkpoints; None if not available.
 
         Returns:
-            Snapshots to hand out, by worker; empty while the update waits for others, and once the
-            run has ended, when updates are refused.
+            Snapshots to send, by worker; empty while the update waits for others, and after the run
+            has ended, when updates are ignored.
 
         Raises:
             ProtocolError: the worker has not joined, has not been answered yet, or acted with
-                another version than it got.
+                a version that it was not sent last.
         """
         if self.stopped:
             return {}
         self._check_protocol(worker, worker_update)
         generation = self._worker_records[worker].generation
         if self._discipline.batches and not self._pending:
-            # A checkpoint knows no half batches: what has come of this one is done again.
+            # Checkpoints do not contain incomplete batches: after a resume, this batch is redone.
             self._before_batch = self.run_state()
         is_finite = worker_update.is_finite
         if not is_finite:
             self._reject(worker, worker_update)
         elif self._discipline.batches:
             self._log.waits(worker, generation, worker_update, self.steps)
-        brought = _Brought(worker, worker_update, worker_state, is_finite)
-        self._pending.append(brought)
+        received = _Received(worker, worker_update, worker_state, is_finite)
+        self._pending.append(received)
         self.last_worker = worker
-        return self._advance([brought])
+        return self._advance([received])
 
-    def _advance(self, came: list[_Brought]) -> dict[int, Snapshot]:
-        """Learn from all that has come, if it is complete; returns whom to answer.
+    def _advance(self, received: list[_Received]) -> dict[int, Snapshot]:
+        """Learn from the pending updates if the batch is complete; returns snapshots to send.
 
         Args:
-            came: what has come just now.
+            received: the updates that have just arrived.
         """
         awaited = [one for one in range(self._settings.workers) if one not in self._lost]
         if not self._discipline.is_complete([one.worker for one in self._pending], awaited):
-            return self._answer(came) if self._discipline.answers_at_once else {}
-        brought, self._pending = self._pending, []
+            return self._answer(received) if self._discipline.answers_at_once else {}
+        batch, self._pending = self._pending, []
         if not self._discipline.answers_at_once:
-            # The order of a sum is a part of its result: by the workers' numbers.
-            came = brought = sorted(brought, key=lambda one: one.worker)
-        self._learn([(one.worker, one.worker_update) for one in brought if one.is_finite])
-        answers = self._answer(came)
+            # Floating-point sums depend on the order: sort by the workers' numbers.
+            received = batch = sorted(batch, key=lambda one: one.worker)
+        self._learn([(one.worker, one.worker_update) for one in batch if one.is_finite])
+        answers = self._answer(received)
         if self.bad_gradients > self._settings.max_bad_gradients and self._rejected_now:
             self.stop(StopReason.NOT_FINITE)
         self._rejected_now = False
@@ -261,19 +267,19 @@ class ParameterServer:
         self._report_state_if_due()
         return answers
 
-    def _answer(self, brought: list[_Brought]) -> dict[int, Snapshot]:
-        """Hand the current snapshot to those who have brought something."""
+    def _answer(self, received: list[_Received]) -> dict[int, Snapshot]:
+        """Return the current snapshot for each worker that sent one of these updates."""
         answer = self.snapshot()
-        for one in brought:
+        for one in received:
             generation = self._worker_records[one.worker].generation
             self._worker_records[one.worker] = WorkerRecord(generation, answer, one.worker_state)
-        return dict.fromkeys([one.worker for one in brought], answer)
+        return dict.fromkeys([one.worker for one in received], answer)
 
     def stop(self, reason: StopReason) -> None:
-        """End the run; updates that come later are refused. A second call changes nothing.
+        """End the run; later updates are ignored. A second call has no effect.
 
-        A run that has used up a budget, or that a callback ends, ends with an evaluation, if
-        anything was learned since the last one.
+        If the run has used up a budget or is ended by a callback, it ends with an evaluation,
+        unless there were no training steps since the last one.
         """
         if self.stopped:
             return
@@ -289,13 +295,13 @@ class ParameterServer:
         self._log.stopped(reason, self.version, self.steps)
 
     def request_state(self) -> None:
-        """Ask for the run's state after the next update; may be called from any thread."""
+        """Request a `CheckpointReady` event after the next update; callable from any thread."""
         self._state_wanted = True
 
     def run_state(self) -> RunState:
-        """Everything that the run has come to: parameters, counters, every worker's record.
+        """Return the run's state: parameters, counters and every worker's record.
 
-        While a batch is not complete, what there was before it.
+        While a batch is incomplete, this is the state before the batch.
         """
         if self._pending:
             assert self._before_batch is not None, "a batch has begun"
@@ -319,13 +325,14 @@ class ParameterServer:
         )
 
     def resume(self, run_state: RunState, *, changed: bool = False) -> None:
-        """Go on from a state, before any worker has joined.
+        """Continue from a state; to be called before any worker has joined.
 
-        Workers with a state `rejoin` and do again what was under way; the others have left.
+        Workers whose state is known `rejoin` and repeat the cycle that was interrupted; the others
+        are recorded as having left.
 
         Args:
-            run_state: where to go on.
-            changed: the budgets are not those that it was taken under.
+            run_state: the state to continue from.
+            changed: whether the budgets have changed since the state was saved.
         """
         self.version, self.steps = run_state.version, run_state.steps
         self.bad_gradients = run_state.bad_gradients
@@ -342,7 +349,7 @@ class ParameterServer:
             dict(run_state.generations),
         )
         self._lost = set(run_state.lost)
-        # What was under way comes first, as if the run had not been interrupted.
+        # An evaluation that was interrupted comes first, as if the run had not been interrupted.
         self._evaluate_if_due()
         if self.stopped:
             return
@@ -359,7 +366,7 @@ class ParameterServer:
                 self._resumed.add(worker)
 
     def change(self, settings: ServerSettings) -> None:
-        """Go on under other budgets; a replay does so where the journal says that the run did."""
+        """Continue with other budgets; a replay does so where the journal records it."""
         self._settings = settings
         self._best_policy.wait_anew(self.steps)
         self._log.resumed(self.version, self.steps)
@@ -378,17 +385,17 @@ class ParameterServer:
             )
 
     def _reject(self, worker: int, worker_update: WorkerUpdate) -> None:
-        """Count what is not finite, and tell of it."""
+        """Count and log an update that is not finite."""
         self.bad_gradients += 1
         self._rejected_now = True
-        # One of a batch may have left since.
+        # Not from the worker's record: a worker whose update was pending may have left.
         generation = self._generations[worker]
         self._log.rejected(
             worker, generation, worker_update, self.version, self.steps, self.bad_gradients
         )
 
     def _learn(self, updates: list[tuple[int, WorkerUpdate]]) -> None:
-        """Change the parameters by what these workers bring, which is finite."""
+        """Change the parameters with finite updates."""
         if not updates:
             return
         learning_rate = self._settings.learning_rate_after(self.steps)
@@ -415,7 +422,7 @@ class ParameterServer:
     def _count(
         self, worker: int, worker_update: WorkerUpdate, learned: Learned, learning_rate: float
     ) -> None:
-        """What an update adds to all counters."""
+        """Add an update to all counters, and log it."""
         if self._moments is not None:
             self._moments = merge_moments(self._moments, worker_update.statistics)
         self.steps += worker_update.steps

@@ -1,7 +1,7 @@
 """Rollouts: T steps in N copies, with next-step autoreset, as in Gymnasium's vector environments.
 
-The step after an end only resets its copy. What a step comes to (`advance`) and what becomes of all
-of them (`to_trajectory`) is the same whether XLA steps the environments or Python does.
+The step after an episode's end only resets its copy. Recording a step (`advance`) and converting a
+rollout to a trajectory (`to_trajectory`) are the same for environments stepped by XLA and Python.
 """
 
 from collections.abc import Callable, Iterable
@@ -35,36 +35,36 @@ class RolloutState(NamedTuple):
     """Everything that a worker carries from one cycle to the next; leading axis N copies."""
 
     key: Any
-    """``[2]`` uint32: key data; the cycle's randomness is ``fold_in(key, cycle)``."""
+    """``[2]`` uint32: key data; a cycle's random numbers derive from ``fold_in(key, cycle)``."""
     cycle: Any
-    """int32 scalar: rollouts done."""
+    """int32 scalar: number of rollouts so far."""
     environment: Any
-    """Pytree: what is stepped; ``[N, ...]`` states, or a handle to them, or ``()`` in Python."""
+    """Pytree: environment states ``[N, ...]``, or a handle to them; ``()`` if stepped in Python."""
     observation: Any
     """Pytree of ``[N, ...]``: the current observations."""
     ended: Any
-    """``[N]`` bool: the next step only resets."""
+    """``[N]`` bool: the episode has ended, and the next step only resets."""
     first: Any
     """``[N]`` bool: the current observation begins an episode."""
     elapsed: Any
     """``[N]`` int32: steps in the unfinished episode."""
     episode_return: Any
-    """``[N]`` float32, float64 in Python: sum of rewards of the unfinished episode."""
+    """``[N]`` float32 (float64 in Python): sum of rewards of the unfinished episode."""
     recurrent: Any
     """Pytree of ``[N, ...]``: the network's recurrent state."""
 
 
 class Transition(NamedTuple):
-    """One step of N copies; or with one more leading axis, T of them."""
+    """One step of N copies or, with one more leading axis, T steps."""
 
     observation: Any
-    """Pytree of ``[N, ...]``: acted upon."""
+    """Pytree of ``[N, ...]``: the observation before the step."""
     action: Any
-    """Pytree of ``[N, ...]``, as sampled."""
+    """Pytree of ``[N, ...]``: the action, as sampled."""
     dist_params: Any
-    """``[N, P]``: of the distribution that it was drawn from."""
+    """``[N, P]``: parameters of the distribution that the action was drawn from."""
     reward: Any
-    """``[N]``: the environment's own; 0 where the step only reset."""
+    """``[N]``: the environment's own reward; 0 where the step only reset."""
     terminated: Any
     """``[N]`` bool."""
     truncated: Any
@@ -76,24 +76,24 @@ class Transition(NamedTuple):
     episode_return: Any
     """``[N]``: sum of the episode's rewards so far."""
     elapsed: Any
-    """``[N]`` int32: its steps so far."""
+    """``[N]`` int32: number of steps of the episode so far."""
 
     @property
     def episodes(self) -> "FinishedEpisodes":
-        """The episodes that ended here."""
+        """The episodes that ended in these steps."""
         finished = self.terminated | self.truncated
         return FinishedEpisodes(finished, self.episode_return, self.elapsed)
 
 
 class FinishedEpisodes(NamedTuple):
-    """Which steps of a rollout finished an episode, and what it came to; ``[T, N]`` each."""
+    """The episodes that finished during a rollout; all arrays are ``[T, N]``."""
 
     finished: Any
-    """bool."""
+    """bool: whether the step finished an episode."""
     returns: Any
     """Sum of the episode's rewards, meaningful where it finished."""
     lengths: Any
-    """int32 steps, meaningful where it finished."""
+    """int32: number of the episode's steps, meaningful where it finished."""
 
 
 @runtime_checkable
@@ -101,35 +101,35 @@ class CompiledEnvs(Protocol):
     """N copies of an environment that are stepped inside a compiled function."""
 
     def draw(self, key: Any, batch: tuple[int, int]) -> tuple[Any, Any]:
-        """A key for whoever acts; and all randomness of ``[T, N]`` steps, leading axis T."""
+        """Return a key for acting, and the random numbers of ``[T, N]`` steps (leading axis T)."""
 
     def reset(self, environment: Any, observation: Any, draws: Any) -> tuple[Any, Any]:
-        """The copies and their observations ``[N, ...]`` at the start of the first rollout."""
+        """Return states and observations ``[N, ...]`` for the start of the first rollout."""
 
     def step(
         self, environment: Any, actions: Any, ended: Any, elapsed: Any, draws: Any
     ) -> tuple[Any, StepResult]:
-        """Step the copies; those that have ended are reset instead.
+        """Step the copies; those whose episode has ended are reset instead.
 
         Args:
-            environment: as in `RolloutState`.
-            actions: as the environment takes them, ``[N, ...]``.
-            ended: ``[N]`` bool.
-            elapsed: ``[N]`` int32, steps of the episode with this one.
-            draws: this step's part of what `draw` returned.
+            environment: the environments, as in `RolloutState`.
+            actions: environment actions ``[N, ...]``.
+            ended: ``[N]`` bool, whether the copy's episode has ended.
+            elapsed: ``[N]`` int32, steps of the episode, including this one.
+            draws: this step's random numbers, from `draw`.
         """
 
 
 def first_state(
     key: np.ndarray, copies: int, environment: Any, observation: Any, recurrent: Any
 ) -> RolloutState:
-    """The state before the first rollout.
+    """Return the state before the first rollout.
 
     Args:
         key: ``[2]`` uint32 key data.
         copies: N.
-        environment: what is stepped.
-        observation: pytree of ``[N, ...]``.
+        environment: the environments, as in `RolloutState`.
+        observation: first observations, a pytree of ``[N, ...]``.
         recurrent: the network's recurrent state at the start of an episode, ``[N, ...]``.
     """
     return RolloutState(
@@ -151,11 +151,11 @@ def roll_out(
     """Act and step T times in N copies. To be called inside a compiled function.
 
     Returns:
-        The transitions, leading axes ``[T, N]``, and the state behind them.
+        The transitions, leading axes ``[T, N]``, and the state after them.
     """
     batch = length, state.ended.shape[0]
     acting_key, draws = envs.draw(jax.random.fold_in(typed_key(state.key), state.cycle), batch)
-    # All noise is drawn at once: one vectorised generator instead of one in every step.
+    # All noise is drawn at once: one vectorised call instead of one in every step.
     noise = agent.head.noise(draw_with_key(acting_key), batch)
     parameters = agent.layout.unflatten(snapshot.parameters)
     begins, before = state.cycle == 0, (state.environment, state.observation)
@@ -188,13 +188,13 @@ def roll_out_in_python(
     """Act and step N copies in a Python loop.
 
     Args:
-        act: (observations, recurrent state, first, noise) of all copies -> what to do.
-        step: steps all copies; one that has ended is reset instead.
-        state: where the rollout begins.
-        noise: of each of the T steps.
+        act: function (observations, recurrent state, first, noise) -> actions, for all copies.
+        step: steps all copies; one whose episode has ended is reset instead.
+        state: the state at the start of the rollout.
+        noise: acting noise for each of the T steps.
 
     Returns:
-        The transitions, leading axes ``[T, N]``, and the state behind them.
+        The transitions, leading axes ``[T, N]``, and the state after them.
     """
     rows = []
     cycle = state.cycle
@@ -209,13 +209,13 @@ def roll_out_in_python(
 def advance(
     state: RolloutState, output: ActorOutput, environment: Any, result: StepResult
 ) -> tuple[RolloutState, Transition]:
-    """What a step of N copies comes to: the state behind it, and its row of the rollout.
+    """Record a step of N copies: returns the state after it, and its transition.
 
     Args:
-        state: before it.
-        output: what was done.
-        environment: what is stepped, behind it.
-        result: what it showed; flags and rewards of copies that only reset are ignored.
+        state: the state before the step.
+        output: the agent's output, with the actions.
+        environment: the environments after the step, as in `RolloutState`.
+        result: the step's result; flags and rewards of copies that only reset are ignored.
     """
     xp = array_namespace(state.ended, result.terminated)
     valid = ~state.ended
@@ -252,15 +252,15 @@ def to_trajectory(
     transitions: Transition,
     after: RolloutState,
 ) -> Trajectory:
-    """What is learned from, of a rollout.
+    """Convert a rollout to a trajectory to learn from.
 
     Args:
-        agent: who acted.
-        shaping: what the loss sees of the rewards.
-        version: of the parameters that acted.
-        before: where the rollout began.
-        transitions: leading axes ``[T, N]``.
-        after: where it ended.
+        agent: the agent that acted.
+        shaping: changes to the rewards for the loss.
+        version: version of the parameters that acted.
+        before: the state before the rollout.
+        transitions: the rollout's transitions, leading axes ``[T, N]``.
+        after: the state after the rollout.
     """
     xp = array_namespace(transitions.valid)
 
@@ -284,6 +284,6 @@ def to_trajectory(
 
 
 def _elapsed(state: RolloutState) -> Any:
-    """Steps of each copy's episode, with the one to come."""
+    """Return the number of steps of each copy's episode, including the next one."""
     xp = array_namespace(state.ended)
     return xp.where(state.ended, np.int32(0), state.elapsed + np.int32(1))

@@ -1,8 +1,8 @@
 """The state of a run between two updates: what a checkpoint holds.
 
-Nothing pauses for it: arrays are never changed in place, so a state is a handful of references. A
-worker's record is the snapshot that it was given last and the state that it left with its last
-update; what it was doing since then is done again, to the same result.
+Training need not pause for it: arrays are never changed in place, so a state only holds references.
+A worker's record is the last snapshot that it was sent and its state after its last update. After a
+resume, the worker repeats the cycle that it began then, with the same result.
 """
 
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ __all__ = ["RunState", "WorkerRecord"]
 
 
 class WorkerRecord(NamedTuple):
-    """A worker as the server knows it.
+    """The server's record of a worker.
 
     Attributes:
-        generation: how often it has been started before.
-        snapshot: what it was given last.
-        worker_state: its state when it was given that; None if its state is not available.
+        generation: how often the worker has been started before.
+        snapshot: the last snapshot that the worker was sent.
+        worker_state: the worker's state at that time; None if it is not available.
     """
 
     generation: int
@@ -30,24 +30,24 @@ class WorkerRecord(NamedTuple):
 
 
 class RunState(NamedTuple):
-    """Everything that a run has come to.
+    """The complete state of a run.
 
     Attributes:
-        version: updates applied.
+        version: number of changes of the parameters.
         steps: environment steps in accepted updates.
-        bad_gradients: updates rejected.
-        last_worker: who contributed last.
-        episode_statistics: of the training episodes.
+        bad_gradients: number of rejected updates.
+        last_worker: the worker that sent the last update; None if there was none.
+        episode_statistics: statistics of the training episodes.
         parameters: ``[P]`` float32.
-        optimizer_state: of the shared optimizer.
-        moments: of the observations, None where they are not normalised.
-        target_parameters: of the target network; ``()`` without one.
-        best_policy: what the evaluations have come to.
-        worker_records: of the workers that are there.
-        generations: the latest of every worker that ever joined.
+        optimizer_state: state of the shared optimizer.
+        moments: moments of the observations; None if they are not normalised.
+        target_parameters: parameters of the target network; ``()`` without a target network.
+        best_policy: results of the evaluations so far.
+        worker_records: records of the current workers.
+        generations: the latest generation of every worker that ever joined.
         lost: workers that are not started again.
-        journal_records: records in the journal.
-        journal_checksum: checksum of the last of them.
+        journal_records: number of records in the journal.
+        journal_checksum: checksum of the last record.
     """
 
     version: int

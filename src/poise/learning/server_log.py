@@ -1,6 +1,7 @@
-"""The log: what the server did, as records of the journal and as events, in one order.
+"""The server's log: writes what the server does to the journal and emits it as events.
 
-The records determine a replay; the events are for everybody who wants to see what happens.
+Records and events have the same order. The records determine a replay; the events are for
+observers.
 """
 
 import struct
@@ -31,12 +32,12 @@ Emit = Callable[[Event], None]
 
 
 class ServerLog:
-    """Writes down what the server does.
+    """Logs what the server does. Each method logs one kind of event.
 
     Args:
         journal: receives every record.
-        emit: receives every event; must be quick, and must not write to disk.
-        metrics: the names of what updates bring to be logged; the first is the loss.
+        emit: receives every event; must be fast and must not write to disk.
+        metrics: names of the logged metrics; the first is the loss.
     """
 
     def __init__(self, journal: Journal, emit: Emit, metrics: tuple[str, ...]) -> None:
@@ -46,7 +47,7 @@ class ServerLog:
 
     @property
     def records(self) -> int:
-        """Records so far."""
+        """Number of records so far."""
         return self._journal.length
 
     @property
@@ -55,31 +56,31 @@ class ServerLog:
         return self._journal.checksum
 
     def joined(self, worker: int, worker_record: WorkerRecord) -> None:
-        """A worker was admitted."""
+        """Log that a worker joined."""
         version = int(worker_record.snapshot.version)
         self._record(RecordKind.JOIN, 0, worker, worker_record.generation, version, 0)
         self._emit(Joined(worker, worker_record.generation, version))
 
     def rejoined(self, worker: int, worker_record: WorkerRecord) -> None:
-        """A worker goes on after a resume; the journal knows it already."""
+        """Emit that a worker continues after a resume; the journal already has its JOIN record."""
         self._emit(Joined(worker, worker_record.generation, int(worker_record.snapshot.version)))
 
     def left(self, worker: int, generation: int, version: int, for_good: bool) -> None:
-        """A worker was let go, to come again or for good."""
+        """Log that a worker left, to be restarted or for good."""
         self._record(RecordKind.LEAVE, int(for_good), worker, generation, version, 0)
 
     def waits(self, worker: int, generation: int, worker_update: WorkerUpdate, steps: int) -> None:
-        """An update waits for its batch to be complete."""
+        """Log that an update waits for its batch to be complete."""
         self._received(UpdateDetail.WAITS, worker, generation, worker_update, steps)
 
     def changed(self, version: int, steps: int) -> None:
-        """A batch was learned from, and the parameters have changed."""
+        """Log that a batch was learned from and the parameters have changed."""
         self._record(RecordKind.CHANGE, 0, 0, 0, version, steps)
 
     def applied(
         self, worker: int, generation: int, worker_update: WorkerUpdate, steps: int
     ) -> None:
-        """An update was applied as it came."""
+        """Log that an update was applied on arrival."""
         self._received(UpdateDetail.APPLIED, worker, generation, worker_update, steps)
 
     def counted(
@@ -92,15 +93,15 @@ class ServerLog:
         learning_rate: float,
         episode_statistics: EpisodeStatistics,
     ) -> None:
-        """An applied update is told, and its finished episodes are counted.
+        """Emit an applied update and its finished episodes, and count the episodes.
 
         Args:
-            worker: who brought it.
-            worker_update: what was applied.
-            metrics: ``[K]``, to be logged of it.
-            update: the version of the parameters behind it.
+            worker: number of the worker that sent it.
+            worker_update: the applied update.
+            metrics: ``[K]``, the update's metrics.
+            update: version of the parameters after the update.
             steps: environment steps so far.
-            learning_rate: with which it was applied.
+            learning_rate: learning rate of the update.
             episode_statistics: counts the episodes.
         """
         named = dict(zip(self._metrics, metrics.tolist(), strict=True))
@@ -142,28 +143,28 @@ class ServerLog:
         steps: int,
         bad_gradients: int,
     ) -> None:
-        """An update was not finite."""
+        """Log that an update was rejected because it was not finite."""
         self._received(UpdateDetail.REJECTED, worker, generation, worker_update, steps)
         self._emit(Rejected(worker, version, bad_gradients, worker_update))
 
     def evaluated(
         self, snapshot: Snapshot, version: int, steps: int, result: EvaluationResult, is_best: bool
     ) -> None:
-        """A snapshot was evaluated."""
+        """Log that a snapshot was evaluated."""
         bits = struct.unpack("<Q", struct.pack("<d", result.selection.mean))[0]
         self._record(RecordKind.EVALUATION, int(result.solved), 0, 0, version, bits)
         self._emit(Evaluated(version, steps, result, is_best, snapshot))
 
     def resumed(self, version: int, steps: int) -> None:
-        """The run goes on under other budgets."""
+        """Log that the run continues with other budgets."""
         self._record(RecordKind.RESUME, 0, 0, 0, version, steps)
 
     def run_state(self, run_state: RunState) -> None:
-        """The run can go on from here."""
+        """Emit a state that the run can be resumed from."""
         self._emit(CheckpointReady(run_state))
 
     def stopped(self, reason: StopReason, version: int, steps: int) -> None:
-        """The run has ended."""
+        """Log that the run has ended."""
         self._record(RecordKind.STOP, int(reason), 0, 0, version, steps)
         self._emit(Stopped(reason, steps))
 

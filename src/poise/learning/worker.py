@@ -35,17 +35,17 @@ __all__ = [
 CompileOptions = dict[str, str | bool | int]
 
 FUSION_EMITTERS_ALWAYS_SINCE = (0, 11, 1)
-"""The version of JAX from which on XLA knows no option against its fusion emitters on the CPU."""
+"""The first JAX version whose XLA has no option to disable its fusion emitters on the CPU."""
 
 
 class WorkerSpec(NamedTuple):
-    """What all workers of a run have in common.
+    """The specification shared by all workers of a run.
 
     Attributes:
-        agent: what decides.
-        envs: what happens.
-        algorithm: what a worker makes of its rollout.
-        copies: environment copies N.
+        agent: the network and action head.
+        envs: the environments.
+        algorithm: the learning algorithm.
+        copies: number of environment copies N.
         length: rollout length T.
     """
 
@@ -58,7 +58,7 @@ class WorkerSpec(NamedTuple):
 
 @runtime_checkable
 class Worker(Protocol):
-    """What a launcher runs; it cannot tell where it runs."""
+    """A worker as launchers run it; it does not depend on where it runs."""
 
     @property
     def index(self) -> int:
@@ -74,19 +74,22 @@ class Worker(Protocol):
 
     @property
     def is_checkpointable(self) -> bool:
-        """Whether `cycle` is a function of its state, so that a checkpoint can hold the worker."""
+        """Whether `cycle` depends only on its arguments, so that the worker can be checkpointed."""
 
     def initial_state(self) -> Any:
-        """The state before its first cycle."""
+        """Return the state before the first cycle."""
 
     def cycle(self, snapshot: Snapshot, state: Any) -> tuple[WorkerUpdate, Any]:
-        """Act for one rollout with the snapshot; bring back the update and the new state."""
+        """Act for one rollout with the snapshot; return the update and the new state."""
 
     def describe_activity(self) -> str:
-        """What its environments do, or did last, to be reported if it hangs; empty if unknown."""
+        """Describe what the environments are doing or did last, for reports of hangs.
+
+        Empty if unknown.
+        """
 
     def close(self) -> None:
-        """Let go of environments; the worker is not used any more."""
+        """Close the environments; the worker must not be used afterwards."""
 
 
 @runtime_checkable
@@ -94,7 +97,7 @@ class Opens(Protocol):
     """A worker whose environments can be made some time before they are reset."""
 
     def open(self) -> None:
-        """Make them; `initial_state` resets them."""
+        """Make the environments; `initial_state` resets them."""
 
 
 @runtime_checkable
@@ -102,14 +105,14 @@ class Releases(Protocol):
     """A worker that can close its environments for a while."""
 
     def release(self) -> None:
-        """Close them, when the cycle under way is over; the next cycle makes and seeds new ones."""
+        """Close the environments after the current cycle; the next makes and seeds new ones."""
 
 
 def compile_options(backend: str) -> CompileOptions:
-    """XLA's options for poise's programs, on one backend (``cpu``, ``gpu``).
+    """Return XLA's compile options for poise's programs on a backend (``cpu``, ``gpu``).
 
-    Measured on the CPU for the CartPole cycle: a third of the default compile time at equal speed;
-    threads of Eigen's own would only get in the way of the workers.
+    Measured on the CPU for the CartPole cycle: compiling takes a third of the default time, and the
+    program is equally fast. Eigen's own threads are disabled, as they would compete with workers.
     """
     if backend != "cpu":
         return {}
@@ -123,7 +126,9 @@ def compile_options(backend: str) -> CompileOptions:
 
 
 def require_finite(trajectory: Trajectory, environment: str) -> None:
-    """Tell an environment that breaks from a network that breaks.
+    """Check that the environment returned finite numbers, after an update that is not finite.
+
+    If it did, the fault lies with the network or its parameters.
 
     Raises:
         EnvironmentFailureError: an observation or a reward is not finite.
@@ -142,16 +147,16 @@ def require_finite(trajectory: Trajectory, environment: str) -> None:
 def episode_report(
     episodes: FinishedEpisodes, metrics: np.ndarray, environment: str
 ) -> EpisodeReport:
-    """The episodes that finished, in order of time, then of copy.
+    """Report the episodes that finished in a rollout, ordered by time, then by copy.
 
     Args:
-        episodes: of a rollout.
-        metrics: of the update that was made of it.
-        environment: its name, for the message.
+        episodes: the rollout's episodes.
+        metrics: metrics of the rollout's update.
+        environment: the environment's name, for the error message.
 
     Raises:
-        EnvironmentFailureError: finite rewards have added up to what is no float32, though the
-            update is finite, so that the rollout would be learned from.
+        EnvironmentFailureError: an episode's return overflows float32. This is not checked if the
+            update is not finite, because it is rejected anyway.
     """
     finished = np.asarray(episodes.finished)
     returns, lengths = np.asarray(episodes.returns), np.asarray(episodes.lengths)
@@ -170,19 +175,19 @@ def episode_report(
 def compute_update(
     agent: Agent, algorithm: Algorithm, snapshot: Snapshot, trajectory: Trajectory
 ) -> tuple[Any, Any, Any]:
-    """What a worker makes of a trajectory, with observations as the network sees them. Pure.
+    """Run the algorithm on a trajectory with scaled observations (`Agent.observe`). Pure.
 
     Returns:
-        As `Algorithm.compute` does, and the number of valid steps.
+        The two results of `Algorithm.compute`, and the number of valid steps.
     """
     computed, metrics = algorithm.compute(agent, snapshot, trajectory)
     return computed, metrics, jnp.sum(trajectory.valid, dtype=jnp.int32)
 
 
 def observed_moments(agent: Agent, trajectory: Trajectory) -> Any:
-    """What a trajectory's observations add to the normaliser's statistics; ``()`` without one.
+    """Compute the moments of a trajectory's observations, for the normaliser.
 
-    In float64 where NumPy holds the observations, in float32 in XLA.
+    They are float64 for NumPy observations and float32 in XLA; ``()`` without a normaliser.
     """
     if not agent.scaling.count:
         return ()

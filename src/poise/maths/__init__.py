@@ -1,1 +1,1 @@
-"""Maths: formulas on arrays, one trajectory at a time."""
+"""Maths: formulas on arrays, each for one trajectory."""

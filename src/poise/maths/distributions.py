@@ -1,9 +1,9 @@
 """Action distributions as functions of their parameters, on NumPy or JAX arrays.
 
-Standard formulas; sampling is by *reparametrised noise*: a sample is a deterministic function of
-parameters and noise, and zero noise gives the mode. Categorical sampling is the Gumbel-max trick
-(Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030), Bernoulli the same with logistic noise.
-All functions treat the last axis as the distribution's and take any leading axes.
+The formulas are standard. Sampling uses *reparametrised noise*: a sample is a deterministic
+function of parameters and noise, and zero noise gives the mode. Categorical sampling is the
+Gumbel-max trick (Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030); Bernoulli sampling is the
+same with logistic noise. The last axis is the distribution's; any leading axes are allowed.
 """
 
 import math
@@ -32,7 +32,7 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 def log_softmax(logits: Any) -> Any:
-    r"""Logarithms of the probabilities, :math:`x_i - \log \sum_j e^{x_j}`, over the last axis."""
+    r"""Log-probabilities :math:`x_i - \log \sum_j e^{x_j}`, over the last axis."""
     xp = array_namespace(logits)
     largest = xp.max(logits, axis=-1, keepdims=True)
     if xp is jnp:
@@ -58,10 +58,10 @@ def categorical_sample(logits: Any, noise: Any) -> Any:
 
 
 def _first_largest(scores: Any) -> Any:
-    """``jnp.argmax`` over the last axis: the same reduction, but one that JAX keeps only once.
+    """``jnp.argmax`` over the last axis, with a reduction function that JAX caches only once.
 
-    JAX makes a new function to reduce by for every program that has an ``argmax``, and a cache of
-    its own holds on to each: a process would grow with every program that it compiles.
+    For every program with an ``argmax``, JAX makes a new reduction function and keeps it in a
+    cache. A process's memory would grow with every program that it compiles.
     """
     scores = jax.lax.stop_gradient(scores)
     last = scores.ndim - 1
@@ -71,7 +71,10 @@ def _first_largest(scores: Any) -> Any:
 
 
 def _larger(one: Any, other: Any) -> Any:
-    """Of two pairs (value, index) the larger; a NaN before numbers, the first of equals."""
+    """Return the larger of two (value, index) pairs.
+
+    NaN counts as larger than any number; of equal values, the one with the smaller index wins.
+    """
     (value, index), (kept, kept_index) = one, other
     is_larger = (value > kept) | (value != value)
     is_first = is_larger | ((value == kept) & (index < kept_index))

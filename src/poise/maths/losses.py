@@ -1,8 +1,8 @@
 """Losses: policy gradient or clipped surrogate, value regression and entropy bonus.
 
 Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3 and section 4; Schulman et al. 2017 (arXiv
-1707.06347), equations 7 and 9. All means are over the valid steps, so that a rollout with resets in
-it weighs its true steps alone.
+1707.06347), equations 7 and 9. All means are over the valid steps, so that steps that only reset an
+environment have no effect.
 """
 
 from typing import NamedTuple
@@ -30,17 +30,17 @@ class LossTerms(NamedTuple):
 
 
 class SurrogateTerms(NamedTuple):
-    """The parts of PPO's loss, and how far the policy is from the one that acted."""
+    """The parts of PPO's loss, and the distance of the policy from the one that acted."""
 
     total: Float[Array, ""]
     policy: Float[Array, ""]
     value: Float[Array, ""]
     entropy: Float[Array, ""]
     clip_fraction: Float[Array, ""]
-    """Share of the steps whose probability ratio is beyond the clip range."""
+    """Fraction of the steps whose probability ratio is outside the clip range."""
     approximate_kl: Float[Array, ""]
-    """KL divergence of the policy from the one that acted, estimated without bias from its steps
-    (mean of ratio - 1 - log ratio; Schulman 2020, "Approximating KL Divergence")."""
+    """Unbiased estimate of the KL divergence of the policy from the one that acted (mean of
+    ratio - 1 - log ratio; Schulman 2020, "Approximating KL Divergence")."""
 
 
 def masked_mean(terms: Float[Array, "*batch"], valid: Bool[Array, "*batch"]) -> Float[Array, ""]:
@@ -59,7 +59,7 @@ def actor_critic_loss(
     value_coefficient: float,
     entropy_coefficient: float,
 ) -> LossTerms:
-    r"""The loss whose negative gradient A3C ascends.
+    r"""The actor-critic loss, which A3C minimises.
 
     .. math:: L = -\overline{\log\pi(a_t|s_t) A_t}
               + c_v \tfrac12 \overline{(G_t - V(s_t))^2} - c_e \overline{H(\pi(\cdot|s_t))}
@@ -73,7 +73,7 @@ def actor_critic_loss(
         entropies: :math:`H(\pi(\cdot|s_t))`.
         values: :math:`V(s_t)`.
         advantages: :math:`A_t`.
-        targets: :math:`G_t`, the returns that the values regress to.
+        targets: :math:`G_t`, the regression targets of the values.
         valid: false for the steps that only reset.
         value_coefficient: :math:`c_v`.
         entropy_coefficient: :math:`c_e`.
@@ -109,11 +109,11 @@ def clipped_surrogate_loss(
 
     Args:
         log_probabilities: :math:`\log\pi(a_t|s_t)` of the actions taken, any shape.
-        behaviour_log_probabilities: the same, of the policy that acted.
+        behaviour_log_probabilities: the same, for the policy that acted.
         entropies: :math:`H(\pi(\cdot|s_t))`.
         values: :math:`V(s_t)`.
         advantages: :math:`A_t`; constants.
-        targets: :math:`G_t`, the returns that the values regress to; constants.
+        targets: :math:`G_t`, the regression targets of the values; constants.
         valid: false for the steps that only reset.
         clip_range: :math:`\epsilon`.
         value_coefficient: :math:`c_v`.
@@ -121,7 +121,7 @@ def clipped_surrogate_loss(
     """
     advantages = jax.lax.stop_gradient(advantages)
     targets = jax.lax.stop_gradient(targets)
-    # An invalid step's action was never taken: whatever its ratio is, it must not overflow.
+    # An invalid step's action was never taken; its ratio is meaningless and must not overflow.
     log_ratio = jnp.where(valid, log_probabilities - behaviour_log_probabilities, 0.0)
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)

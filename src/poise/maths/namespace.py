@@ -1,8 +1,7 @@
 """Formulas that run unchanged on NumPy and on JAX arrays.
 
-The same idea as the Python array API standard's ``__array_namespace__``: a formula asks its
-arguments where they live. NumPy answers faster for a few small arrays, JAX inside a compiled
-function.
+The same idea as the Python array API standard's ``__array_namespace__``: a formula looks up the
+array library of its arguments. NumPy is faster for a few small arrays, JAX in a compiled function.
 """
 
 from types import ModuleType

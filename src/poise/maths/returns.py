@@ -4,8 +4,8 @@ Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3; Schulman et al. 2015 (arXiv 1
 equation 16; Espeholt et al. 2018 (arXiv 1802.01561), equation 1. Episode boundaries follow
 Gymnasium's next-step autoreset: the step after an end only resets and is *invalid*.
 
-``T1`` is T+1, the number of values; the T steps are its ``T1-1`` (an axis is named where it is
-first met).
+In shapes, ``T1`` is T+1, the number of values, and ``T1-1`` is T, the number of steps (jaxtyping
+takes an axis's size from the first argument that names it).
 """
 
 import jax
@@ -28,14 +28,14 @@ def corrected_errors(
 
     ``v_t + e_t`` is the n-step return for :math:`\rho = c = 1`, the lambda-return of GAE for
     :math:`\rho = 1, c = \lambda`, and V-trace's target for clipped importance weights. A step with
-    :math:`\rho_t = c_t = 0` has target ``v_t`` and stops the recursion: such are invalid steps.
+    :math:`\rho_t = c_t = 0` has target ``v_t`` and stops the recursion: use this for invalid steps.
 
     Args:
         values: :math:`v_t`, the critic's values of the T+1 observations.
         rewards: :math:`r_t`, the reward of the step from t to t+1.
-        discounts: :math:`\gamma_t`, 0 where the step t terminated its episode.
+        discounts: :math:`\gamma_t`, 0 where step t terminated its episode.
         rhos: :math:`\rho_t`, weight of the temporal-difference error.
-        cs: :math:`c_t`, weight of what comes after.
+        cs: :math:`c_t`, weight of the following errors.
 
     Returns:
         :math:`e_t`, for each of the T steps.
@@ -63,7 +63,7 @@ def advantage_estimates(
     discount: float,
     gae_lambda: float,
 ) -> Float[Array, " T1-1"]:
-    r"""Generalised advantage estimates of one trajectory that may cross episode ends.
+    r"""Generalised advantage estimates of one trajectory, which may span several episodes.
 
     .. math:: A_t = \sum_{l \ge 0} (\gamma\lambda)^l \delta_{t+l}, \quad
               \delta_t = r_t + \gamma v_{t+1} - v_t
@@ -75,7 +75,7 @@ def advantage_estimates(
     Args:
         values: the critic's values of the T+1 observations.
         rewards: the reward of each step.
-        terminated: whether the step ended its episode for good.
+        terminated: whether the step terminated its episode (truncation excluded).
         valid: false for the steps that only reset.
         discount: :math:`\gamma`, from 0 to 1.
         gae_lambda: :math:`\lambda`, from 0 to 1.
@@ -95,8 +95,8 @@ def normalize(
 
     Args:
         advantages: any shape.
-        valid: which of them count; the others are returned as 0.
-        epsilon: added to the variance, so that equal advantages become 0 and not infinite.
+        valid: which advantages count; the others are returned as 0.
+        epsilon: added to the variance, so that equal advantages become 0 instead of NaN.
     """
     weights = valid.astype(advantages.dtype)
     count = jnp.maximum(jnp.sum(weights), 1.0)

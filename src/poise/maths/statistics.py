@@ -1,4 +1,4 @@
-"""Running mean and variance, in batches that merge in any order.
+"""Running mean and variance, computed in batches that can be merged in any order.
 
 Chan, Golub & LeVeque 1979 (Stanford STAN-CS-79-773), equations 1.5.
 """
@@ -16,7 +16,7 @@ VARIANCE_FLOOR = 1e-8
 
 
 class Moments(NamedTuple):
-    """Of a stream of vectors: how many, their mean, and the sum of squared deviations."""
+    """Moments of a stream of vectors: their number, mean, and sum of squared deviations."""
 
     number: Float[Array | np.ndarray, ""]
     mean: Float[Array | np.ndarray, " S"]
@@ -24,7 +24,7 @@ class Moments(NamedTuple):
 
 
 class ShiftedMoments(NamedTuple):
-    """Moments of vectors less a reference that is close to them, so that float32 can hold them."""
+    """Moments of vectors relative to a nearby reference, so that float32 is precise enough."""
 
     number: Float[Array | np.ndarray, ""]
     shift: Float[Array | np.ndarray, " S"]
@@ -32,7 +32,7 @@ class ShiftedMoments(NamedTuple):
     squares: Float[Array | np.ndarray, " S"]
 
     def absolute(self) -> Moments:
-        """The moments of the vectors themselves, in float64 (NumPy)."""
+        """Return the moments of the vectors themselves, in float64 (NumPy)."""
         mean = np.asarray(self.shift, np.float64) + np.asarray(self.mean, np.float64)
         return Moments(np.asarray(self.number), mean, np.asarray(self.squares, np.float64))
 
@@ -40,7 +40,7 @@ class ShiftedMoments(NamedTuple):
 def moments_of(
     rows: Float[Array | np.ndarray, "B S"], valid: Bool[Array | np.ndarray, " B"]
 ) -> ShiftedMoments:
-    """Moments of the valid rows of a batch, in the rows' precision, shifted by the first row."""
+    """Compute the moments of a batch's valid rows, in the rows' dtype, shifted by the first row."""
     xp = array_namespace(rows)
     weights = valid.astype(rows.dtype)
     count = xp.sum(weights)
@@ -52,7 +52,7 @@ def moments_of(
 
 
 def merge_moments(one: Moments, other: Moments) -> Moments:
-    """Moments of both streams together, in float64 (NumPy)."""
+    """Compute the moments of two streams together, in float64 (NumPy)."""
     count = np.float64(one.number) + np.float64(other.number)
     if count == 0:
         return one
@@ -68,10 +68,10 @@ def merge_moments(one: Moments, other: Moments) -> Moments:
 
 
 def normalization(moments: Moments) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and the float32 1 / standard deviation that a stream is normalised with.
+    """Return the mean and the float32 1 / standard deviation to normalise a stream with.
 
-    The mean stays float64: numbers that are large and close together differ from it by what float32
-    could not hold. Before anything was counted, values are left as they are.
+    The mean stays float64: large numbers close to it differ from it by less than float32 can
+    resolve. Before the first vector, the result leaves values unchanged.
     """
     if moments.number < 1:
         shape = np.shape(moments.mean)

@@ -1,6 +1,6 @@
-"""The compiled twins' cases: which states and actions, and what float32 may make of them.
+"""Test cases of the compiled twins: states, actions and float32 tolerances.
 
-Each case is stepped once, by Gymnasium's own environment and by the twin; the tests look at it.
+Each case is stepped once by Gymnasium's own environment and by the twin; tests compare the results.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ Samples = tuple[np.ndarray, np.ndarray]
 
 
 class StepResult(NamedTuple):
-    """What comes of one step from each of n states."""
+    """The results of one step from each of n states."""
 
     following: np.ndarray
     observation: np.ndarray
@@ -34,40 +34,40 @@ class StepResult(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A twin, the states to hold it against, and how far float32 may take it from Gymnasium's."""
+    """A twin, the states to compare it in, and the tolerance that float32 requires."""
 
     name: str
     twin: Any
     samples: Callable[[gymnasium.Env, np.random.Generator], list[Samples]]
     scale: np.ndarray
-    """Of each component of the state: the size of the terms that a step adds up."""
+    """For each component of the state: the size of the terms that a step adds."""
     margin: Callable[[np.ndarray], np.ndarray]
-    """States -> how far they are inside (> 0) or outside (< 0) the terminal ones."""
+    """States -> distance inside (> 0) or outside (< 0) the set of terminal states."""
     limit_is_terminal: bool = False
     """Whether a state with margin 0 is terminal."""
     steepness: float = 1.0
-    """By how much the margin can change per unit of the state."""
+    """Largest change of the margin per unit of change of the state."""
     amplification: Callable[[np.ndarray], np.ndarray | float] = lambda states: 1.0
-    """States -> by how much the step can amplify a rounding."""
+    """States -> factor by which the step can amplify a rounding error."""
     reward_terms: Callable[[np.ndarray, np.ndarray], Any] = lambda states, rewards: 0.0
-    """States, rewards -> the size of the terms that a reward adds up; 0 where it is exact."""
+    """States, rewards -> size of the terms that a reward adds; 0 where it is exact."""
     carried: type = np.float64
-    """What Gymnasium's own environment carries its state in."""
+    """The dtype in which Gymnasium's own environment holds its state."""
     angles: tuple[int, ...] = ()
     """Components of the state that are equal modulo a full turn."""
     left_wall: float | None = None
 
     def tolerance(self, states: np.ndarray, own_next: np.ndarray) -> np.ndarray:
-        """How far apart the next states may be, ``[n, components]``.
+        """Return the largest allowed difference of the next states, ``[n, components]``.
 
-        The twin rounds its input, a handful of terms and the output: 1 unit of the terms' size
-        each time at most. The largest sums measured are 0.9 and, with Acrobot's four stages, 1.8.
+        The twin rounds its input, several terms and the output, each by at most 1 unit of the
+        terms' size. The largest sums measured are 0.9 and, with Acrobot's four stages, 1.8.
         """
         roundings = 4 * UNIT * np.reshape(self.amplification(states), (-1, 1))
         return roundings * (self.scale + np.abs(own_next))
 
     def reward_tolerance(self, states: np.ndarray, own_rewards: np.ndarray) -> np.ndarray:
-        """How far apart the rewards may be, ``[n]``."""
+        """Return the largest allowed difference of the rewards, ``[n]``."""
         return 4 * UNIT * np.broadcast_to(self.reward_terms(states, own_rewards), len(states))
 
 
@@ -81,11 +81,11 @@ def own_environment(name: str) -> gymnasium.Env:
 
 
 def own_steps(env: gymnasium.Env, states: np.ndarray, actions: np.ndarray) -> StepResult:
-    """Inject each state and take one step."""
+    """Set each state in the environment and take one step."""
     rows = []
     for state, action in zip(states, actions, strict=True):
         env.state = state
-        env.steps_beyond_terminated = None  # CartPole's, else 0 is the reward after an end
+        env.steps_beyond_terminated = None  # CartPole's; otherwise rewards after an end are 0
         observation, reward, terminated, truncated, _ = env.step(action)
         assert not truncated
         rows.append((env.state, observation, reward, terminated))
@@ -93,7 +93,7 @@ def own_steps(env: gymnasium.Env, states: np.ndarray, actions: np.ndarray) -> St
 
 
 def twin_steps(twin: Any, states: np.ndarray, actions: np.ndarray) -> StepResult:
-    """All at once, compiled."""
+    """Step all states at once, compiled."""
 
     def step(state: Any, action: Any) -> StepResult:
         key = jax.random.key(0)
@@ -112,7 +112,7 @@ def twin_steps(twin: Any, states: np.ndarray, actions: np.ndarray) -> StepResult
 
 
 def episodes(env: gymnasium.Env, rng: np.random.Generator, count: int, limit: int) -> Samples:
-    """States and actions of episodes in which random actions are held for a while."""
+    """Return states and actions of episodes in which each random action is repeated."""
     states, actions = [], []
     env.reset(seed=int(rng.integers(2**31)))
     env.action_space.seed(int(rng.integers(2**31)))
@@ -131,12 +131,12 @@ def episodes(env: gymnasium.Env, rng: np.random.Generator, count: int, limit: in
 
 
 def box(rng: np.random.Generator, count: int, *bounds: float) -> np.ndarray:
-    """Uniform in ``[-bound, bound]``, a column a bound."""
+    """Draw uniformly from ``[-bound, bound]``, with one column per bound."""
     return rng.uniform(-1, 1, (count, len(bounds))) * bounds
 
 
 def around(rng: np.random.Generator, count: int, *values: float) -> np.ndarray:
-    """Close to one of the values, on either side, at distances from 1e-7 to 0.1."""
+    """Draw numbers on both sides of the values, at distances from 1e-7 to 0.1."""
     return rng.choice(values, count) + rng.choice([-1, 1], count) * 10 ** rng.uniform(-7, -1, count)
 
 
@@ -195,7 +195,7 @@ def car_samples(
         return rng.integers(3, size=count)
 
     def before(position: np.ndarray, velocity: np.ndarray) -> Samples:
-        """The state and action that lead to a position and velocity, before any clipping."""
+        """Return state and action that lead to a position and velocity, before any clipping."""
         action = throttles(len(position))
         engine = 0.0015 * np.clip(action[:, 0], -1, 1) if continuous else 0.001 * (action - 1)
         position = position - np.clip(velocity, -0.07, 0.07)
@@ -305,7 +305,7 @@ class Steps(NamedTuple):
     tolerance: np.ndarray
 
     def report(self, failed: np.ndarray) -> str:
-        """Show the first of the rows that failed."""
+        """Format the first rows that failed."""
         rows = np.flatnonzero(failed)
         columns = (self.states, self.actions, self.own.following, self.twin.following)
         first = ["  ".join(str(column[row]) for column in columns) for row in rows[:5]]

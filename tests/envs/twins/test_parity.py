@@ -1,4 +1,4 @@
-"""Every twin is held, step by step, against Gymnasium's own environment."""
+"""Every twin is compared, step by step, with Gymnasium's own environment."""
 
 import math
 from typing import Any
@@ -19,7 +19,7 @@ def test_next_states_agree(steps: Any) -> None:
     agrees = steps.difference <= steps.tolerance
     wall = steps.case.left_wall
     if wall is not None:
-        # Rounding decides whether a car that only just reaches the wall is stopped by it.
+        # Rounding decides whether a car that just reaches the wall is stopped by it.
         own_stopped = steps.own.following[:, 0] == steps.case.carried(wall)
         twin_stopped = steps.twin.following[:, 0] == np.float32(wall)
         excused = agrees[:, 0] & (own_stopped != twin_stopped)
@@ -51,7 +51,7 @@ def test_terminations_agree(steps: Any) -> None:
     wrong = differs & (np.abs(margin) > case.steepness * steps.tolerance.max(1))
     assert not np.any(wrong), steps.report(wrong)
     assert np.mean(differs) < 0.01
-    if np.isfinite(margin).all():  # the samples are worth something
+    if np.isfinite(margin).all():  # check that the samples are not trivial
         assert 0.02 < np.mean(steps.own.terminated) < 0.6
         for side in (margin > 0, margin < 0):
             assert np.sum(side & (np.abs(margin) < 0.01)) > 100
@@ -78,12 +78,12 @@ def test_rewards_agree(steps: Any) -> None:
     ],
 )
 def test_the_limits_themselves(twin: Any, state: list[float], terminal: bool) -> None:
-    """CartPole's limits are inside, a car's goal is reached (Gymnasium's: see the next test)."""
+    """CartPole's limits are not terminal; a car at the goal is (in Gymnasium: next test)."""
     assert bool(twin.terminal(jnp.array(state, jnp.float32), None)) is terminal
 
 
 def test_the_limits_themselves_in_gymnasium(case: Any, own: gymnasium.Env) -> None:
-    """The same, in steps that land exactly on the limit."""
+    """Gymnasium agrees, in steps that end exactly on the limit."""
     limits = {
         "CartPole-v1": [
             [2.4, 0.0, 0.0, 0.0],
@@ -103,7 +103,7 @@ def test_the_limits_themselves_in_gymnasium(case: Any, own: gymnasium.Env) -> No
 
 
 def test_resets_have_the_same_distribution(case: Any, own: gymnasium.Env) -> None:
-    """Bounds; mean and second and mixed moments within five standard errors; deciles."""
+    """Compare bounds, mean, second and mixed moments (within five standard errors), deciles."""
     low, high = np.array(
         {
             "CartPole-v1": ([-0.05] * 4, [0.05] * 4),
@@ -126,7 +126,7 @@ def test_resets_have_the_same_distribution(case: Any, own: gymnasium.Env) -> Non
         np.testing.assert_array_less(np.abs(moments), bound)
     deciles = [np.quantile(sample, np.linspace(0, 1, 11), axis=0) for sample in (owns, twins)]
     assert np.all(np.abs(deciles[1] - deciles[0]) <= 0.05 * width + 1e-7)
-    reached = 1e-3 * width + 1e-7  # by the extremes of 20,000 draws, but for one time in e^20
+    reached = 1e-3 * width + 1e-7  # 20,000 draws get this close; probability of failure e^-20
     assert np.all((twins.min(0) <= low + reached) & (twins.max(0) >= high - reached))
 
 

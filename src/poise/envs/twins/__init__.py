@@ -1,7 +1,7 @@
 """Compiled twins: Gymnasium's classic-control environments written in JAX, one copy each.
 
-Their interface is Gymnasium's `FuncEnv`; every step is held against Gymnasium's own in
-``tests/envs/twins``.
+Their interface is Gymnasium's `FuncEnv`; ``tests/envs/twins`` compares every step with Gymnasium's
+own environments.
 """
 
 from poise.envs.twins.acrobot import Acrobot

@@ -1,4 +1,4 @@
-"""Swing up a double pendulum with a motor at its elbow: the twin of Gymnasium's Acrobot-v1.
+"""Acrobot: swing up a double pendulum with a motor at its elbow. Twin of Gymnasium's Acrobot-v1.
 
 Sutton & Barto 1998, section 11.3 (the "book" equations), after Sutton 1996 (NIPS 8), with the
 sparse reward and the single 0.2 s Runge-Kutta step of RLPy (Geramifard et al. 2015).
@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 __all__ = ["Acrobot"]
 
 GRAVITY = 9.8  # m/s²
-# Both links are alike.
+# Both links are identical.
 MASS = 1.0  # kg
 LENGTH = 1.0  # m
 CENTRE = 0.5  # m, from a link's upper joint to its centre of mass
@@ -39,9 +39,9 @@ class Acrobot(FuncEnv[Array, Array, Array, Array, Array, None, None]):
 
     integrated by one Runge-Kutta step of fourth order; then the angles are wrapped to
     :math:`[-\pi, \pi]` and the speeds clipped. The state is ``[theta1, theta2, theta1', theta2']``
-    in rad and rad/s, theta1 from hanging down, theta2 from the first link's direction; the
-    observation has each angle's cosine and sine, then the speeds. Each step costs 1, but not the
-    one that reaches the goal.
+    in rad and rad/s; theta1 is 0 when hanging down, theta2 is relative to the first link. The
+    observation has each angle's cosine and sine, then the speeds. The reward is -1 for each step,
+    except the one that reaches the goal, which gets 0.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Acrobot(FuncEnv[Array, Array, Array, Array, Array, None, None]):
     ) -> Float[Array, "4"]:
         """Apply the torque for one time step."""
         torque = action.astype(jnp.float32) - 1.0
-        # Whole-state arithmetic: written on the components, XLA computes stages over and over.
+        # Arithmetic on the whole state: with separate components, XLA would repeat computations.
         k_1 = _derivative(state, torque)
         k_2 = _derivative(state + TIME_STEP / 2 * k_1, torque)
         k_3 = _derivative(state + TIME_STEP / 2 * k_2, torque)
@@ -83,7 +83,7 @@ class Acrobot(FuncEnv[Array, Array, Array, Array, Array, None, None]):
     def observation(
         self, state: Float[Array, "4"], rng: PRNGKeyArray | None, params: None = None
     ) -> Float[Array, "6"]:
-        """Show the angles by cosine and sine, and the speeds."""
+        """Return the angles' cosines and sines, and the speeds."""
         cosine, sine = jnp.cos(state[:2]), jnp.sin(state[:2])
         return jnp.stack([cosine[0], sine[0], cosine[1], sine[1], state[2], state[3]])
 
@@ -95,13 +95,13 @@ class Acrobot(FuncEnv[Array, Array, Array, Array, Array, None, None]):
         rng: PRNGKeyArray | None,
         params: None = None,
     ) -> Float[Array, ""]:
-        """Charge 1 for a step that does not reach the goal."""
+        """Return -1 for a step that does not reach the goal, else 0."""
         return self.terminal(next_state, rng, params).astype(jnp.float32) - 1.0
 
     def terminal(
         self, state: Float[Array, "4"], rng: PRNGKeyArray | None, params: None = None
     ) -> Bool[Array, ""]:
-        """End when the free end is above the goal height."""
+        """Return whether the free end is above the goal height."""
         return -jnp.cos(state[0]) - jnp.cos(state[0] + state[1]) > GOAL_HEIGHT
 
 

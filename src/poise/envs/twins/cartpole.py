@@ -1,4 +1,4 @@
-"""Balance a pole on a cart: the twin of Gymnasium's CartPole-v0 and CartPole-v1.
+"""CartPole: balance a pole on a cart. Twin of Gymnasium's CartPole-v0 and CartPole-v1.
 
 Barto, Sutton & Anderson 1983 (doi 10.1109/TSMC.1983.6313077), without friction; equations 23 and
 24 of Florian 2007 (https://coneural.org/florian/papers/05_cart_pole.pdf).
@@ -39,12 +39,12 @@ class CartPole(FuncEnv[Array, Array, Array, Array, Array, None, None]):
         \ddot x = u - (m l / M) \ddot\theta \cos\theta
 
     integrated by one explicit Euler step. The state, which is also the observation, is
-    ``[x, x', theta, theta']`` in m, m/s, rad and rad/s. Every step is rewarded with 1, the one
-    that ends the episode too.
+    ``[x, x', theta, theta']`` in m, m/s, rad and rad/s. The reward is 1 for every step, including
+    the one that ends the episode.
     """
 
     well_scaled: ClassVar[bool] = True
-    """No bounds tell, but velocities stay around 1: nothing must be normalised."""
+    """Velocities have no bounds but stay around 1, so observations need no normalisation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class CartPole(FuncEnv[Array, Array, Array, Array, Array, None, None]):
         """Push for one time step."""
         x, x_dot, theta, theta_dot = state
         sine, cosine = jnp.sin(theta), jnp.cos(theta)
-        # Products of constants are folded while tracing: one division is left.
+        # Products of constants are folded while tracing, so only one division is left.
         lever = POLE_MASS * POLE_HALF_LENGTH / TOTAL_MASS
         push = jnp.where(action == 1, FORCE / TOTAL_MASS, -FORCE / TOTAL_MASS)
         push += lever * theta_dot * theta_dot * sine
@@ -88,7 +88,7 @@ class CartPole(FuncEnv[Array, Array, Array, Array, Array, None, None]):
     def observation(
         self, state: Float[Array, "4"], rng: PRNGKeyArray | None, params: None = None
     ) -> Float[Array, "4"]:
-        """Show the whole state."""
+        """Return the whole state."""
         return state
 
     def reward(
@@ -99,11 +99,11 @@ class CartPole(FuncEnv[Array, Array, Array, Array, Array, None, None]):
         rng: PRNGKeyArray | None,
         params: None = None,
     ) -> Float[Array, ""]:
-        """Reward every step with 1."""
+        """Return 1 for every step."""
         return jnp.ones((), jnp.float32)
 
     def terminal(
         self, state: Float[Array, "4"], rng: PRNGKeyArray | None, params: None = None
     ) -> Bool[Array, ""]:
-        """End beyond 2.4 m from the centre or 12 degrees from upright."""
+        """Return whether the cart is beyond 2.4 m or the pole beyond 12 degrees from upright."""
         return (jnp.abs(state[0]) > POSITION_LIMIT) | (jnp.abs(state[2]) > ANGLE_LIMIT)

@@ -1,4 +1,4 @@
-"""Rock a weak car out of a valley: the twin of Gymnasium's MountainCar-v0.
+"""MountainCar: drive a weak car out of a valley. Twin of Gymnasium's MountainCar-v0.
 
 Moore 1990 (PhD thesis, UCAM-CL-TR-209), as in Sutton & Barto 1998, example 8.2.
 """
@@ -27,8 +27,9 @@ INITIAL_POSITIONS = (-0.6, -0.4)  # m
 class MountainCar(FuncEnv[Array, Array, Array, Array, Array, None, None]):
     """A car that coasts (1) or accelerates left (0) or right (2) in a valley.
 
-    The state, which is also the observation, is ``[position, velocity]``, in m and m per step, as
-    `drive` moves it. Every step costs 1, the one that reaches the goal too.
+    The state, which is also the observation, is ``[position, velocity]``, in m and m per step; see
+    `drive` for the dynamics. The reward is -1 for every step, including the one that reaches the
+    goal.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class MountainCar(FuncEnv[Array, Array, Array, Array, Array, None, None]):
         self.action_space = spaces.Discrete(3)
 
     def initial(self, rng: PRNGKeyArray, params: None = None) -> Float[Array, "2"]:
-        """Park at a random place near the bottom of the valley."""
+        """Draw a position near the bottom of the valley; the velocity is 0."""
         return parked(rng)
 
     def transition(
@@ -53,7 +54,7 @@ class MountainCar(FuncEnv[Array, Array, Array, Array, Array, None, None]):
     def observation(
         self, state: Float[Array, "2"], rng: PRNGKeyArray | None, params: None = None
     ) -> Float[Array, "2"]:
-        """Show the whole state."""
+        """Return the whole state."""
         return state
 
     def reward(
@@ -64,18 +65,18 @@ class MountainCar(FuncEnv[Array, Array, Array, Array, Array, None, None]):
         rng: PRNGKeyArray | None,
         params: None = None,
     ) -> Float[Array, ""]:
-        """Charge 1 for every step."""
+        """Return -1 for every step."""
         return jnp.full((), -1.0, jnp.float32)
 
     def terminal(
         self, state: Float[Array, "2"], rng: PRNGKeyArray | None, params: None = None
     ) -> Bool[Array, ""]:
-        """End at the goal or right of it, unless moving left."""
+        """Return whether the car is at the goal or right of it, and not moving left."""
         return (state[0] >= GOAL) & (state[1] >= 0.0)
 
 
 def observation_space() -> spaces.Box:
-    """Positions between the walls and velocities up to the limit."""
+    """Return the space of positions between the walls and velocities up to the limit."""
     return spaces.Box(
         np.array([LEFT_WALL, -SPEED_LIMIT], np.float32),
         np.array([RIGHT_WALL, SPEED_LIMIT], np.float32),
@@ -90,7 +91,9 @@ def parked(rng: PRNGKeyArray) -> Float[Array, "2"]:
 
 
 def drive(state: Float[Array, "2"], acceleration: Float[Array, ""]) -> Float[Array, "2"]:
-    r"""Move the car by one step; the left wall stops it, the right wall only holds it.
+    r"""Move the car by one step.
+
+    Hitting the left wall sets the velocity to 0; the right wall only bounds the position.
 
     .. math::
 
@@ -99,7 +102,7 @@ def drive(state: Float[Array, "2"], acceleration: Float[Array, ""]) -> Float[Arr
 
     Args:
         state: :math:`x_{t-1}, v_{t-1}`, in m and m per step.
-        acceleration: :math:`a_t`, the engine's, in m per step².
+        acceleration: :math:`a_t`, the engine's acceleration, in m per step².
 
     Returns:
         :math:`x_t, v_t`.

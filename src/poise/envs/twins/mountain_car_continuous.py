@@ -1,6 +1,6 @@
-"""Rock a weak car out of a valley with a throttle: the twin of MountainCarContinuous-v0.
+"""MountainCar with a throttle. Twin of Gymnasium's MountainCarContinuous-v0.
 
-Moore 1990 (PhD thesis, UCAM-CL-TR-209), in the continuous version of Gymnasium (O. Sigaud).
+Moore 1990 (PhD thesis, UCAM-CL-TR-209), in Gymnasium's continuous version (O. Sigaud).
 """
 
 from typing import final
@@ -24,11 +24,11 @@ THROTTLE_COST = 0.1  # for the square of the action
 
 @final
 class MountainCarContinuous(FuncEnv[Array, Array, Array, Array, Array, None, None]):
-    """A car that accelerates left (to -1) or right (to 1) in a valley.
+    """A car that accelerates left (down to -1) or right (up to 1) in a valley.
 
-    The state, which is also the observation, is ``[position, velocity]``, in m and m per step, as
-    `drive` moves it. The car feels the action clipped to [-1, 1]; the reward,
-    ``100 at the goal - 0.1 action²``, charges for the action as it was given.
+    The state, which is also the observation, is ``[position, velocity]``, in m and m per step; see
+    `drive` for the dynamics. The action is clipped to [-1, 1] for the dynamics. The reward is
+    ``100 at the goal - 0.1 action²``, with the action not clipped.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class MountainCarContinuous(FuncEnv[Array, Array, Array, Array, Array, None, Non
         self.action_space = spaces.Box(-THROTTLE_LIMIT, THROTTLE_LIMIT, (1,), np.float32)
 
     def initial(self, rng: PRNGKeyArray, params: None = None) -> Float[Array, "2"]:
-        """Park at a random place near the bottom of the valley."""
+        """Draw a position near the bottom of the valley; the velocity is 0."""
         return parked(rng)
 
     def transition(
@@ -53,7 +53,7 @@ class MountainCarContinuous(FuncEnv[Array, Array, Array, Array, Array, None, Non
     def observation(
         self, state: Float[Array, "2"], rng: PRNGKeyArray | None, params: None = None
     ) -> Float[Array, "2"]:
-        """Show the whole state."""
+        """Return the whole state."""
         return state
 
     def reward(
@@ -64,12 +64,12 @@ class MountainCarContinuous(FuncEnv[Array, Array, Array, Array, Array, None, Non
         rng: PRNGKeyArray | None,
         params: None = None,
     ) -> Float[Array, ""]:
-        """Pay for the goal, charge for the action, unclipped."""
+        """Return the reward for the goal minus the cost of the unclipped action."""
         reached = self.terminal(next_state, rng, params).astype(jnp.float32)
         return GOAL_REWARD * reached - THROTTLE_COST * action[0] * action[0]
 
     def terminal(
         self, state: Float[Array, "2"], rng: PRNGKeyArray | None, params: None = None
     ) -> Bool[Array, ""]:
-        """End at the goal or right of it, unless moving left."""
+        """Return whether the car is at the goal or right of it, and not moving left."""
         return (state[0] >= GOAL) & (state[1] >= 0.0)

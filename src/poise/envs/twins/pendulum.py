@@ -1,7 +1,7 @@
-"""Swing up a pendulum and hold it: the twin of Gymnasium's Pendulum-v1.
+"""Pendulum: swing up a pendulum and hold it upright. Twin of Gymnasium's Pendulum-v1.
 
 The task is that of Doya 2000 (doi 10.1162/089976600300015961), section 4.1; constants, cost and
-integration are Gymnasium's: a rod turning about its end, without friction.
+integration are Gymnasium's. The pendulum is a rod that turns about its end, without friction.
 """
 
 import math
@@ -23,8 +23,8 @@ TIME_STEP = 0.05  # s
 SPEED_LIMIT = 8.0  # rad/s
 TORQUE_LIMIT = 2.0  # N m
 INITIAL_BOUNDS = (math.pi, 1.0)  # rad, rad/s
-SPEED_COST = 0.1  # for the square, as the angle's square costs 1
-TORQUE_COST = 0.001  # for the square
+SPEED_COST = 0.1  # factor of the squared speed; that of the squared angle is 1
+TORQUE_COST = 0.001  # factor of the squared torque
 
 
 @final
@@ -36,9 +36,9 @@ class Pendulum(FuncEnv[Array, Array, Array, Array, Array, None, None]):
         \dot\theta_t = \mathrm{clip}(\dot\theta_{t-1} + (\tfrac{3 g}{2 l} \sin\theta_{t-1}
         + \tfrac{3}{m l^2} u_t) \Delta t), \quad \theta_t = \theta_{t-1} + \dot\theta_t \Delta t
 
-    The state is ``[theta, theta']``, in rad from upright, not wrapped, and rad/s; the observation
-    is ``[cos theta, sin theta, theta']``. The action is the torque in N m, clipped to [-2, 2]. An
-    episode never terminates.
+    The state is ``[theta, theta']`` in rad and rad/s; theta is 0 when upright and is not wrapped.
+    The observation is ``[cos theta, sin theta, theta']``. The action is the torque in N m, clipped
+    to [-2, 2]. An episode never terminates.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Pendulum(FuncEnv[Array, Array, Array, Array, Array, None, None]):
     def observation(
         self, state: Float[Array, "2"], rng: PRNGKeyArray | None, params: None = None
     ) -> Float[Array, "3"]:
-        """Show the angle by cosine and sine, and the speed."""
+        """Return the angle's cosine and sine, and the speed."""
         return jnp.stack([jnp.cos(state[0]), jnp.sin(state[0]), state[1]])
 
     def reward(
@@ -81,14 +81,14 @@ class Pendulum(FuncEnv[Array, Array, Array, Array, Array, None, None]):
         rng: PRNGKeyArray | None,
         params: None = None,
     ) -> Float[Array, ""]:
-        """Charge for angle and speed before the step, and for the torque as clipped."""
+        """Return the negative cost of angle and speed before the step and of the clipped torque."""
         angle, speed, torque = _wrapped(state[0]), state[1], _torque(action)
         return -(angle * angle + SPEED_COST * speed * speed + TORQUE_COST * torque * torque)
 
     def terminal(
         self, state: Float[Array, "2"], rng: PRNGKeyArray | None, params: None = None
     ) -> Bool[Array, ""]:
-        """Never end."""
+        """Return false: an episode never terminates."""
         return jnp.zeros((), bool)
 
 

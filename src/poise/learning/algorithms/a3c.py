@@ -1,8 +1,8 @@
 """A3C: asynchronous advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783, Algorithm S3).
 
-Each worker sends the gradient of its rollout, which is applied as it comes. Advantages are those
-of GAE (Schulman et al. 2016, arXiv 1506.02438); with ``gae_lambda`` 1 they are the paper's n-step
-ones.
+Each worker sends the gradient of its rollout, which is applied on arrival. Advantages are estimated
+with GAE (Schulman et al. 2016, arXiv 1506.02438); with ``gae_lambda`` 1 they are the paper's n-step
+advantages.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ __all__ = ["A3C"]
 
 @dataclasses.dataclass(frozen=True)
 class A3C:
-    """A3C with its settings; see `TrainConfig` for what each means."""
+    """A3C with its settings, which are described in `TrainConfig`."""
 
     discount: float
     gae_lambda: float
@@ -38,15 +38,15 @@ class A3C:
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> "A3C":
-        """With a run's settings."""
+        """Make the algorithm from a run's settings."""
         return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
 
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
-        """The gradient of the loss ``[P]``; the loss, its terms and the gradient's norm ``[5]``."""
+        """Compute the loss's gradient ``[P]``, and loss, terms and gradient norm ``[5]``."""
         return actor_critic_gradient(
             agent, snapshot.parameters, trajectory, **dataclasses.asdict(self)
         )
 
     def payload(self, computed: Any, metrics: Any) -> Gradient:
-        """The gradient, with its norm, which need not be added up once more to clip it."""
+        """Return the gradient with its norm, so that clipping need not compute the norm again."""
         return Gradient(computed, metrics[self.metrics.index("gradient_norm")])

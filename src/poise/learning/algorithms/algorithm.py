@@ -1,7 +1,7 @@
-"""What an algorithm says: what a worker makes of its rollout, what the server makes of that.
+"""The interface of learning algorithms: what workers compute and how the server learns from it.
 
-No algorithm knows where workers run, and no launcher knows the algorithm: metrics travel as an
-array beside the tuple of their names.
+Algorithms do not depend on where workers run, and launchers do not depend on the algorithm: metrics
+are sent as an array, whose names the algorithm defines.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -20,40 +20,40 @@ class Algorithm(Protocol):
 
     @property
     def name(self) -> str:
-        """As ``--algorithm`` takes it."""
+        """The algorithm's name, as in ``--algorithm``."""
 
     @property
     def discipline(self) -> DisciplineName:
-        """How the workers' updates meet."""
+        """How the workers' updates are combined."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of the numbers that are logged of each update; the first is the loss."""
+        """Names of the metrics logged for each update; the first is the loss."""
 
     @property
     def worker_metrics(self) -> tuple[str, ...]:
-        """The names of the K numbers that workers send with an update: those that are logged, or
-        where the server learns from trajectories, what tells whether one is finite."""
+        """Names of the K metrics that workers send with an update: the logged ones or, if the
+        server learns from trajectories, numbers that show whether the trajectory is finite."""
 
     @property
     def target_interval(self) -> int | None:
-        """Environment steps after which the target network becomes the network; None without one
-        (Mnih et al. 2016, arXiv 1602.01783, Algorithm 1)."""
+        """Environment steps between copies of the parameters to the target network; None without a
+        target network (Mnih et al. 2016, arXiv 1602.01783, Algorithm 1)."""
 
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
-        """What a worker makes of its rollout. Pure; traced as a part of the worker's cycle.
+        """Process a worker's rollout. Pure; traced as a part of the worker's cycle.
 
         Args:
-            agent: what decides.
-            snapshot: with whose parameters it acted, and the target network's where there is one.
-            trajectory: what happened, with observations as the network sees them.
+            agent: the network and action head.
+            snapshot: the parameters that acted, and those of the target network if there is one.
+            trajectory: the rollout, with scaled observations (`Agent.observe`).
 
         Returns:
-            The arrays of what is sent to the server, and ``[K]`` float32 metrics.
+            The arrays for `payload`, and ``[K]`` float32 metrics.
         """
 
     def payload(self, computed: Any, metrics: Any) -> Gradient | Trajectory:
-        """What is sent to the server, of what `compute` returned."""
+        """Convert the result of `compute` to the payload that is sent to the server."""
 
 
 @runtime_checkable
@@ -70,17 +70,17 @@ class LearnsFromTrajectories(Protocol):
         learning_rate: Any,
         key: Any,
     ) -> tuple[Any, OptimizerState, Any]:
-        """Change the parameters by a batch, perhaps several times. Pure; compiled by its caller.
+        """Update the parameters from a batch, once or more often. Pure; compiled by the caller.
 
         Args:
-            agent: what decides.
-            update: the optimizer's.
+            agent: the network and action head.
+            update: the optimizer's update function.
             parameters: ``[P]`` float32.
-            optimizer_state: of the optimizer.
-            batch: the workers' trajectories, their copies side by side.
+            optimizer_state: the optimizer's state.
+            batch: the workers' trajectories, concatenated along the copies' axis.
             learning_rate: float32 scalar.
-            key: a JAX key, for whatever is drawn.
+            key: a JAX key, the source of all randomness.
 
         Returns:
-            Parameters, optimizer state, and the numbers that are logged, by `Algorithm.metrics`.
+            Parameters, optimizer state, and the metrics named by `Algorithm.metrics`.
         """

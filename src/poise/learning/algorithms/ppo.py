@@ -1,7 +1,7 @@
 """PPO: proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347), clipped surrogate.
 
-Workers send their rollouts. When those of all have come, they are one batch, from which is learned
-several times over (section 5, Algorithm 1), in minibatches drawn anew for each epoch.
+Workers send their rollouts. When all have arrived, they form one batch, which is used for several
+epochs (section 5, Algorithm 1); each epoch draws new minibatches.
 """
 
 import dataclasses
@@ -24,7 +24,11 @@ __all__ = ["PPO"]
 
 
 class _Samples(NamedTuple):
-    """What a minibatch is drawn from; leading axes: samples, and time where there is memory."""
+    """The data that minibatches are drawn from.
+
+    The leading axis is samples: single steps or, with a recurrent network, whole sequences, whose
+    second axis is time.
+    """
 
     observations: Any
     first: Any
@@ -38,7 +42,7 @@ class _Samples(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PPO:
-    """PPO with its settings; see `TrainConfig` for what each means."""
+    """PPO with its settings, which are described in `TrainConfig`."""
 
     discount: float
     gae_lambda: float
@@ -60,11 +64,11 @@ class PPO:
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> "PPO":
-        """With a run's settings."""
+        """Make the algorithm from a run's settings."""
         return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
 
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
-        """The rollout as it is, and means over it, which are finite where all of it is."""
+        """Return the rollout unchanged, and means over it that are finite only if all of it is."""
         trajectory = jax.tree.map(jnp.asarray, trajectory)
         _, values = network_outputs(agent, snapshot.parameters, trajectory)
         means = [
@@ -75,7 +79,7 @@ class PPO:
         return trajectory, jnp.stack(means).astype(jnp.float32)
 
     def payload(self, computed: Any, metrics: Any) -> Trajectory:
-        """The rollout."""
+        """Return the rollout as NumPy arrays."""
         del metrics
         rollout: Trajectory = jax.tree.map(np.asarray, computed)
         return rollout
@@ -90,7 +94,7 @@ class PPO:
         learning_rate: Any,
         key: Any,
     ) -> tuple[Any, OptimizerState, Any]:
-        """As `LearnsFromTrajectories.learn`; what is logged are means over all minibatches."""
+        """See `LearnsFromTrajectories.learn`; the metrics are means over all minibatches."""
         samples = self._samples(agent, parameters, batch)
         count = jax.tree.leaves(samples.advantages)[0].shape[0]
         size = max(1, count // self.minibatches)
@@ -104,7 +108,8 @@ class PPO:
             return carry, metrics.at[self.metrics.index("gradient_norm")].set(norm)
 
         def learn_epoch(carry: Any, key: Any) -> tuple[Any, Any]:
-            # Where they do not divide, as when a worker was lost, each epoch leaves out others.
+            # If the minibatches do not divide the samples evenly, for example after a worker was
+            # lost, each epoch leaves out different samples.
             order = jax.random.permutation(key, count)[: count // size * size]
             return jax.lax.scan(learn_minibatch, carry, order.reshape(-1, size))
 
@@ -114,7 +119,7 @@ class PPO:
         return parameters, optimizer_state, metrics.mean(axis=(0, 1)).astype(jnp.float32)
 
     def _samples(self, agent: Agent, parameters: Any, batch: Trajectory) -> _Samples:
-        """Steps; where the network has memory, whole sequences, one a copy."""
+        """Split a batch into steps or, for a recurrent network, into one sequence per copy."""
         _, values = network_outputs(agent, parameters, batch)
         advantages, targets = advantages_and_targets(values, batch, self.discount, self.gae_lambda)
         samples = _Samples(
@@ -128,10 +133,10 @@ class PPO:
             valid=batch.valid,
         )
         if jax.tree.leaves(batch.initial_state):
-            turned: _Samples = jax.tree.map(
+            sequences: _Samples = jax.tree.map(
                 lambda leaf: jnp.swapaxes(leaf, 0, 1), samples._replace(initial_state=())
             )
-            return turned._replace(initial_state=batch.initial_state)
+            return sequences._replace(initial_state=batch.initial_state)
         steps: _Samples = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
         return steps
 

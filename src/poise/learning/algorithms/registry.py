@@ -1,4 +1,4 @@
-"""The algorithms by their names."""
+"""The registry of learning algorithms, by name."""
 
 from collections.abc import Callable
 
@@ -15,9 +15,9 @@ ALGORITHMS: dict[str, Callable[[TrainConfig], Algorithm]] = {
     A2C.name: A2C.from_config,
     PPO.name: PPO.from_config,
 }
-"""What makes each of a run's settings."""
+"""A function for each algorithm that makes it from a run's settings."""
 
 
 def make_algorithm(config: TrainConfig) -> Algorithm:
-    """The algorithm that a run's settings name."""
+    """Make the algorithm that a run's settings name."""
     return ALGORITHMS[config.algorithm](config)
