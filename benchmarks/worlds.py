@@ -78,9 +78,9 @@ if what == "ale_alone":
 else:
     from poise.config import EnvironmentChoice
     from poise.envs.env_factory import find_env_factory
-from poise.envs.registry import choose_envs
+    from poise.envs.registry import choose_envs
     from poise.envs.reward_shaping import RewardShaping
-        env_factory = find_env_factory(EnvironmentChoice("ALE/Pong-v5"))
+    env_factory = find_env_factory(EnvironmentChoice("ALE/Pong-v5"))
     envs = choose_envs(env_factory, "auto", RewardShaping())
     def make(number):
         env = envs.copies(copies); env.reset(list(range(copies)))

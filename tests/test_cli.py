@@ -292,7 +292,7 @@ class TestRefusals:
     ):
         said = say(*arguments.split())
         command = arguments.split()[0]
-        is_one_sentence(said, f"{command} has no flag --", f"poise {command} --help", *words)
+        require_one_sentence(said, f"{command} has no flag --", f"poise {command} --help", *words)
         assert not list(tmp_path.iterdir())
 
     def test_what_is_said_instead_of_other_flags_is_true(self):

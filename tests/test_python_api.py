@@ -179,7 +179,7 @@ work()  # here
 """
 
 
-def what_is_said_by(path: Path, script: str) -> str:
+def standard_error_of(path: Path, script: str) -> str:
     """The standard error of a script with these lines."""
     path.write_text(script)
     done = subprocess.run(

@@ -11,7 +11,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from poise.envs import env_factory, modules
+from poise.envs import env_lookup, modules
 from poise.errors import PoiseError
 
 ALLOWANCE = 128 << 20
@@ -82,8 +82,8 @@ def refuse_execution(monkeypatch: Any) -> None:
         (pickle, "Unpickler"),
         (os, "system"),
         (builtins, "eval"),
-        (env_factory, "_import"),
-        (env_factory, "import_module"),
+        (env_lookup, "import_callable"),
+        (env_lookup, "import_module"),
         (modules, "import_module"),
     ):
         monkeypatch.setattr(module, name, forbidden(name))
