@@ -9,7 +9,8 @@ from poise.config import TrainConfig
 from poise.evaluation import supervision
 from poise.replaying import replay
 from poise.training import resume, run_report, train, training_run
-from poise.training.components import RunComponents, build_components
+from poise.training.assembly import build_components
+from poise.training.components import RunComponents
 
 # Settings on which no compiled program depends.
 _FREE = {

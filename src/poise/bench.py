@@ -16,7 +16,8 @@ from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.learning.events import Event, Updated
 from poise.learning.jax_worker import JaxProgram
 from poise.learning.journal import Journal, StopReason
-from poise.training.components import RunComponents, build_components
+from poise.training.assembly import build_components
+from poise.training.components import RunComponents
 from poise.training.runtime import prepare_jax
 from poise.training.worker_factory import RunWorkerFactory
 from poise.trajectory import Gradient, Snapshot

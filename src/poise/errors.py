@@ -76,7 +76,7 @@ class ConfigError(InputError, ValueError):
         super().__init__(problem, advice)
 
     def __str__(self) -> str:
-        return spelled("; ".join(filter(None, (self.problem, self.advice))))
+        return _joined(self.problem, self.advice)
 
 
 class EnvironmentNotFoundError(InputError, LookupError):
@@ -177,8 +177,13 @@ class DeadlineError(TrainingError):
         super().__init__(what, consequence)
 
     def __str__(self) -> str:
-        return spelled("; ".join(filter(None, (self.what, self.consequence))))
+        return _joined(self.what, self.consequence)
 
 
 class ReplayMismatchError(PoiseError):
     """A replay differs from what the run recorded."""
+
+
+def _joined(*parts: str) -> str:
+    """Return a message that consists of several parts, some of which may be empty."""
+    return spelled("; ".join(filter(None, parts)))

@@ -21,7 +21,7 @@ from poise.envs.env_factory import find_env_factory
 from poise.errors import ConfigError, EnvironmentCheckError, InputError, WorkerError
 from poise.launchers.launcher import Launcher
 from poise.learning.events import Updated
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 from poise.training.launcher_choice import clearly_faster
 
 MODULE = "poise_doctor_toys"
@@ -286,8 +286,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     answers: dict[str, Any] = {"make": ("ok", ""), "render": ("ok", ""), "threads": 1.0}
     answers["processes"] = 1.1
 
-    def ask(payload: bytes, task: str, timeout: float) -> spawned_process._Answer:
-        return spawned_process._Answer(*answers[task])
+    def ask(payload: bytes, task: str, timeout: float) -> spawned_process.Answer:
+        return spawned_process.Answer(*answers[task])
 
     def training_rate(
         components: Any, launcher: Launcher, workers: int, seconds: float, timeout: float
@@ -299,7 +299,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             raise answer
         return float(answer)
 
-    monkeypatch.setattr(spawned_process, "_ask", ask)
+    monkeypatch.setattr(spawned_process, "ask", ask)
     monkeypatch.setattr(speed, "training_rate", training_rate)
     monkeypatch.setattr("poise.training.components.RunComponents.compile", lambda self: None)
     return answers
@@ -534,7 +534,7 @@ def test_what_random_play_sees(
         problem="",
         limit=None,
     )
-    assert random_play._sees_no_difference(play) is alike
+    assert random_play.sees_no_difference(play) is alike
 
 
 @pytest.mark.usefixtures("fakes")
@@ -798,7 +798,7 @@ def test_a_spawned_process_answers(
 ) -> None:
     config = TrainConfig(toy(name), workers=1)
     subject = checks.Subject(find_env_factory(config.environment_choice), config, 0.1)
-    answer = spawned_process._ask(spawned_process._payload(subject), task, 120.0)
+    answer = spawned_process.ask(spawned_process.payload_of(subject), task, 120.0)
     assert answer.outcome == outcome
     assert word in answer.text
 
@@ -807,7 +807,7 @@ def test_a_spawned_process_answers(
 def test_a_spawned_process_that_does_not_answer_is_left_behind() -> None:
     config = TrainConfig(toy("Healthy"), workers=1)
     subject = checks.Subject(find_env_factory(config.environment_choice), config, 0.1)
-    answer = spawned_process._ask(spawned_process._payload(subject), "make", 0.0)
+    answer = spawned_process.ask(spawned_process.payload_of(subject), "make", 0.0)
     assert answer.outcome == "failed"
     assert "--worker-timeout" in answer.text
 

@@ -102,13 +102,13 @@ def test_rewards_are_the_games_own() -> None:
 def test_games_begin_with_no_ops_in_range() -> None:
     name, count = "ALE/Pong-v5", 12
     copies = atari.make_atari_copies(name, 0.0, count, env_factory().make().observation_space)
-    _, info = copies._vector.reset(seed=np.arange(count, dtype=np.int32))
+    _, info = copies.vector.reset(seed=np.arange(count, dtype=np.int32))
     frames = set(info["episode_frame_number"].tolist())
     assert len(frames) > 4
     still = atari.make_atari_copies(
         name, 0.0, 1, env_factory().make().observation_space, max_no_ops=0
     )
-    _, without = still._vector.reset(seed=np.zeros(1, np.int32))
+    _, without = still.vector.reset(seed=np.zeros(1, np.int32))
     begin = int(without["episode_frame_number"][0])
     assert begin <= min(frames)
     assert max(frames) <= begin + atari.MAX_NO_OPS

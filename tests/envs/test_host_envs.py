@@ -137,7 +137,7 @@ def test_a_vector_implementations_truncation_is_no_termination() -> None:
     copies = envs.copies(1)
     copies.reset([0])
     inner: Any = copies
-    inner._vector.unwrapped.steps[:] = 499
+    inner.vector.unwrapped.steps[:] = 499
     _, _, terminated, truncated = copies.step(np.zeros(1, np.int64))
     assert (terminated.tolist(), truncated.tolist()) == ([False], [True])
     copies.close()

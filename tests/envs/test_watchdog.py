@@ -112,8 +112,8 @@ def test_nothing_is_raised_between_two_calls(monkeypatch: pytest.MonkeyPatch) ->
     late = threading.Event()
     with Watchdog(lambda: overdue() if late.is_set() else None, 0.001) as guard:
         looked: list[float] = []
-        wait = guard._done.wait
-        monkeypatch.setattr(guard._done, "wait", lambda pause: looked.append(pause) or wait(pause))
+        wait = guard.ended.wait
+        monkeypatch.setattr(guard.ended, "wait", lambda pause: looked.append(pause) or wait(pause))
         assert guard.run(lambda: 1) == 1
         late.set()
         # The watchdog may already have been in one wait.

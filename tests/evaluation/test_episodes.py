@@ -27,7 +27,7 @@ from poise.evaluation.episodes import EpisodePlayer, score, student_t_quantile
 from poise.evaluation.lanes import DecidedActions
 from poise.launchers.evaluation_helpers import Task
 from poise.learning.evaluation_result import Episode, Score
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 
 from ..environments import ACTION_SPACES, OBSERVATION_SPACES, Toy
 

@@ -11,7 +11,7 @@ from poise.evaluation.episodes import EpisodePlayer, score
 from poise.evaluation.evaluator import EvaluationTerms, Evaluator
 from poise.evaluation.phase_times import PhaseTimes
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 
 TARGET = 100.0
 GOOD, BAD = [120.0, 121.0, 122.0, 123.0], [10.0, 11.0, 12.0, 13.0]

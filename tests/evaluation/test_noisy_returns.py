@@ -15,7 +15,7 @@ from poise.evaluation.evaluator import EvaluationTerms, Evaluator
 from poise.evaluation.scoring import score
 from poise.learning.evaluation_result import Score
 from poise.learning.journal import StopReason
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 
 from ..learning.fakes import Bench
 

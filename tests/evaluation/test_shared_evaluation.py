@@ -13,7 +13,7 @@ from poise.evaluation.episodes import EpisodePlayer
 from poise.evaluation.worker_episodes import copies_of
 from poise.learning.journal import RecordKind, read_journal
 from poise.storage.run_folder import load_config
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 
 from ..small import rows
 

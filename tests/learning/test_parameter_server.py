@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from poise.learning.algorithms.a3c import A3C
 from poise.learning.best_policy import BestPolicyTracker
 from poise.learning.episode_statistics import MEAN_WINDOW
-from poise.learning.evaluation_result import EvaluationResult
+from poise.learning.evaluation_result import Candidate, EvaluationResult
 from poise.learning.events import (
     EpisodeFinished,
     Evaluated,
@@ -279,12 +279,16 @@ def test_rollouts_of_resets_alone_never_evaluate() -> None:
 
 def test_the_sender_waits_for_the_evaluation() -> None:
     order: list[str] = []
-    bench = joined(evaluation_interval=10)
-    evaluator = bench.server._evaluator
-    bench.server._evaluator = lambda candidate: (order.append("judged"), evaluator(candidate))[1]
+
+    def evaluate(candidate: Candidate) -> EvaluationResult:
+        order.append("evaluated")
+        return result(0.0)
+
+    bench = Bench(evaluate, evaluation_interval=10)
+    bench.join(0)
     bench.give()
     order.append("answered")
-    assert order == ["judged", "answered"]
+    assert order == ["evaluated", "answered"]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def lines_of(shown: Progress, width: int = 80) -> list[str]:
     """Return the lines that a terminal of this width shows."""
     console = Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
     with console.capture() as capture:
-        console.print(LiveDisplay(console, shown._frame).render())
+        console.print(LiveDisplay(console, shown.frame).render())
     return [line.rstrip() for line in capture.get().splitlines()]
 
 

@@ -116,7 +116,7 @@ def test_a_process_of_its_own_draws_the_same(altered: Path, tmp_path: Path):
         return plot_folder(altered, path, draw=draw).read_bytes()
 
     with Plotter() as plotter:
-        process = plotter._process
+        process = plotter.process
         elsewhere = drawn(tmp_path / "elsewhere.png", plotter)
     assert process is not None
     assert process.returncode == 0

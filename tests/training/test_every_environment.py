@@ -23,7 +23,7 @@ from poise.config import TrainConfig
 from poise.envs import registry
 from poise.errors import ConfigError, EnvironmentNotFoundError
 from poise.launchers import process_pool, threads
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 from poise.training.worker_factory import SpawnedWorkerFactory
 
 from ..environments import ACTION_SPACES, OBSERVATION_SPACES, RELEASE, Ends, Faulty, Toy

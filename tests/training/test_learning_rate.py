@@ -15,7 +15,7 @@ from poise.config import TrainConfig
 from poise.envs.env_factory import find_env_factory
 from poise.errors import FileFormatError
 from poise.storage.config_digest import sealed
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 from poise.training.decisions import decisions
 
 from ..environments import Toy

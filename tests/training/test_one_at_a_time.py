@@ -13,7 +13,7 @@ from poise.envs.env_factory import find_env_factory
 from poise.envs.env_lookup import import_path
 from poise.errors import EnvironmentCheckError
 from poise.learning.worker import Releases
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 
 from ..environments import Faulty
 

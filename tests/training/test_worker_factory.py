@@ -9,7 +9,8 @@ import pytest
 from poise.agent.network import Network
 from poise.agent.policy import Policy
 from poise.config import EnvironmentChoice, TrainConfig
-from poise.training.components import RunComponents, build_components
+from poise.training.assembly import build_components
+from poise.training.components import RunComponents
 from poise.training.worker_factory import RunWorkerFactory, SpawnedWorkerFactory
 from poise.trajectory import Gradient
 

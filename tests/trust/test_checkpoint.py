@@ -30,7 +30,7 @@ from poise.storage.checkpoints.codec import (
     size_limit,
 )
 from poise.storage.checkpoints.store import newest_checkpoint, remove_newer
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 from poise.trajectory import Snapshot
 
 from .example import (

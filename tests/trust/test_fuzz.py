@@ -40,7 +40,7 @@ from poise.storage.run_folder import (
     load_summary,
 )
 from poise.storage.trust import env_factory_from_file
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 from poise.training.resume import resume
 
 from .example import TEMPLATE

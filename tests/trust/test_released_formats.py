@@ -15,7 +15,7 @@ from poise.learning.journal import RecordKind, StopReason, read_journal
 from poise.reports.curve import read_episodes
 from poise.storage.checkpoints.store import Template, newest_checkpoint
 from poise.storage.run_folder import load_config, load_resumptions, load_summary
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 
 from .runs import files_of
 

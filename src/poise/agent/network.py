@@ -102,8 +102,8 @@ class RunsOnNumpy(Protocol):
         """
 
 
-class FeedForwardNetwork(abc.ABC):
-    """Base class of networks without memory, for which time is just another batch axis."""
+class _Adapter(abc.ABC):
+    """What all adapters have in common."""
 
     usual_learning_rate: float = LEARNING_RATE
 
@@ -116,12 +116,16 @@ class FeedForwardNetwork(abc.ABC):
         """See `Network.shapes`; if `init` is written in JAX, use `jax.eval_shape`."""
 
     @abc.abstractmethod
-    def evaluate(self, parameters: Any, observation: Any) -> tuple[Any, Any]:
-        """Return distribution parameters ``[P]`` and value ``[]`` for one observation."""
-
-    @abc.abstractmethod
     def describe(self) -> str:
         """See `Network.describe`."""
+
+
+class FeedForwardNetwork(_Adapter):
+    """Base class of networks without memory, for which time is just another batch axis."""
+
+    @abc.abstractmethod
+    def evaluate(self, parameters: Any, observation: Any) -> tuple[Any, Any]:
+        """Return distribution parameters ``[P]`` and value ``[]`` for one observation."""
 
     def initial_state(self) -> tuple[()]:
         """Return the empty state."""
@@ -139,21 +143,11 @@ class FeedForwardNetwork(abc.ABC):
         return NetworkOutput(*outputs, state)
 
 
-class RecurrentNetwork(abc.ABC):
+class RecurrentNetwork(_Adapter):
     """Base class of networks with memory, in three parts: torso, core and heads.
 
     Only the core runs step by step. Convolutions belong in the torso, outside the scan over time.
     """
-
-    usual_learning_rate: float = LEARNING_RATE
-
-    @abc.abstractmethod
-    def init(self, generator: np.random.Generator) -> Any:
-        """See `Network.init`."""
-
-    @abc.abstractmethod
-    def shapes(self) -> Any:
-        """See `Network.shapes`; if `init` is written in JAX, use `jax.eval_shape`."""
 
     @abc.abstractmethod
     def initial_state(self) -> Any:
@@ -170,10 +164,6 @@ class RecurrentNetwork(abc.ABC):
     @abc.abstractmethod
     def heads(self, parameters: Any, features: Any) -> tuple[Any, Any]:
         """Compute distribution parameters ``[P]`` and value ``[]`` from the core's features."""
-
-    @abc.abstractmethod
-    def describe(self) -> str:
-        """See `Network.describe`."""
 
     def apply(self, parameters: Any, observation: Any, state: Any, first: Any) -> NetworkOutput:
         """See `Network.apply`."""

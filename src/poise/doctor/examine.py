@@ -34,7 +34,8 @@ from poise.errors import ConfigError, EnvironmentNotFoundError, PoiseError, Unsu
 from poise.launchers.registry import LAUNCHERS
 from poise.launchers.worker_main import leave_unguarded_script
 from poise.storage.trust import EnvironmentFactory
-from poise.training.components import RunComponents, build_components
+from poise.training.assembly import build_components
+from poise.training.components import RunComponents
 from poise.training.launcher_choice import PARALLEL, clearly_faster, usual_reason
 from poise.training.runtime import prepare_jax
 

@@ -18,7 +18,7 @@ from poise.envs.statistics_wrappers import with_true_rewards
 from poise.errors import EnvironmentFailureError
 from poise.space_parts import part_at, parts
 
-__all__ = ["random_play"]
+__all__ = ["random_play", "sees_no_difference"]
 
 STEPS = 2_000
 SECONDS = 10.0
@@ -217,7 +217,7 @@ def _rewards(play: _Play, clipped: bool) -> list[Finding]:
         flag, scale = "--reward-scale", f"{1 / peak:.1g}"
         advice = f"{flag} {scale} (or --reward-clip 1) changes the loss only; scores are unaffected"
         found.append(Finding(name, "warning", text, advice, (flag, scale)))
-    if _sees_no_difference(play):
+    if sees_no_difference(play):
         flag, weight = "--entropy-coefficient", "0.01"
         advice = (
             f"reward progress if you can (a wrapper can add to the reward); {flag} {weight} keeps "
@@ -231,7 +231,7 @@ def _rewards(play: _Play, clipped: bool) -> list[Finding]:
     return found or [Finding(name, "ok", text)]
 
 
-def _sees_no_difference(play: _Play) -> bool:
+def sees_no_difference(play: _Play) -> bool:
     """Whether all rewards were equal, and all returns too, so that not even lengths matter."""
     if np.min(play.rewards) < np.max(play.rewards):
         return False

@@ -22,12 +22,12 @@ from poise.envs.checked_env import close_environment
 from poise.errors import ConfigError, MissingExtraError
 from poise.launchers.worker_failure import describe_exit
 from poise.launchers.worker_main import MISSING_GUARD_EXIT_CODE, pickle_factory
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 from poise.training.jax_settings import adopt_settings
 from poise.training.runtime import prepare_jax
 from poise.training.worker_factory import SpawnedWorkerFactory
 
-__all__ = ["rendering", "spawning"]
+__all__ = ["Answer", "ask", "payload_of", "rendering", "spawning"]
 
 Task = Literal["make", "render"]
 LEAVE_SECONDS = 2.0
@@ -35,7 +35,14 @@ LEAVE_SECONDS = 2.0
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
+    """What the process answered.
+
+    Attributes:
+        outcome: ``missing`` if a package is missing, ``guard`` if the process ran the script again.
+        text: details, for people.
+    """
+
     outcome: Literal["ok", "missing", "failed", "guard"]
     text: str
 
@@ -49,11 +56,11 @@ def spawning(subject: Subject, *, needed: bool) -> Finding:
     """
     name = PROCESSES
     try:
-        payload = _payload(subject)
+        payload = payload_of(subject)
     except ConfigError as error:
         text, advice = spelled(error.problem), spelled(error.advice)
     else:
-        answer = _ask(payload, "make", subject.config.worker_timeout)
+        answer = ask(payload, "make", subject.config.worker_timeout)
         if answer.outcome == "ok":
             text = "it can be pickled, and a spawned process can create and reset it"
             return Finding(name, "ok", text)
@@ -78,7 +85,7 @@ def rendering(subject: Subject) -> Finding:
         text = "it has no render mode rgb_array; training does not need one"
         return Finding(name, "ok", text)
     try:
-        answer = _ask(_payload(subject), "render", subject.config.worker_timeout)
+        answer = ask(payload_of(subject), "render", subject.config.worker_timeout)
     except ConfigError:
         return Finding(name, "ok", "not checked, because it cannot be pickled")
     if answer.outcome == "ok":
@@ -97,12 +104,13 @@ def rendering(subject: Subject) -> Finding:
     return Finding(name, "warning", f"does not render without a display: {answer.text}", advice)
 
 
-def _payload(subject: Subject) -> bytes:
+def payload_of(subject: Subject) -> bytes:
+    """Pickle what the process needs to make the environment."""
     factory = SpawnedWorkerFactory(subject.config, subject.env_factory, workers_play=False)
     return pickle_factory(factory, subject.env_factory.name)
 
 
-def _ask(payload: bytes, task: Task, timeout: float) -> _Answer:
+def ask(payload: bytes, task: Task, timeout: float) -> Answer:
     """Run a task in a spawned process; there is an answer in time, even if the process fails."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe(duplex=False)
@@ -114,9 +122,9 @@ def _ask(payload: bytes, task: Task, timeout: float) -> _Answer:
         finally:
             theirs.close()
         if not pipe.poll(timeout):
-            return _Answer("failed", f"no answer for {timeout:g} s (--worker-timeout)")
+            return Answer("failed", f"no answer for {timeout:g} s (--worker-timeout)")
         try:
-            answer: _Answer = pipe.recv()
+            answer: Answer = pipe.recv()
         except EOFError:
             process.join(LEAVE_SECONDS)
             return _death_report(process.exitcode)
@@ -130,10 +138,10 @@ def _ask(payload: bytes, task: Task, timeout: float) -> _Answer:
         process.close()
 
 
-def _death_report(code: int | None) -> _Answer:
+def _death_report(code: int | None) -> Answer:
     if code == MISSING_GUARD_EXIT_CODE:
-        return _Answer("guard", "the process started to run your script again")
-    return _Answer("failed", f"the process {describe_exit(code)}")
+        return Answer("guard", "the process started to run your script again")
+    return Answer("failed", f"the process {describe_exit(code)}")
 
 
 def _child(payload: bytes, task: Task, pipe: connection.Connection) -> None:
@@ -150,7 +158,7 @@ def _child(payload: bytes, task: Task, pipe: connection.Connection) -> None:
         if task == "make":
             build_components(factory.config, env_factory)
             env_factory.make().reset(seed=0)
-            answer = _Answer("ok", "")
+            answer = Answer("ok", "")
         else:
             for variable in DISPLAYS:
                 os.environ.pop(variable, None)
@@ -158,9 +166,9 @@ def _child(payload: bytes, task: Task, pipe: connection.Connection) -> None:
             environment.reset(seed=0)
             picture = np.asarray(environment.render())
             kind = "ok" if picture.ndim == 3 else "failed"
-            answer = _Answer(kind, f"of shape {picture.shape}")  # type: ignore[arg-type]
+            answer = Answer(kind, f"of shape {picture.shape}")  # type: ignore[arg-type]
     except (ImportError, MissingExtraError, gymnasium.error.DependencyNotInstalled) as error:
-        answer = _Answer("missing", brief(error))
+        answer = Answer("missing", brief(error))
     except Exception as error:
-        answer = _Answer("failed", brief(f"{type(error).__name__}: {error}"))
+        answer = Answer("failed", brief(f"{type(error).__name__}: {error}"))
     pipe.send(answer)

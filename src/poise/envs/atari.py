@@ -119,20 +119,20 @@ class AtariCopies:
     """Copies in ale-py's vector environment, which releases the GIL while it steps."""
 
     def __init__(self, vector: Any) -> None:
-        self._vector = vector
+        self.vector = vector
         self._seeds: list[int] = []
         self._actions: Any = None
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         """Reset every copy with its own seed."""
         self._seeds, self._actions = list(seeds), None
-        observations: np.ndarray = self._vector.reset(seed=np.asarray(seeds, np.int32))[0]
+        observations: np.ndarray = self.vector.reset(seed=np.asarray(seeds, np.int32))[0]
         return observations
 
     def step(self, actions: np.ndarray) -> StepResult:
         """Step all copies."""
         self._actions = actions
-        observations, rewards, terminated, truncated, _ = self._vector.step(actions)
+        observations, rewards, terminated, truncated, _ = self.vector.step(actions)
         return StepResult(observations, np.asarray(rewards, np.float64), terminated, truncated)
 
     def describe_activity(self) -> str:
@@ -145,8 +145,8 @@ class AtariCopies:
         ``reset`` and ``step`` are functions (handle, ...) -> (handle, ...). They work with the
         handle of any vector environment that has the same number of emulators.
         """
-        return self._vector.xla()
+        return self.vector.xla()
 
     def close(self) -> None:
         """Close the environment."""
-        self._vector.close()
+        self.vector.close()

@@ -75,7 +75,7 @@ class VectorCopies:
                 f"the vector environment observes {vector.single_observation_space}, but the "
                 f"environment itself observes {expected}: use --world copies to step that"
             )
-        self._vector = vector
+        self.vector = vector
         self._check = observation_checker(vector.observation_space)
         self._seed: int | None = None
         self._actions: Any = None
@@ -84,7 +84,7 @@ class VectorCopies:
         """Reset all copies; the vector environment derives their seeds from the first one."""
         self._seed, self._actions = int(seeds[0]), None
         try:
-            observations, _ = self._vector.reset(seed=self._seed)
+            observations, _ = self.vector.reset(seed=self._seed)
         except (Exception, SystemExit) as error:
             raise self._raised("reset", error) from error
         return self._checked(observations)
@@ -93,7 +93,7 @@ class VectorCopies:
         """Step all copies."""
         self._actions = actions
         try:
-            result = self._vector.step(as_typed(actions, self._vector.action_space))
+            result = self.vector.step(as_typed(actions, self.vector.action_space))
         except (Exception, SystemExit) as error:
             raise self._raised("step", error) from error
         if not isinstance(result, tuple) or len(result) != 5:
@@ -111,7 +111,7 @@ class VectorCopies:
 
     def describe_activity(self) -> str:
         """Describe what is being stepped or was stepped last."""
-        where = f"{self._vector.num_envs} copies in one vector environment, seed {self._seed}"
+        where = f"{self.vector.num_envs} copies in one vector environment, seed {self._seed}"
         if self._actions is None:
             return f"{where}, no action yet"
         return f"{where}, last actions {brief(self._actions)}"
@@ -119,19 +119,19 @@ class VectorCopies:
     def close(self) -> None:
         """Close the environment; an error on closing must not hide the reason for closing."""
         with contextlib.suppress(Exception):
-            self._vector.close()
+            self.vector.close()
 
     def _checked(self, observations: Any) -> Any:
         problem = self._check(observations)
         if problem:
             raise self._failure(problem)
-        return keyed(self._vector.observation_space, observations)
+        return keyed(self.vector.observation_space, observations)
 
     def _column(self, name: str, values: Any, dtype: Any) -> np.ndarray:
         """Check and convert an array of one number or flag per copy."""
         column = np.asarray(values)
         kinds = "b" if dtype is np.bool_ else "biuf"
-        if column.shape != (self._vector.num_envs,) or column.dtype.kind not in kinds:
+        if column.shape != (self.vector.num_envs,) or column.dtype.kind not in kinds:
             raise self._failure(f"step returned {brief(values)} as {name}")
         if not (np.abs(column.astype(np.float64)) <= LARGEST).all():
             raise self._failure(f"step returned {brief(values)} as {name}, not finite float32")

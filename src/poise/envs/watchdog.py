@@ -65,7 +65,8 @@ class Watchdog:
         self._look = look
         self._interval = interval
         self._give_up = give_up
-        self._done = threading.Event()
+        self.ended = threading.Event()
+        """Set at the end of the context."""
         self._work = 0
         """Number of the current call; 0 if there is none."""
         self._begun = 0
@@ -86,7 +87,7 @@ class Watchdog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._done.set()
+        self.ended.set()
         self._thread.join()
         assert _SIGNAL is not None, "see can_interrupt"
         signal.signal(_SIGNAL, self._previous or signal.SIG_DFL)
@@ -118,7 +119,7 @@ class Watchdog:
             raise _OverdueError
 
     def _watch(self) -> None:
-        while not self._done.wait(self._interval):
+        while not self.ended.wait(self._interval):
             work = self._work
             if not work:
                 continue
@@ -139,4 +140,4 @@ class Watchdog:
     def _is_over(self, work: int) -> bool:
         """Wait at most `PATIENCE` seconds; returns whether a call has ended."""
         pauses = range(max(1, round(PATIENCE / self._interval)))
-        return any(self._work != work or self._done.wait(self._interval) for _ in pauses)
+        return any(self._work != work or self.ended.wait(self._interval) for _ in pauses)

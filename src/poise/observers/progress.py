@@ -50,7 +50,7 @@ class Progress:
         self._next = time.monotonic()
         # Training continues even if its output cannot be written.
         self._mute = sys.stdout is None or sys.stdout.closed
-        self._live: LiveDisplay | None = None if self._mute else open_live(self._frame)
+        self._live: LiveDisplay | None = None if self._mute else open_live(self.frame)
 
     def __call__(self, when: float, event: Event) -> None:
         """Update the display for an event."""
@@ -103,7 +103,7 @@ class Progress:
         seconds = 0.0 if self._began is None else now - self._began
         return seconds, self._budget.journal_summary(self._steps, self._episodes, seconds)
 
-    def _frame(self) -> Frame:
+    def frame(self) -> Frame:
         """Return the content of the live display; called by its thread."""
         seconds, journal_summary = self._journal_summary()
         name = self._config.environment

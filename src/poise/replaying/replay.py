@@ -25,7 +25,8 @@ from poise.settings import known_arguments
 from poise.storage.config_digest import require_unchanged
 from poise.storage.run_folder import load_config, load_resumptions, run_path, with_decisions
 from poise.storage.trust import EnvironmentFactory, env_factory_from_file
-from poise.training.components import RunComponents, build_components
+from poise.training.assembly import build_components
+from poise.training.components import RunComponents
 from poise.training.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.training.measured_traits import MeasuredTraits
 from poise.training.provenance import differences

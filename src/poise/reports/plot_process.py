@@ -26,7 +26,7 @@ class Plotter:
 
     def __init__(self) -> None:
         # A new session, so that Ctrl-C reaches only the main process.
-        self._process: subprocess.Popen[str] | None = subprocess.Popen(
+        self.process: subprocess.Popen[str] | None = subprocess.Popen(
             [sys.executable, "-m", "poise.reports.curve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -44,10 +44,10 @@ class Plotter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
 
     def __call__(self, metrics: Path, output: Path, marks: Marks) -> None:
         """Draw the curve; see `draw_curve` for the arguments and errors."""
@@ -56,7 +56,7 @@ class Plotter:
             "output": str(output.resolve()),
             "marks": marks._asdict(),
         }
-        process, self._process = self._process, None
+        process, self.process = self.process, None
         drawn = ""
         if process is not None:
             try:

@@ -1,41 +1,33 @@
-"""Assembly of a run's components from its settings, for training, replay and benchmarks alike."""
+"""The components of a run: environment, agent, programs, learner; and what is made of them."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
-from poise.agent.acting import choose_acting
-from poise.agent.agent import Agent, NetworkSpec, build_agent
-from poise.agent.network import NetworkFactory
-from poise.agent.normalizer import needs_normalization
+from poise.agent.agent import Agent
 from poise.config import TrainConfig
-from poise.envs.env_factory import EnvFactory, find_env_factory
-from poise.envs.host_envs import HostEnvs
-from poise.envs.registry import World, choose_envs, is_well_scaled
-from poise.envs.reward_shaping import RewardShaping
+from poise.envs.env_factory import EnvFactory
+from poise.envs.registry import World
 from poise.envs.seeding import Purpose, key_data, seed_sequence
 from poise.envs.xla_envs import XlaEnvs
-from poise.errors import ConfigError
 from poise.evaluation.episodes import EpisodePlayer
 from poise.evaluation.evaluator import EvaluationTerms, Evaluator
 from poise.evaluation.phase_times import PhaseTimes
 from poise.launchers.evaluation_helpers import Players
 from poise.learning.algorithms.algorithm import LearnsFromTrajectories
-from poise.learning.algorithms.registry import make_algorithm
 from poise.learning.evaluation_result import Candidate, EvaluationResult
 from poise.learning.host_worker import HostProgram, HostWorker
 from poise.learning.jax_worker import JaxProgram, JaxWorker, XlaWorker
 from poise.learning.journal import Journal
 from poise.learning.learner import GradientLearner, Learner
-from poise.learning.optimizer import OptimizerState, Update, make_optimizer
+from poise.learning.optimizer import OptimizerState, Update
 from poise.learning.parameter_server import ParameterServer
 from poise.learning.server_log import Emit
 from poise.learning.server_settings import ServerSettings
-from poise.learning.worker import CompileOptions, Releases, Worker, WorkerSpec, compile_options
+from poise.learning.worker import CompileOptions, Releases, Worker
 from poise.maths.statistics import Moments, normalization
 from poise.training.compilation import compile_learner, compile_update, do_side_by_side
 from poise.training.measured_traits import MeasuredTraits
@@ -43,10 +35,7 @@ from poise.training.placement import Placement
 from poise.training.server_settings import server_settings
 from poise.trajectory import Snapshot
 
-__all__ = ["RunComponents", "build_components"]
-
-ATARI_REWARD_CLIP = 1.0
-"""Mnih et al. 2013 (arXiv 1312.5602), section 5."""
+__all__ = ["RunComponents"]
 
 
 @dataclasses.dataclass
@@ -229,92 +218,3 @@ class RunComponents:
     def normalization(self) -> Literal["on", "off"]:
         """Whether observations are normalised, with ``auto`` resolved."""
         return "on" if self.agent.spec.normalize_observations else "off"
-
-
-def build_components(
-    config: TrainConfig,
-    env_factory: EnvFactory | None = None,
-    network_factory: NetworkFactory | None = None,
-) -> RunComponents:
-    """Find the environment, build the agent, and prepare (but do not compile) the programs.
-
-    Args:
-        config: the settings.
-        env_factory: makes the environment; by default the one that the settings name.
-        network_factory: makes a network other than poise's own.
-
-    Raises:
-        InputError: the environment is unknown, or cannot be trained on.
-    """
-    env_factory = env_factory or find_env_factory(config.environment_choice)
-    clip = config.reward_clip
-    if clip is None and env_factory.is_atari:
-        clip = ATARI_REWARD_CLIP
-    shaping = RewardShaping(config.failure_reward, config.reward_scale, clip)
-    envs = choose_envs(env_factory, config.world, shaping)
-    agent, parameters = build_agent(
-        envs.observation_space,
-        envs.action_space,
-        NetworkSpec.choose(
-            envs.observation_space,
-            config.hidden_sizes,
-            config.gaussian_scale,
-            config.image_axes,
-            _normalizes(config, env_factory, envs),
-        ),
-        seed_sequence(config.seed, Purpose.PARAMETERS),
-        network_factory=network_factory,
-    )
-    if config.normalize_observations == "on" and not agent.scaling.count:
-        raise ConfigError(
-            "--normalize-observations is on, but there are no floats (other than images) in the "
-            f"observations of {config.environment}: {envs.observation_space}"
-        )
-    copies = config.envs_per_worker
-    spec = WorkerSpec(agent, envs, make_algorithm(config), copies, config.rollout_length)
-    program: JaxProgram | HostProgram
-    if isinstance(envs, HostEnvs):
-        program = HostProgram(spec, choose_acting(agent, copies))
-    else:
-        program = JaxProgram(spec)
-    initialise, update = make_optimizer(
-        config.optimizer,
-        max_gradient_norm=config.max_gradient_norm,
-        epsilon=config.optimizer_epsilon,
-        adam_beta1=config.adam_beta1,
-        adam_beta2=config.adam_beta2,
-        rmsprop_decay=config.rmsprop_decay,
-    )
-    target = config.target_return
-    if target is None:
-        target = env_factory.reward_threshold
-    rate = config.learning_rate
-    if rate is None:
-        rate = agent.network.usual_learning_rate
-    options = compile_options(jax.default_backend())
-    return RunComponents(
-        config,
-        env_factory,
-        envs,
-        agent,
-        parameters,
-        program,
-        target,
-        rate,
-        options,
-        initialise,
-        update,
-    )
-
-
-def _normalizes(config: TrainConfig, env_factory: EnvFactory, envs: World) -> bool:
-    """Whether observations are normalised; ``auto`` normalises numbers without known bounds.
-
-    ``auto`` does not normalise an environment whose compiled version is known to be well scaled,
-    even if it is stepped in another way, so that a policy sees the same in every case.
-    """
-    if config.normalize_observations != "auto":
-        return config.normalize_observations == "on"
-    if is_well_scaled(env_factory):
-        return False
-    return needs_normalization(envs.observation_space, config.image_axes)

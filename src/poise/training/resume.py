@@ -26,8 +26,9 @@ from poise.storage.run_folder import (
     with_decisions,
 )
 from poise.storage.trust import EnvironmentFactory, env_factory_from_file
+from poise.training.assembly import build_components
 from poise.training.budgets import budgets_from, lift_used_up
-from poise.training.components import RunComponents, build_components
+from poise.training.components import RunComponents
 from poise.training.decisions import decisions
 from poise.training.jax_settings import adopt_settings, recorded_settings, settings_restored
 from poise.training.measured_traits import MeasuredTraits

@@ -22,7 +22,7 @@ from poise.settings import require_settings
 from poise.storage.files import create_run_folder, lock_folder, passing_folder
 from poise.storage.run_folder import config_to_json, default_run_folder
 from poise.storage.trust import EnvironmentFactory
-from poise.training.components import build_components
+from poise.training.assembly import build_components
 from poise.training.decisions import decisions
 from poise.training.environment_check import check_before_training
 from poise.training.one_copy import one_copy_a_process

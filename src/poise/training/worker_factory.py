@@ -11,7 +11,8 @@ from poise.evaluation.worker_episodes import WorkerPlayer, copies_of
 from poise.launchers.mailbox import MailboxShape
 from poise.learning.algorithms.algorithm import LearnsFromTrajectories
 from poise.learning.worker import Worker
-from poise.training.components import RunComponents, build_components
+from poise.training.assembly import build_components
+from poise.training.components import RunComponents
 from poise.training.jax_settings import adopt_settings, shared_settings
 from poise.training.runtime import prepare_jax
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from poise.agent.agent import Agent
 from poise.agent.gradient import actor_critic_gradient
-from poise.config import TrainConfig
 from poise.learning.discipline import DisciplineName
 from poise.trajectory import Gradient, Snapshot, Trajectory
 
@@ -35,11 +34,6 @@ class A3C:
     )
     worker_metrics: ClassVar[tuple[str, ...]] = metrics
     target_interval: ClassVar[int | None] = None
-
-    @classmethod
-    def from_config(cls, config: TrainConfig) -> "A3C":
-        """Make the algorithm from a run's settings."""
-        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
 
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
         """Compute the loss's gradient ``[P]``, and loss, terms and gradient norm ``[5]``."""

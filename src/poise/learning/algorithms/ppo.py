@@ -13,7 +13,6 @@ import numpy as np
 
 from poise.agent.agent import Agent
 from poise.agent.gradient import advantages_and_targets, network_outputs
-from poise.config import TrainConfig
 from poise.learning.discipline import DisciplineName
 from poise.learning.optimizer import OptimizerState, Update
 from poise.maths.losses import clipped_surrogate_loss, masked_mean
@@ -61,11 +60,6 @@ class PPO:
     )
     worker_metrics: ClassVar[tuple[str, ...]] = ("log_probability", "reward", "value")
     target_interval: ClassVar[int | None] = None
-
-    @classmethod
-    def from_config(cls, config: TrainConfig) -> "PPO":
-        """Make the algorithm from a run's settings."""
-        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
 
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
         """Return the rollout unchanged, and means over it that are finite only if all of it is."""

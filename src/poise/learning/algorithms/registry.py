@@ -1,6 +1,6 @@
 """The registry of learning algorithms, by name."""
 
-from collections.abc import Callable
+import dataclasses
 
 from poise.config import TrainConfig
 from poise.learning.algorithms.a2c import A2C
@@ -10,14 +10,13 @@ from poise.learning.algorithms.ppo import PPO
 
 __all__ = ["ALGORITHMS", "make_algorithm"]
 
-ALGORITHMS: dict[str, Callable[[TrainConfig], Algorithm]] = {
-    A3C.name: A3C.from_config,
-    A2C.name: A2C.from_config,
-    PPO.name: PPO.from_config,
-}
-"""A function for each algorithm that makes it from a run's settings."""
+ALGORITHMS = {algorithm.name: algorithm for algorithm in (A3C, A2C, PPO)}
+"""The algorithms' dataclasses; each field is a setting of the same name."""
 
 
 def make_algorithm(config: TrainConfig) -> Algorithm:
-    """Make the algorithm that a run's settings name."""
-    return ALGORITHMS[config.algorithm](config)
+    """Make the algorithm that a run's settings name, with those settings."""
+    algorithm = ALGORITHMS[config.algorithm]
+    settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(algorithm)}
+    made: Algorithm = algorithm(**settings)
+    return made
