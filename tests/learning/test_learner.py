@@ -14,7 +14,7 @@ from poise.learning.learner import (
     TrajectoryLearner,
     join_trajectories,
 )
-from poise.trajectory import Trajectory, WorkerUpdate
+from poise.trajectory import Gradient, Trajectory, WorkerUpdate
 
 from .fakes import Bench, plain_update, worker_update
 
@@ -116,16 +116,54 @@ def test_the_server_logs_the_learners_metrics() -> None:
     assert (made.server.version, made.server.steps) == (1, 20)
 
 
-def test_results_that_are_not_finite_are_rejected() -> None:
-    made = bench(max_bad_gradients=3)
-    for round_ in range(2):
-        made.server.receive(0, brings(1))
-        made.server.receive(1, brings(np.inf))
+def test_a_batch_whose_result_is_not_finite_is_rejected_once() -> None:
+    made = bench(max_bad_gradients=1)
+    for number in (1, 2):
+        made.server.receive(1, brings(1))
+        made.server.receive(0, brings(np.inf))
         assert np.asarray(made.server.snapshot().parameters).tolist() == [0.0, 0.0]
-        assert made.server.bad_gradients == 2 * (round_ + 1)
+        assert made.server.bad_gradients == number
+        # The journal's last update is the rejected one.
+        assert made.server.run_state().last_worker == 1
     assert made.server.version == 0
-    assert [one.worker for one in made.of(Rejected)] == [0, 1, 0, 1]
+    assert [one.worker for one in made.of(Rejected)] == [1, 1]
     assert made.server.stop_reason == StopReason.NOT_FINITE
+
+
+def test_if_learning_fails_the_state_is_the_one_before_the_batch() -> None:
+    class Failing:
+        def __call__(self, *given: Any, **named: Any) -> Any:
+            raise MemoryError("the batch is too large")
+
+    made = Bench(learner=Failing(), discipline="synchronous", workers=2)
+    made.join(0, 1)
+    before = made.server.run_state()
+    made.server.receive(0, brings(1))
+    with pytest.raises(MemoryError):
+        made.server.receive(1, brings(1))
+    made.server.stop(StopReason.FAILED)
+    after = made.server.run_state()
+    assert (after.journal_records, after.last_worker) == (before.journal_records, None)
+
+
+def test_too_many_bad_updates_end_the_run_after_the_evaluation_that_was_due() -> None:
+    """A replay does not know how many are too many: it evaluates, then stops as the run did."""
+    made = Bench(discipline="synchronous", workers=2, evaluation_interval=5, max_bad_gradients=0)
+    made.join(0, 1)
+    made.give(0)
+    made.give(1, gradient=np.nan, metrics=np.full(5, np.nan))
+    assert [int(one.version) for one in made.evaluated_by] == [1]
+    assert made.server.stop_reason == StopReason.NOT_FINITE
+
+
+def test_a_gradient_is_copied_if_its_worker_continues_before_it_is_applied() -> None:
+    made = Bench(discipline="batched", workers=2, learning_rate=1.0)
+    made.join(0, 1)
+    shared = np.ones(2, np.float32)
+    made.server.receive(0, worker_update(0)._replace(payload=Gradient(shared, np.float32(1))))
+    shared[:] = 100.0
+    made.server.receive(1, worker_update(0, gradient=3.0))
+    assert np.asarray(made.server.snapshot().parameters).tolist() == [-2.0, -2.0]
 
 
 # --- Target networks ------------------------------------------------------------------------------

@@ -205,7 +205,14 @@ class Mailbox:
 
 def _byte_count(tree: Any) -> int:
     """Return the size of all arrays of a pytree in bytes."""
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    return sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in map(_array, jax.tree.leaves(tree))
+    )
+
+
+def _array(leaf: Any) -> Any:
+    """Return an array, or its shape and dtype, as it is; a plain number as an array."""
+    return leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
 
 
 def _write(row: np.ndarray, tree: Any) -> None:
@@ -220,7 +227,7 @@ def _read(row: np.ndarray, like: Any) -> Any:
     """Copy a pytree out of the slot, because it is kept for longer; None if it has no arrays."""
     leaves, structure = jax.tree.flatten(like)
     found, begin = [], 0
-    for leaf in leaves:
+    for leaf in map(_array, leaves):
         end = begin + _byte_count(leaf)
         found.append(row[begin:end].copy().view(leaf.dtype).reshape(leaf.shape))
         begin = end

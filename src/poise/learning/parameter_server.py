@@ -21,7 +21,7 @@ from poise.learning.run_state import RunState, WorkerRecord
 from poise.learning.server_log import Emit, ServerLog
 from poise.learning.server_settings import ServerSettings
 from poise.maths.statistics import Moments, merge_moments, normalization
-from poise.trajectory import Snapshot, WorkerUpdate
+from poise.trajectory import Gradient, Snapshot, WorkerUpdate
 
 __all__ = ["EvaluationAborted", "ParameterServer", "ProtocolError", "ServerSettings"]
 
@@ -94,7 +94,6 @@ class ParameterServer:
         self._discipline = DISCIPLINES[settings.discipline]
         self._pending: list[_Received] = []
         self._before_batch: RunState | None = None
-        self._rejected_now = False
         self._worker_records: dict[int, WorkerRecord] = {}
         self._generations: dict[int, int] = {}
         self._lost: set[int] = set()
@@ -237,6 +236,8 @@ class ParameterServer:
             self._reject(worker, worker_update)
         elif self._discipline.batches:
             self._log.waits(worker, generation, worker_update, self.steps)
+        if self._discipline.answers_at_once:
+            worker_update = _kept(worker_update)
         received = _Received(worker, worker_update, worker_state, is_finite)
         self._pending.append(received)
         self.last_worker = worker
@@ -251,17 +252,20 @@ class ParameterServer:
         awaited = [one for one in range(self._settings.workers) if one not in self._lost]
         if not self._discipline.is_complete([one.worker for one in self._pending], awaited):
             return self._answer(received) if self._discipline.answers_at_once else {}
-        batch, self._pending = self._pending, []
+        batch = self._pending
         if not self._discipline.answers_at_once:
             # Floating-point sums depend on the order: sort by the workers' numbers.
             received = batch = sorted(batch, key=lambda one: one.worker)
-        self._learn([(one.worker, one.worker_update) for one in batch if one.is_finite])
+        rejects = not self._learn([one for one in batch if one.is_finite])
+        rejects = rejects or not all(one.is_finite for one in batch)
         answers = self._answer(received)
-        if self.bad_gradients > self._settings.max_bad_gradients and self._rejected_now:
-            self.stop(StopReason.NOT_FINITE)
-        self._rejected_now = False
+        # Not earlier: if learning fails, the run's state is still the one before the batch.
+        self._pending = []
         self._evaluate_if_due()
         self._check_budgets()
+        # Last: a replay, which knows only from the journal how many were too many, does the rest.
+        if rejects and self.bad_gradients > self._settings.max_bad_gradients:
+            self.stop(StopReason.NOT_FINITE)
         if self.stopped:
             return {}
         self._report_state_if_due()
@@ -303,7 +307,7 @@ class ParameterServer:
 
         While a batch is incomplete, this is the state before the batch.
         """
-        if self._pending:
+        if self._pending and self._discipline.batches:
             assert self._before_batch is not None, "a batch has begun"
             return self._before_batch
         return RunState(
@@ -387,25 +391,27 @@ class ParameterServer:
     def _reject(self, worker: int, worker_update: WorkerUpdate) -> None:
         """Count and log an update that is not finite."""
         self.bad_gradients += 1
-        self._rejected_now = True
+        # The journal's last update must be the last worker's.
+        self.last_worker = worker
         # Not from the worker's record: a worker whose update was pending may have left.
         generation = self._generations[worker]
         self._log.rejected(
             worker, generation, worker_update, self.version, self.steps, self.bad_gradients
         )
 
-    def _learn(self, updates: list[tuple[int, WorkerUpdate]]) -> None:
-        """Change the parameters with finite updates."""
-        if not updates:
-            return
+    def _learn(self, batch: list[_Received]) -> bool:
+        """Change the parameters with finite updates; returns whether the result was finite, too."""
+        if not batch:
+            return True
+        updates = [(one.worker, one.worker_update) for one in batch]
         learning_rate = self._settings.learning_rate_after(self.steps)
         learned = self._learner(
             self._parameters, self._optimizer_state, updates, learning_rate, self.version
         )
         if learned.metrics is not None and not np.isfinite(learned.metrics).all():
-            for update in updates:
-                self._reject(*update)
-            return
+            # Once for the whole batch: it was one attempt to learn.
+            self._reject(*updates[-1])
+            return False
         self._parameters, self._optimizer_state = learned.parameters, learned.optimizer_state
         self.version += 1
         steps = self.steps
@@ -418,6 +424,7 @@ class ParameterServer:
             self._statistics = normalization(self._moments)
         if self._discipline.batches:
             self._log.changed(self.version, self.steps)
+        return True
 
     def _count(
         self, worker: int, worker_update: WorkerUpdate, learned: Learned, learning_rate: float
@@ -473,3 +480,11 @@ class ParameterServer:
             self._state_wanted = False
             self._state_at = self.steps
             self._log.run_state(self.run_state())
+
+
+def _kept(worker_update: WorkerUpdate) -> WorkerUpdate:
+    """Copy a gradient out of memory that its worker will overwrite with its next one."""
+    payload = worker_update.payload
+    if not isinstance(payload, Gradient):
+        return worker_update
+    return worker_update._replace(payload=payload._replace(vector=np.array(payload.vector)))

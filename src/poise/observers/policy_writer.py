@@ -44,7 +44,7 @@ class PolicyWriter:
             path = save_bad_batch(self._folder, event, self._agent)
             warn_caller(
                 f"worker {event.worker} computed a gradient that is not finite, with version "
-                f"{event.worker_update.version}, in {broken_tensors(path)}; it was not applied"
+                f"{event.worker_update.version}{_where(broken_tensors(path))}; it was not applied"
                 + (f"; poise inspect shows {path}" if self._keep else "")
             )
 
@@ -53,3 +53,8 @@ class PolicyWriter:
         about = {"version": int(snapshot.version), "seed": self._seed}
         content = policy_to_bytes(self._evaluator.policy(snapshot), about)
         write_bytes(self._folder / f"{name}.safetensors", content)
+
+
+def _where(broken: str) -> str:
+    """Name the arrays that are not finite; none is known if only the learner's result was not."""
+    return f", in {broken}" if broken else ", though what was learned from is finite"

@@ -58,7 +58,12 @@ class PPO:
         *("loss", "policy_loss", "value_loss", "entropy"),
         *("gradient_norm", "clip_fraction", "approximate_kl"),
     )
-    worker_metrics: ClassVar[tuple[str, ...]] = ("log_probability", "reward", "value")
+    worker_metrics: ClassVar[tuple[str, ...]] = (
+        "log_probability",
+        "reward",
+        "value",
+        "observation",
+    )
     target_interval: ClassVar[int | None] = None
 
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
@@ -69,6 +74,7 @@ class PPO:
             masked_mean(trajectory.behaviour_log_probabilities, trajectory.valid),
             masked_mean(trajectory.rewards, trajectory.valid),
             jnp.mean(values),
+            _mean_observation(trajectory.observations),
         ]
         return trajectory, jnp.stack(means).astype(jnp.float32)
 
@@ -91,7 +97,8 @@ class PPO:
         """See `LearnsFromTrajectories.learn`; the metrics are means over all minibatches."""
         samples = self._samples(agent, parameters, batch)
         count = jax.tree.leaves(samples.advantages)[0].shape[0]
-        size = max(1, count // self.minibatches)
+        number = min(self.minibatches, count)
+        size = count // number
 
         def learn_minibatch(carry: Any, chosen: Any) -> tuple[Any, Any]:
             parameters, optimizer_state = carry
@@ -104,8 +111,8 @@ class PPO:
         def learn_epoch(carry: Any, key: Any) -> tuple[Any, Any]:
             # If the minibatches do not divide the samples evenly, for example after a worker was
             # lost, each epoch leaves out different samples.
-            order = jax.random.permutation(key, count)[: count // size * size]
-            return jax.lax.scan(learn_minibatch, carry, order.reshape(-1, size))
+            order = jax.random.permutation(key, count)[: number * size]
+            return jax.lax.scan(learn_minibatch, carry, order.reshape(number, size))
 
         carry = parameters, optimizer_state
         carry, metrics = jax.lax.scan(learn_epoch, carry, jax.random.split(key, self.epochs))
@@ -169,3 +176,14 @@ class PPO:
             "approximate_kl": terms.approximate_kl,
         }
         return terms.total, jnp.stack([metrics[name] for name in self.metrics])
+
+
+def _mean_observation(observations: Any) -> Any:
+    """Return the mean of all floating-point numbers observed; 0 if there are none.
+
+    A network may map an infinite observation to finite outputs, from which no gradient is finite.
+    """
+    leaves = [
+        leaf for leaf in jax.tree.leaves(observations) if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    return sum((jnp.mean(leaf) for leaf in leaves), start=jnp.float32(0))

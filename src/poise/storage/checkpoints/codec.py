@@ -76,8 +76,8 @@ def size_limit(template: Template) -> int:
     """Return the maximum size of a run's checkpoint in bytes: all workers on different versions."""
     every_worker = template.workers * _nbytes((template.snapshot, template.worker_state))
     once = _nbytes((template.snapshot, template.optimizer_state, template.moments))
-    parameters = _nbytes(template.snapshot.parameters)
-    return MAX_HEADER_BYTES + every_worker + once + parameters
+    best = _nbytes((template.snapshot.parameters, template.snapshot.target_parameters))
+    return MAX_HEADER_BYTES + every_worker + once + best
 
 
 def checkpoint_to_bytes(checkpoint: Checkpoint) -> bytes:
