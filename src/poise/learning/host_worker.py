@@ -5,6 +5,7 @@ its update in one XLA call. The environments are not part of the worker's state:
 resets them with the seeds of a new generation.
 """
 
+import functools
 import threading
 from typing import Any
 
@@ -50,30 +51,20 @@ class HostProgram:
         self.spec = spec
         self.envs = spec.envs
         self.acting = acting
+        # Bound to these two only, not to the program, for the same reason as in `JaxProgram`.
+        self._compute = functools.partial(compute_update, spec.agent, spec.algorithm)
         self._compute_update: Any = None
         self._actor: Actor | None = None
         self.options: CompileOptions = {}
 
     def computed_shapes(self, snapshot: Snapshot) -> Any:
         """Return the shapes and dtypes of `Algorithm.compute`'s first result."""
-        seen = self._seen(self._blank_trajectory(), snapshot)
-        agent, algorithm = self.spec.agent, self.spec.algorithm
-        return jax.eval_shape(
-            lambda snapshot: compute_update(agent, algorithm, snapshot, seen),
-            _without_statistics(snapshot),
-        )[0]
+        return jax.eval_shape(self._compute, *self._blank_arguments(snapshot))[0]
 
     def compile(self, snapshot: Snapshot, options: CompileOptions) -> None:
         """Compile the update computation for snapshots with these shapes."""
         self.options = options
-        agent, algorithm = self.spec.agent, self.spec.algorithm
-
-        # Not a method, for the same reason as in `JaxProgram`.
-        def run(snapshot: Snapshot, trajectory: Trajectory) -> Any:
-            return compute_update(agent, algorithm, snapshot, trajectory)
-
-        blank_trajectory = self._seen(self._blank_trajectory(), snapshot)
-        lowered = jax.jit(run).lower(_without_statistics(snapshot), blank_trajectory)
+        lowered = jax.jit(self._compute).lower(*self._blank_arguments(snapshot))
         self._compute_update = lowered.compile(compiler_options=dict[str, Any](options))
 
     def actor(self) -> Actor:
@@ -86,15 +77,20 @@ class HostProgram:
 
     def compute_update(self, snapshot: Snapshot, trajectory: Trajectory) -> Any:
         """Run the compiled update computation, and compute the moments of the observations."""
-        seen = self._seen(trajectory, snapshot)
-        computed = self._compute_update(_without_statistics(snapshot), seen)
+        computed = self._compute_update(*self._arguments(snapshot, trajectory))
         moments = observed_moments(self.spec.agent, trajectory)
         return (*computed, moments.absolute() if moments else ())
 
-    def _seen(self, trajectory: Trajectory, snapshot: Snapshot) -> Trajectory:
-        """Scale the observations, outside XLA because XLA has no float64 here."""
+    def _arguments(self, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Snapshot, Trajectory]:
+        """Scale the observations, outside XLA because XLA has no float64 here.
+
+        Without the statistics, which are not needed any more.
+        """
         seen = self.spec.agent.observe(trajectory.observations, snapshot.statistics)
-        return trajectory._replace(observations=seen)
+        return snapshot._replace(statistics=()), trajectory._replace(observations=seen)
+
+    def _blank_arguments(self, snapshot: Snapshot) -> tuple[Snapshot, Trajectory]:
+        return self._arguments(snapshot, self._blank_trajectory())
 
     def _blank_trajectory(self) -> Trajectory:
         """Make a trajectory of zeros with the right shapes."""
@@ -235,8 +231,3 @@ class HostWorker:
         noise = spec.agent.head.noise(draw, (spec.length, spec.copies))
         leaves, structure = jax.tree.flatten(noise)
         return [jax.tree.unflatten(structure, step) for step in zip(*leaves, strict=True)]
-
-
-def _without_statistics(snapshot: Snapshot) -> Snapshot:
-    """Drop the statistics, which XLA does not need: its observations are already normalised."""
-    return snapshot._replace(statistics=())

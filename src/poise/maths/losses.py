@@ -79,9 +79,22 @@ def actor_critic_loss(
         entropy_coefficient: :math:`c_e`.
     """
     advantages = jax.lax.stop_gradient(advantages)
-    targets = jax.lax.stop_gradient(targets)
     policy = -masked_mean(log_probabilities * advantages, valid)
-    value = 0.5 * masked_mean(jnp.square(targets - values), valid)
+    coefficients = value_coefficient, entropy_coefficient
+    return _with_policy(policy, entropies, values, targets, valid, *coefficients)
+
+
+def _with_policy(
+    policy: Float[Array, ""],
+    entropies: Float[Array, "*batch"],
+    values: Float[Array, "*batch"],
+    targets: Float[Array, "*batch"],
+    valid: Bool[Array, "*batch"],
+    value_coefficient: float,
+    entropy_coefficient: float,
+) -> LossTerms:
+    """Add the value loss and the entropy bonus to a policy loss."""
+    value = 0.5 * masked_mean(jnp.square(jax.lax.stop_gradient(targets) - values), valid)
     entropy = masked_mean(entropies, valid)
     total = policy + value_coefficient * value - entropy_coefficient * entropy
     return LossTerms(total, policy, value, entropy)
@@ -120,21 +133,16 @@ def clipped_surrogate_loss(
         entropy_coefficient: :math:`c_e`.
     """
     advantages = jax.lax.stop_gradient(advantages)
-    targets = jax.lax.stop_gradient(targets)
     # An invalid step's action was never taken; its ratio is meaningless and must not overflow.
     log_ratio = jnp.where(valid, log_probabilities - behaviour_log_probabilities, 0.0)
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
     policy = -masked_mean(jnp.minimum(ratio * advantages, clipped * advantages), valid)
-    value = 0.5 * masked_mean(jnp.square(targets - values), valid)
-    entropy = masked_mean(entropies, valid)
-    total = policy + value_coefficient * value - entropy_coefficient * entropy
+    coefficients = value_coefficient, entropy_coefficient
+    terms = _with_policy(policy, entropies, values, targets, valid, *coefficients)
     beyond = (jnp.abs(ratio - 1.0) > clip_range).astype(ratio.dtype)
     return SurrogateTerms(
-        total,
-        policy,
-        value,
-        entropy,
+        *terms,
         clip_fraction=masked_mean(beyond, valid),
         approximate_kl=masked_mean(ratio - 1.0 - log_ratio, valid),
     )

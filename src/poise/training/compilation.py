@@ -47,7 +47,6 @@ def compile_update(
 
 def compile_learner(
     learn: Callable[..., Any],
-    update: Update,
     parameters: np.ndarray,
     state: OptimizerState,
     options: CompileOptions,
@@ -57,8 +56,7 @@ def compile_learner(
     """Compile an algorithm's learning step on a batch of trajectories.
 
     Args:
-        learn: `LearnsFromTrajectories.learn`, with the agent already bound.
-        update: the optimizer's update.
+        learn: `LearnsFromTrajectories.learn`, with agent and update already bound.
         parameters: ``[P]`` float32.
         state: the optimizer's state at version 0.
         options: XLA's compiler options.
@@ -70,7 +68,7 @@ def compile_learner(
         parameters: Any, state: OptimizerState, batch: Trajectory, rate: Any, key: Any
     ) -> tuple[Any, OptimizerState, Any]:
         learned: tuple[Any, OptimizerState, Any] = learn(
-            update, parameters, state, batch, rate, typed_key(key)
+            parameters, state, batch, rate, typed_key(key)
         )
         return learned
 

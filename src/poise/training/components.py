@@ -33,7 +33,7 @@ from poise.training.compilation import compile_learner, compile_update, do_side_
 from poise.training.measured_traits import MeasuredTraits
 from poise.training.placement import Placement
 from poise.training.server_settings import server_settings
-from poise.trajectory import Snapshot
+from poise.trajectory import Snapshot, Trajectory
 
 __all__ = ["RunComponents"]
 
@@ -84,15 +84,23 @@ class RunComponents:
         do_side_by_side([*work, *alongside])
 
     def _compile_learner(self) -> None:
-        algorithm = self.program.spec.algorithm
-        given = self.raw_update, self.parameters, self.initial_optimizer_state(), self.options
-        if isinstance(algorithm, LearnsFromTrajectories):
-            rollout = self.program.computed_shapes(self.first_snapshot())
-            seed = key_data(seed_sequence(self.config.seed, Purpose.LEARNING))
-            learn = functools.partial(algorithm.learn, self.agent)
-            self.learner = compile_learner(learn, *given, [rollout] * self.config.workers, seed)
-        else:
-            self.learner = GradientLearner(compile_update(*given))
+        algorithm, options = self.program.spec.algorithm, self.options
+        start = self.parameters, self.initial_optimizer_state()
+        if not isinstance(algorithm, LearnsFromTrajectories):
+            self.learner = GradientLearner(compile_update(self.raw_update, *start, options))
+            return
+        learn = functools.partial(algorithm.learn, self.agent, self.raw_update)
+        rollouts = [self.rollout_shapes] * self.config.workers
+        seed = key_data(seed_sequence(self.config.seed, Purpose.LEARNING))
+        self.learner = compile_learner(learn, *start, options, rollouts, seed)
+
+    @functools.cached_property
+    def rollout_shapes(self) -> Trajectory | None:
+        """The rollout that a worker sends, as shapes and dtypes; None if it sends a gradient."""
+        if not isinstance(self.program.spec.algorithm, LearnsFromTrajectories):
+            return None
+        shapes: Trajectory = self.program.computed_shapes(self.first_snapshot())
+        return shapes
 
     def server(
         self,

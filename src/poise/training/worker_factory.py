@@ -9,7 +9,6 @@ from poise.config import TrainConfig
 from poise.envs.env_factory import EnvFactory
 from poise.evaluation.worker_episodes import WorkerPlayer, copies_of
 from poise.launchers.mailbox import MailboxShape
-from poise.learning.algorithms.algorithm import LearnsFromTrajectories
 from poise.learning.worker import Worker
 from poise.training.assembly import build_components
 from poise.training.components import RunComponents
@@ -98,15 +97,12 @@ class RunWorkerFactory:
         components = self._components
         config, agent = components.config, components.agent
         algorithm = components.program.spec.algorithm
-        trajectory = None
-        if isinstance(algorithm, LearnsFromTrajectories):
-            trajectory = components.program.computed_shapes(components.first_snapshot())
         return MailboxShape(
             agent.layout.size,
             len(algorithm.worker_metrics),
             config.envs_per_worker * config.rollout_length,
             agent.scaling.count or None,
             components.worker_state(),
-            trajectory,
+            components.rollout_shapes,
             algorithm.target_interval is not None,
         )

@@ -15,7 +15,7 @@ from poise.agent.agent import Agent
 from poise.agent.gradient import advantages_and_targets, network_outputs
 from poise.learning.discipline import DisciplineName
 from poise.learning.optimizer import OptimizerState, Update
-from poise.maths.losses import clipped_surrogate_loss, masked_mean
+from poise.maths.losses import SurrogateTerms, clipped_surrogate_loss, masked_mean
 from poise.maths.returns import normalize
 from poise.trajectory import Snapshot, Trajectory
 
@@ -56,7 +56,7 @@ class PPO:
     discipline: ClassVar[DisciplineName] = "synchronous"
     metrics: ClassVar[tuple[str, ...]] = (
         *("loss", "policy_loss", "value_loss", "entropy"),
-        *("gradient_norm", "clip_fraction", "approximate_kl"),
+        *("clip_fraction", "approximate_kl", "gradient_norm"),
     )
     worker_metrics: ClassVar[tuple[str, ...]] = (
         "log_probability",
@@ -103,10 +103,10 @@ class PPO:
         def learn_minibatch(carry: Any, chosen: Any) -> tuple[Any, Any]:
             parameters, optimizer_state = carry
             minibatch = jax.tree.map(lambda leaf: leaf[chosen], samples)
-            gradient, metrics = jax.grad(self._loss, 1, has_aux=True)(agent, parameters, minibatch)
+            gradient, terms = jax.grad(self._loss, 1, has_aux=True)(agent, parameters, minibatch)
             norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
             carry = update(parameters, optimizer_state, gradient, norm, learning_rate)
-            return carry, metrics.at[self.metrics.index("gradient_norm")].set(norm)
+            return carry, jnp.stack([*terms, norm])
 
         def learn_epoch(carry: Any, key: Any) -> tuple[Any, Any]:
             # If the minibatches do not divide the samples evenly, for example after a worker was
@@ -141,7 +141,7 @@ class PPO:
         steps: _Samples = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
         return steps
 
-    def _loss(self, agent: Agent, parameters: Any, samples: _Samples) -> tuple[Any, Any]:
+    def _loss(self, agent: Agent, parameters: Any, samples: _Samples) -> tuple[Any, SurrogateTerms]:
         network, weights = agent.network, agent.layout.unflatten(parameters)
         has_memory = bool(jax.tree.leaves(samples.initial_state))
         run = network.unroll if has_memory else network.apply
@@ -166,16 +166,7 @@ class PPO:
             self.value_coefficient,
             self.entropy_coefficient,
         )
-        metrics = {
-            "loss": terms.total,
-            "policy_loss": terms.policy,
-            "value_loss": terms.value,
-            "entropy": terms.entropy,
-            "gradient_norm": jnp.zeros_like(terms.total),
-            "clip_fraction": terms.clip_fraction,
-            "approximate_kl": terms.approximate_kl,
-        }
-        return terms.total, jnp.stack([metrics[name] for name in self.metrics])
+        return terms.total, terms
 
 
 def _mean_observation(observations: Any) -> Any:
