@@ -607,13 +607,16 @@ class TestCommands:
     def test_doctor_of_a_run(self, say: Say, altered: Path, target: float | None, words: str):
         """Without a target return, a run has not failed."""
         path = altered / "summary.json"
-        summary = json.loads(path.read_text()) | {"target_return": target, "findings": ["Seen."]}
+        summary = json.loads(path.read_text()) | {
+            "target_return": target,
+            "findings": ["LayerInput."],
+        }
         path.write_text(json.dumps(summary))
         said = say("doctor", altered)
         assert (said.code, said.err) == (0, "")
         first, *others = said.out.splitlines()
         assert first == f"{altered}: CartPole-v1, {words} {summary['steps']:,} steps"
-        assert others == ["- Seen."]
+        assert others == ["- LayerInput."]
 
     def test_replay(self, say: Say, run: Path):
         said = say("replay", run)

@@ -12,7 +12,7 @@ from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import NetworkSpec, build_agent
 from poise.agent.categories import MAX_TABLE_WEIGHTS, MIN_UNITS
 from poise.agent.encoders import encode, feature_count
-from poise.agent.seeing import see
+from poise.agent.layer_input import layer_input
 from poise.batching import stack
 from poise.errors import ConfigError, UnsupportedSpaceError
 
@@ -45,10 +45,12 @@ def test_the_rows_are_the_products_on_numpy_and_in_xla(space: spaces.Space[Any])
     weight = np.random.default_rng(0).normal(size=(feature_count(space), 6)).astype(np.float32)
     observations = batch(space)
     expected = encode(space, observations) @ weight
-    np.testing.assert_allclose(see(space, observations).product(weight), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        layer_input(space, observations).product(weight), expected, atol=1e-5
+    )
 
     def product(weight: Any) -> Any:
-        return jax.vmap(lambda one: see(space, one).product(weight))(observations)
+        return jax.vmap(lambda one: layer_input(space, one).product(weight))(observations)
 
     np.testing.assert_allclose(jax.jit(product)(weight), expected, atol=1e-5)
     found = jax.grad(lambda weight: jnp.sum(jnp.square(product(weight))))(weight)

@@ -61,7 +61,7 @@ def test_a_lost_worker_is_not_waited_for() -> None:
     bench = joined(0, 1, 2, learning_rate=1.0)
     bench.give(0, gradient=1.0)
     bench.give(1, gradient=2.0)
-    answers = bench.server.leave(2, for_good=True)
+    answers = bench.server.leave(2, permanently=True)
     assert sorted(answers) == [0, 1]
     assert np.asarray(bench.server.snapshot().parameters).tolist() == [-1.5, -1.5]
     assert bench.server.leave(1) == {}
@@ -87,7 +87,7 @@ def test_a_worker_that_never_joins_is_not_waited_for_once_it_is_lost(tmp_path: P
     bench = Bench(discipline="synchronous", workers=2)
     bench.join(0)
     bench.give(0)
-    answers = bench.server.leave(1, for_good=True)
+    answers = bench.server.leave(1, permanently=True)
     assert sorted(answers) == [0]
     bench.snapshots.update(answers)
     kinds = [(one.kind, one.detail, one.worker) for one in bench.written(tmp_path).records[2:]]
@@ -102,7 +102,7 @@ def test_the_pending_update_of_a_leaving_worker_is_dropped() -> None:
     bench = joined(0, 1, 2, learning_rate=1.0)
     bench.give(2, gradient=7.0)
     bench.give(0, gradient=1.0)
-    assert bench.server.leave(2, for_good=True) == {}
+    assert bench.server.leave(2, permanently=True) == {}
     assert sorted(bench.give(1, gradient=3.0)) == [0, 1]
     assert np.asarray(bench.server.snapshot().parameters).tolist() == [-2.0, -2.0]
     assert bench.server.steps == 20
@@ -212,7 +212,7 @@ def test_the_pending_update_of_a_leaving_worker_stays_in_the_batch() -> None:
     bench = batched(0, 1, learning_rate=1.0)
     bench.give(1, gradient=4.0)
     # With one worker left, the batch is complete, and no worker waits for an answer.
-    assert bench.server.leave(1, for_good=True) == {}
+    assert bench.server.leave(1, permanently=True) == {}
     assert np.asarray(bench.server.snapshot().parameters).tolist() == [-4.0, -4.0]
     assert {int(one.version) for one in bench.give(0, gradient=1.0).values()} == {2}
 

@@ -74,7 +74,7 @@ def test_plain_lines_show_everything(now: Clock, capsys: pytest.CaptureFixture[s
         shown(0.0, event)
     now.now += 1
     shown(0.0, updated(26_000))
-    shown(0.0, Stopped(StopReason.INTERRUPTED, 26_000))
+    shown(61.0, Stopped(StopReason.INTERRUPTED, 26_000))
     assert capsys.readouterr().out.splitlines() == [
         "  at 24,000 steps the greedy policy reaches 0.7042",
         "CartPole-v1  25,000 of 100,000 steps  25% after 0:01:00, 0:03:00 left  417 steps/s  "
@@ -82,6 +82,18 @@ def test_plain_lines_show_everything(now: Clock, capsys: pytest.CaptureFixture[s
         "CartPole-v1  26,000 of 100,000 steps  26% after 0:01:01  426 steps/s  "
         "123 episodes  average 0.69996 / 0.7  entropy 0.5  greedy 0.6512",
     ]
+
+
+def test_the_speed_is_true_if_events_waited_in_the_queue(
+    now: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The main thread may have been busy, for example compiling, since the workers joined."""
+    shown = Progress(TrainConfig(max_steps=100_000), None)
+    now.now += 30
+    shown(10.0, Joined(0, 0, 0))
+    shown(30.0, updated(20_000))
+    line = capsys.readouterr().out
+    assert "20% after 0:00:20, 0:01:20 left  1,000 steps/s" in line
 
 
 def lines_of(shown: Progress, width: int = 80) -> list[str]:
@@ -176,7 +188,7 @@ def test_the_time_stops_when_training_has_ended(now: Clock) -> None:
     shown(0.0, Joined(0, 0, 0))
     now.now += 100
     shown(0.0, updated(5000))
-    shown(0.0, Stopped(StopReason.MAX_SECONDS, 5000))
+    shown(100.0, Stopped(StopReason.MAX_SECONDS, 5000))
     now.now += 900
     head, status = lines_of(shown)
     assert head.endswith(" 100%  0:01:40")

@@ -86,17 +86,17 @@ def test_evaluations_are_limited_only_if_steps_are_slow(
 
 def test_an_evaluation_waits_until_training_has_taken_ten_times_as_long():
     settings = ServerSettings(
-        1.0, None, None, None, 10, None, True, selection_episodes=4, evaluation_thrift=20
+        1.0, None, None, None, 10, None, True, selection_episodes=4, training_ratio=20
     )
     # A hundred steps in five episodes: four more episodes take 80 steps.
     assert settings.training_before_evaluation(100, 5) == 20 * 80
     # The length of an episode is unknown until it ends.
     assert settings.training_before_evaluation(100, 0) > 100
-    assert settings._replace(evaluation_thrift=0).training_before_evaluation(100, 5) == 0
+    assert settings._replace(training_ratio=0).training_before_evaluation(100, 5) == 0
     score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes=4, greedy=True, cut=0, steps=50)
     snapshot = Snapshot(np.int32(0), np.zeros(1, np.float32))
-    for thrift, interval in ((0, 50), (20, 1000)):
-        best_policy = BestPolicyTracker(10, thrift)
+    for training_ratio, interval in ((0, 50), (20, 1000)):
+        best_policy = BestPolicyTracker(10, training_ratio)
         best_policy.add(Candidate(snapshot, 100), EvaluationResult(score, None, False))
         assert best_policy.state.interval == interval
         assert not best_policy.due(100 + interval, least=interval + 1)

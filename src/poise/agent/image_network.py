@@ -27,10 +27,10 @@ from poise.agent.categories import lookup_sizes
 from poise.agent.encoders import encode
 from poise.agent.equinox_network import EquinoxNetwork
 from poise.agent.image_axes import ImageLayout, image_layout
+from poise.agent.layer_input import input_size, layer_input, make_table
 from poise.agent.layers import ArrayLike, Dense, orthogonal, zeros
 from poise.agent.networks import describe_table
 from poise.agent.normalizer import scale_by_bounds
-from poise.agent.seeing import input_size, make_table, see
 from poise.space_parts import part_at, parts
 
 __all__ = ["Convolution", "ImageActorCritic", "ImageNetwork", "image_actor_critic"]
@@ -96,7 +96,7 @@ class ImageActorCritic(eqx.Module):
                 features.append(_convolve(self.convolutions[images], picture))
                 images += 1
             elif self.table is not None and (rows := sum(lookup_sizes(part))):
-                features.append(see(part, value, self.table[row : row + rows]).numbers)
+                features.append(layer_input(part, value, self.table[row : row + rows]).numbers)
                 row += rows
             else:
                 features.append(encode(part, value))

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from poise.agent.categories import lookup_sizes
 from poise.agent.encoders import encode
 from poise.agent.equinox_network import EquinoxNetwork
+from poise.agent.layer_input import LayerInput, input_size, layer_input, make_table
 from poise.agent.layers import ArrayLike, Dense, orthogonal, zeros
-from poise.agent.seeing import Seen, input_size, make_table, see
 from poise.maths.namespace import array_namespace
 
 __all__ = ["ActorCritic", "MlpNetwork", "actor_critic", "describe_table"]
@@ -33,9 +33,9 @@ class ActorCritic(eqx.Module):
 
     def __call__(self, observation: Any) -> tuple[Any, Any]:
         """Return distribution parameters ``[..., P]`` and value ``[...]``."""
-        seen = see(self.observation_space, observation, self.table)
-        dist_params = _with_free(_trunk(self.policy, seen), self.free)
-        return dist_params, _trunk(self.value, seen)[..., 0]
+        inputs = layer_input(self.observation_space, observation, self.table)
+        dist_params = _with_free(_trunk(self.policy, inputs), self.free)
+        return dist_params, _trunk(self.value, inputs)[..., 0]
 
 
 class MlpNetwork(EquinoxNetwork):
@@ -91,7 +91,7 @@ class MlpNetwork(EquinoxNetwork):
         zero = np.float32(0.0)
         if lookup_sizes(space):
             layers = network.policy
-            return lambda seen: _with_free(_trunk(layers, see(space, seen, table)), free)
+            return lambda x: _with_free(_trunk(layers, layer_input(space, x, table)), free)
 
         def policy(observation: Any) -> Any:
             x = encode(space, observation)
@@ -124,8 +124,8 @@ def _with_free(parameters: Any, free: Any) -> Any:
     return xp.concatenate([parameters, repeated], axis=-1)
 
 
-def _trunk(layers: tuple[Dense, ...], seen: Seen) -> Any:
-    x = seen.product(layers[0].weight) + layers[0].bias
+def _trunk(layers: tuple[Dense, ...], inputs: LayerInput) -> Any:
+    x = inputs.product(layers[0].weight) + layers[0].bias
     xp = array_namespace(x)
     for layer in layers[1:]:
         x = layer(xp.maximum(x, np.float32(0.0)))

@@ -19,7 +19,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-__all__ = ["CHANCE", "attributes", "bases", "content", "differ", "is_chance", "items", "namespace"]
+__all__ = [
+    "RANDOM_STATE",
+    "attributes",
+    "bases",
+    "content",
+    "differ",
+    "is_generator",
+    "items",
+    "namespace",
+]
 
 MOST_ITEMS = 10_000
 """Most items of a container that are compared."""
@@ -30,7 +39,7 @@ MOST_BYTES = 1 << 24
 DEPTH = 3
 """Depth to which plain containers are compared by content; deeper ones by identity."""
 
-CHANCE = object()
+RANDOM_STATE = object()
 """Stands for the content of a random number generator, whose position does not count as state."""
 
 _ATOMS = {int, bool, str, bytes, complex, type(None)}
@@ -75,7 +84,7 @@ def _is_one_of(value: Any, kinds: Iterable[type]) -> bool:
     return any(kind in found for kind in kinds)
 
 
-def is_chance(value: Any) -> bool:
+def is_generator(value: Any) -> bool:
     """Return whether an object is a random number generator."""
     return _is_one_of(value, _GENERATORS)
 
@@ -147,8 +156,8 @@ def content(value: Any, depth: int = DEPTH) -> Any:
         return kind, value
     if kind is float:
         return kind, value.hex()
-    if is_chance(value):
-        return CHANCE
+    if is_generator(value):
+        return RANDOM_STATE
     kinds = bases(kind)
     if np.generic in kinds:
         return kind, np.generic.tobytes(value)
@@ -205,7 +214,7 @@ def differ(before: Any, after: Any) -> bool:
     New keys of a dictionary, or new attributes of an object, do not count as a change if all others
     are unchanged: this is how caches behave.
     """
-    if before is CHANCE or after is CHANCE:
+    if before is RANDOM_STATE or after is RANDOM_STATE:
         return False
     if type(before) is dict and type(after) is dict:
         return any(key not in after or differ(one, after[key]) for key, one in before.items())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from poise.envs.object_contents import attributes, bases, content, is_chance, items, namespace
+from poise.envs.object_contents import attributes, bases, content, is_generator, items, namespace
 from poise.envs.shared_objects import layers
 
 __all__ = ["Key", "Unit", "Walk"]
@@ -115,7 +115,7 @@ class Walk:
         if type(value) in _LEAVES or not self._is_new((id(value),), value):
             return
         kinds = bases(type(value))
-        if is_chance(value) or types.ModuleType in kinds:
+        if is_generator(value) or types.ModuleType in kinds:
             return
         if type in kinds:
             self._classes.append(value)

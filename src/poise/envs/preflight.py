@@ -9,7 +9,7 @@ from typing import NamedTuple
 from poise.config import WorldKind
 from poise.envs.deadlines import run_with_deadline
 from poise.envs.env_factory import EnvFactory
-from poise.envs.shared_objects import GlobalChance
+from poise.envs.shared_objects import GlobalRandomState
 from poise.envs.trial_play import Approve, Trace, TrialPlay
 
 __all__ = ["EnvironmentTraits", "check_environment"]
@@ -77,7 +77,7 @@ def check_environment(
         return trace
 
     # The check must not affect what the caller draws from the global generators afterwards.
-    with GlobalChance(), look:
+    with GlobalRandomState(), look:
         first = play(look.alone)
         second = play(look.alone if needed == 1 else look.beside_another)
         if world == "vector":
@@ -90,9 +90,9 @@ def check_environment(
             )
         shares = False
         if first != second and needed > 1:
-            chance = GlobalChance()
-            alone = [play(chance.repeat(look.alone)) for _ in range(2)]
-            beside = play(chance.repeat(look.beside_another_with_its_own_chance))
+            random_state = GlobalRandomState()
+            alone = [play(random_state.repeat(look.alone)) for _ in range(2)]
+            beside = play(random_state.repeat(look.beside_another_with_its_own_random_state))
             repeats = alone[0].seeded == alone[1].seeded
             shares = repeats and beside.seeded != alone[0].seeded
             if shares or not repeats:

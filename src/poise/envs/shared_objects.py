@@ -11,7 +11,7 @@ import numpy as np
 
 from poise.errors import EnvironmentCheckError
 
-__all__ = ["GlobalChance", "SharedChance", "layers", "positions", "require_new"]
+__all__ = ["GlobalRandomState", "SharedRandomState", "layers", "positions", "require_new"]
 
 Result = TypeVar("Result")
 
@@ -49,7 +49,7 @@ def require_new(environment: Any, others: Sequence[Any], name: str) -> None:
         )
 
 
-class GlobalChance:
+class GlobalRandomState:
     """Saves the states of NumPy's and Python's global generators; restores them after a block."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class GlobalChance:
         random.setstate(self._states[1])
 
 
-class SharedChance:
+class SharedRandomState:
     """Restores the generators that two copies share, and the global ones, after a block.
 
     Generators are searched among the attributes of the copies, of their wrappers and classes, and
@@ -89,10 +89,10 @@ class SharedChance:
     def __init__(self, one: Any, other: Any) -> None:
         self._copies = one, other
         self._kept: list[tuple[Any, str, Any, Any]] = []
-        self._global: GlobalChance | None = None
+        self._global: GlobalRandomState | None = None
 
     def __enter__(self) -> None:
-        self._global = GlobalChance()
+        self._global = GlobalRandomState()
         first, second = (_generators(copy) for copy in self._copies)
         other = {id(generator) for _, _, generator in second}
         self._kept = [

@@ -17,7 +17,7 @@ from poise.envs.deadlines import BackgroundCall
 from poise.envs.env_factory import EnvFactory
 from poise.envs.host_envs import HostEnvs
 from poise.envs.reward_shaping import RewardShaping
-from poise.envs.shared_objects import SharedChance, positions, require_new
+from poise.envs.shared_objects import SharedRandomState, positions, require_new
 from poise.envs.shared_state import SharedThings
 from poise.envs.statistics_wrappers import statistics_advice
 from poise.errors import EnvironmentCheckError, EnvironmentFailureError, InputError
@@ -83,7 +83,7 @@ class TrialPlay:
         """Step a copy while another copy with another seed is stepped in between."""
         return self._play(2)
 
-    def beside_another_with_its_own_chance(self) -> Trace:
+    def beside_another_with_its_own_random_state(self) -> Trace:
         """Do the same, but restore generators that both copies share after the other's steps."""
         return self._play(2, restore_shared=True)
 
@@ -103,14 +103,14 @@ class TrialPlay:
             first = copies[0].environment
             self._approve(first.observation_space, first.action_space)
             others = copies[1:]
-            chance = SharedChance(first, others[0].environment) if restore_shared else None
+            kept = SharedRandomState(first, others[0].environment) if restore_shared else None
             # Copies of the spaces, because many environments share one space and its generator.
             actions = [deepcopy(copy.environment.action_space) for copy in copies]
             for number, space in enumerate(actions):
                 space.seed(number)
             self._reset(copies[0], 0, trace.seeded)
             before = positions(first)
-            with chance or contextlib.nullcontext():
+            with kept or contextlib.nullcontext():
                 for number, copy in enumerate(others, 1):
                     self._reset(copy, number)
             for step in range(STEPS + STEPS_AFTER_RESET):
@@ -120,7 +120,7 @@ class TrialPlay:
                     self._reset(copies[0], None, shown)
                 seed = 0 if step < STEPS else None
                 self._step(copies[0], actions[0].sample(), seed, shown)
-                with chance or contextlib.nullcontext():
+                with kept or contextlib.nullcontext():
                     for copy, space in zip(others, actions[1:], strict=True):
                         self._step(copy, space.sample(), None)
             # A generator that was not drawn from may have any seed.

@@ -69,12 +69,12 @@ class EvaluationTerms(NamedTuple):
 
     Attributes:
         target_return: the return that solves the environment; None if nothing does.
-        thrift: minimum number of training steps for each step of a verification, unless a number of
-            episodes is set; 0 if steps are fast.
+        training_ratio: minimum number of training steps for each step of a verification, unless a
+            number of episodes is set; 0 if steps are fast.
     """
 
     target_return: float | None
-    thrift: int = 0
+    training_ratio: int = 0
 
 
 class Evaluator:
@@ -101,7 +101,7 @@ class Evaluator:
     ) -> None:
         self._agent = agent
         self._config = config
-        self._target, self._thrift = terms
+        self._target, self._training_ratio = terms
         self._actor = make_actor(agent, choose_acting(agent, ROWS))
         self._player = player
         self._phase_times = phase_times or PhaseTimes()
@@ -198,7 +198,7 @@ class Evaluator:
         def play(count: int) -> Score:
             return self._play(policy, seeds[:count], "selection", candidate.step_limit, sampling)
 
-        if count is not None or not self._thrift:
+        if count is not None or not self._training_ratio:
             return play(len(seeds))
         # The first episodes show how long episodes are.
         first = play(FEWEST_SELECTED)
@@ -207,9 +207,9 @@ class Evaluator:
 
     def _affordable(self, like: Score, trained: int, fewest: int, most: int) -> int:
         """Return the number of episodes to play; fewer in a short run whose steps are slow."""
-        if not self._thrift:
+        if not self._training_ratio:
             return most
-        affordable = trained * like.episodes // (self._thrift * max(1, like.steps))
+        affordable = trained * like.episodes // (self._training_ratio * max(1, like.steps))
         return min(most, max(fewest, affordable))
 
     def _play(

@@ -83,9 +83,9 @@ class ProcessExchange:
         self._heartbeats.leave(index)
         self._answer(answers)
 
-    def leave(self, index: int, *, for_good: bool) -> None:
+    def leave(self, index: int, *, permanently: bool) -> None:
         """Tell the server that a worker is gone; other workers may have been waiting for it."""
-        self._answer(self._server.leave(index, for_good=for_good))
+        self._answer(self._server.leave(index, permanently=permanently))
 
     def _answer(self, answers: Mapping[int, Snapshot]) -> None:
         for index, snapshot in answers.items():

@@ -208,7 +208,7 @@ class _Supervisor:
             case Decision.GO_ON:
                 self._supervision.notices.on_loss(what)
                 self._pool.remove(worker_process)
-                self._exchange.leave(worker_process.index, for_good=True)
+                self._exchange.leave(worker_process.index, permanently=True)
                 worker_process.kill()
                 worker_process.close()
                 # Perhaps it was the last worker that the others waited for.
@@ -239,7 +239,7 @@ class _Supervisor:
         index, generation = worker_process.index, worker_process.generation + 1
         self._supervision.notices.on_restart(index, generation, what)
         self._pool.remove(worker_process)
-        self._exchange.leave(index, for_good=False)
+        self._exchange.leave(index, permanently=False)
         if is_lost:
             worker_process.kill()
             worker_process.close()

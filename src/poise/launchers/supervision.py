@@ -110,11 +110,6 @@ class Heartbeats:
         with self._lock:
             self._last.pop(who, None)
 
-    def watched(self) -> set[int]:
-        """Return those from whom signs of life are expected."""
-        with self._lock:
-            return set(self._last)
-
     def overdue(self, timeout: float) -> list[int]:
         """Return those that have been silent for more than ``timeout`` seconds."""
         with self._lock:

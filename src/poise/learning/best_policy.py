@@ -49,12 +49,12 @@ class BestPolicyTracker:
 
     Args:
         interval: minimum environment steps between two evaluations.
-        thrift: minimum training steps for each step of evaluation; 0 means 1.
+        training_ratio: minimum training steps for each step of evaluation; 0 means 1.
     """
 
-    def __init__(self, interval: int, thrift: int = 0) -> None:
+    def __init__(self, interval: int, training_ratio: int = 0) -> None:
         self._least = interval
-        self._thrift = max(1, thrift)
+        self._training_ratio = max(1, training_ratio)
         self.state = BestPolicyState(0, interval)
 
     def due(self, steps: int, least: int = 0) -> bool:
@@ -131,7 +131,7 @@ class BestPolicyTracker:
             attempts = before.verifications + 1
             wait = max(
                 steps * min(attempts, LONGEST_WAIT) // EVALUATIONS_PER_DOUBLING,
-                self._thrift * result.verification_steps // 2,
+                self._training_ratio * result.verification_steps // 2,
             )
             after = after._replace(verifications=attempts, verify_at=steps + wait)
         if is_best:
@@ -152,10 +152,10 @@ class BestPolicyTracker:
         walks in circles) do not delay the next evaluation, unless steps are slow.
         """
         selection = result.selection
-        cut = selection.cut * candidate.step_limit if self._thrift == 1 else 0
+        cut = selection.cut * candidate.step_limit if self._training_ratio == 1 else 0
         useful = max(0, selection.steps - cut)
         share = candidate.steps // (1 if solved else EVALUATIONS_PER_DOUBLING)
-        return max(self._least, self._thrift * useful, share)
+        return max(self._least, self._training_ratio * useful, share)
 
 
 def _rank(result: EvaluationResult | None) -> tuple[bool, bool, float]:

@@ -6,7 +6,7 @@ answered. Launchers handle locks, waiting and deadlines; runs handle clocks and 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +17,12 @@ from poise.learning.evaluation_result import Candidate, EvaluationResult
 from poise.learning.journal import Journal, StopReason
 from poise.learning.learner import Learned, Learner, ProtocolError
 from poise.learning.optimizer import OptimizerState
+from poise.learning.pending_batch import PendingBatch, Received
 from poise.learning.run_state import RunState, WorkerRecord
 from poise.learning.server_log import Emit, ServerLog
 from poise.learning.server_settings import ServerSettings
 from poise.maths.statistics import Moments, merge_moments, normalization
-from poise.trajectory import Gradient, Snapshot, WorkerUpdate
+from poise.trajectory import Snapshot, WorkerUpdate
 
 __all__ = ["EvaluationAborted", "ParameterServer", "ProtocolError", "ServerSettings"]
 
@@ -37,15 +38,6 @@ class EvaluationAborted(Exception):  # noqa: N818 - a signal, not an error
     def __init__(self, reason: StopReason) -> None:
         super().__init__(reason.name)
         self.reason = reason
-
-
-class _Received(NamedTuple):
-    """A received update, with its worker's state."""
-
-    worker: int
-    worker_update: WorkerUpdate
-    worker_state: Any
-    is_finite: bool
 
 
 Evaluator = Callable[[Candidate], EvaluationResult]
@@ -86,17 +78,14 @@ class ParameterServer:
         self._settings = settings
         self._evaluator = evaluator
         self._log = ServerLog(journal, emit, settings.metrics)
-        self._best_policy = BestPolicyTracker(
-            settings.evaluation_interval, settings.evaluation_thrift
-        )
+        self._best_policy = BestPolicyTracker(settings.evaluation_interval, settings.training_ratio)
         self._state_at = 0
         self._state_wanted = False
         self._discipline = DISCIPLINES[settings.discipline]
-        self._pending: list[_Received] = []
+        self._pending = PendingBatch(self._discipline, settings.workers)
         self._before_batch: RunState | None = None
         self._worker_records: dict[int, WorkerRecord] = {}
         self._generations: dict[int, int] = {}
-        self._lost: set[int] = set()
         self._resumed: set[int] = set()
         self.episode_statistics = EpisodeStatistics(settings.target_return)
         self.version = 0
@@ -165,32 +154,31 @@ class ParameterServer:
             generation, snapshot, worker_state
         )
         self._generations[worker] = generation
-        self._lost.discard(worker)
+        self._pending.lost.discard(worker)
         self._log.joined(worker, worker_record)
         return snapshot
 
-    def leave(self, worker: int, *, for_good: bool = False) -> dict[int, Snapshot]:
+    def leave(self, worker: int, *, permanently: bool = False) -> dict[int, Snapshot]:
         """Remove a worker. If its update waits for other workers, the update is dropped.
 
         Args:
             worker: the worker's number.
-            for_good: whether the worker will not be started again; the others then stop waiting
+            permanently: whether the worker will not be started again; the others then stop waiting
                 for it.
 
         Returns:
             Snapshots to send, by worker: others may have waited only for this worker.
         """
         self._resumed.discard(worker)
-        if not self._discipline.answers_at_once:
-            self._pending = [one for one in self._pending if one.worker != worker]
+        self._pending.drop(worker)
         worker_record = self._worker_records.pop(worker, None)
-        if for_good:
-            self._lost.add(worker)
+        if permanently:
+            self._pending.lost.add(worker)
         if worker_record is not None:
             version = int(worker_record.snapshot.version)
-            self._log.left(worker, worker_record.generation, version, for_good)
-        elif for_good:
-            self._log.left(worker, self._generations.get(worker, 0), self.version, for_good)
+            self._log.left(worker, worker_record.generation, version, permanently)
+        elif permanently:
+            self._log.left(worker, self._generations.get(worker, 0), self.version, permanently)
         return self._advance([]) if self._pending and not self.stopped else {}
 
     def rejoin(self, worker: int) -> WorkerRecord | None:
@@ -236,31 +224,26 @@ class ParameterServer:
             self._reject(worker, worker_update)
         elif self._discipline.batches:
             self._log.waits(worker, generation, worker_update, self.steps)
-        if self._discipline.answers_at_once:
-            worker_update = _kept(worker_update)
-        received = _Received(worker, worker_update, worker_state, is_finite)
-        self._pending.append(received)
+        received = self._pending.add(worker, worker_update, worker_state, is_finite=is_finite)
         self.last_worker = worker
         return self._advance([received])
 
-    def _advance(self, received: list[_Received]) -> dict[int, Snapshot]:
+    def _advance(self, received: list[Received]) -> dict[int, Snapshot]:
         """Learn from the pending updates if the batch is complete; returns snapshots to send.
 
         Args:
             received: the updates that have just arrived.
         """
-        awaited = [one for one in range(self._settings.workers) if one not in self._lost]
-        if not self._discipline.is_complete([one.worker for one in self._pending], awaited):
+        batch = self._pending.complete()
+        if batch is None:
             return self._answer(received) if self._discipline.answers_at_once else {}
-        batch = self._pending
         if not self._discipline.answers_at_once:
-            # Floating-point sums depend on the order: sort by the workers' numbers.
-            received = batch = sorted(batch, key=lambda one: one.worker)
+            received = batch
         rejects = not self._learn([one for one in batch if one.is_finite])
         rejects = rejects or not all(one.is_finite for one in batch)
         answers = self._answer(received)
         # Not earlier: if learning fails, the run's state is still the one before the batch.
-        self._pending = []
+        self._pending.clear()
         self._evaluate_if_due()
         self._check_budgets()
         # Last: a replay, which knows only from the journal how many were too many, does the rest.
@@ -271,7 +254,7 @@ class ParameterServer:
         self._report_state_if_due()
         return answers
 
-    def _answer(self, received: list[_Received]) -> dict[int, Snapshot]:
+    def _answer(self, received: list[Received]) -> dict[int, Snapshot]:
         """Return the current snapshot for each worker that sent one of these updates."""
         answer = self.snapshot()
         for one in received:
@@ -323,7 +306,7 @@ class ParameterServer:
             best_policy=self._best_policy.state,
             worker_records=dict(self._worker_records),
             generations=dict(self._generations),
-            lost=tuple(sorted(self._lost)),
+            lost=tuple(sorted(self._pending.lost)),
             journal_records=self._log.records,
             journal_checksum=self._log.checksum,
         )
@@ -352,7 +335,7 @@ class ParameterServer:
             dict(run_state.worker_records),
             dict(run_state.generations),
         )
-        self._lost = set(run_state.lost)
+        self._pending.lost = set(run_state.lost)
         # An evaluation that was interrupted comes first, as if the run had not been interrupted.
         self._evaluate_if_due()
         if self.stopped:
@@ -379,8 +362,7 @@ class ParameterServer:
     def _check_protocol(self, worker: int, worker_update: WorkerUpdate) -> None:
         if worker not in self._worker_records:
             raise ProtocolError(f"worker {worker} contributes without having joined")
-        waiting = [one.worker for one in self._pending]
-        if worker in waiting and not self._discipline.answers_at_once:
+        if self._pending.awaits_answer(worker):
             raise ProtocolError(f"worker {worker} contributes twice without an answer")
         held = int(self._worker_records[worker].snapshot.version)
         if worker_update.version != held:
@@ -399,7 +381,7 @@ class ParameterServer:
             worker, generation, worker_update, self.version, self.steps, self.bad_gradients
         )
 
-    def _learn(self, batch: list[_Received]) -> bool:
+    def _learn(self, batch: list[Received]) -> bool:
         """Change the parameters with finite updates; returns whether the result was finite, too."""
         if not batch:
             return True
@@ -480,11 +462,3 @@ class ParameterServer:
             self._state_wanted = False
             self._state_at = self.steps
             self._log.run_state(self.run_state())
-
-
-def _kept(worker_update: WorkerUpdate) -> WorkerUpdate:
-    """Copy a gradient out of memory that its worker will overwrite with its next one."""
-    payload = worker_update.payload
-    if not isinstance(payload, Gradient):
-        return worker_update
-    return worker_update._replace(payload=payload._replace(vector=np.array(payload.vector)))

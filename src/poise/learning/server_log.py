@@ -65,9 +65,9 @@ class ServerLog:
         """Emit that a worker continues after a resume; the journal already has its JOIN record."""
         self._emit(Joined(worker, worker_record.generation, int(worker_record.snapshot.version)))
 
-    def left(self, worker: int, generation: int, version: int, for_good: bool) -> None:
+    def left(self, worker: int, generation: int, version: int, permanently: bool) -> None:
         """Log that a worker left, to be restarted or for good."""
-        self._record(RecordKind.LEAVE, int(for_good), worker, generation, version, 0)
+        self._record(RecordKind.LEAVE, int(permanently), worker, generation, version, 0)
 
     def waits(self, worker: int, generation: int, worker_update: WorkerUpdate, steps: int) -> None:
         """Log that an update waits for its batch to be complete."""

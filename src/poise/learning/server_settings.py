@@ -41,7 +41,7 @@ class ServerSettings(NamedTuple):
     """Steps between copies of the parameters to the target network; None without one."""
     max_bad_gradients: int = 10
     selection_episodes: int = 10
-    evaluation_thrift: int = 0
+    training_ratio: int = 0
     """Minimum training steps for each step of evaluation, for slow environments; 0: no minimum."""
     stop_when_flat: int | None = None
     """Steps without a better evaluation after which the run ends."""
@@ -88,7 +88,7 @@ class ServerSettings(NamedTuple):
             episodes: training episodes so far.
         """
         expected = self.selection_episodes * steps // max(1, episodes)
-        return self.evaluation_thrift * expected
+        return self.training_ratio * expected
 
     def state_due(self, steps: int, last: int) -> bool:
         """Return whether a checkpoint by steps is due, when the last one was at step ``last``."""

@@ -1,5 +1,6 @@
 """Progress output of a run: a live display in a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 
@@ -44,6 +45,7 @@ class Progress:
         self._entropy: float | None = None
         self._evaluated: Evaluated | None = None
         self._best: Evaluated | None = None
+        self._started = math.inf
         self._began: float | None = None
         self._ended: float | None = None
         self._activity = ""
@@ -54,10 +56,11 @@ class Progress:
 
     def __call__(self, when: float, event: Event) -> None:
         """Update the display for an event."""
-        del when
+        # Events may have waited in the queue; the freshest one tells when the process started.
+        self._started = min(self._started, time.monotonic() - when)
         match event:
             case Joined():
-                self._began = self._began or time.monotonic()
+                self._began = when if self._began is None else self._began
             case EpisodeFinished():
                 self._episodes, self._average = event.episode, event.moving_average
             case Updated():
@@ -69,7 +72,7 @@ class Progress:
                     self._best = event
                     self._say(self._describe_best(event))
             case Stopped():
-                self._ended = time.monotonic()
+                self._ended = when
                 self._log(now=True)
 
     def _is_better(self, event: Evaluated) -> bool:
@@ -99,7 +102,7 @@ class Progress:
 
     def _journal_summary(self) -> tuple[float, JournalSummary]:
         """Return the seconds of training so far, and the progress of the budgets."""
-        now = self._ended or time.monotonic()
+        now = time.monotonic() - self._started if self._ended is None else self._ended
         seconds = 0.0 if self._began is None else now - self._began
         return seconds, self._budget.journal_summary(self._steps, self._episodes, seconds)
 
@@ -111,7 +114,7 @@ class Progress:
             return Frame(name, 0.0, "", ("compiling",))
         left = (
             ""
-            if journal_summary.left is None or self._ended
+            if journal_summary.left is None or self._ended is not None
             else f"  {clock(journal_summary.left)} left"
         )
         times = f"{journal_summary.share:4.0%}  {clock(seconds)}{left}"
@@ -145,7 +148,7 @@ class Progress:
         config = self._config
         left = (
             ""
-            if journal_summary.left is None or self._ended
+            if journal_summary.left is None or self._ended is not None
             else f", {clock(journal_summary.left)} left"
         )
         parts = [

@@ -125,7 +125,7 @@ def follow(
         snapshots.update(server.receive(record.worker, worker_update))
 
     def leave(record: Record) -> None:
-        snapshots.update(server.leave(record.worker, for_good=bool(record.detail)))
+        snapshots.update(server.leave(record.worker, permanently=bool(record.detail)))
 
     def evaluate(record: Record) -> None:
         # An evaluation that no update triggered is part of the end of the run, which follows it.

@@ -52,12 +52,14 @@ class Marks(NamedTuple):
         target: mean return that solves the environment; None if there is no target.
         baseline: mean return of random actions; None if it was not measured.
         verified: score that the run reports; None if it has none.
+        policy: how the evaluated policy chose actions: ``greedy`` or ``sampled``.
     """
 
     title: str
     target: float | None = None
     baseline: float | None = None
     verified: Verified | None = None
+    policy: str = "greedy"
 
 
 def drawable(data: Episodes) -> Episodes:

@@ -127,7 +127,7 @@ class _Drawing:
                 color=VERMILLION,
                 markersize=4,
                 linewidth=1,
-                label="greedy policy, evaluated",
+                label=f"{self._marks.policy} policy, evaluated",
             )
 
     def _draw_verified(self) -> None:

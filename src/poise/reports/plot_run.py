@@ -52,6 +52,7 @@ def plot_folder(
         target=json_number(resolved.get("target_return")),
         baseline=json_number(summary.get("random_baseline")),
         verified=_verified(folder, summary.get("evaluation")),
+        policy=config.policy,
     )
     draw(folder / "metrics.jsonl", output, marks)
     return output

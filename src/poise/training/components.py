@@ -130,7 +130,7 @@ class RunComponents:
         """
         decided = dataclasses.replace(config, learning_rate=self.learning_rate)
         return server_settings(
-            decided, self.target_return, self.placement.thrift, self.measured.has_time_limit
+            decided, self.target_return, self.placement.training_ratio, self.measured.has_time_limit
         )
 
     def first_snapshot(self) -> Snapshot:
@@ -179,7 +179,7 @@ class RunComponents:
         return Evaluator(
             self.agent,
             self.config,
-            EvaluationTerms(self.target_return, self.placement.thrift),
+            EvaluationTerms(self.target_return, self.placement.training_ratio),
             player,
             phase_times,
             (release or self.release) if alone else None,

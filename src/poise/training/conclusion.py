@@ -72,8 +72,8 @@ class Conclusion:
             self.aborted_by = aborted.reason
             return
         with self._phase_times.on("baseline"):
-            thrift = self._components.placement.thrift
-            budget = [server.steps // (2 * thrift)] if thrift else []
+            training_ratio = self._components.placement.training_ratio
+            budget = [server.steps // (2 * training_ratio)] if training_ratio else []
             self.baseline = self._supervisor.random_baseline(
                 self._components.env_factory, config, *budget
             )

@@ -68,7 +68,7 @@ class Placement(NamedTuple):
         )
 
     @property
-    def thrift(self) -> int:
+    def training_ratio(self) -> int:
         """Minimum number of training steps for each evaluation step; 0 if steps are fast."""
         if not self.measured.slow_steps:
             return 0

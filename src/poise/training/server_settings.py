@@ -11,7 +11,7 @@ __all__ = ["server_settings"]
 def server_settings(
     config: TrainConfig,
     target_return: float | None,
-    thrift: int = 0,
+    training_ratio: int = 0,
     has_time_limit: bool = True,
 ) -> ServerSettings:
     """Return the server's settings; the learning rate must have been decided."""
@@ -33,7 +33,7 @@ def server_settings(
         target_interval=algorithm.target_interval,
         max_bad_gradients=config.max_bad_gradients,
         selection_episodes=config.selection_episodes or SELECTION_EPISODES,
-        evaluation_thrift=thrift,
+        training_ratio=training_ratio,
         stop_when_flat=config.stop_when_flat,
         step_limit=config.evaluation_step_limit or (STEP_LIMIT if has_time_limit else None),
     )

@@ -11,14 +11,14 @@ from poise.agent.encoders import feature_count, pieces
 from poise.agent.layers import zeros
 from poise.maths.namespace import array_namespace
 
-__all__ = ["Seen", "input_size", "make_table", "see"]
+__all__ = ["LayerInput", "input_size", "layer_input", "make_table"]
 
 TABLE_SCALE = np.float32(0.1)
 """Standard deviation of a new table's numbers: small enough that the default learning rate soon
 changes a row, large enough that rows differ (measured: with 1 and 0.03, learning is far slower)."""
 
 
-class Seen(NamedTuple):
+class LayerInput(NamedTuple):
     """An observation, ready to be multiplied with the weight of a first layer."""
 
     numbers: Any
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
         return product + self.numbers @ array_namespace(weight).concatenate(parts)
 
 
-def see(space: spaces.Space[Any], observation: Any, table: Any = None) -> Seen:
+def layer_input(space: spaces.Space[Any], observation: Any, table: Any = None) -> LayerInput:
     """Prepare an observation, or a batch with leading axes, for a first layer.
 
     Args:
@@ -62,7 +62,7 @@ def see(space: spaces.Space[Any], observation: Any, table: Any = None) -> Seen:
         numbers.append(embedded.reshape((*embedded.shape[:-2], -1)))
         lookups = ()
     if not lookups:
-        return Seen(_joined(numbers), ())
+        return LayerInput(_joined(numbers), ())
     rows, offsets, row = [], [], 0
     for one in found:
         if isinstance(one, Lookup):
@@ -72,7 +72,7 @@ def see(space: spaces.Space[Any], observation: Any, table: Any = None) -> Seen:
         else:
             rows.append(slice(row, row + one.shape[-1]))
             row += one.shape[-1]
-    return Seen(_joined(numbers) if numbers else None, tuple(rows), lookups, tuple(offsets))
+    return LayerInput(_joined(numbers) if numbers else None, tuple(rows), lookups, tuple(offsets))
 
 
 def _joined(numbers: list[Any]) -> Any:
