@@ -202,8 +202,8 @@ def _fused_loop(components: RunComponents, program: JaxProgram) -> Any:
         def cycle(carry: Any, _: Any) -> tuple[Any, Any]:
             parameters, optimizer_state, state = carry
             snapshot = Snapshot(jnp.int32(0), parameters)
-            (computed, metrics, steps, *_), state = program.cycle(snapshot, state)
-            gradient = program.spec.algorithm.payload(computed, metrics)
+            (computed, _, steps, *_), state = program.cycle(snapshot, state)
+            gradient = program.spec.algorithm.payload(computed)
             assert isinstance(gradient, Gradient), "there is no other payload"
             parameters, optimizer_state = update(
                 parameters, optimizer_state, gradient.vector, gradient.norm, rate

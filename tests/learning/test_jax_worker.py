@@ -81,7 +81,7 @@ def test_the_gradient_is_that_of_its_rollout(ragged: JaxProgram, snapshot: Snaps
     agent = ragged.spec.agent
     found = cycles(JaxWorker(ragged, 0, 0), snapshot)
     envs: Any = ragged.envs
-    state = found.states[1]
+    state = found.states[1].unpack()
 
     def watch(snapshot: Snapshot, state: Any) -> Any:
         transitions, after = roll_out(agent, envs, snapshot, state, LENGTH)
@@ -118,11 +118,12 @@ def test_steps_and_episodes_are_counted(ragged: JaxProgram, snapshot: Snapshot) 
     returns = np.concatenate([report.returns for report in reports])
     assert set(lengths.tolist()) == {2, 4}
     np.testing.assert_array_equal(returns, np.where(lengths == 2, 1.0, 6.0))
-    unfinished = np.asarray(found.states[-1].elapsed)[~np.asarray(found.states[-1].ended)]
+    last = found.states[-1].unpack()
+    unfinished = last.elapsed[~last.ended]
     steps = sum(one.steps for one in found.worker_updates)
     assert steps == lengths.sum() + unfinished.sum()
     resets = 6 * LENGTH * COPIES - steps
-    assert resets == len(lengths) - np.sum(found.states[-1].ended)
+    assert resets == len(lengths) - np.sum(last.ended)
 
 
 def test_a_cycle_is_pure(ragged: JaxProgram, snapshot: Snapshot) -> None:

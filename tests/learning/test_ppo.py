@@ -117,7 +117,7 @@ def test_workers_send_the_rollout_and_metrics_that_show_whether_it_is_finite() -
     rollout = on_policy(agent, parameters)
     snapshot = Snapshot(np.int32(0), jnp.asarray(parameters))
     sent, metrics = ONCE.compute(agent, snapshot, rollout)
-    assert jax.tree.all(jax.tree.map(np.array_equal, ONCE.payload(sent, metrics), rollout))
+    assert jax.tree.all(jax.tree.map(np.array_equal, ONCE.payload(sent), rollout))
     assert metrics.shape == (len(ONCE.worker_metrics),)
     np.testing.assert_allclose(metrics[1], rollout.rewards[VALID].mean(), rtol=1e-5)
     columns = {

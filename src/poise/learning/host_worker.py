@@ -213,7 +213,7 @@ class HostWorker:
         metrics = np.asarray(metrics)
         worker_update = WorkerUpdate(
             version=int(version),
-            payload=program.spec.algorithm.payload(computed, metrics),
+            payload=program.spec.algorithm.payload(computed),
             statistics=statistics,
             metrics=metrics,
             steps=int(steps),

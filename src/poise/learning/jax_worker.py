@@ -3,9 +3,11 @@
 XLA releases the GIL while it runs, so plain threads can use all cores.
 """
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from poise.envs.atari import AtariCopies
@@ -13,7 +15,15 @@ from poise.envs.host_envs import HostEnvs
 from poise.envs.seeding import Purpose, environment_seeds, key_data, seed_sequence
 from poise.envs.xla_envs import XlaEnvs
 from poise.errors import TrainingError
-from poise.learning.rollout import RolloutState, Transition, first_state, roll_out, to_trajectory
+from poise.learning.packed_state import PackedState, StatePacking
+from poise.learning.rollout import (
+    FinishedEpisodes,
+    RolloutState,
+    Transition,
+    first_state,
+    roll_out,
+    to_trajectory,
+)
 from poise.learning.worker import (
     CompileOptions,
     WorkerSpec,
@@ -22,9 +32,25 @@ from poise.learning.worker import (
     observed_moments,
     require_finite,
 )
-from poise.trajectory import Snapshot, Trajectory, WorkerUpdate
+from poise.trajectory import NO_EPISODES, EpisodeReport, Snapshot, Trajectory, WorkerUpdate
 
 __all__ = ["JaxProgram", "JaxWorker", "XlaWorker"]
+
+
+class _Packed(NamedTuple):
+    """The results of a cycle in few arrays, because each takes microseconds to return and read."""
+
+    computed: Any
+    """The first result of `Algorithm.compute`."""
+    numbers: Any
+    """``[K + 2]`` int32: the bits of the metrics (float32); valid steps; finished episodes."""
+    episodes: Any
+    """``[2, T, N]`` int32: lengths of the finished episodes, 0 where none finished; the bits of
+    their returns (float32)."""
+    statistics: Any
+    """The moments of the observations; ``()`` without a normaliser."""
+    kept: Any
+    """The trajectory, if the cycle cannot be repeated; otherwise ``()``."""
 
 
 class JaxProgram:
@@ -71,6 +97,10 @@ class JaxProgram:
         trajectory: Trajectory = jax.tree.map(np.asarray, self._trajectory(snapshot, state)[0])
         return trajectory
 
+    @functools.cached_property
+    def _packing(self) -> StatePacking:
+        return StatePacking(self.initial_state(np.zeros(2, np.uint32)))
+
     def initial_state(self, key: np.ndarray) -> RolloutState:
         """Return a worker's state before its first cycle."""
         copies = self.spec.copies
@@ -83,40 +113,79 @@ class JaxProgram:
         state = self.initial_state(np.zeros(2, np.uint32))
         return jax.eval_shape(self.cycle, snapshot, state)[0][0]
 
+    def _packed_cycle(
+        self, parameters: Any, statistics: Any, target_parameters: Any, *packed: Any
+    ) -> tuple[_Packed, tuple[Any, list[Any]]]:
+        """Run `cycle` with a packed state, and pack its results.
+
+        The version is not an argument: a NumPy scalar takes as long as ten arrays of JAX.
+        """
+        snapshot = Snapshot(jnp.int32(0), parameters, statistics, target_parameters)
+        outcome, after = self.cycle(snapshot, self._packing.unpack(*packed))
+        computed, metrics, steps, moments, episodes, kept = outcome
+        counts = jnp.stack([steps, jnp.sum(episodes.finished, dtype=jnp.int32)])
+        lengths = jnp.where(episodes.finished, episodes.lengths, jnp.int32(0))
+        results = _Packed(
+            computed,
+            jnp.concatenate([_bits(metrics), counts]),
+            jnp.stack([lengths, _bits(episodes.returns)]),
+            moments,
+            kept,
+        )
+        return results, self._packing.pack(after)
+
     def compile(self, snapshot: Snapshot, options: CompileOptions) -> None:
         """Compile the cycle for snapshots with these shapes (takes seconds; releases the GIL)."""
-        state = self.initial_state(np.zeros(2, np.uint32))
-        lowered = jax.jit(self.cycle).lower(snapshot, state)
+        packed = self._packing.pack(self.initial_state(np.zeros(2, np.uint32)))
+        lowered = jax.jit(self._packed_cycle).lower(*snapshot[1:], *packed)
         self._compiled = lowered.compile(compiler_options=dict[str, Any](options))
 
     def __call__(
-        self, snapshot: Snapshot, state: RolloutState
-    ) -> tuple[WorkerUpdate, RolloutState]:
+        self, snapshot: Snapshot, state: RolloutState | PackedState
+    ) -> tuple[WorkerUpdate, PackedState]:
         """Run the compiled cycle.
 
         Raises:
             EnvironmentFailureError: an observation or a reward is not finite.
         """
-        outcome, after = self._compiled(snapshot, state)
-        computed, metrics, steps, statistics, episodes, kept = outcome
+        if not isinstance(state, PackedState):
+            state = PackedState(self._packing, *self._packing.pack(state))
+        version, *arguments = snapshot
+        packed, after = self._compiled(*arguments, *state.arrays)
         # Converted to NumPy right away: operations on JAX arrays take ten times as long.
-        metrics = np.asarray(metrics)
+        numbers = np.asarray(packed.numbers)
+        metrics = numbers[:-2].view(np.float32)
+        steps, finished = numbers[-2:].tolist()
+        payload = self.spec.algorithm.payload(packed.computed)
+        if isinstance(payload, Trajectory):
+            payload = payload._replace(version=np.int32(version))
         worker_update = WorkerUpdate(
-            version=int(snapshot.version),
-            payload=self.spec.algorithm.payload(computed, metrics),
-            statistics=statistics.absolute() if statistics else (),
+            version=int(version),
+            payload=payload,
+            statistics=packed.statistics.absolute() if packed.statistics else (),
             metrics=metrics,
-            steps=np.asarray(steps).item(),
-            episodes=episode_report(episodes, metrics, self.envs.name),
+            steps=steps,
+            episodes=NO_EPISODES if not finished else self._episodes(packed.episodes, metrics),
         )
         if not worker_update.is_finite:
-            evidence = kept
+            evidence = packed.kept
             if self.envs.is_pure:
-                evidence = self.trajectory(snapshot, state)
+                evidence = self.trajectory(snapshot, state.unpack())
             evidence = jax.tree.map(np.asarray, evidence)
+            evidence = evidence._replace(version=np.int32(version))
             require_finite(evidence, self.envs.name)
             worker_update = worker_update._replace(evidence=evidence)
-        return worker_update, after
+        return worker_update, PackedState(self._packing, *after)
+
+    def _episodes(self, packed: Any, metrics: np.ndarray) -> EpisodeReport:
+        lengths, bits = np.asarray(packed)
+        episodes = FinishedEpisodes(lengths > 0, bits.view(np.float32), lengths)
+        return episode_report(episodes, metrics, self.envs.name)
+
+
+def _bits(numbers: Any) -> Any:
+    """Return the bits of numbers, as int32."""
+    return jax.lax.bitcast_convert_type(numbers.astype(jnp.float32), jnp.int32)
 
 
 class JaxWorker:
@@ -144,7 +213,9 @@ class JaxWorker:
         """Return the state before the first cycle."""
         return self._program.initial_state(self._key)
 
-    def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[WorkerUpdate, RolloutState]:
+    def cycle(
+        self, snapshot: Snapshot, state: RolloutState | PackedState
+    ) -> tuple[WorkerUpdate, PackedState]:
         """Run the cycle as one XLA call, outside the GIL."""
         return self._program(snapshot, state)
 
@@ -193,7 +264,9 @@ class XlaWorker:
         state = self._program.initial_state(self._key)
         return state._replace(environment=handle, observation=observation)
 
-    def cycle(self, snapshot: Snapshot, state: RolloutState) -> tuple[WorkerUpdate, RolloutState]:
+    def cycle(
+        self, snapshot: Snapshot, state: RolloutState | PackedState
+    ) -> tuple[WorkerUpdate, PackedState]:
         """Run the cycle as one XLA call, outside the GIL."""
         # Keep a reference until the call is over: the emulators must live as long as their handle
         # is used, even in a thread that was abandoned when the run was closed.

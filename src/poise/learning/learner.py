@@ -1,5 +1,6 @@
 """Learners: change the parameters with the workers' gradients or trajectories."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -67,6 +68,8 @@ class GradientLearner:
 
     def __init__(self, update: Update) -> None:
         self._update = update
+        self._rate_value = math.nan
+        self._rate: Any = None
 
     def __call__(
         self,
@@ -78,8 +81,12 @@ class GradientLearner:
     ) -> Learned:
         """Apply the mean gradient."""
         gradient = mean_gradient([_gradient(*update) for update in updates])
-        rate = np.float32(learning_rate)
-        applied = self._update(parameters, optimizer_state, gradient.vector, gradient.norm, rate)
+        if self._rate_value != learning_rate:
+            # Kept, because converting a number takes as long as ten arrays of JAX.
+            self._rate_value, self._rate = learning_rate, jax.device_put(np.float32(learning_rate))
+        applied = self._update(
+            parameters, optimizer_state, gradient.vector, gradient.norm, self._rate
+        )
         return Learned(*applied, None)
 
 

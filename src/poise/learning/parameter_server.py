@@ -224,8 +224,11 @@ class ParameterServer:
             self._reject(worker, worker_update)
         elif self._discipline.batches:
             self._log.waits(worker, generation, worker_update, self.steps)
-        received = self._pending.add(worker, worker_update, worker_state, is_finite=is_finite)
         self.last_worker = worker
+        received = Received(worker, worker_update, worker_state, is_finite)
+        if not self._discipline.batches:
+            return self._learn_and_answer([received], [received])
+        self._pending.add(received)
         return self._advance([received])
 
     def _advance(self, received: list[Received]) -> dict[int, Snapshot]:
@@ -237,11 +240,22 @@ class ParameterServer:
         batch = self._pending.complete()
         if batch is None:
             return self._answer(received) if self._discipline.answers_at_once else {}
-        if not self._discipline.answers_at_once:
-            received = batch
-        rejects = not self._learn([one for one in batch if one.is_finite])
-        rejects = rejects or not all(one.is_finite for one in batch)
-        answers = self._answer(received)
+        return self._learn_and_answer(
+            batch, received if self._discipline.answers_at_once else batch
+        )
+
+    def _learn_and_answer(
+        self, batch: list[Received], answered: list[Received]
+    ) -> dict[int, Snapshot]:
+        """Learn from a batch; returns snapshots to send.
+
+        Args:
+            batch: the updates to learn from, in the order of summation.
+            answered: the updates whose workers wait for an answer.
+        """
+        finite = [one for one in batch if one.is_finite]
+        rejects = not self._learn(finite) or len(finite) < len(batch)
+        answers = self._answer(answered)
         # Not earlier: if learning fails, the run's state is still the one before the batch.
         self._pending.clear()
         self._evaluate_if_due()

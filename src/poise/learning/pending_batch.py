@@ -37,15 +37,11 @@ class PendingBatch:
     def __bool__(self) -> bool:
         return bool(self._received)
 
-    def add(
-        self, worker: int, worker_update: WorkerUpdate, worker_state: Any, *, is_finite: bool
-    ) -> Received:
+    def add(self, received: Received) -> None:
         """Add an update; its gradient is copied if the worker may overwrite it."""
         if self._discipline.answers_at_once:
-            worker_update = _copied(worker_update)
-        received = Received(worker, worker_update, worker_state, is_finite)
+            received = received._replace(worker_update=_copied(received.worker_update))
         self._received.append(received)
-        return received
 
     def awaits_answer(self, worker: int) -> bool:
         """Return whether a worker has sent an update and waits for the batch."""

@@ -36,11 +36,13 @@ class A3C:
     target_interval: ClassVar[int | None] = None
 
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
-        """Compute the loss's gradient ``[P]``, and loss, terms and gradient norm ``[5]``."""
-        return actor_critic_gradient(
+        """Compute the gradient ``[P]`` with its norm, and loss, terms and gradient norm ``[5]``."""
+        gradient, metrics = actor_critic_gradient(
             agent, snapshot.parameters, trajectory, **dataclasses.asdict(self)
         )
+        # With the norm, clipping need not compute it again.
+        return Gradient(gradient, metrics[self.metrics.index("gradient_norm")]), metrics
 
-    def payload(self, computed: Any, metrics: Any) -> Gradient:
-        """Return the gradient with its norm, so that clipping need not compute the norm again."""
-        return Gradient(computed, metrics[self.metrics.index("gradient_norm")])
+    def payload(self, computed: Gradient) -> Gradient:
+        """Return the gradient, whose arrays are still JAX's, for the optimizer."""
+        return computed

@@ -52,7 +52,7 @@ class Algorithm(Protocol):
             The arrays for `payload`, and ``[K]`` float32 metrics.
         """
 
-    def payload(self, computed: Any, metrics: Any) -> Gradient | Trajectory:
+    def payload(self, computed: Any) -> Gradient | Trajectory:
         """Convert the result of `compute` to the payload that is sent to the server."""
 
 

@@ -78,9 +78,8 @@ class PPO:
         ]
         return trajectory, jnp.stack(means).astype(jnp.float32)
 
-    def payload(self, computed: Any, metrics: Any) -> Trajectory:
+    def payload(self, computed: Any) -> Trajectory:
         """Return the rollout as NumPy arrays."""
-        del metrics
         rollout: Trajectory = jax.tree.map(np.asarray, computed)
         return rollout
 
