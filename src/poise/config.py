@@ -15,6 +15,7 @@ from poise.errors import ConfigError
 from poise.validation import checkpoint_interval, validated
 
 __all__ = [
+    "EVALUATION_COPIES",
     "PROCESSES",
     "SERIAL",
     "STEP_LIMIT",
@@ -31,6 +32,8 @@ __all__ = [
 DEFAULT_MAX_STEPS = 1_000_000
 STEP_LIMIT = 10_000
 """Default step limit of an episode that is scored."""
+EVALUATION_COPIES = 8
+"""Default maximum number of environment copies that are open in an evaluation."""
 
 WorldKind = Literal["compiled", "xla", "atari", "vector", "copies"]
 WorldChoice = Literal["auto", "compiled", "xla", "atari", "vector", "copies"]
@@ -253,9 +256,10 @@ class TrainConfig:
     """Fresh episodes (with new seeds) per verification; their mean is the reported score. Default:
     100, or fewer (at least 3) in short runs on slow environments (milliseconds per step)."""
 
-    evaluation_copies: int = 8
+    evaluation_copies: int | None = None
     """Maximum number of environment copies open in an evaluation, in the worker processes if there
-    are any. Fewer are opened if creating one is slow. Scores do not depend on this number."""
+    are any. Fewer are opened if creating one is slow. Scores do not depend on this number.
+    Default: 8, or 32 if training uses a compiled twin, whose Gymnasium environment is light."""
 
     evaluation_step_limit: int | None = None
     """Evaluation episodes are cut after this many steps, and counted as cut. Default: 10,000; if
@@ -332,6 +336,11 @@ class TrainConfig:
     def longest_evaluation_episode(self) -> int:
         """Upper limit on the steps of any evaluation episode."""
         return self.evaluation_step_limit or STEP_LIMIT
+
+    @property
+    def most_evaluation_copies(self) -> int:
+        """Maximum number of copies open in an evaluation, if they may be of any environment."""
+        return self.evaluation_copies or EVALUATION_COPIES
 
 
 know(typing.get_type_hints(TrainConfig))

@@ -15,13 +15,28 @@ from poise.config import EnvironmentChoice
 from poise.ignored_parts import has_form, leave_out
 from poise.trajectory import ActorOutput
 
-__all__ = ["ROWS", "Mode", "Player", "Policy"]
+__all__ = ["Mode", "Player", "Policy", "evaluation_actor"]
 
 Mode = Literal["greedy", "sampled"]
 """How actions are chosen: the most probable one, or one drawn from the distribution."""
 
-ROWS = 8
-"""Batch size of an evaluation's calls to the network; smaller batches are padded to it."""
+FEW_ROWS, MANY_ROWS = 8, 32
+"""Batch sizes of an evaluation's calls to the network; smaller batches are padded to them. Many
+rows take no longer than few if the network is so small that NumPy runs it."""
+
+
+def evaluation_rows(agent: Agent) -> int:
+    """Return the batch size of an evaluation's calls to the network.
+
+    It depends only on the agent: the size of a batch may change how a row's result is rounded, and
+    a score must not depend on the number of environment copies.
+    """
+    return MANY_ROWS if choose_acting(agent, MANY_ROWS) == "numpy" else FEW_ROWS
+
+
+def evaluation_actor(agent: Agent) -> Actor:
+    """Make the actor of an evaluation."""
+    return make_actor(agent, choose_acting(agent, evaluation_rows(agent)))
 
 
 class Policy:
@@ -51,7 +66,9 @@ class Policy:
         self.environment = environment
         self.statistics = statistics
         self._generator = np.random.default_rng(0)
-        self._actor = actor or make_actor(agent, choose_acting(agent, ROWS))
+        self.rows = evaluation_rows(agent)
+        """Batch size of the calls to the network in an evaluation."""
+        self._actor = actor or evaluation_actor(agent)
 
     @property
     def observation_space(self) -> spaces.Space[Any]:

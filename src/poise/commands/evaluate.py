@@ -7,7 +7,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from poise.commands.score_text import print_score
-from poise.config import STEP_LIMIT, TrainConfig
+from poise.config import EVALUATION_COPIES, STEP_LIMIT
 
 __all__ = ["Evaluate"]
 
@@ -36,7 +36,7 @@ class Evaluate:
     step_limit: int = STEP_LIMIT
     """Episodes are cut after this many steps, and counted as cut."""
 
-    copies: int = TrainConfig.evaluation_copies
+    copies: int = EVALUATION_COPIES
     """Maximum number of environment copies open at once; the score does not depend on it. Only one
     is used if copies share state."""
 

@@ -83,6 +83,11 @@ class JaxEnvs:
         fresh = jax.vmap(jax.vmap(self._reset_one))(jax.random.split(resetting, batch))
         return acting, Draws(fresh, jax.random.split(stepping, batch))
 
+    def start(self, keys: Any) -> tuple[Any, Any]:
+        """Return states and observations ``[N, ...]`` of new episodes, from one key for each."""
+        started: tuple[Any, Any] = jax.vmap(self._reset_one)(keys)
+        return started
+
     def reset(self, environment: Any, observation: Any, draws: Draws) -> tuple[Any, Any]:
         """Return states and observations ``[N, ...]`` of new episodes."""
         del environment, observation

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from poise.agent.policy import Policy
-from poise.config import STEP_LIMIT, EnvironmentChoice, TrainConfig
+from poise.config import EVALUATION_COPIES, STEP_LIMIT, EnvironmentChoice, TrainConfig
 from poise.envs.checked_env import forget_closing
 from poise.envs.env_factory import EnvFactory, find_env_factory
 from poise.envs.env_lookup import import_path
@@ -34,7 +34,7 @@ def evaluate(
     greedy: bool | None = None,
     seed: int = 0,
     step_limit: int = STEP_LIMIT,
-    copies: int = TrainConfig.evaluation_copies,
+    copies: int = EVALUATION_COPIES,
     which: Which = "best",
     environment: EnvironmentFactory | None = None,
     trust: bool = False,

@@ -13,8 +13,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from poise.agent.policy import ROWS, Policy
-from poise.config import TrainConfig
+from poise.agent.policy import Policy
+from poise.config import EVALUATION_COPIES
 from poise.envs.checked_env import CheckedEnv
 from poise.envs.shared_objects import require_new
 from poise.envs.statistics_wrappers import with_true_rewards
@@ -55,7 +55,7 @@ class EpisodePlayer:
         make: Callable[[], gymnasium.Env[Any, Any]],
         step_limit: int,
         alive: Callable[[], None] = lambda: None,
-        copies: int = TrainConfig.evaluation_copies,
+        copies: int = EVALUATION_COPIES,
         players: Callable[[], Players | None] = lambda: None,
         alone: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -193,11 +193,12 @@ class EpisodePlayer:
         """
         most = self._step_limit if step_limit is None else step_limit
         each = [Lane(copy) for copy in self._copies[:lanes]]
+        size = len(each) if policy is None else policy.rows
         blocks: list[Actions] = [
-            RandomActions(each[i : i + ROWS])
+            RandomActions(each[i : i + size])
             if policy is None
-            else DecidedActions(policy, each[i : i + ROWS], sampling)
-            for i in range(0, len(each), ROWS)
+            else DecidedActions(policy, each[i : i + size], sampling)
+            for i in range(0, len(each), size)
         ]
         while True:
             for block in blocks:

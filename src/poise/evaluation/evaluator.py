@@ -14,16 +14,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import Agent
-from poise.agent.policy import ROWS, Mode, Policy
+from poise.agent.policy import Mode, Policy, evaluation_actor
 from poise.config import TrainConfig
 from poise.envs.seeding import Purpose, environment_seed, seed_sequence
 from poise.evaluation.episodes import EpisodePlayer
 from poise.evaluation.phase_times import Phase, PhaseTimes
 from poise.evaluation.scoring import student_t_quantile
+from poise.evaluation.twin_player import TwinPlayer, differ
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
+from poise.number_format import numbers
 from poise.trajectory import Snapshot
+from poise.user_warnings import warn_caller
 
 __all__ = [
     "FEWEST_SELECTED",
@@ -78,7 +80,7 @@ class EvaluationTerms(NamedTuple):
 
 
 class Evaluator:
-    """Evaluates snapshots on Gymnasium's own environment.
+    """Evaluates snapshots: selects in a compiled twin, if there is one, and verifies without it.
 
     Args:
         agent: chooses actions, given parameters.
@@ -88,6 +90,8 @@ class Evaluator:
         phase_times: records how many seconds selection and verification take.
         make_room: closes the training copies, if only one copy may be open at a time. The copy
             opened for an evaluation is then closed after it, too.
+        twin: plays the episodes of selections in a compiled twin; None plays them on Gymnasium's
+            own environment, too.
     """
 
     def __init__(
@@ -98,14 +102,16 @@ class Evaluator:
         player: EpisodePlayer,
         phase_times: PhaseTimes | None = None,
         make_room: Callable[[], None] | None = None,
+        twin: TwinPlayer | None = None,
     ) -> None:
         self._agent = agent
         self._config = config
         self._target, self._training_ratio = terms
-        self._actor = make_actor(agent, choose_acting(agent, ROWS))
+        self._actor = evaluation_actor(agent)
         self._player = player
         self._phase_times = phase_times or PhaseTimes()
         self._make_room = make_room
+        self._twin = twin
         self.activity = ""
         """Description of the running evaluation and its progress; empty if none is running."""
 
@@ -150,9 +156,9 @@ class Evaluator:
         sampled = None
         seems_better = best.training_mean is not None and best.training_mean > score.high
         if self._config.policy == "greedy" and not result.solved and seems_better:
-            numbers = range(score.episodes)
+            fresh = range(score.episodes)
             attempt = best.attempts + is_extra
-            sampled = self._fresh(policy, attempt, numbers, best.step_limit, "sampled")
+            sampled = self._fresh(policy, attempt, fresh, best.step_limit, "sampled")
         return FinalScore(score, result.solved, is_extra, sampled, best.step_limit)
 
     def _is_plausible(self, selection: Score, candidate: Candidate) -> bool:
@@ -169,6 +175,7 @@ class Evaluator:
             selection, candidate.steps, FEWEST_VERIFIED, VERIFICATION_EPISODES
         )
         first = self._fresh(policy, attempt, range(episodes), candidate.step_limit)
+        self._compare_with_twin(selection, first)
         if self._target is None or first.mean < self._target:
             return EvaluationResult(selection, first, False)
         if _lower_bound(first, LEVEL / attempt**2) >= self._target:
@@ -192,6 +199,8 @@ class Evaluator:
 
     def _select(self, policy: Policy, candidate: Candidate) -> Score:
         count, number = self._config.selection_episodes, candidate.number
+        if self._twin is not None:
+            return self._select_in_twin(self._twin, candidate, count or SELECTION_EPISODES)
         seeds = self.seeds(Purpose.SELECTION, number, count or SELECTION_EPISODES)
         sampling = self._sampling(None, Purpose.SELECTION, number)
 
@@ -204,6 +213,26 @@ class Evaluator:
         first = play(FEWEST_SELECTED)
         count = self._affordable(first, candidate.steps, FEWEST_SELECTED, SELECTION_EPISODES)
         return first if count == FEWEST_SELECTED else play(count)
+
+    def _select_in_twin(self, twin: TwinPlayer, candidate: Candidate, count: int) -> Score:
+        root, number = self._config.seed, candidate.number
+        seeds = [
+            seed_sequence(root, Purpose.SELECTION, number, episode) for episode in range(count)
+        ]
+        sampling = self._sampling(None, Purpose.SELECTION, number)
+        with self._phase_times.on("selection"):
+            return twin.play(candidate.snapshot, seeds, sampling, candidate.step_limit)
+
+    def _compare_with_twin(self, selection: Score, verification: Score) -> None:
+        """Warn once if the twin's scores differ from those of the environment itself."""
+        if self._twin is None or not differ(selection, verification):
+            return
+        warn_caller(
+            f"the compiled twin of {self._config.environment} differs from Gymnasium's own "
+            f"environment: the same policy reaches {_interval(selection)} in the twin and "
+            f"{_interval(verification)} in the environment; train with --world copies, and please "
+            "report this"
+        )
 
     def _affordable(self, like: Score, trained: int, fewest: int, most: int) -> int:
         """Return the number of episodes to play; fewer in a short run whose steps are slow."""
@@ -264,6 +293,11 @@ class Evaluator:
             environment_seed(seed_sequence(root, purpose, attempt, episode))
             for episode in range(count)
         ]
+
+
+def _interval(score: Score) -> str:
+    mean, low, high = numbers(score.mean, score.low, score.high)
+    return f"{mean} on average over {score.episodes} episodes (95%: {low} to {high})"
 
 
 def _lower_bound(score: Score, level: float) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 
 from poise.agent.noise import draw_with_generator
-from poise.agent.policy import ROWS, Policy
+from poise.agent.policy import Policy
 from poise.batching import unbatch_all
 from poise.envs.checked_env import CheckedEnv
 from poise.envs.observations import batch_checker
@@ -78,7 +78,7 @@ class RandomActions:
 
 
 class DecidedActions:
-    """A policy's actions for lanes that are decided in one batch, always of `ROWS` rows.
+    """A policy's actions for lanes that are decided in one batch, always of `Policy.rows` rows.
 
     The size of a batch may change how a matrix product rounds a row, so unused rows are filled. If
     rows still change one another's last bit, which is tested with an episode's first observation,
@@ -86,7 +86,7 @@ class DecidedActions:
 
     Args:
         policy: the policy that decides.
-        lanes: at most `ROWS`.
+        lanes: at most `Policy.rows`.
         sampling: seed for sampling actions: each episode derives its own from it and its number;
             None acts greedily.
     """
@@ -95,13 +95,14 @@ class DecidedActions:
         self, policy: Policy, lanes: list[Lane], sampling: np.random.SeedSequence | None
     ) -> None:
         self._policy = policy
+        self._rows = policy.rows
         self.lanes = lanes
         self._sampling = sampling
         self._noise: list[Iterator[Any]] = [iter(()) for _ in lanes]
         self._steady = [True] * len(lanes)
         self._stack = batch_checker(policy.observation_space)
-        self._state = policy.agent.initial_state(ROWS)
-        self._first = np.ones(ROWS, np.bool_)
+        self._state = policy.agent.initial_state(self._rows)
+        self._first = np.ones(self._rows, np.bool_)
 
     def begin(self, row: int, seed: int) -> None:
         """Reset the lane's state for a new episode."""
@@ -115,14 +116,14 @@ class DecidedActions:
 
     def is_steady(self, row: int) -> bool:
         """Whether an observation gives the same decision in every row, to the last bit."""
-        batch = self._batch([self.lanes[row].observation] * ROWS)
-        state = self._policy.agent.initial_state(ROWS)
-        decision = self._policy.decide(batch, state, np.ones(ROWS, np.bool_), None)
+        batch = self._batch([self.lanes[row].observation] * self._rows)
+        state = self._policy.agent.initial_state(self._rows)
+        decision = self._policy.decide(batch, state, np.ones(self._rows, np.bool_), None)
         leaves = jax.tree.leaves((decision.dist_params, decision.state))
         return all(
             np.asarray(leaf)[0].tobytes() == np.asarray(leaf)[one].tobytes()
             for leaf in leaves
-            for one in range(ROWS)
+            for one in range(self._rows)
         )
 
     def act(self, rows: list[int]) -> list[Any]:
@@ -135,17 +136,17 @@ class DecidedActions:
         spare = self.lanes[rows[0]]
         lanes = [
             lane if lane.episode is not None else spare
-            for lane in (*self.lanes, *[spare] * (ROWS - len(self.lanes)))
+            for lane in (*self.lanes, *[spare] * (self._rows - len(self.lanes)))
         ]
         batch = self._batch([lane.observation for lane in lanes])
         noise = None
         if self._sampling is not None:
             drawn = {row: next(self._noise[row]) for row in rows}
-            each = [drawn.get(row, drawn[rows[0]]) for row in range(ROWS)]
+            each = [drawn.get(row, drawn[rows[0]]) for row in range(self._rows)]
             noise = jax.tree.map(lambda *draws: np.stack(draws), *each)
         decision = self._policy.decide(batch, self._state, self._first, noise)
         self._keep(rows, decision.state, rows)
-        actions = unbatch_all(decision.environment_action, self._policy.action_space, ROWS)
+        actions = unbatch_all(decision.environment_action, self._policy.action_space, self._rows)
         return [actions[row] for row in rows]
 
     def _act_alone(self, row: int) -> Any:

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import Agent
 from poise.agent.noise import draw_with_generator
-from poise.agent.policy import ROWS, Policy
+from poise.agent.policy import Policy, evaluation_actor
 from poise.batching import blank
 from poise.config import TrainConfig
 from poise.envs.env_factory import EnvFactory
@@ -44,7 +43,7 @@ class WorkerPlayer:
     ) -> None:
         self._agent = agent
         self._choice = config.environment_choice
-        self._actor = make_actor(agent, choose_acting(agent, ROWS))
+        self._actor = evaluation_actor(agent)
         self._live: Callable[[], None] = lambda: None
         self._player = EpisodePlayer(
             env_factory.make, config.longest_evaluation_episode, lambda: self._live(), copies
@@ -77,10 +76,11 @@ class WorkerPlayer:
             self._actor,
         )
         noise: Any = None
+        rows = policy.rows
         if sampling is not None:
-            noise = agent.head.noise(draw_with_generator(np.random.default_rng(0)), (ROWS,))
-        blanks = blank(agent.observation_space, ROWS)
-        policy.decide(blanks, agent.initial_state(ROWS), np.ones(ROWS, np.bool_), noise)
+            noise = agent.head.noise(draw_with_generator(np.random.default_rng(0)), (rows,))
+        blanks = blank(agent.observation_space, rows)
+        policy.decide(blanks, agent.initial_state(rows), np.ones(rows, np.bool_), noise)
         self._policy = policy
 
     def provide(self, count: int, alive: Callable[[], None]) -> int:

@@ -163,7 +163,7 @@ def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
             raise FileFormatError(f"{path} is damaged: its learning_rate is {shown(rate)}")
     flags = {
         name: resolved.get(name)
-        for name in ("replayable", "slow_steps", "has_time_limit", "remembers")
+        for name in ("replayable", "slow_steps", "has_time_limit", "remembers", "selects_in_twin")
     }
     for name, flag in flags.items():
         if flag is not None and not isinstance(flag, bool):

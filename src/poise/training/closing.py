@@ -29,7 +29,7 @@ def close_in_time(
     Returns:
         Whether ``close`` returned in time.
     """
-    copies = max(config.evaluation_copies, config.envs_per_worker)
+    copies = max(config.most_evaluation_copies, config.envs_per_worker)
     if not traits.own_processes:
         copies = max(copies, config.envs_per_worker * config.workers)
     timeout = max(CLOSE_SECONDS, min(CLOSE_SECONDS * copies, config.worker_timeout))
@@ -46,6 +46,6 @@ def close_in_time(
 
 def close_timeout(config: TrainConfig) -> float:
     """Return the seconds in which a worker may close all its environments, one after the other."""
-    playing = copies_of(0, config.workers, config.evaluation_copies)
+    playing = copies_of(0, config.workers, config.most_evaluation_copies)
     together = CLOSE_SECONDS * (config.envs_per_worker + playing)
     return max(CLOSE_SECONDS, min(together, config.worker_timeout))

@@ -10,12 +10,14 @@ import numpy as np
 from poise.agent.agent import Agent
 from poise.config import TrainConfig
 from poise.envs.env_factory import EnvFactory
+from poise.envs.jax_envs import JaxEnvs
 from poise.envs.registry import World
 from poise.envs.seeding import Purpose, key_data, seed_sequence
 from poise.envs.xla_envs import XlaEnvs
 from poise.evaluation.episodes import EpisodePlayer
-from poise.evaluation.evaluator import EvaluationTerms, Evaluator
+from poise.evaluation.evaluator import SELECTION_EPISODES, EvaluationTerms, Evaluator
 from poise.evaluation.phase_times import PhaseTimes
+from poise.evaluation.twin_player import TwinPlayer
 from poise.launchers.evaluation_helpers import Players
 from poise.learning.algorithms.algorithm import LearnsFromTrajectories
 from poise.learning.evaluation_result import Candidate, EvaluationResult
@@ -36,6 +38,11 @@ from poise.training.server_settings import server_settings
 from poise.trajectory import Snapshot, Trajectory
 
 __all__ = ["RunComponents"]
+
+
+LIGHT_COPIES = 32
+"""Copies for evaluations of an environment with a compiled twin: they take hardly any memory, and
+the network acts for all of them at once."""
 
 
 @dataclasses.dataclass
@@ -81,7 +88,23 @@ class RunComponents:
         work: list[Callable[[], Any]] = [self._compile_learner]
         if cycle:
             work.append(lambda: self.program.compile(self.first_snapshot(), self.options))
+        if self.twin_player is not None:
+            work.append(self._compile_twin)
         do_side_by_side([*work, *alongside])
+
+    @functools.cached_property
+    def twin_player(self) -> TwinPlayer | None:
+        """Plays selection episodes in the compiled twin; None if they are played elsewhere."""
+        if not self.measured.selects_in_twin or not isinstance(self.envs, JaxEnvs):
+            return None
+        return TwinPlayer(self.agent, self.envs, dict[str, Any](self.options))
+
+    def _compile_twin(self) -> None:
+        assert self.twin_player is not None, "there is one"
+        episodes = self.config.selection_episodes or SELECTION_EPISODES
+        self.twin_player.compile(
+            self.first_snapshot(), episodes, greedy=self.config.policy == "greedy"
+        )
 
     def _compile_learner(self) -> None:
         algorithm, options = self.program.spec.algorithm, self.options
@@ -169,11 +192,14 @@ class RunComponents:
             players: returns the workers that play the episodes instead, or None.
         """
         alone = self.placement.has_one_copy_at_a_time
+        copies = self.config.most_evaluation_copies
+        if self.config.evaluation_copies is None and isinstance(self.envs, JaxEnvs):
+            copies = LIGHT_COPIES
         player = EpisodePlayer(
             self.env_factory.make,
             self.config.longest_evaluation_episode,
             alive,
-            1 if alone else self.config.evaluation_copies,
+            1 if alone else copies,
             players,
         )
         return Evaluator(
@@ -183,6 +209,7 @@ class RunComponents:
             player,
             phase_times,
             (release or self.release) if alone else None,
+            self.twin_player,
         )
 
     def release(self) -> None:

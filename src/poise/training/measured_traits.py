@@ -14,11 +14,14 @@ class MeasuredTraits(NamedTuple):
         remembers: an episode depends on earlier ones in its copy; which copy plays which episode of
             an evaluation must then not depend on how fast the workers are.
         has_time_limit: episodes are truncated after a number of steps, or assumed to be.
+        selects_in_twin: candidates are compared in the compiled twin; runs of poise before this
+            was possible compared them in Gymnasium's environment.
     """
 
     slow_steps: bool = False
     remembers: bool = False
     has_time_limit: bool = True
+    selects_in_twin: bool = False
 
     @classmethod
     def recorded(cls, resolved: Mapping[str, Any]) -> "MeasuredTraits":
@@ -27,4 +30,5 @@ class MeasuredTraits(NamedTuple):
             resolved.get("slow_steps") is True,
             resolved.get("remembers") is True,
             resolved.get("has_time_limit") is not False,
+            resolved.get("selects_in_twin") is True,
         )

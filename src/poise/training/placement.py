@@ -44,7 +44,7 @@ class Placement(NamedTuple):
         return (
             self.launcher.traits.plays_evaluations
             and not self.has_one_copy_at_a_time
-            and self.config.evaluation_copies > 1
+            and self.config.most_evaluation_copies > 1
             and not self.measured.remembers
         )
 
@@ -82,4 +82,4 @@ class Placement(NamedTuple):
 def needed_copies(config: TrainConfig) -> int:
     """Return the maximum number of environment copies that a run has open at the same time."""
     training = config.workers * config.envs_per_worker
-    return training if training == 1 else training + config.evaluation_copies
+    return training if training == 1 else training + config.most_evaluation_copies

@@ -11,6 +11,7 @@ from poise.config import THREADS, TrainConfig
 from poise.envs.checked_env import forget_closing
 from poise.envs.env_factory import find_env_factory
 from poise.envs.env_lookup import import_path
+from poise.envs.jax_envs import JaxEnvs
 from poise.envs.preflight import EnvironmentTraits
 from poise.errors import ConfigError
 from poise.launchers.main_script import unguarded_script
@@ -135,6 +136,7 @@ def train_config(
             "again: put the call of poise.train under  if __name__ == '__main__':  for processes",
         )
         config = dataclasses.replace(config, launcher=THREADS)
+    measured = measured._replace(selects_in_twin=isinstance(components.envs, JaxEnvs))
     components = dataclasses.replace(components, config=config, measured=measured)
     if components.placement.launcher.traits.own_processes:
         pickle_factory(SpawnedWorkerFactory.of(components), env_factory.name)

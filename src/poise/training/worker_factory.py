@@ -66,7 +66,7 @@ class SpawnedWorkerFactory:
         """Return the maximum number of copies that a worker may play evaluations in."""
         if not self.workers_play:
             return 0
-        return copies_of(index, self.config.workers, self.config.evaluation_copies)
+        return copies_of(index, self.config.workers, self.config.most_evaluation_copies)
 
     def player(self, index: int) -> WorkerPlayer:
         """Make the player of a worker, in its process."""

@@ -1,0 +1,150 @@
+"""Selection episodes in a compiled twin: all of them in one XLA call.
+
+Only candidates are compared there. What is verified and reported is measured on Gymnasium's own
+environment.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from poise.agent.agent import Agent
+from poise.agent.noise import draw_with_key
+from poise.envs.jax_envs import Draws, JaxEnvs
+from poise.envs.seeding import key_data, typed_key
+from poise.evaluation.scoring import score
+from poise.learning.evaluation_result import Score
+from poise.trajectory import Snapshot
+
+__all__ = ["TwinPlayer", "differ"]
+
+TOO_MANY_ERRORS = 4.0
+"""Two scores differ by more than chance if their difference is this many standard errors."""
+ROUNDING = 1e-4
+"""Relative difference that rounding may cause: the twin adds up rewards in float32."""
+
+
+class TwinPlayer:
+    """Plays whole episodes in a compiled environment, side by side.
+
+    Args:
+        agent: chooses actions, given parameters.
+        envs: the compiled environment.
+        options: XLA's compile options.
+    """
+
+    def __init__(self, agent: Agent, envs: JaxEnvs, options: dict[str, Any]) -> None:
+        self._options = options
+
+        # Not a method, for the same reason as in `JaxProgram`.
+        def play(
+            parameters: Any, statistics: Any, keys: Any, action_key: Any, step_limit: Any
+        ) -> Any:
+            return _play(agent, envs, parameters, statistics, keys, action_key, step_limit)
+
+        self._play = jax.jit(play, compiler_options=options or None)
+
+    def compile(self, snapshot: Snapshot, episodes: int, *, greedy: bool) -> None:
+        """Compile for snapshots with these shapes and this number of episodes."""
+        seeds = [np.random.SeedSequence(number) for number in range(episodes)]
+        self.play(snapshot, seeds, None if greedy else seeds[0], step_limit=1)
+
+    def play(
+        self,
+        snapshot: Snapshot,
+        seeds: list[np.random.SeedSequence],
+        sampling: np.random.SeedSequence | None,
+        step_limit: int,
+    ) -> Score:
+        """Play one episode for each seed, to its end.
+
+        Args:
+            snapshot: the parameters that act.
+            seeds: one for each episode.
+            sampling: seed for sampling actions; None acts greedily.
+            step_limit: an episode is cut after this many steps.
+        """
+        keys = np.stack([key_data(seed) for seed in seeds])
+        action_key = None if sampling is None else key_data(sampling)
+        totals, lengths, done = self._play(
+            snapshot.parameters, snapshot.statistics, keys, action_key, np.int32(step_limit)
+        )
+        cut = int(np.sum(~np.asarray(done)))
+        returns = np.asarray(totals, np.float64)
+        return score(returns, np.asarray(lengths), greedy=sampling is None, cut=cut)
+
+
+def _play(
+    agent: Agent,
+    envs: JaxEnvs,
+    vector: Any,
+    statistics: Any,
+    keys: Any,
+    action_key: Any,
+    step_limit: Any,
+) -> tuple[Any, Any, Any]:
+    """Return the returns ``[N]`` and lengths ``[N]`` of episodes, and which ones were not cut."""
+    parameters = agent.layout.unflatten(vector)
+    count = keys.shape[0]
+    typed = jax.vmap(typed_key)(keys)
+    environment, observation = envs.start(typed)
+    fresh = environment, observation
+    nobody = jnp.zeros(count, jnp.bool_)
+
+    def act(observation: Any, recurrent: Any, first: Any, noise: Any) -> Any:
+        return agent.decide(parameters, statistics, observation, recurrent, first, noise)
+
+    def is_going(carry: Any) -> Any:
+        *_, done, _, _, step = carry
+        return (step < step_limit) & ~jnp.all(done)
+
+    def move(carry: Any) -> Any:
+        environment, observation, recurrent, done, total, length, step = carry
+        noise = None
+        if action_key is not None:
+            draw = draw_with_key(jax.random.fold_in(typed_key(action_key), step))
+            noise = agent.head.noise(draw, (count,))
+        first = jnp.full(count, step == 0)
+        output = jax.vmap(act)(observation, recurrent, first, noise)
+        stepping = jax.vmap(jax.random.fold_in, (0, None))(typed, step + 1)
+        elapsed = jnp.full(count, step + 1)
+        environment, result = envs.step(
+            environment, output.environment_action, nobody, elapsed, Draws(fresh, stepping)
+        )
+        return (
+            environment,
+            result.observation,
+            output.state,
+            done | result.terminated | result.truncated,
+            total + jnp.where(done, jnp.float32(0), result.reward),
+            length + jnp.where(done, 0, 1),
+            step + 1,
+        )
+
+    start = (
+        environment,
+        observation,
+        jax.tree.map(jnp.asarray, agent.initial_state(count)),
+        nobody,
+        jnp.zeros(count, jnp.float32),
+        jnp.zeros(count, jnp.int32),
+        jnp.int32(0),
+    )
+    *_, done, total, length, _ = jax.lax.while_loop(is_going, move, start)
+    return total, length, done
+
+
+def differ(selection: Score, verification: Score) -> bool:
+    """Return whether two scores of one policy differ by more than chance and rounding.
+
+    A few episodes may all have the same return by chance, so the larger of both standard deviations
+    is used for both scores.
+    """
+    deviation = max(selection.deviation, verification.deviation)
+    error = deviation * math.sqrt(1 / selection.episodes + 1 / verification.episodes)
+    difference = abs(selection.mean - verification.mean)
+    scale = max(abs(selection.mean), abs(verification.mean))
+    return difference > TOO_MANY_ERRORS * error + ROUNDING * scale

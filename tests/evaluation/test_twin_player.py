@@ -1,0 +1,168 @@
+"""Selection episodes in a compiled twin."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import poise
+import poise.errors
+from poise.agent.policy import Policy
+from poise.config import TrainConfig
+from poise.envs import registry
+from poise.envs.jax_envs import Draws, JaxEnvs
+from poise.envs.seeding import key_data, typed_key
+from poise.envs.twins import CartPole
+from poise.evaluation.twin_player import TwinPlayer, differ
+from poise.learning.evaluation_result import Score
+from poise.training import train as train_module
+from poise.training.assembly import build_components
+from poise.training.components import RunComponents
+from poise.training.measured_traits import MeasuredTraits
+from poise.trajectory import Snapshot
+
+from ..small import rows, summary, train
+
+SEEDS = [np.random.SeedSequence(0, spawn_key=(number,)) for number in range(6)]
+
+
+@pytest.fixture(scope="module")
+def components() -> RunComponents:
+    return build_components(TrainConfig("CartPole-v1", hidden_sizes=(8,)))
+
+
+@pytest.fixture(scope="module")
+def player(components: RunComponents) -> TwinPlayer:
+    assert isinstance(components.envs, JaxEnvs)
+    return TwinPlayer(components.agent, components.envs, {})
+
+
+def snapshots(components: RunComponents) -> list[Snapshot]:
+    """Random policies, of which some balance the pole for a while."""
+    size = components.agent.layout.size
+    return [
+        Snapshot(np.int32(0), np.random.default_rng(seed).normal(size=size).astype(np.float32))
+        for seed in range(5)
+    ]
+
+
+def literally(components: RunComponents, snapshot: Snapshot, limit: int) -> list[tuple[Any, ...]]:
+    """Play each episode alone, step by step: its return, length, and whether it was cut."""
+    envs: Any = components.envs
+    policy = Policy(components.agent, snapshot.parameters, components.config.environment_choice)
+    played = []
+    for seed in SEEDS:
+        keys = typed_key(jnp.asarray(key_data(seed)))[None]
+        environment, observation = envs.start(keys)
+        fresh, total, length, done = (environment, observation), 0.0, 0, False
+        while not done and length < limit:
+            action = policy.act(np.asarray(observation)[0], greedy=True)
+            length += 1
+            environment, result = envs.step(
+                environment,
+                jnp.asarray([action]),
+                jnp.asarray([False]),
+                jnp.asarray([length]),
+                Draws(fresh, keys),
+            )
+            observation = result.observation
+            total += float(result.reward[0])
+            done = bool(result.terminated[0] | result.truncated[0])
+        played.append((total, length, not done))
+    return played
+
+
+def test_it_plays_what_single_episodes_come_to(
+    components: RunComponents, player: TwinPlayer
+) -> None:
+    for snapshot in snapshots(components)[:2]:
+        expected = literally(components, snapshot, 60)
+        found = player.play(snapshot, SEEDS, None, 60)
+        returns = [total for total, _, _ in expected]
+        assert found.mean == pytest.approx(np.mean(returns))
+        assert (found.minimum, found.maximum) == (min(returns), max(returns))
+        assert found.steps == sum(length for _, length, _ in expected)
+        assert found.cut == sum(cut for _, _, cut in expected)
+        assert (found.episodes, found.greedy) == (len(SEEDS), True)
+
+
+def test_an_episode_ends_at_the_time_limit_and_is_then_not_cut(components: RunComponents) -> None:
+    assert isinstance(components.envs, JaxEnvs)
+    short = dataclasses.replace(components.envs, max_episode_steps=5)
+    score = TwinPlayer(components.agent, short, {}).play(snapshots(components)[0], SEEDS, None, 9)
+    assert (score.mean, score.cut, score.steps) == (5.0, 0, 30)
+    cut = TwinPlayer(components.agent, short, {}).play(snapshots(components)[0], SEEDS, None, 4)
+    assert (cut.mean, cut.cut, cut.steps) == (4.0, len(SEEDS), 24)
+
+
+def test_sampled_actions_depend_on_their_seed_only(
+    components: RunComponents, player: TwinPlayer
+) -> None:
+    snapshot = snapshots(components)[1]
+    scores = [player.play(snapshot, SEEDS, seed, 200) for seed in (*SEEDS[:3], SEEDS[0])]
+    assert scores[0] == scores[3]
+    assert len({one.mean for one in scores}) > 1
+    assert not scores[0].greedy
+
+
+def score(mean: float, deviation: float, episodes: int) -> Score:
+    error = deviation / math.sqrt(episodes)
+    low, high = mean - 2 * error, mean + 2 * error
+    return Score(mean, error, low, high, low, high, episodes, True, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("selection", "verification", "expected"),
+    [
+        # Ten lucky episodes of a policy that fails in one of fifty.
+        ((500.0, 0.0, 10), (492.0, 56.0, 100), False),
+        ((500.0, 0.0, 10), (300.0, 56.0, 100), True),
+        ((100.0, 30.0, 10), (130.0, 30.0, 100), False),
+        ((100.0, 30.0, 10), (150.0, 30.0, 100), True),
+        ((-150.00001, 0.0, 10), (-150.0, 0.0, 100), False),
+        ((0.0, 0.0, 10), (0.0, 0.0, 100), False),
+    ],
+)
+def test_scores_differ_only_by_more_than_chance(
+    selection: Any, verification: Any, expected: bool
+) -> None:
+    assert differ(score(*selection), score(*verification)) is expected
+
+
+class Stingy(CartPole):
+    """A twin that pays a tenth of the reward."""
+
+    def reward(self, *arguments: Any, **named: Any) -> Any:
+        return 0.1 * super().reward(*arguments, **named)
+
+
+def test_a_run_selects_in_the_twin_and_verifies_in_the_environment(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_TWINS", {**registry._TWINS, "CartPole-v1": Stingy})
+        with pytest.warns(RuntimeWarning, match="the compiled twin of CartPole-v1 differs"):
+            train(tmp_path / "run", max_steps=300, selection_episodes=10, verification_episodes=100)
+        poise.replay(tmp_path / "run")
+    last = rows(tmp_path / "run", "evaluation")[-1]
+    # An episode of CartPole has at least 8 steps.
+    assert last["mean"] < 8 < summary(tmp_path / "run")["evaluation"]["mean"]
+
+
+def test_a_run_that_selected_in_the_environment_is_replayed_there(tmp_path: Path) -> None:
+    """As runs did before there were selections in twins."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "JaxEnvs", ())
+        train(tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["resolved"]["selects_in_twin"] is False
+    poise.replay(tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            MeasuredTraits, "recorded", lambda resolved: MeasuredTraits(selects_in_twin=True)
+        )
+        with pytest.raises(poise.errors.ReplayMismatchError):
+            poise.replay(tmp_path / "run")
