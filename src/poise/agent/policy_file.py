@@ -2,8 +2,9 @@
 
 Format version 1. Tensors: ``parameters/<name>`` for every trainable array of the network, and
 ``statistics/mean`` and ``statistics/scale`` of the observation normaliser, if there is one.
-Metadata ``poise``: format version, environment, spaces, network, mode of acting, and a SHA-256 hash
-of tensors and metadata, so that a damaged file is rejected.
+Metadata ``poise``: format version, environment, spaces, network, the import path of a network that
+is not poise's own, mode of acting, and a SHA-256 hash of tensors and metadata, so that a damaged
+file is rejected.
 """
 
 import dataclasses
@@ -17,10 +18,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from poise.agent.agent import Agent, NetworkSpec, build_agent
+from poise.agent.network import NetworkFactory
+from poise.agent.network_import import import_network, network_path
 from poise.agent.policy import Mode, Policy
 from poise.agent.space_json import space_from_json, space_to_json
 from poise.config import EnvironmentChoice
-from poise.errors import FileFormatError, InputError
+from poise.errors import FileFormatError, InputError, UntrustedImportError
 from poise.validation import MAX_PARAMETERS, shown
 
 __all__ = [
@@ -52,6 +55,9 @@ def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> byte
     Args:
         policy: the policy to save.
         extra: further JSON metadata, such as steps and score; not needed for loading.
+
+    Raises:
+        ConfigError: its network is not poise's own, and cannot be imported by name.
     """
     tensors = {
         _PREFIX + name: np.asarray(part, order="C")
@@ -69,19 +75,25 @@ def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> byte
         "mode": policy.mode,
         "extra": extra or {},
     }
+    if policy.agent.network_factory is not None:
+        metadata["network_factory"] = network_path(policy.agent.network_factory)
     metadata["sha256"] = _content_hash(tensors, metadata)
     return save(tensors, {"poise": json.dumps(metadata, sort_keys=True)})
 
 
-def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -> Policy:
+def policy_from_bytes(
+    content: bytes, source: str, *, check_hash: bool = True, trust: bool = False
+) -> Policy:
     """Rebuild a policy from the content of a policy file.
 
     Args:
         content: the file's bytes.
         source: the file's name, for error messages.
         check_hash: whether to reject content that does not match its hash.
+        trust: whether the file may name code to import, which makes a network of one's own.
 
     Raises:
+        UntrustedImportError: the file names code to import, but ``trust`` is False.
         FileFormatError: the file is truncated or damaged, not safetensors, or has another format
             version.
     """
@@ -97,8 +109,19 @@ def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -
         spec = NetworkSpec.from_json(metadata["network"])
         observation_space = space_from_json(metadata["observation_space"])
         action_space = space_from_json(metadata["action_space"])
+        factory: NetworkFactory | None = None
+        if "network_factory" in metadata:
+            rest = {name: value for name, value in metadata.items() if name != "sha256"}
+            if check_hash and _content_hash(tensors, rest) != metadata["sha256"]:
+                raise ValueError("its content is not what was saved")
+            factory = import_network(metadata["network_factory"], trust)
         agent, vector = build_agent(
-            observation_space, action_space, spec, None, parameter_limit=len(content) // 4
+            observation_space,
+            action_space,
+            spec,
+            None,
+            parameter_limit=len(content) // 4,
+            network_factory=factory,
         )
         layout, parts = agent.layout, []
         for name, shape in zip(layout.names, layout.shapes, strict=True):
@@ -111,6 +134,8 @@ def policy_from_bytes(content: bytes, source: str, *, check_hash: bool = True) -
         environment = _environment(metadata["environment"])
         mode = _mode(metadata["mode"])
         expected = metadata.pop("sha256")
+    except UntrustedImportError:
+        raise
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, InputError) as error:
         raise FileFormatError(f"{source} is damaged: {error}") from error
     if check_hash and _content_hash(tensors, metadata) != expected:

@@ -52,7 +52,7 @@ class Evaluate:
         from poise.storage.run_folder import load, target_return  # noqa: PLC0415
 
         run = self.run.absolute()
-        policy = load(run, self.which)
+        policy = load(run, self.which, self.trust)
         score = evaluate(
             policy,
             episodes=self.episodes,

@@ -56,7 +56,7 @@ class Play:
         if self.seed < 0:
             raise ConfigError(f"--seed is {self.seed}, but must be 0 or more")
         steps = play(
-            load(self.run, self.which),
+            load(self.run, self.which, self.trust),
             episodes=self.episodes,
             seed=self.seed,
             step_limit=self.step_limit,

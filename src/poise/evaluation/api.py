@@ -52,7 +52,7 @@ def evaluate(
             If copies share state, only one is used.
         which: if ``policy`` is a run's folder: the ``best`` or the ``final`` policy.
         environment: makes the environment, instead of the one that the policy's file names.
-        trust: import the environment that the policy's file names by an import path.
+        trust: import the environment and the network that the policy's file names by import paths.
 
     Raises:
         InputError: there is no such policy, or a number is out of range.
@@ -63,7 +63,7 @@ def evaluate(
             f"--copies is {shown(copies)}, but must be 1 or more, and at most "
             f"{MAX_ENVS_PER_WORKER:,}"
         )
-    policy = policy_of(policy, which)
+    policy = policy_of(policy, which, trust)
     forget_closing()
     env_factory = env_factory_from_file(policy.environment, environment, trust)
     player = EpisodePlayer(

@@ -60,7 +60,7 @@ def play(
         render_mode: ``human`` opens a window; None shows nothing.
         which: if ``policy`` is a run's folder: the ``best`` or the ``final`` policy.
         environment: makes the environment, instead of the one that the policy's file names.
-        trust: import the environment that the policy's file names by an import path.
+        trust: import the environment and the network that the policy's file names by import paths.
         greedy: take the most probable action (True) or sample (False); by default ``policy.mode``.
 
     Raises:
@@ -69,7 +69,7 @@ def play(
             at the first step).
         EnvironmentFailureError: the environment raised, or broke Gymnasium's contract.
     """
-    policy = policy_of(policy, which)
+    policy = policy_of(policy, which, trust)
     if render_mode == "human":
         _require_display()
     make = environment_of(policy, environment, trust)

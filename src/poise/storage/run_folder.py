@@ -206,15 +206,17 @@ def load_summary(folder: Path) -> dict[str, Any]:
 
 
 @known_arguments
-def load(run: str | Path, which: Which = "best") -> Policy:
+def load(run: str | Path, which: Which = "best", trust: bool = False) -> Policy:
     """Load the policy of a run.
 
     Args:
         run: a run's folder, or a policy file.
         which: ``best``, as selected by evaluation, or ``final``, the last parameters.
+        trust: import the network that the file names by an import path, if it is not poise's own.
 
     Raises:
         RunFolderError: there is no such run or file.
+        UntrustedImportError: the file names code to import, but ``trust`` is False.
         FileFormatError: the file is damaged or of another format version.
     """
     if which not in typing.get_args(Which):
@@ -226,7 +228,7 @@ def load(run: str | Path, which: Which = "best") -> Policy:
         content = read_bytes(path, MAX_POLICY_BYTES)
     except OSError as error:
         raise RunFolderError(f"there is no policy at {path}: {error.strerror}") from error
-    return policy_from_bytes(content, str(path))
+    return policy_from_bytes(content, str(path), trust=trust)
 
 
 def run_path(run: object) -> Path:
@@ -245,13 +247,13 @@ def run_path(run: object) -> Path:
     )
 
 
-def policy_of(policy: Policy | str | Path, which: Which) -> Policy:
+def policy_of(policy: Policy | str | Path, which: Which, trust: bool = False) -> Policy:
     """Return a policy as it is, or load it from a run's folder or a policy file.
 
     Raises:
         InputError: the same errors as `load`.
     """
-    return policy if isinstance(policy, Policy) else load(policy, which)
+    return policy if isinstance(policy, Policy) else load(policy, which, trust)
 
 
 def target_return(run: str | Path, environment: EnvironmentChoice) -> float | None:
