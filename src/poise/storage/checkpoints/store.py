@@ -100,7 +100,9 @@ def _files(folder: Path) -> list[Path]:
     """
     place = folder / FOLDER
     if place.is_symlink():
-        raise RunFolderError(f"{place} is a symbolic link, which is not followed: put the folder there")
+        raise RunFolderError(
+            f"{place} is a symbolic link, which is not followed: put the folder there"
+        )
     try:
         names = os.listdir(place)
     except FileNotFoundError:
