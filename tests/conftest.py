@@ -93,6 +93,24 @@ def patience() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def shared_programs() -> Iterator[None]:
+    """Runs and replays of the module share compiled programs, also with other such modules."""
+    from .sharing import share_programs
+
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        yield
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty file stands for the curve of runs; drawing takes as long as the run itself."""
+    from .sharing import draw_nothing
+
+    draw_nothing(monkeypatch)
+
+
 @pytest.fixture(autouse=True)
 def no_process_and_no_shared_memory_is_left_behind() -> Iterator[None]:
     """Clean up after a test; asking for the children also reaps those that have ended."""

@@ -19,7 +19,7 @@ from ..small import train
 
 FEW: dict[str, Any] = {"max_steps": 300, "selection_episodes": 2, "verification_episodes": 2}
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 
 
 class Wanders(gymnasium.Env[Any, Any]):

@@ -12,7 +12,7 @@ from ..small import rows, train
 
 FEW: dict[str, Any] = {"workers": 3, "max_steps": 1500}
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 
 
 @pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
