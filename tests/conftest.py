@@ -33,7 +33,7 @@ for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, usual)
 
 # Tests compile thousands of small programs that run once; poise's own programs set other options.
-QUICKLY = ["--xla_backend_optimization_level=1"]
+QUICKLY = ["--xla_backend_optimization_level=0"]
 if jax.__version_info__[:3] < (0, 11, 1):
     QUICKLY.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICKLY]).strip()
