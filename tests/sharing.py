@@ -1,8 +1,10 @@
 """Compiled programs shared by many test runs: compiling takes longer than the runs."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from poise.learning.algorithms.algorithm import LearnsFromTrajectories
 from poise.learning.host_worker import HostProgram
 from poise.learning.jax_worker import JaxProgram
 from poise.learning.learner import Learner
+from poise.reports import plot_process
+from poise.reports.curve_data import Marks
 from poise.training import run_report, training_run
 from poise.training.components import RunComponents
 from poise.training.jax_settings import decisive_settings
@@ -137,6 +141,13 @@ def _give(components: RunComponents, key: Any) -> None:
 
 def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spend no time on plots, for which a file without content stands, and little on baselines."""
-    monkeypatch.setattr(run_report, "draw_curve", lambda metrics, output, marks: output.touch())
+    monkeypatch.setattr(run_report, "draw_curve", _draw_nothing)
+    # The command line starts a process that draws.
+    no_process = contextlib.nullcontext(_draw_nothing)
+    monkeypatch.setattr(plot_process, "Plotter", lambda: no_process)
     monkeypatch.setattr(training_run, "import_matplotlib", lambda: None)
     monkeypatch.setattr(supervision, "BASELINE_STEPS", 50)
+
+
+def _draw_nothing(metrics: Path, output: Path, marks: Marks) -> None:
+    output.touch()

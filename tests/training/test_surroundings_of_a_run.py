@@ -95,7 +95,12 @@ class Notes(gymnasium.Env[Any, Any]):
 
 
 @pytest.mark.parametrize(
-    ("launcher", "copies"), [("threads", 3), ("processes", 4), ("processes", 1)]
+    ("launcher", "copies"),
+    [
+        ("threads", 3),
+        ("processes", 4),
+        pytest.param("processes", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_every_copy_is_made_before_one_is_reset(
     launcher: str, copies: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
