@@ -10,7 +10,8 @@ from poise.training.train import TrainResult
 
 SMALL: dict[str, Any] = {
     "environment": "CartPole-v1",
-    "seed": 3,
+    # With this seed, the policies hold the pole for about 30 steps only.
+    "seed": 6,
     "workers": 2,
     "launcher": "serial",
     "max_steps": 2000,

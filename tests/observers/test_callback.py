@@ -121,7 +121,7 @@ def test_a_callback_that_raises_during_an_evaluation(
 ) -> None:
     """Under the serial launcher, it is called between the evaluation's steps."""
     monkeypatch.setattr("poise.evaluation.supervision.PUMP_INTERVAL", 0.0)
-    listener = Listener(Gone(), late)
+    listener = Listener(Gone(), lambda event: isinstance(event, Updated))
     with pytest.raises(Gone):
         train(
             tmp_path / "run",

@@ -312,7 +312,7 @@ class TestEnds:
         result = train(
             tmp_path / "run",
             launcher="threads",
-            selection_episodes=10**5,
+            selection_episodes=20_000,
             evaluation_interval=1,
             callbacks=[once(lambda: signal.raise_signal(signal.SIGINT), at=1)],
         )
