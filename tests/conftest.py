@@ -33,7 +33,7 @@ for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, usual)
 
 # Tests compile thousands of small programs that run once; poise's own programs set other options.
-QUICKLY = ["--xla_backend_optimization_level=1"]
+QUICKLY = ["--xla_backend_optimization_level=0"]
 if jax.__version_info__[:3] < (0, 11, 1):
     QUICKLY.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICKLY]).strip()
@@ -91,6 +91,24 @@ def patience() -> Iterator[None]:
         # Random play does not depend on training: a few episodes are enough.
         patch.setattr(supervision, "BASELINE_STEPS", 500)
         yield
+
+
+@pytest.fixture(scope="module")
+def shared_programs() -> Iterator[None]:
+    """Runs and replays of the module share compiled programs, also with other such modules."""
+    from .sharing import share_programs
+
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        yield
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty file stands for the curve of runs; drawing takes as long as the run itself."""
+    from .sharing import draw_nothing
+
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

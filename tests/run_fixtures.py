@@ -1,22 +1,18 @@
 """Runs that many tests read, and none changes."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from .sharing import draw_nothing, share_programs
 from .small import train
 
 __all__ = [
     "compiled_once",
     "elsewhere",
-    "no_curves",
     "serial_run",
-    "shared_programs",
     "threads_run",
 ]
 
@@ -32,20 +28,6 @@ def compiled_once() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     compilation_cache.reset_cache()
-
-
-@pytest.fixture(scope="module")
-def shared_programs() -> Iterator[None]:
-    """Runs and replays of one module share compiled programs."""
-    with pytest.MonkeyPatch.context() as patch:
-        share_programs(patch)
-        yield
-
-
-@pytest.fixture
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No curve is drawn for runs whose curve is not tested; drawing takes as long as the run."""
-    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

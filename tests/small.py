@@ -10,15 +10,18 @@ from poise.training.train import TrainResult
 
 SMALL: dict[str, Any] = {
     "environment": "CartPole-v1",
-    "seed": 3,
+    # With this seed, the policies hold the pole for about 30 steps only.
+    "seed": 6,
     "workers": 2,
     "launcher": "serial",
     "max_steps": 2000,
     "evaluation_interval": 700,
-    "selection_episodes": 5,
-    "verification_episodes": 7,
+    "selection_episodes": 3,
+    "verification_episodes": 4,
     "record_every": 4,
 }
+ENDLESS: dict[str, Any] = {"max_steps": 10**9, "target_return": 1e9}
+"""Settings of a run that only the test ends, however fast it learns."""
 TIMES = (
     "seconds",
     "wall_seconds",

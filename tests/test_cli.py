@@ -32,6 +32,7 @@ from poise.cli import COMMANDS, main
 from poise.commands import flags
 from poise.commands.arguments import require_readable
 from poise.config import EnvironmentChoice, TrainConfig
+from poise.evaluation import supervision
 from poise.other_trainers import ALIASES
 
 SMALL = [
@@ -47,6 +48,8 @@ DEADLINE = 120.0
 """Real seconds after which a test fails. No result depends on it."""
 ON_RUNS = ["evaluate", "play", "plot", "replay", "resume", "inspect"]
 """Commands with a run as their argument."""
+
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 
 
 class Said(NamedTuple):
@@ -83,7 +86,7 @@ def say(capfd: pytest.CaptureFixture[str]) -> Say:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, shared_programs: None) -> Path:
     """A finished run, which no test changes."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     assert main(["train", "--quiet", f"--run-dir={folder}", *SMALL]) == 0
@@ -494,8 +497,12 @@ class TestCommands:
         assert (said.code, said.err) == (0, "")
         assert f"./{name}" in said.out
 
-    def test_an_environment_that_raises_in_an_evaluation(self, say: Say, tmp_path: Path):
+    def test_an_environment_that_raises_in_an_evaluation(
+        self, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
         """In this process: the error names the user's line of code and the run's folder."""
+        # The random baseline takes these steps in one copy.
+        monkeypatch.setattr(supervision, "BASELINE_STEPS", 500)
         (tmp_path / "breaks.py").write_text(SMALL_REWARDS + BREAKS)
         said = say("train", "breaks:Breaks", "--launcher=serial", "--run-dir=run", *SMALL)
         assert said.code == 1

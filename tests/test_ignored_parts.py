@@ -126,6 +126,7 @@ def test_the_environment_is_closed_if_there_is_no_such_part() -> None:
     assert len(closed) == 1
 
 
+@pytest.mark.usefixtures("shared_programs", "no_curves")
 @pytest.mark.parametrize(("environment", "name"), [(Told, "mission"), (Pair, "0")])
 def test_an_ignored_part_is_ignored_everywhere(
     environment: type[Told], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

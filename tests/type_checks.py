@@ -11,6 +11,7 @@ function of a module or of its classes is decorated once.
 import functools
 import sys
 import types
+import typing
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -35,6 +36,10 @@ _by_shape: Check = jaxtyping.jaxtyped(
 
 def check_types(packages: Sequence[str]) -> None:
     """Check the modules of these packages that are imported from now on."""
+    if sys.version_info < (3, 12):
+        # Whether an object fits a protocol: older Pythons list the members anew at every call.
+        list_members = typing._get_protocol_attrs  # type: ignore[attr-defined]
+        typing._get_protocol_attrs = functools.cache(list_members)  # type: ignore[attr-defined]
     sys.meta_path.insert(0, _Finder(packages))
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -76,7 +77,8 @@ def test_the_order_of_axes_does_not_change_the_image() -> None:
         layout = image_layout(space)
         assert layout is not None
         assert layout.axes == axes
-        seen.append(agent.apply(parameters, turned, (), False).dist_params)
+        act = jax.jit(lambda *seen, agent=agent: agent.apply(*seen, (), False))
+        seen.append(np.asarray(act(parameters, turned).dist_params))
     for one in seen[1:]:
         np.testing.assert_allclose(one, seen[0], rtol=1e-4, atol=1e-6)
 

@@ -280,6 +280,12 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     sys.modules.pop(MODULE, None)
 
 
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play at random only a little longer than until the last toy fails, at step 500."""
+    monkeypatch.setattr(random_play, "STEPS", 600)
+
+
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Fakes of the slow parts: spawned processes and measured training."""

@@ -21,7 +21,8 @@ pytest.importorskip("cv2")
 from poise.envs import atari
 
 SHAPE = (4, 84, 84)
-STEPS = 1000
+SPACE = gymnasium.spaces.Box(0, 255, SHAPE, np.uint8)
+STEPS = 400
 
 
 def env_factory(name: str = "ALE/Pong-v5", **choice: Any) -> Any:
@@ -67,7 +68,7 @@ def test_games_end_and_restart_alike() -> None:
     copies.reset([3])
     generator = np.random.default_rng(1)
     ends = 0
-    for _ in range(1500):
+    for _ in range(500):
         action = int(generator.integers(0, 4))
         observations, rewards, terminated, truncated = copies.step(np.array([action]))
         expected, reward, is_terminated, is_truncated, _ = plain.step(action)
@@ -100,14 +101,12 @@ def test_rewards_are_the_games_own() -> None:
 
 
 def test_games_begin_with_no_ops_in_range() -> None:
-    name, count = "ALE/Pong-v5", 12
-    copies = atari.make_atari_copies(name, 0.0, count, env_factory().make().observation_space)
+    name, count = "ALE/Pong-v5", 6
+    copies = atari.make_atari_copies(name, 0.0, count, SPACE)
     _, info = copies.vector.reset(seed=np.arange(count, dtype=np.int32))
     frames = set(info["episode_frame_number"].tolist())
-    assert len(frames) > 4
-    still = atari.make_atari_copies(
-        name, 0.0, 1, env_factory().make().observation_space, max_no_ops=0
-    )
+    assert len(frames) > 3
+    still = atari.make_atari_copies(name, 0.0, 1, SPACE, max_no_ops=0)
     _, without = still.vector.reset(seed=np.zeros(1, np.int32))
     begin = int(without["episode_frame_number"][0])
     assert begin <= min(frames)
@@ -165,9 +164,9 @@ def test_one_emulator_thread() -> None:
     if not Path("/proc/self/task").exists():
         pytest.skip("no /proc")
     before, python_threads = count(), threading.active_count()
-    copies = make_envs().copies(8)
-    copies.reset(list(range(8)))
-    copies.step(np.zeros(8, np.int64))
+    copies = make_envs().copies(3)
+    copies.reset(list(range(3)))
+    copies.step(np.zeros(3, np.int64))
     assert count() - before <= 1
     assert threading.active_count() == python_threads
     copies.close()
@@ -181,9 +180,10 @@ def test_sticky_actions_repeat() -> None:
         copies.close()
         return np.stack(frames)
 
-    assert np.array_equal(play(0.0), play(0.0))
-    assert np.array_equal(play(0.5), play(0.5))
-    assert not np.array_equal(play(0.0), play(0.5))
+    never, often = play(0.0), play(0.5)
+    assert np.array_equal(never, play(0.0))
+    assert np.array_equal(often, play(0.5))
+    assert not np.array_equal(never, often)
 
 
 def make_envs_with(sticky: float) -> HostEnvs:

@@ -161,7 +161,7 @@ class TestScore:
 
 
 class TestPlayer:
-    @pytest.mark.parametrize("count", [1, 7, 100, 230])
+    @pytest.mark.parametrize("count", [1, 7, 130])
     def test_one_episode_for_every_seed_and_none_dropped(self, policy: Policy, count: int):
         """Long and short episodes alike; the first ones to finish are not favoured."""
         log = Log()
@@ -224,9 +224,9 @@ class TestPlayer:
             TrainConfig("tests.environments:Toy", hidden_sizes=(33,)), env_factory
         )
         acting = components.evaluator().policy(components.first_snapshot())
-        seeds = list(range(40, 61))
+        seeds = list(range(40, 53))
         scores = []
-        for copies in (1, 3, 8, 11, 100):
+        for copies in (1, 3, 11, 100):
             player = EpisodePlayer(make, LIMIT, copies=copies)
             scores.append(player.episodes(acting, seeds, sampling))
             player.close()
@@ -411,7 +411,7 @@ class TestRandom:
         assert found.mean == pytest.approx(20, abs=1.5)
 
     def test_the_known_baseline(self):
-        found = poise.random_baseline("CartPole-v1", episodes=1000)
+        found = poise.random_baseline("CartPole-v1", episodes=300)
         assert found.low < 22.3 < found.high or found.mean == pytest.approx(22.3, abs=1.0)
         few = poise.random_baseline("CartPole-v1", episodes=50)
         assert few == poise.random_baseline("CartPole-v1", episodes=50)

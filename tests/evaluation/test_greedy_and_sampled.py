@@ -24,14 +24,16 @@ SETTINGS: dict[str, Any] = {
     "verification_episodes": 40,
 }
 
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
+
 
 @pytest.fixture(scope="module")
-def greedy(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def greedy(tmp_path_factory: pytest.TempPathFactory, shared_programs: None) -> Any:
     return poise.train(**SETTINGS, run_dir=tmp_path_factory.mktemp("greedy") / "run")
 
 
 @pytest.fixture(scope="module")
-def sampled(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def sampled(tmp_path_factory: pytest.TempPathFactory, shared_programs: None) -> Any:
     folder = tmp_path_factory.mktemp("sampled") / "run"
     return poise.train(**SETTINGS, run_dir=folder, policy="sampled", target_return=-13.5)
 

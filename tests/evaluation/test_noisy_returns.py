@@ -22,7 +22,9 @@ from ..learning.fakes import Bench
 TARGET = 0.7
 LENGTH = 30
 """Steps per episode."""
-RUNS = range(10)
+RUNS = pytest.mark.parametrize(
+    "runs", [range(3), pytest.param(range(3, 10), marks=pytest.mark.slow)], ids=["few", "more"]
+)
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
@@ -71,16 +73,20 @@ def run(draw: Draw, seed: int, arrives: int, end: int) -> Bench:
 
 @pytest.mark.parametrize("arrives", [10_000, 47_000, 200_000])
 @pytest.mark.parametrize("returns", [zero_or_one, normal])
-def test_one_standard_error_above_the_target_is_solved(returns: Any, arrives: int) -> None:
+@RUNS
+def test_one_standard_error_above_the_target_is_solved(
+    returns: Any, arrives: int, runs: range
+) -> None:
     """Within three times the steps after which the policy reached its level, in every run."""
-    for seed in RUNS:
+    for seed in runs:
         bench = run(returns(1.0), seed, arrives, 3 * arrives)
         assert bench.server.stop_reason == StopReason.SOLVED, seed
 
 
 @pytest.mark.parametrize("returns", [zero_or_one, normal])
-def test_two_standard_errors_below_the_target_is_not_solved(returns: Any) -> None:
-    for seed in RUNS:
+@RUNS
+def test_two_standard_errors_below_the_target_is_not_solved(returns: Any, runs: range) -> None:
+    for seed in runs:
         bench = run(returns(-2.0), seed, 10_000, 1_000_000)
         assert bench.server.stop_reason == StopReason.MAX_STEPS, seed
         assert bench.server.verifications > 5, "there was something to be tempted by"

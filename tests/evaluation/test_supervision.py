@@ -29,7 +29,7 @@ from poise.learning.journal import StopReason
 from poise.learning.parameter_server import EvaluationAborted
 from poise.trajectory import Snapshot
 
-from ..small import train
+from ..small import SMALL, train
 
 PATIENCE = 60.0
 
@@ -171,7 +171,7 @@ def test_a_baseline_that_fails_ends_a_run_that_keeps_its_score(
     with pytest.raises(EnvironmentFailureError, match="gone"):
         train(tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["evaluation"]["episodes"] == 7
+    assert summary["evaluation"]["episodes"] == SMALL["verification_episodes"]
     assert summary["random_baseline"] is None
     assert summary["failure"] == "EnvironmentFailureError"
     poise.replay(tmp_path / "run")

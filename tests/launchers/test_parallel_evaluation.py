@@ -37,7 +37,7 @@ from .harness import SETTINGS, STEPS, TIMEOUT, FakeWorker, wait_for
 # Classes of this module are pickled by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
+pytestmark = pytest.mark.usefixtures("quick_start", "nothing_is_left_behind")
 
 PARAMETERS = 3
 SEEDS = list(range(100, 112))

@@ -35,7 +35,7 @@ from .harness import PATIENCE, STEPS, TIMEOUT, FakeWorker, never, update_of, wai
 # Classes of this module are pickled by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-pytestmark = pytest.mark.usefixtures("no_main_module", "nothing_is_left_behind")
+pytestmark = pytest.mark.usefixtures("no_main_module", "quick_start", "nothing_is_left_behind")
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = 20_000

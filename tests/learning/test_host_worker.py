@@ -29,7 +29,7 @@ from ..environments import ACTION_SPACES, OBSERVATION_SPACES, Ends, Faulty, Toy
 
 COPIES, LENGTH, CYCLES = 3, 7, 4
 ALGORITHM = A3C(0.9, 0.8, False, 0.5, 0.01)
-FAST = compile_options("cpu")
+FAST = compile_options("cpu") | {"xla_backend_optimization_level": 0}
 SPEC = NetworkSpec((8,))
 SHAPING = RewardShaping(failure_reward=-3.0, scale=0.5, clip=2.0)
 

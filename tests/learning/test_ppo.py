@@ -1,6 +1,7 @@
 """PPO: one pass over a batch by hand, minibatches, and networks with memory."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -45,20 +46,31 @@ def learn(
 def on_policy(agent: Agent, parameters: Any, rollout: Trajectory | None = None) -> Trajectory:
     """Make a rollout whose log-probabilities are those of the given parameters."""
     rollout = rollout or trajectory(agent)
-    weights = agent.layout.unflatten(jnp.asarray(parameters))
-    columns = []
-    for copy in range(COPIES):
-        output = agent.network.unroll(
-            weights,
-            rollout.observations[:, copy],
-            jax.tree.map(lambda leaf, copy=copy: leaf[copy], rollout.initial_state),
-            rollout.first[:, copy],
-        )
-        scores = agent.head.log_probability(output.dist_params[:-1], rollout.actions[:, copy])
-        columns.append(np.asarray(scores))
-    scored = rollout._replace(behaviour_log_probabilities=np.stack(columns, axis=1))
+
+    @jax.jit
+    def score(parameters: Any, rollout: Trajectory) -> Any:
+        weights = agent.layout.unflatten(parameters)
+        columns = []
+        for copy in range(COPIES):
+            output = agent.network.unroll(
+                weights,
+                rollout.observations[:, copy],
+                jax.tree.map(lambda leaf, copy=copy: leaf[copy], rollout.initial_state),
+                rollout.first[:, copy],
+            )
+            taken = rollout.actions[:, copy]
+            columns.append(agent.head.log_probability(output.dist_params[:-1], taken))
+        return jnp.stack(columns, axis=1)
+
+    scored = rollout._replace(behaviour_log_probabilities=score(parameters, rollout))
     found: Trajectory = jax.tree.map(jnp.asarray, scored)
     return found
+
+
+def differentiate(agent: Agent, parameters: Any, batch: Trajectory) -> tuple[Any, Any]:
+    run = jax.jit(lambda *given: actor_critic_gradient(agent, *given, **SHARED))
+    gradient, terms = run(parameters, batch)
+    return np.asarray(gradient), np.asarray(terms)
 
 
 def test_it_is_an_algorithm_that_learns_from_trajectories() -> None:
@@ -71,7 +83,7 @@ def test_one_pass_over_the_whole_batch_is_a_step_of_a2c(actions: str) -> None:
     """At the policy that acted, every ratio is 1."""
     agent, parameters = make(actions, (4,))
     batch = on_policy(agent, parameters)
-    gradient, terms = actor_critic_gradient(agent, jnp.asarray(parameters), batch, **SHARED)
+    gradient, terms = differentiate(agent, parameters, batch)
     found, count, metrics = learn(ONCE, agent, parameters, batch)
     assert count == 1
     np.testing.assert_allclose(found, parameters - RATE * gradient, rtol=1e-4, atol=1e-6)
@@ -86,7 +98,7 @@ def test_memory_is_unrolled_from_the_rollouts_initial_state() -> None:
     agent, parameters = recurrent_agent(inputs=2, actions=3)
     state = np.float32([[0.5, -0.5, 0.1], [0.2, 0.3, -0.4]])
     batch = on_policy(agent, parameters, trajectory(agent)._replace(initial_state=state))
-    gradient, _ = actor_critic_gradient(agent, jnp.asarray(parameters), batch, **SHARED)
+    gradient, _ = differentiate(agent, parameters, batch)
     found, _, metrics = learn(ONCE, agent, parameters, batch)
     np.testing.assert_allclose(found, parameters - RATE * gradient, rtol=1e-4, atol=1e-6)
     assert metrics["clip_fraction"] == 0.0
@@ -116,7 +128,8 @@ def test_workers_send_the_rollout_and_metrics_that_show_whether_it_is_finite() -
     agent, parameters = make("discrete", (4,))
     rollout = on_policy(agent, parameters)
     snapshot = Snapshot(np.int32(0), jnp.asarray(parameters))
-    sent, metrics = ONCE.compute(agent, snapshot, rollout)
+    compute = jax.jit(functools.partial(ONCE.compute, agent))
+    sent, metrics = compute(snapshot, rollout)
     assert jax.tree.all(jax.tree.map(np.array_equal, ONCE.payload(sent), rollout))
     assert metrics.shape == (len(ONCE.worker_metrics),)
     np.testing.assert_allclose(metrics[1], rollout.rewards[VALID].mean(), rtol=1e-5)
@@ -128,4 +141,4 @@ def test_workers_send_the_rollout_and_metrics_that_show_whether_it_is_finite() -
     with jax.debug_nans(False):
         for name, column in columns.items():
             broken = rollout._replace(**{name: np.where(column == column.max(), np.nan, column)})
-            assert not np.isfinite(ONCE.compute(agent, snapshot, broken)[1]).all(), name
+            assert not np.isfinite(compute(snapshot, broken)[1]).all(), name

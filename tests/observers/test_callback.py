@@ -21,9 +21,9 @@ from poise.learning.journal import RecordKind, StopReason, read_journal
 from poise.learning.parameter_server import ParameterServer
 from poise.storage.run_folder import RUN_FILES
 
-from ..small import rows, summary, train
+from ..small import ENDLESS, SMALL, rows, summary, train
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 
 LAUNCHERS = pytest.mark.parametrize("launcher", ["serial", "threads"])
 
@@ -74,7 +74,7 @@ def test_a_callback_that_always_raises_loses_nothing(tmp_path: Path, launcher: s
     listener = Listener(Gone("gone"), late)
     folder = tmp_path / "run"
     with pytest.raises(Gone, match="gone") as caught:
-        train(folder, max_steps=10**9, launcher=launcher, callbacks=[listener])
+        train(folder, **ENDLESS, launcher=launcher, callbacks=[listener])
     assert caught.value is listener.error
     assert late(listener.told[-1])
     assert not any(late(event) for event in listener.told[:-1])
@@ -98,7 +98,7 @@ def test_a_callback_that_always_raises_loses_nothing(tmp_path: Path, launcher: s
 )
 def test_its_exception_is_raised_unchanged(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)) as caught:
-        train(tmp_path / "run", max_steps=10**9, callbacks=[Listener(error, late)])
+        train(tmp_path / "run", **ENDLESS, callbacks=[Listener(error, late)])
     assert caught.value is error
     assert not isinstance(caught.value, RunWriteError)
     require_saved(tmp_path / "run", type(error).__name__)
@@ -121,14 +121,14 @@ def test_a_callback_that_raises_during_an_evaluation(
 ) -> None:
     """Under the serial launcher, it is called between the evaluation's steps."""
     monkeypatch.setattr("poise.evaluation.supervision.PUMP_INTERVAL", 0.0)
-    listener = Listener(Gone(), late)
+    listener = Listener(Gone(), lambda event: isinstance(event, Updated))
     with pytest.raises(Gone):
         train(
             tmp_path / "run",
             launcher=launcher,
             evaluation_interval=1,
             selection_episodes=300,
-            max_steps=10**9,
+            **ENDLESS,
             callbacks=[listener],
         )
     require_saved(tmp_path / "run", "Gone")
@@ -141,7 +141,7 @@ def test_a_callback_that_raises_after_the_end(tmp_path: Path) -> None:
         train(tmp_path / "run", callbacks=[listener])
     found = require_saved(tmp_path / "run", "Gone")
     assert found["stopped"] == "max_steps"
-    assert found["evaluation"]["episodes"] == 7
+    assert found["evaluation"]["episodes"] == SMALL["verification_episodes"]
     assert found["random_baseline"] is not None
 
 
@@ -170,10 +170,8 @@ class TestStopTraining:
         listener = Listener(error, late)
         result = train(
             tmp_path / "run",
-            max_steps=10**9,
+            **ENDLESS,
             evaluation_interval=10**8,
-            # The number of steps depends on the machine; the last evaluation might solve.
-            stop_when_solved=False,
             launcher=launcher,
             callbacks=[listener],
         )
@@ -182,8 +180,7 @@ class TestStopTraining:
         assert not any(late(event) for event in listener.told[:-1])
         found = require_saved(result.folder, None)
         assert found["stopped"] == "callback"
-        # It depends on the machine, too, whether the score was close and had to be confirmed.
-        assert found["evaluation"]["episodes"] in (7, 14)
+        assert found["evaluation"]["episodes"] == SMALL["verification_episodes"]
         assert found["random_baseline"] is not None
         # The final evaluation is the only one of what was learned.
         [evaluation] = rows(result.folder, "evaluation")
@@ -193,7 +190,7 @@ class TestStopTraining:
 
     def test_the_run_can_be_resumed(self, tmp_path: Path) -> None:
         listener = Listener(poise.StopTraining(), late)
-        stopped = train(tmp_path / "run", max_steps=10**9, callbacks=[listener])
+        stopped = train(tmp_path / "run", **ENDLESS, callbacks=[listener])
         assert stopped.reason == StopReason.CALLBACK
         told: list[Event] = []
         result = poise.resume(
@@ -209,7 +206,7 @@ class TestStopTraining:
 
     def test_at_an_evaluation(self, tmp_path: Path) -> None:
         listener = Listener(poise.StopTraining(), lambda event: isinstance(event, Evaluated))
-        result = train(tmp_path / "run", max_steps=10**9, callbacks=[listener])
+        result = train(tmp_path / "run", **ENDLESS, callbacks=[listener])
         assert result.reason == StopReason.CALLBACK
         require_saved(result.folder, None)
 

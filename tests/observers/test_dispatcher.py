@@ -89,7 +89,7 @@ def test_every_callback_is_called_until_it_raises(tmp_path: Path) -> None:
     callbacks.raise_failure()
 
 
-@pytest.mark.usefixtures("shared_programs")
+@pytest.mark.usefixtures("shared_programs", "no_curves")
 def test_a_run_continues_without_an_observer_that_raises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +105,7 @@ def test_a_run_continues_without_an_observer_that_raises(
     poise.replay(tmp_path / "run")
 
 
-@pytest.mark.usefixtures("shared_programs")
+@pytest.mark.usefixtures("shared_programs", "no_curves")
 def test_a_run_s_first_and_last_events(tmp_path: Path) -> None:
     folder, seen = tmp_path / "run", FakeObserver()
     result = train(folder, max_steps=400, callbacks=[seen])
@@ -129,7 +129,7 @@ def test_a_run_s_first_and_last_events(tmp_path: Path) -> None:
     assert again.told[0].steps == result.summary["steps"]
 
 
-@pytest.mark.usefixtures("shared_programs")
+@pytest.mark.usefixtures("shared_programs", "no_curves")
 def test_every_event_is_json(tmp_path: Path) -> None:
     seen = FakeObserver()
     train(tmp_path / "run", max_steps=800, callbacks=[seen])

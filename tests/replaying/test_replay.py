@@ -90,6 +90,8 @@ def middle(records: Records, kind: RecordKind) -> int:
 
 
 class TestAgreement:
+    """With programs that each replay compiles."""
+
     def test_four_threads_are_repeated_bit_for_bit(self, threads_run: Path):
         report = poise.replay(threads_run)
         found = summary(threads_run)
@@ -105,6 +107,9 @@ class TestAgreement:
     def test_two_serial_workers_are_repeated(self, serial_run: Path):
         assert poise.replay(serial_run).updates == summary(serial_run)["updates"]
 
+
+@pytest.mark.usefixtures("shared_programs", "no_curves")
+class TestWhatIsCompared:
     def test_a_replay_changes_no_file(self, altered: Path):
         before = {path: path.read_bytes() for path in altered.iterdir() if path.is_file()}
         poise.replay(altered)

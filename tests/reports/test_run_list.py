@@ -14,7 +14,7 @@ from poise.errors import RunFolderError
 from poise.reports.run_list import RunSummary, list_runs, table
 from poise.storage.files import lock_folder
 
-from ..small import rows, summary
+from ..small import SMALL, rows, summary
 
 NOON = 1_700_000_000
 
@@ -51,7 +51,7 @@ def test_what_a_run_came_to(place: Path) -> None:
     assert runs[0] == RunSummary(
         place / "first",
         "CartPole-v1",
-        3,
+        SMALL["seed"],
         "solved" if told["solved"] else "not solved",
         told["evaluation"]["mean"],
         told["evaluation"]["standard_error"],

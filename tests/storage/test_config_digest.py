@@ -14,7 +14,7 @@ from poise.storage.run_folder import config_to_json, load_config
 
 from ..small import copy, train
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 
 
 def change(folder: Path, alter: Callable[[dict[str, Any]], Any]) -> None:

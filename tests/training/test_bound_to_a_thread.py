@@ -22,7 +22,7 @@ from ..small import train
 
 PATIENCE = 60.0
 
-pytestmark = pytest.mark.usefixtures("no_curves")
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 
 
 class Database(Ends):

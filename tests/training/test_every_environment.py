@@ -42,7 +42,7 @@ TINY = {
 }
 PATIENCE = 60.0
 
-pytestmark = pytest.mark.usefixtures("no_curves")
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 
 
 @pytest.fixture(scope="module", autouse=True)

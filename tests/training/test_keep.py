@@ -15,7 +15,7 @@ from poise.launchers.serial import Serial
 from poise.learning.events import Event, Updated
 from poise.learning.parameter_server import ParameterServer
 
-from ..small import SMALL, TIMES, summary, train
+from ..small import ENDLESS, SMALL, TIMES, summary, train
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -67,7 +67,7 @@ def test_a_run_that_fails_or_is_interrupted(error: type[BaseException]) -> None:
             raise error
 
     with pytest.raises(error):
-        passing(max_steps=10**9, callbacks=[fail])
+        passing(**ENDLESS, callbacks=[fail])
 
 
 def test_a_worker_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_it_depends_on_the_network_unless_it_is_set(
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, shared_programs: None) -> Path:
     """A run of a trivial environment, without a set learning rate."""
     folder = tmp_path_factory.mktemp("rate") / "run"
     poise.train(

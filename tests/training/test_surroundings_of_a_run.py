@@ -19,7 +19,7 @@ from ..small import train
 
 FEW: dict[str, Any] = {"max_steps": 300, "selection_episodes": 2, "verification_episodes": 2}
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 
 
 class Wanders(gymnasium.Env[Any, Any]):
@@ -95,7 +95,12 @@ class Notes(gymnasium.Env[Any, Any]):
 
 
 @pytest.mark.parametrize(
-    ("launcher", "copies"), [("threads", 3), ("processes", 4), ("processes", 1)]
+    ("launcher", "copies"),
+    [
+        ("threads", 3),
+        ("processes", 4),
+        pytest.param("processes", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_every_copy_is_made_before_one_is_reset(
     launcher: str, copies: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -12,11 +12,18 @@ from ..small import rows, train
 
 FEW: dict[str, Any] = {"workers": 3, "max_steps": 1500}
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
+pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 
 
-@pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
-@pytest.mark.parametrize("world", ["compiled", "copies"])
+@pytest.mark.parametrize(
+    ("world", "algorithm"),
+    [
+        ("compiled", "a2c"),
+        ("compiled", "ppo"),
+        ("copies", "ppo"),
+        pytest.param("copies", "a2c", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("launcher", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def test_it_is_the_same_under_every_launcher(
     launcher: str, world: str, algorithm: str, tmp_path: Path

@@ -29,7 +29,7 @@ from poise.observers.policy_writer import PolicyWriter
 from poise.storage.files import write_json
 from poise.storage.run_folder import RUN_FILES, config_to_json, load_config, load_summary
 
-from ..small import SMALL, TIMES, copy, rows, summary, train
+from ..small import ENDLESS, SMALL, TIMES, copy, rows, summary, train
 
 PROMISED = {
     "environment": str,
@@ -223,12 +223,14 @@ class TestDeterminism:
         again = train(tmp_path / "again").folder
         assert deterministic(again) == deterministic(serial_run)
 
+    @pytest.mark.usefixtures("no_curves")
     def test_another_seed_gives_another_run(self, serial_run: Path, tmp_path: Path):
         other = train(tmp_path / "other", seed=SMALL["seed"] + 1).folder
         found, expected = deterministic(other), deterministic(serial_run)
         for name in ("journal", "final.safetensors", "metrics.jsonl"):
             assert found[name] != expected[name]
 
+    @pytest.mark.usefixtures("no_curves")
     def test_evaluations_do_not_disturb_training(self, serial_run: Path, tmp_path: Path):
         """Seeds are split by purpose: the amount of evaluation does not change training."""
         other = train(tmp_path / "other", evaluation_interval=10**6, selection_episodes=2).folder
@@ -237,6 +239,7 @@ class TestDeterminism:
         assert np.array_equal(*final)
 
 
+@pytest.mark.usefixtures("no_curves")
 class TestEnds:
     def test_a_budget_of_episodes(self, tmp_path: Path):
         found = train(tmp_path / "run", max_steps=None, max_episodes=30).summary
@@ -291,7 +294,7 @@ class TestEnds:
         before = signal.getsignal(number)
         result = train(
             tmp_path / "run",
-            max_steps=10**9,
+            **ENDLESS,
             launcher=launcher,
             callbacks=[once(lambda: signal.raise_signal(number))],
         )
@@ -309,7 +312,7 @@ class TestEnds:
         result = train(
             tmp_path / "run",
             launcher="threads",
-            selection_episodes=10**5,
+            selection_episodes=20_000,
             evaluation_interval=1,
             callbacks=[once(lambda: signal.raise_signal(signal.SIGINT), at=1)],
         )
@@ -323,7 +326,7 @@ class TestEnds:
             signal.raise_signal(signal.SIGINT)
 
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", max_steps=10**9, callbacks=[once(twice)])
+            train(tmp_path / "run", **ENDLESS, callbacks=[once(twice)])
         assert summary(tmp_path / "run")["failure"] == "KeyboardInterrupt"
 
     def test_outside_the_main_thread_there_are_no_signals_to_handle(self, tmp_path: Path):
@@ -334,6 +337,7 @@ class TestEnds:
         assert results[0].reason == StopReason.MAX_STEPS
 
 
+@pytest.mark.usefixtures("no_curves")
 class TestFailures:
     @pytest.mark.parametrize("launcher", ["serial", "threads"])
     def test_what_was_learned_is_saved(self, tmp_path: Path, launcher: str):
@@ -341,7 +345,7 @@ class TestFailures:
             raise RuntimeError("the listener has gone")
 
         with pytest.raises(RuntimeError, match="the listener has gone"):
-            train(tmp_path / "run", max_steps=10**9, launcher=launcher, callbacks=[once(fail)])
+            train(tmp_path / "run", **ENDLESS, launcher=launcher, callbacks=[once(fail)])
         found = summary(tmp_path / "run")
         assert (found["stopped"], found["failure"]) == ("failed", "RuntimeError")
         assert found["evaluation"] is None
@@ -360,7 +364,7 @@ class TestFailures:
 
         monkeypatch.setattr(PolicyWriter, "__call__", fail)
         with pytest.raises(PoiseError, match="No space left on device") as caught:
-            train(tmp_path / "run", max_steps=10**9)
+            train(tmp_path / "run", **ENDLESS)
         assert str(tmp_path / "run") in str(caught.value)
         assert caught.value.exit_code == 1
         assert poise.replay(tmp_path / "run").updates > 0
@@ -386,6 +390,7 @@ class TestFailures:
         assert "CartPole-v1" in first.name
 
 
+@pytest.mark.usefixtures("no_curves")
 class TestEvents:
     def test_they_come_in_the_main_thread_and_in_order(self, tmp_path: Path):
         seen: list[tuple[float, Event]] = []
@@ -407,6 +412,7 @@ class TestEvents:
         assert isinstance(end, SummaryWritten)
 
 
+@pytest.mark.usefixtures("no_curves")
 class TestOutput:
     def test_quiet_is_silent(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
         train(tmp_path / "run", quiet=True)

@@ -382,7 +382,7 @@ def test_a_folder_of_checkpoints_that_is_a_link_is_not_followed(tmp_path: Path) 
     elsewhere.mkdir()
     write(elsewhere, 10)
     (tmp_path / "checkpoints").symlink_to(elsewhere / "checkpoints")
-    with pytest.raises(RunFolderError, match="is a link"):
+    with pytest.raises(RunFolderError, match="is a symbolic link"):
         newest_checkpoint(tmp_path, TEMPLATE)
 
 

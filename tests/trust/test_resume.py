@@ -72,7 +72,11 @@ def uninterrupted(
 
 @pytest.mark.parametrize(
     ("name", "worker_updates", "evaluation_steps"),
-    [pytest.param(*one, marks=pytest.mark.slow if at % 2 else ()) for at, one in enumerate(POINTS)],
+    # Quickly: one point of each variant in training, and one in an evaluation.
+    [
+        pytest.param(*one, marks=pytest.mark.slow if at % (4 if one[1] else 2) else ())
+        for at, one in enumerate(POINTS)
+    ],
 )
 def test_a_resumed_serial_run_equals_the_uninterrupted_one(
     name: str,

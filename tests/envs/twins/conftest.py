@@ -322,11 +322,20 @@ def own(case: Case) -> gymnasium.Env:
     return own_environment(case.name)
 
 
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(5, id="a fifth"), pytest.param(1, id="all", marks=pytest.mark.slow)],
+)
+def every(request: pytest.FixtureRequest) -> int:
+    """Of so many samples, one is stepped; Gymnasium's own environments take long for all."""
+    return int(request.param)
+
+
 @pytest.fixture(scope="module")
-def steps(case: Case, own: gymnasium.Env) -> Steps:
+def steps(case: Case, own: gymnasium.Env, every: int) -> Steps:
     samples = case.samples(own, np.random.default_rng(0))
-    states = np.concatenate([np.asarray(part[0], np.float32) for part in samples])
-    actions = np.concatenate([part[1] for part in samples])
+    states = np.concatenate([np.asarray(part[0], np.float32) for part in samples])[::every]
+    actions = np.concatenate([part[1] for part in samples])[::every]
     owns = own_steps(own, states.astype(case.carried), actions)
     twins = twin_steps(case.twin, states, actions)
     difference = twins.following - owns.following.astype(np.float64)
