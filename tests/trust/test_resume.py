@@ -44,8 +44,8 @@ RANDOM = random.Random(0)
 POINTS = [
     # Updates have 10 steps at most, so a run has about 32 of them.
     *((name, RANDOM.randint(1, 30), None) for name in VARIANTS for _ in range(4)),
-    # An episode of CartPole takes at least 8 steps, so evaluations have at least about 30 steps.
-    *((name, None, RANDOM.randint(1, 24)) for name in VARIANTS for _ in range(2)),
+    # A selection in the twin counts as one step; a verification takes at least 8.
+    *((name, None, RANDOM.randint(1, 8)) for name in VARIANTS for _ in range(2)),
     ("plain", 0, None),
     ("plain", 1, None),
     ("verifying", None, 12),
@@ -326,10 +326,10 @@ def test_a_new_budget_for_a_run_that_was_stopped_in_an_evaluation_replays(
     interruption: Interruption, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    interruption.after(evaluation_steps=5)
+    interruption.after(evaluation_steps=1)
     train(folder)
     for budget in (400, 500):
-        interruption.after(evaluation_steps=5)
+        interruption.after(evaluation_steps=1)
         poise.resume(folder, max_steps=budget)
     interruption.after()
     poise.resume(folder, max_steps=450)

@@ -79,6 +79,10 @@ class EpisodePlayer:
             self._copies.pop().close()
         self._making = 0.0
 
+    def beat(self) -> None:
+        """Give a sign of life; may raise to abort."""
+        self._alive()
+
     def describe_activity(self) -> str:
         """Describe what is being stepped, or was stepped last; empty before the first step."""
         return "" if self._now is None else self._now.describe_activity()

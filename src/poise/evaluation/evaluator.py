@@ -221,7 +221,10 @@ class Evaluator:
         ]
         sampling = self._sampling(None, Purpose.SELECTION, number)
         with self._phase_times.on("selection"):
-            return twin.play(candidate.snapshot, seeds, sampling, candidate.step_limit)
+            score = twin.play(candidate.snapshot, seeds, sampling, candidate.step_limit)
+        # The call could not be interrupted: a signal that arrived meanwhile aborts now.
+        self._player.beat()
+        return score
 
     def _compare_with_twin(self, selection: Score, verification: Score) -> None:
         """Warn once if the twin's scores differ from those of the environment itself."""

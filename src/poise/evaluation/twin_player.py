@@ -21,6 +21,8 @@ from poise.trajectory import Snapshot
 
 __all__ = ["TwinPlayer", "differ"]
 
+FEWEST_EPISODES = 10
+"""The deviation of fewer episodes says too little."""
 TOO_MANY_ERRORS = 4.0
 """Two scores differ by more than chance if their difference is this many standard errors."""
 ROUNDING = 1e-4
@@ -143,6 +145,8 @@ def differ(selection: Score, verification: Score) -> bool:
     A few episodes may all have the same return by chance, so the larger of both standard deviations
     is used for both scores.
     """
+    if min(selection.episodes, verification.episodes) < FEWEST_EPISODES:
+        return False
     deviation = max(selection.deviation, verification.deviation)
     error = deviation * math.sqrt(1 / selection.episodes + 1 / verification.episodes)
     difference = abs(selection.mean - verification.mean)
