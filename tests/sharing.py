@@ -14,6 +14,7 @@ from poise.envs import registry
 from poise.envs.jax_envs import JaxEnvs
 from poise.envs.xla_envs import XlaEnvs
 from poise.evaluation import supervision
+from poise.evaluation.twin_player import TwinPlayer
 from poise.learning.algorithms.algorithm import LearnsFromTrajectories
 from poise.learning.host_worker import HostProgram
 from poise.learning.jax_worker import JaxProgram
@@ -66,6 +67,7 @@ _FREE = {
 }
 _PROGRAMS: dict[Any, JaxProgram | tuple[Any, Any]] = {}
 _LEARNERS: dict[Any, Learner] = {}
+_TWIN_PLAYERS: dict[Any, TwinPlayer | None] = {}
 
 
 def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +76,7 @@ def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     Not for tests that replace functions which XLA traces: others would get their programs.
     """
     compile_anew = RunComponents.compile
+    make_twin_player = RunComponents.twin_player.func
 
     def compile_once(
         components: RunComponents, *alongside: Callable[[], Any], cycle: bool = True
@@ -90,8 +93,16 @@ def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         if cycle:
             _give(components, key)
 
+    def shared_twin_player(components: RunComponents) -> TwinPlayer | None:
+        # A run without one has the same programs as a run with one.
+        key = program_key(components), components.measured.selects_in_twin
+        if key not in _TWIN_PLAYERS:
+            _TWIN_PLAYERS[key] = make_twin_player(components)
+        return _TWIN_PLAYERS[key]
+
     # Of the class, because a run replaces its components by changed copies.
     monkeypatch.setattr(RunComponents, "compile", compile_once)
+    monkeypatch.setattr(RunComponents, "twin_player", property(shared_twin_player))
 
 
 def program_key(components: RunComponents) -> Any:

@@ -14,11 +14,21 @@ from safetensors.numpy import load, save
 
 import poise
 from poise.agent.agent import NetworkSpec, build_agent
-from poise.agent.network_import import network_path
 from poise.agent.policy import Policy
-from poise.agent.policy_file import _content_hash, policy_from_bytes, policy_to_bytes
+from poise.agent.policy_file import (
+    _content_hash,
+    network_path,
+    policy_from_bytes,
+    policy_to_bytes,
+)
 from poise.config import EnvironmentChoice
-from poise.errors import ConfigError, FileFormatError, UntrustedImportError
+from poise.errors import (
+    ConfigError,
+    EnvironmentNotFoundError,
+    FileFormatError,
+    InputError,
+    UntrustedImportError,
+)
 
 from .examples import Recurrent
 
@@ -74,35 +84,46 @@ def test_it_is_imported_only_if_trusted(factory: Any, tmp_path: Path) -> None:
     assert policy_to_bytes(again) == path.read_bytes()
 
 
-def test_nothing_is_imported_if_the_file_was_changed(factory: Any) -> None:
+def test_nothing_is_imported_if_the_file_was_changed(factory: Any, tmp_path: Path) -> None:
     content = policy_to_bytes(policy_with(factory))
     del sys.modules[MODULE]
-    changed = content.replace(b"CartPole-v1", b"CartPole-v0")
+    path = tmp_path / "policy.safetensors"
+    path.write_bytes(content.replace(b"CartPole-v1", b"CartPole-v0"))
     with pytest.raises(FileFormatError, match="not what was saved"):
-        policy_from_bytes(changed, "policy.safetensors", trust=True)
+        poise.load(path, trust=True)
     assert MODULE not in sys.modules
 
 
+def test_what_may_import_nothing_says_what_it_lacks(factory: Any) -> None:
+    content = policy_to_bytes(policy_with(factory))
+    with pytest.raises(FileFormatError, match=f"here needs the network {MODULE}:network"):
+        policy_from_bytes(content, "here")
+
+
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("path", "kind", "message"),
     [
-        ("no_such_module:network", "no network no_such_module:network to import"),
-        (f"{MODULE}:other", f"no network {MODULE}:other to import"),
-        (f"{MODULE}:imported", f"no network {MODULE}:imported to import"),
-        (":", "no network : to import"),
-        (3, "not text"),
+        ("no_such:network", EnvironmentNotFoundError, "No module named 'no_such'"),
+        (f"{MODULE}:networks", EnvironmentNotFoundError, "a similar name is network$"),
+        (f"{MODULE}:imported", EnvironmentNotFoundError, "cannot be called"),
+        (MODULE, EnvironmentNotFoundError, "not an import path module:attribute"),
+        (":", EnvironmentNotFoundError, "Empty module name"),
+        (3, FileFormatError, "not text"),
     ],
 )
-def test_a_path_without_a_network_is_refused(factory: Any, path: Any, message: str) -> None:
+def test_a_path_without_a_network_is_refused(
+    factory: Any, tmp_path: Path, path: Any, kind: type[InputError], message: str
+) -> None:
     content = policy_to_bytes(policy_with(factory))
     length = int.from_bytes(content[:8], "little")
     metadata = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["poise"])
     metadata["network_factory"] = path
     del metadata["sha256"]
     metadata["sha256"] = _content_hash(load(content), metadata)
-    changed = save(load(content), {"poise": json.dumps(metadata)})
-    with pytest.raises(FileFormatError, match=message):
-        policy_from_bytes(changed, "policy.safetensors", trust=True)
+    file = tmp_path / "policy.safetensors"
+    file.write_bytes(save(load(content), {"poise": json.dumps(metadata)}))
+    with pytest.raises(kind, match=message):
+        poise.load(file, trust=True)
 
 
 def test_what_cannot_be_imported_cannot_be_saved() -> None:

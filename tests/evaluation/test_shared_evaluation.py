@@ -39,6 +39,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
+@pytest.mark.slow
 def test_the_score_is_that_of_one_process_and_the_run_replays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

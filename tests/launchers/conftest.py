@@ -5,8 +5,6 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
-from multiprocessing import popen_forkserver
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -20,19 +18,6 @@ from .harness import Crew, Pipe
 def no_main_module(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes do not import pytest, because no fake worker needs it."""
     monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
-
-
-@pytest.fixture
-def quick_start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork workers from a process that has imported JAX, which takes each spawned one a second.
-
-    Everything else is as for spawned ones: they inherit nothing, and get the same pickles. Slow
-    tests spawn their workers, and so do all tests with real environments.
-    """
-    if request.node.get_closest_marker("slow"):
-        return
-    multiprocessing.set_forkserver_preload(["poise.launchers.worker_main"])
-    monkeypatch.setattr(SpawnProcess, "_Popen", staticmethod(popen_forkserver.Popen))
 
 
 @pytest.fixture

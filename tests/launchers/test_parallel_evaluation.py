@@ -37,7 +37,7 @@ from .harness import SETTINGS, STEPS, TIMEOUT, FakeWorker, wait_for
 # Classes of this module are pickled by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-pytestmark = pytest.mark.usefixtures("quick_start", "nothing_is_left_behind")
+pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 
 PARAMETERS = 3
 SEEDS = list(range(100, 112))
@@ -263,6 +263,7 @@ def test_all_allowed_workers_play_in_parallel_and_training_continues(
     assert {f"put away-{index}" for index in taken} <= names
 
 
+@pytest.mark.slow
 def test_a_workers_episodes_are_taken_over_when_it_dies(stage: Stage) -> None:
     """It is restarted, but only after the evaluation, as the journal's order requires."""
     stage.train(Crew(folder=stage.folder, does=("plays", "dies")), max_restarts=1, joins=3)
@@ -280,6 +281,7 @@ def test_a_workers_episodes_are_taken_over_when_it_dies(stage: Stage) -> None:
     )
 
 
+@pytest.mark.slow
 def test_play_returns_when_no_worker_is_left(stage: Stage) -> None:
     """The only worker dies: the caller must play the remaining episodes."""
     with pytest.raises(WorkerError, match="SIGKILL"):
@@ -287,6 +289,7 @@ def test_play_returns_when_no_worker_is_left(stage: Stage) -> None:
     assert stage.found == [{}]
 
 
+@pytest.mark.slow
 def test_an_episode_on_which_two_workers_die_ends_the_run(stage: Stage) -> None:
     crew = Crew(folder=stage.folder, does=("dies", "dies behind another"))
     with pytest.raises(WorkerError) as caught:
@@ -296,7 +299,7 @@ def test_an_episode_on_which_two_workers_die_ends_the_run(stage: Stage) -> None:
     assert not stage.said
 
 
-@pytest.mark.parametrize("does", ["fails", "breaks"])
+@pytest.mark.parametrize("does", ["fails", pytest.param("breaks", marks=pytest.mark.slow)])
 def test_a_failure_is_raised_with_worker_seed_and_traceback(stage: Stage, does: str) -> None:
     kind = EnvironmentFailureError if does == "fails" else WorkerError
     with pytest.raises(kind) as caught:
@@ -344,6 +347,7 @@ def test_a_worker_that_hangs_is_killed_and_its_episodes_taken_over(stage: Stage)
     assert stage.kinds.index(RecordKind.EVALUATION) < stage.kinds.index(RecordKind.LEAVE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["training", pytest.param("the end", marks=pytest.mark.slow)])
 def test_an_abort_ends_the_run_and_closes_the_players(stage: Stage, when: str) -> None:
     """As after Ctrl-C: between two steps, the players notice that the parent has gone."""
@@ -368,6 +372,7 @@ def test_an_abort_ends_the_run_and_closes_the_players(stage: Stage, when: str) -
     assert not stage.found
 
 
+@pytest.mark.slow
 def test_a_worker_in_a_cycle_joins_after_it_and_its_update_is_applied_later(stage: Stage) -> None:
     crew = Crew(folder=stage.folder)
     stage.train(crew, until=9)

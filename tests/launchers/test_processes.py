@@ -35,7 +35,7 @@ from .harness import PATIENCE, STEPS, TIMEOUT, FakeWorker, never, update_of, wai
 # Classes of this module are pickled by value: a worker's process cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-pytestmark = pytest.mark.usefixtures("no_main_module", "quick_start", "nothing_is_left_behind")
+pytestmark = pytest.mark.usefixtures("no_main_module", "nothing_is_left_behind")
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = 20_000
@@ -94,7 +94,7 @@ POINTS = (
     "most of a signal",
     "after the signal",
 )
-QUICK_POINTS = ("half written", "after the signal")
+QUICK_POINTS = ("half written",)
 
 
 def arm(point: str, at: int) -> None:
@@ -191,6 +191,7 @@ def test_updates_of_all_workers_arrive(stage: Stage) -> None:
     assert held_here() == before
 
 
+@pytest.mark.slow
 def test_an_exception_in_the_pump_propagates(stage: Stage) -> None:
     def direct() -> None:
         if stage.count(0) >= 2:
@@ -265,6 +266,7 @@ def test_a_hung_worker_is_killed_at_its_deadline(stage: Stage) -> None:
     assert stage.count(0) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_the_others_continue_without_a_worker_that_may_not_be_restarted(stage: Stage) -> None:
     """As long as another worker is left."""
@@ -348,6 +350,7 @@ def test_workers_ignore_signals_to_the_whole_group(stage: Stage, number: int) ->
     assert not stage.restarts
 
 
+@pytest.mark.slow
 def test_a_worker_that_ended_with_the_run_is_not_started_again(stage: Stage) -> None:
     """The reason to stop is handled first, even if it has also ended the worker."""
 
@@ -478,6 +481,7 @@ def dies_when_built(index: int, generation: int) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_be_built_ends_the_run(stage: Stage) -> None:
     with pytest.raises(WorkerError, match="RuntimeError: cannot be built here"):
         stage.run(fails_to_build, never, workers=1, max_restarts=3)
@@ -565,6 +569,7 @@ def simulators(tmp_path: Path) -> Simulators:
     return Simulators(tmp_path / "log")
 
 
+@pytest.mark.slow
 def test_environments_may_have_processes_and_are_closed_once(
     stage: Stage, simulators: Simulators
 ) -> None:
@@ -575,6 +580,7 @@ def test_environments_may_have_processes_and_are_closed_once(
     wait_for(simulators.are_gone)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_cycle_that_takes_too_long_is_aborted_and_closed(
     stage: Stage, simulators: Simulators
@@ -590,6 +596,7 @@ def test_a_cycle_that_takes_too_long_is_aborted_and_closed(
     assert not stage.unclosed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_environments_that_do_not_close_are_killed_and_reported(
     stage: Stage, simulators: Simulators
@@ -607,6 +614,7 @@ def test_environments_that_do_not_close_are_killed_and_reported(
     assert "worker 0 in Fake-v0 has not closed" in stage.unclosed[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restarts", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_environments_are_closed_after_a_failure(
     stage: Stage, simulators: Simulators, restarts: int
@@ -629,6 +637,7 @@ def test_a_death_is_noticed_although_a_forked_process_holds_the_pipe(
     wait_for(simulators.are_gone)
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_kills_what_does_not_close(
     stage: Stage, simulators: Simulators, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,7 +81,7 @@ CASES = {
 }
 
 
-@pytest.fixture(params=list(CASES))
+@pytest.fixture(scope="module", params=list(CASES))
 def figure(request: pytest.FixtureRequest) -> Any:
     return figure_of(*CASES[request.param])
 

@@ -35,6 +35,7 @@ class Guess(gymnasium.Env[Any, Any]):
         return self._look(), reward, False, self.steps >= 20, {}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_programs", "no_curves")
 def test_one_of_very_many_states_is_learned_and_replayed(tmp_path: Path) -> None:
     result = poise.train(

@@ -157,6 +157,7 @@ def test_there_must_be_floats_to_normalise(tmp_path: Path) -> None:
 # --- Processes, from end to end
 
 
+@pytest.mark.slow
 def test_processes_replay_as_exactly_as_threads(tmp_path: Path) -> None:
     settings = {**TINY, "normalize_observations": "on"}
     result = poise.train(f"{NAME}Ends", run_dir=tmp_path / "run", launcher="processes", **settings)

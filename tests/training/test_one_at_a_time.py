@@ -42,7 +42,9 @@ def settings(tmp_path: Path, **others: Any) -> dict[str, Any]:
     return {**SMALL, "env_kwargs": (f"taken={taken}",), "envs_per_worker": 1, **others}
 
 
-@pytest.mark.parametrize("launcher", ["serial", "threads", "processes"])
+@pytest.mark.parametrize(
+    "launcher", ["serial", "threads", pytest.param("processes", marks=pytest.mark.slow)]
+)
 def test_one_copy_is_open_at_a_time_and_the_run_replays(tmp_path: Path, launcher: str):
     given = settings(tmp_path, launcher=launcher)
     result = poise.train(NAME, run_dir=tmp_path / "run", **given)

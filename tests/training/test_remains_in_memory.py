@@ -76,6 +76,7 @@ def test_every_part_of_a_run_is_freed_at_its_end(
     assert [reference() for _, reference in made if reference() is not None] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncollected")
 def test_curves_share_one_figure(tmp_path: Path) -> None:
     train(tmp_path / "one")
@@ -84,6 +85,7 @@ def test_curves_share_one_figure(tmp_path: Path) -> None:
     assert living(Figure) == before == 1
 
 
+@pytest.mark.slow
 def test_jax_keeps_nothing_of_a_sample_in_another_program() -> None:
     logits = np.zeros(3, np.float32)
 

@@ -98,7 +98,7 @@ class Notes(gymnasium.Env[Any, Any]):
     ("launcher", "copies"),
     [
         ("threads", 3),
-        ("processes", 4),
+        pytest.param("processes", 4, marks=pytest.mark.slow),
         pytest.param("processes", 1, marks=pytest.mark.slow),
     ],
 )

@@ -463,6 +463,7 @@ def _is_cut(event: Event) -> bool:
     return type(event).__name__ == "CheckpointReady"
 
 
+@pytest.mark.slow
 def test_the_failure_reward_changes_the_loss_but_no_score(tmp_path: Path, serial_run: Path):
     plain = rows(serial_run, "episode")
     shaped = rows(train(tmp_path / "run", failure_reward=-50.0).folder, "episode")
@@ -472,6 +473,7 @@ def test_the_failure_reward_changes_the_loss_but_no_score(tmp_path: Path, serial
     assert shaped[0]["loss"] != plain[0]["loss"]
 
 
+@pytest.mark.slow
 def test_cartpole_v0_has_its_own_limit_and_threshold(tmp_path: Path):
     """Its deprecation warning, an error in these tests, is suppressed where it is raised."""
     result = train(tmp_path / "run", environment="CartPole-v0", evaluation_interval=10**6)

@@ -11,6 +11,8 @@ import dataclasses
 import hashlib
 import json
 import struct
+import sys
+from collections.abc import Callable
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -19,16 +21,17 @@ from safetensors.numpy import load, save
 
 from poise.agent.agent import Agent, NetworkSpec, build_agent
 from poise.agent.network import NetworkFactory
-from poise.agent.network_import import import_network, network_path
 from poise.agent.policy import Mode, Policy
 from poise.agent.space_json import space_from_json, space_to_json
 from poise.config import EnvironmentChoice
-from poise.errors import FileFormatError, InputError, UntrustedImportError
+from poise.errors import ConfigError, FileFormatError, InputError
 from poise.validation import MAX_PARAMETERS, shown
 
 __all__ = [
     "FORMAT_VERSION",
     "MAX_POLICY_BYTES",
+    "NetworkFinder",
+    "network_path",
     "parameter_hash",
     "policy_from_bytes",
     "policy_to_bytes",
@@ -42,6 +45,10 @@ MAX_HEADER_BYTES = 1 << 24
 """Most bytes of the header (spaces and names), which usually needs far less."""
 MAX_POLICY_BYTES = 4 * MAX_PARAMETERS + MAX_HEADER_BYTES
 """Most bytes of a whole file."""
+_DAMAGE = SafetensorError, KeyError, TypeError, ValueError, OverflowError, InputError
+"""Errors from content that no policy has."""
+NetworkFinder = Callable[[str], NetworkFactory]
+"""Returns what makes a network, given its import path ``module:name``."""
 
 
 def parameter_hash(parameters: np.ndarray) -> str:
@@ -81,8 +88,31 @@ def policy_to_bytes(policy: Policy, extra: dict[str, Any] | None = None) -> byte
     return save(tensors, {"poise": json.dumps(metadata, sort_keys=True)})
 
 
+def network_path(factory: NetworkFactory) -> str:
+    """Return the import path ``module:name`` of a network factory.
+
+    Raises:
+        ConfigError: it cannot be imported under its name, so no other process could find it.
+    """
+    module = getattr(factory, "__module__", None)
+    name = getattr(factory, "__qualname__", None)
+    found: Any = sys.modules.get(str(module))
+    for part in str(name).split("."):
+        found = getattr(found, part, None)
+    if found is not factory:
+        raise ConfigError(
+            f"a policy with the network of {factory!r} cannot be saved, because it cannot be "
+            "imported: make it a function or class at the top of a module"
+        )
+    return f"{module}:{name}"
+
+
 def policy_from_bytes(
-    content: bytes, source: str, *, check_hash: bool = True, trust: bool = False
+    content: bytes,
+    source: str,
+    *,
+    check_hash: bool = True,
+    find_network: NetworkFinder | None = None,
 ) -> Policy:
     """Rebuild a policy from the content of a policy file.
 
@@ -90,12 +120,12 @@ def policy_from_bytes(
         content: the file's bytes.
         source: the file's name, for error messages.
         check_hash: whether to reject content that does not match its hash.
-        trust: whether the file may name code to import, which makes a network of one's own.
+        find_network: finds a network that is not poise's own; called only after the hash of the
+            content was checked. What it raises is passed on.
 
     Raises:
-        UntrustedImportError: the file names code to import, but ``trust`` is False.
         FileFormatError: the file is truncated or damaged, not safetensors, or has another format
-            version.
+            version; or its network is not poise's own, and ``find_network`` is None.
     """
     metadata = read_metadata(content, source, "poise", "a policy file of poise")
     version = metadata.get("format_version")
@@ -104,43 +134,49 @@ def policy_from_bytes(
             f"{source} has policy format version {shown(version)}, but this poise reads "
             f"{FORMAT_VERSION}"
         )
+    factory = None
+    if "network_factory" in metadata:
+        path = _own_network(content, metadata, source)
+        if find_network is None:
+            raise FileFormatError(f"{source} needs the network {path}, which nothing may import")
+        factory = find_network(path)
     try:
         tensors = load(content)
-        spec = NetworkSpec.from_json(metadata["network"])
-        observation_space = space_from_json(metadata["observation_space"])
-        action_space = space_from_json(metadata["action_space"])
-        factory: NetworkFactory | None = None
-        if "network_factory" in metadata:
-            rest = {name: value for name, value in metadata.items() if name != "sha256"}
-            if check_hash and _content_hash(tensors, rest) != metadata["sha256"]:
-                raise ValueError("its content is not what was saved")
-            factory = import_network(metadata["network_factory"], trust)
-        agent, vector = build_agent(
-            observation_space,
-            action_space,
-            spec,
+        agent, _ = build_agent(
+            space_from_json(metadata["observation_space"]),
+            space_from_json(metadata["action_space"]),
+            NetworkSpec.from_json(metadata["network"]),
             None,
             parameter_limit=len(content) // 4,
             network_factory=factory,
         )
-        layout, parts = agent.layout, []
-        for name, shape in zip(layout.names, layout.shapes, strict=True):
-            tensor = tensors[_PREFIX + name]
-            if tensor.shape != shape or tensor.dtype != np.float32:
-                raise ValueError(f"tensor {name} is {tensor.dtype}{tensor.shape}, not {shape}")
-            parts.append(tensor.reshape(-1))
-        vector = np.concatenate(parts)
+        vector = _parameters(tensors, agent)
         statistics = _statistics(tensors, agent)
         environment = _environment(metadata["environment"])
         mode = _mode(metadata["mode"])
-        expected = metadata.pop("sha256")
-    except UntrustedImportError:
-        raise
-    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, InputError) as error:
+        if check_hash:
+            _check_hash(tensors, metadata)
+    except _DAMAGE as error:
         raise FileFormatError(f"{source} is damaged: {error}") from error
-    if check_hash and _content_hash(tensors, metadata) != expected:
-        raise FileFormatError(f"{source} is damaged: its content is not what was saved")
     return Policy(agent, vector, environment, statistics, mode=mode)
+
+
+def _own_network(content: bytes, metadata: dict[str, Any], source: str) -> str:
+    """Return the import path of a policy's own network, from a file that was not changed."""
+    try:
+        _check_hash(load(content), metadata)
+        path = metadata["network_factory"]
+        if not isinstance(path, str):
+            raise ValueError("the path of its network is not text")
+    except _DAMAGE as error:
+        raise FileFormatError(f"{source} is damaged: {error}") from error
+    return path
+
+
+def _check_hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+    rest = {name: value for name, value in metadata.items() if name != "sha256"}
+    if _content_hash(tensors, rest) != metadata["sha256"]:
+        raise ValueError("its content is not what was saved")
 
 
 def _content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
@@ -150,6 +186,17 @@ def _content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> s
         digest.update(name.encode())
         digest.update(np.asarray(tensors[name], order="C").tobytes())
     return digest.hexdigest()
+
+
+def _parameters(tensors: dict[str, np.ndarray], agent: Agent) -> np.ndarray:
+    """Return the parameter vector that the tensors make up."""
+    parts = []
+    for name, shape in zip(agent.layout.names, agent.layout.shapes, strict=True):
+        tensor = tensors[_PREFIX + name]
+        if tensor.shape != shape or tensor.dtype != np.float32:
+            raise ValueError(f"tensor {name} is {tensor.dtype}{tensor.shape}, not {shape}")
+        parts.append(tensor.reshape(-1))
+    return np.concatenate(parts)
 
 
 def _environment(description: Any) -> EnvironmentChoice:

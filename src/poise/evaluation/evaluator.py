@@ -21,11 +21,9 @@ from poise.envs.seeding import Purpose, environment_seed, seed_sequence
 from poise.evaluation.episodes import EpisodePlayer
 from poise.evaluation.phase_times import Phase, PhaseTimes
 from poise.evaluation.scoring import student_t_quantile
-from poise.evaluation.twin_player import TwinPlayer, differ
+from poise.evaluation.twin_player import TwinPlayer, warn_if_different
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
-from poise.number_format import numbers
 from poise.trajectory import Snapshot
-from poise.user_warnings import warn_caller
 
 __all__ = [
     "FEWEST_SELECTED",
@@ -175,7 +173,8 @@ class Evaluator:
             selection, candidate.steps, FEWEST_VERIFIED, VERIFICATION_EPISODES
         )
         first = self._fresh(policy, attempt, range(episodes), candidate.step_limit)
-        self._compare_with_twin(selection, first)
+        if self._twin is not None:
+            warn_if_different(selection, first, self._config.environment)
         if self._target is None or first.mean < self._target:
             return EvaluationResult(selection, first, False)
         if _lower_bound(first, LEVEL / attempt**2) >= self._target:
@@ -225,17 +224,6 @@ class Evaluator:
         # The call could not be interrupted: a signal that arrived meanwhile aborts now.
         self._player.beat()
         return score
-
-    def _compare_with_twin(self, selection: Score, verification: Score) -> None:
-        """Warn once if the twin's scores differ from those of the environment itself."""
-        if self._twin is None or not differ(selection, verification):
-            return
-        warn_caller(
-            f"the compiled twin of {self._config.environment} differs from Gymnasium's own "
-            f"environment: the same policy reaches {_interval(selection)} in the twin and "
-            f"{_interval(verification)} in the environment; train with --world copies, and please "
-            "report this"
-        )
 
     def _affordable(self, like: Score, trained: int, fewest: int, most: int) -> int:
         """Return the number of episodes to play; fewer in a short run whose steps are slow."""
@@ -296,11 +284,6 @@ class Evaluator:
             environment_seed(seed_sequence(root, purpose, attempt, episode))
             for episode in range(count)
         ]
-
-
-def _interval(score: Score) -> str:
-    mean, low, high = numbers(score.mean, score.low, score.high)
-    return f"{mean} on average over {score.episodes} episodes (95%: {low} to {high})"
 
 
 def _lower_bound(score: Score, level: float) -> float:

@@ -17,9 +17,11 @@ from poise.envs.jax_envs import Draws, JaxEnvs
 from poise.envs.seeding import key_data, typed_key
 from poise.evaluation.scoring import score
 from poise.learning.evaluation_result import Score
+from poise.number_format import numbers
 from poise.trajectory import Snapshot
+from poise.user_warnings import warn_caller
 
-__all__ = ["TwinPlayer", "differ"]
+__all__ = ["TwinPlayer", "warn_if_different"]
 
 FEWEST_EPISODES = 10
 """The deviation of fewer episodes says too little."""
@@ -139,7 +141,18 @@ def _play(
     return total, length, done
 
 
-def differ(selection: Score, verification: Score) -> bool:
+def warn_if_different(selection: Score, verification: Score, environment: str) -> None:
+    """Warn if one policy's score in the twin and in the environment differ by more than chance."""
+    if _differ(selection, verification):
+        warn_caller(
+            f"the compiled twin of {environment} differs from Gymnasium's own environment: the "
+            f"same policy reaches {_interval(selection)} in the twin and "
+            f"{_interval(verification)} in the environment; train with --world copies, and please "
+            "report this"
+        )
+
+
+def _differ(selection: Score, verification: Score) -> bool:
     """Return whether two scores of one policy differ by more than chance and rounding.
 
     A few episodes may all have the same return by chance, so the larger of both standard deviations
@@ -152,3 +165,8 @@ def differ(selection: Score, verification: Score) -> bool:
     difference = abs(selection.mean - verification.mean)
     scale = max(abs(selection.mean), abs(verification.mean))
     return difference > TOO_MANY_ERRORS * error + ROUNDING * scale
+
+
+def _interval(score: Score) -> str:
+    mean, low, high = numbers(score.mean, score.low, score.high)
+    return f"{mean} on average over {score.episodes} episodes (95%: {low} to {high})"

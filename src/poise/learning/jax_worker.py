@@ -99,19 +99,23 @@ class JaxProgram:
 
     @functools.cached_property
     def _packing(self) -> StatePacking:
-        return StatePacking(self.initial_state(np.zeros(2, np.uint32)))
+        return StatePacking(self.blank_state)
 
-    def initial_state(self, key: np.ndarray) -> RolloutState:
-        """Return a worker's state before its first cycle."""
+    @functools.cached_property
+    def blank_state(self) -> RolloutState:
+        """A worker's state before its first cycle, with a key of zeros."""
         copies = self.spec.copies
         environment, observation = self.envs.blank(copies)
         recurrent = self.spec.agent.initial_state(copies)
-        return first_state(key, copies, environment, observation, recurrent)
+        return first_state(np.zeros(2), copies, environment, observation, recurrent)
+
+    def initial_state(self, key: np.ndarray) -> RolloutState:
+        """Return a worker's state before its first cycle."""
+        return self.blank_state._replace(key=np.asarray(key, np.uint32))
 
     def computed_shapes(self, snapshot: Snapshot) -> Any:
         """Return the shapes and dtypes of `Algorithm.compute`'s first result."""
-        state = self.initial_state(np.zeros(2, np.uint32))
-        return jax.eval_shape(self.cycle, snapshot, state)[0][0]
+        return jax.eval_shape(self.cycle, snapshot, self.blank_state)[0][0]
 
     def _packed_cycle(
         self, parameters: Any, statistics: Any, target_parameters: Any, *packed: Any
@@ -136,7 +140,7 @@ class JaxProgram:
 
     def compile(self, snapshot: Snapshot, options: CompileOptions) -> None:
         """Compile the cycle for snapshots with these shapes (takes seconds; releases the GIL)."""
-        packed = self._packing.pack(self.initial_state(np.zeros(2, np.uint32)))
+        packed = self._packing.pack(self.blank_state)
         lowered = jax.jit(self._packed_cycle).lower(*snapshot[1:], *packed)
         self._compiled = lowered.compile(compiler_options=dict[str, Any](options))
 

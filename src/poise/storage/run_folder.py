@@ -1,6 +1,7 @@
 """A run's folder: the names of its files, and functions that read them."""
 
 import dataclasses
+import functools
 import os
 import typing
 from pathlib import Path
@@ -17,6 +18,7 @@ from poise.settings import BUDGETS, known_arguments
 from poise.storage.config_digest import sealed
 from poise.storage.files import json_number, read_json
 from poise.storage.summary_file import read_summary
+from poise.storage.trust import network_from_file
 from poise.validation import MAX_COUNT, MAX_FACTOR, shown
 
 __all__ = [
@@ -228,7 +230,8 @@ def load(run: str | Path, which: Which = "best", trust: bool = False) -> Policy:
         content = read_bytes(path, MAX_POLICY_BYTES)
     except OSError as error:
         raise RunFolderError(f"there is no policy at {path}: {error.strerror}") from error
-    return policy_from_bytes(content, str(path), trust=trust)
+    find = functools.partial(network_from_file, trust=trust)
+    return policy_from_bytes(content, str(path), find_network=find)
 
 
 def run_path(run: object) -> Path:

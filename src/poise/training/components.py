@@ -242,7 +242,7 @@ class RunComponents:
         """Return a worker's state as a template; ``()`` if checkpoints cannot hold it."""
         if isinstance(self.program, HostProgram) or not self.program.envs.is_pure:
             return ()
-        return self.program.initial_state(np.zeros(2, np.uint32))
+        return self.program.blank_state
 
     @property
     def placement(self) -> Placement:

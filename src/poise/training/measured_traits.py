@@ -1,4 +1,4 @@
-"""Traits of an environment measured before training; a replay reads them from ``config.json``."""
+"""What was found out before training; a replay reads it from ``config.json``."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,15 +7,15 @@ __all__ = ["MeasuredTraits"]
 
 
 class MeasuredTraits(NamedTuple):
-    """Traits that are measured once, before training, and hold for the whole run.
+    """Traits of the environment, found out once, before training, for the whole run.
 
     Attributes:
         slow_steps: a step takes so long that less time should be spent on evaluations.
         remembers: an episode depends on earlier ones in its copy; which copy plays which episode of
             an evaluation must then not depend on how fast the workers are.
         has_time_limit: episodes are truncated after a number of steps, or assumed to be.
-        selects_in_twin: candidates are compared in the compiled twin; runs of poise before this
-            was possible compared them in Gymnasium's environment.
+        selects_in_twin: there is a compiled twin, and candidates are compared in it; False in runs
+            of older versions, which compared them in Gymnasium's environment.
     """
 
     slow_steps: bool = False
