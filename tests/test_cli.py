@@ -924,3 +924,20 @@ def test_the_installed_command(run: Path):
     )
     assert done.returncode == 0
     assert json.loads(done.stdout)["episodes"] == 2
+
+
+@pytest.mark.slow
+def test_the_second_run_of_the_command_traces_nothing(tmp_path: Path):
+    script = Path(sys.executable).with_name("poise")
+    given = ["train", "CartPole-v1", "--max-steps=500", "--verification-episodes=2", "--quiet"]
+    names, programs = [], []
+    for seed in (0, 1):
+        command = [script, *given, f"--seed={seed}"]
+        environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        subprocess.run(command, cwd=tmp_path, env=environment, timeout=DEADLINE, check=True)
+        files = sorted((tmp_path / "cache" / "poise" / "programs").iterdir())
+        names.append([file.name for file in files])
+        programs.append([file.read_bytes() for file in files])
+    assert len(names[0]) == 3
+    assert names[0] == names[1]
+    assert programs[0] == programs[1]

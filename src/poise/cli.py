@@ -37,6 +37,7 @@ from poise.commands.train import Train
 from poise.commands.values import terminal_width, wrapped
 from poise.errors import EnvironmentFailureError, PoiseError, WorkerError
 from poise.launchers.stop_signals import interruptible
+from poise.training.process_role import run_as_command
 
 __all__ = ["main", "run"]
 
@@ -69,6 +70,7 @@ def run() -> None:
     # Importing JAX makes many objects and hardly any garbage. With Python's own threshold, looking
     # for garbage among them takes a tenth of the time.
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION, 20, 100)
+    run_as_command()
     code = main()
     others = [one for one in threading.enumerate() if one is not threading.main_thread()]
     # Compilation threads only wait for work: it is safe to leave them.

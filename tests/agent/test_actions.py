@@ -15,7 +15,7 @@ from poise.agent.heads import ActionHead
 from poise.agent.noise import draw_with_generator
 from poise.batching import as_typed, unbatch
 from poise.errors import UnsupportedSpaceError
-from poise.learning.worker import compile_options
+from poise.learning.compiler import compile_options
 
 from .examples import ACTION_SPACES, BOXES, DISCRETE, NESTED, UNSUPPORTED
 

@@ -11,7 +11,7 @@ import pytest
 
 from poise.agent.agent import Agent
 from poise.agent.gradient import actor_critic_gradient
-from poise.learning.worker import compile_options
+from poise.learning.compiler import compile_options
 from poise.trajectory import Trajectory
 
 from ..maths.literal import generalised_advantages, segments

@@ -20,6 +20,7 @@ from poise.envs.jax_envs import Draws, JaxEnvs
 from poise.envs.seeding import key_data, typed_key
 from poise.envs.twins import CartPole
 from poise.evaluation.twin_player import TwinPlayer, warn_if_different
+from poise.learning.compiler import Compiler
 from poise.learning.evaluation_result import Score
 from poise.training import train as train_module
 from poise.training.assembly import build_components
@@ -40,7 +41,7 @@ def components() -> RunComponents:
 @pytest.fixture(scope="module")
 def player(components: RunComponents) -> TwinPlayer:
     assert isinstance(components.envs, JaxEnvs)
-    return TwinPlayer(components.agent, components.envs, {})
+    return TwinPlayer(components.agent, components.envs, Compiler({}))
 
 
 def snapshots(components: RunComponents) -> list[Snapshot]:
@@ -95,9 +96,10 @@ def test_it_plays_what_single_episodes_come_to(
 def test_an_episode_ends_at_the_time_limit_and_is_then_not_cut(components: RunComponents) -> None:
     assert isinstance(components.envs, JaxEnvs)
     short = dataclasses.replace(components.envs, max_episode_steps=5)
-    score = TwinPlayer(components.agent, short, {}).play(snapshots(components)[0], SEEDS, None, 9)
+    player, snapshot = TwinPlayer(components.agent, short, Compiler({})), snapshots(components)[0]
+    score = player.play(snapshot, SEEDS, None, 9)
     assert (score.mean, score.cut, score.steps) == (5.0, 0, 30)
-    cut = TwinPlayer(components.agent, short, {}).play(snapshots(components)[0], SEEDS, None, 4)
+    cut = player.play(snapshot, SEEDS, None, 4)
     assert (cut.mean, cut.cut, cut.steps) == (4.0, len(SEEDS), 24)
 
 

@@ -19,12 +19,13 @@ from poise.config import EnvironmentChoice
 from poise.envs.jax_envs import JaxEnvs
 from poise.envs.seeding import Purpose, seed_sequence
 from poise.learning.algorithms.a3c import A3C
+from poise.learning.compiler import CompileOptions, Compiler, compile_options
 from poise.learning.jax_worker import JaxProgram, JaxWorker
 from poise.learning.journal import Journal
 from poise.learning.learner import GradientLearner
 from poise.learning.optimizer import make_optimizer
 from poise.learning.parameter_server import ParameterServer
-from poise.learning.worker import CompileOptions, WorkerSpec, compile_options
+from poise.learning.worker import WorkerSpec
 from poise.trajectory import Snapshot, WorkerUpdate
 
 from .fakes import SETTINGS, result
@@ -122,7 +123,7 @@ def program(environment: Any, statistics: Any = ()) -> JaxProgram:
     spec = NetworkSpec((16,), normalize_observations=bool(statistics))
     agent, parameters = build_agent(*spaces, spec, None)
     made = JaxProgram(WorkerSpec(agent, envs, ALGORITHM, COPIES, LENGTH))
-    made.compile(Snapshot(np.int32(0), parameters, statistics), FAST)
+    made.compile(Snapshot(np.int32(0), parameters, statistics), Compiler(FAST))
     return made
 
 

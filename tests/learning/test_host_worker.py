@@ -17,11 +17,12 @@ from poise.envs.reward_shaping import RewardShaping
 from poise.envs.seeding import Purpose, environment_seed, key_data, seed_sequence
 from poise.errors import EnvironmentFailureError, TrainingError
 from poise.learning.algorithms.a3c import A3C
+from poise.learning.compiler import Compiler, compile_options
 from poise.learning.host_worker import HostProgram, HostWorker
 from poise.learning.journal import Journal
 from poise.learning.learner import GradientLearner
 from poise.learning.parameter_server import ParameterServer, ServerSettings
-from poise.learning.worker import Worker, WorkerSpec, compile_options
+from poise.learning.worker import Worker, WorkerSpec
 from poise.maths.statistics import Moments, normalization
 from poise.trajectory import Snapshot, Trajectory, WorkerUpdate
 
@@ -62,7 +63,7 @@ def build_components(
 
 def compiled(program: Watched, statistics: Any = ()) -> tuple[Watched, Snapshot]:
     snapshot = Snapshot(np.int32(4), program.parameters, statistics)
-    program.compile(snapshot, FAST)
+    program.compile(snapshot, Compiler(FAST))
     return program, snapshot
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from poise.agent.gradient import actor_critic_gradient
+from poise.learning.compiler import compile_options
 from poise.learning.jax_worker import JaxProgram, JaxWorker
 from poise.learning.rollout import roll_out, to_trajectory
-from poise.learning.worker import Worker, compile_options
+from poise.learning.worker import Worker
 from poise.maths.statistics import Moments, normalization
 from poise.trajectory import Snapshot, WorkerUpdate
 

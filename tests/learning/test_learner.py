@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from poise.learning.compiler import Compiler
 from poise.learning.events import Rejected, Updated
 from poise.learning.journal import StopReason
 from poise.learning.learner import (
@@ -54,7 +55,7 @@ def learn(parameters: Any, state: Any, batch: Trajectory, rate: Any, key: Any) -
 
 
 def learner(seed: np.ndarray = SEED) -> TrajectoryLearner:
-    return TrajectoryLearner(learn, seed, {})
+    return TrajectoryLearner(learn, seed, Compiler({}))
 
 
 def test_trajectories_are_joined_along_the_copies() -> None:

@@ -17,6 +17,7 @@ from poise.config import TrainConfig
 from poise.envs.jax_envs import JaxEnvs
 from poise.envs.seeding import Purpose, seed_sequence
 from poise.learning.algorithms.a3c import A3C
+from poise.learning.compiler import Compiler
 from poise.learning.jax_worker import JaxProgram, JaxWorker
 from poise.learning.optimizer import make_optimizer
 from poise.learning.worker import WorkerSpec
@@ -95,7 +96,7 @@ def train(axes: str, seed: int) -> float:
     )
     spec = WorkerSpec(agent, envs, loss, config.envs_per_worker, config.rollout_length)
     program = JaxProgram(spec)
-    program.compile(Snapshot(np.int32(0), parameters, ()), FAST)
+    program.compile(Snapshot(np.int32(0), parameters, ()), Compiler(FAST))
     initialise, raw_update = make_optimizer(
         config.optimizer,
         max_gradient_norm=config.max_gradient_norm,

@@ -12,6 +12,7 @@ import pytest
 from poise.envs.jax_envs import JaxEnvs
 from poise.envs.reward_shaping import RewardShaping
 from poise.envs.seeding import Purpose, key_data, seed_sequence
+from poise.learning.compiler import compile_options
 from poise.learning.rollout import (
     FinishedEpisodes,
     RolloutState,
@@ -19,7 +20,6 @@ from poise.learning.rollout import (
     roll_out,
     to_trajectory,
 )
-from poise.learning.worker import compile_options
 from poise.trajectory import Snapshot, Trajectory
 
 from ..envs.toys import LENGTHS, Countdown, Drift, PlainCountdown, toy_agent

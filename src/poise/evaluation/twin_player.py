@@ -4,6 +4,7 @@ Only candidates are compared there. What is verified and reported is measured on
 environment.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -16,6 +17,7 @@ from poise.agent.noise import draw_with_key
 from poise.envs.jax_envs import Draws, JaxEnvs
 from poise.envs.seeding import key_data, typed_key
 from poise.evaluation.scoring import score
+from poise.learning.compiler import Compiler
 from poise.learning.evaluation_result import Score
 from poise.number_format import numbers
 from poise.trajectory import Snapshot
@@ -37,24 +39,26 @@ class TwinPlayer:
     Args:
         agent: chooses actions, given parameters.
         envs: the compiled environment.
-        options: XLA's compile options.
+        compiler: compiles the run's programs.
     """
 
-    def __init__(self, agent: Agent, envs: JaxEnvs, options: dict[str, Any]) -> None:
-        self._options = options
+    def __init__(self, agent: Agent, envs: JaxEnvs, compiler: Compiler) -> None:
+        self._compiler = compiler
+        self._compiled: dict[tuple[int, bool], Any] = {}
 
         # Not a method, for the same reason as in `JaxProgram`.
-        def play(
-            parameters: Any, statistics: Any, keys: Any, action_key: Any, step_limit: Any
-        ) -> Any:
-            return _play(agent, envs, parameters, statistics, keys, action_key, step_limit)
-
-        self._play = jax.jit(play, compiler_options=options or None)
+        self._play = functools.partial(_play, agent, envs)
 
     def compile(self, snapshot: Snapshot, episodes: int, *, greedy: bool) -> None:
         """Compile for snapshots with these shapes and this number of episodes."""
-        seeds = [np.random.SeedSequence(number) for number in range(episodes)]
-        self.play(snapshot, seeds, None if greedy else seeds[0], step_limit=1)
+        keys = np.zeros((episodes, 2), np.uint32)
+        action_key = None if greedy else keys[0]
+        self._compile(snapshot.parameters, snapshot.statistics, keys, action_key, np.int32(1))
+
+    def _compile(self, *arguments: Any) -> Any:
+        compiled = self._compiler("twin", self._play, *arguments)
+        self._compiled[_variant(*arguments)] = compiled
+        return compiled
 
     def play(
         self,
@@ -73,12 +77,21 @@ class TwinPlayer:
         """
         keys = np.stack([key_data(seed) for seed in seeds])
         action_key = None if sampling is None else key_data(sampling)
-        totals, lengths, done = self._play(
-            snapshot.parameters, snapshot.statistics, keys, action_key, np.int32(step_limit)
-        )
+        statistics, limit = snapshot.statistics, np.int32(step_limit)
+        arguments = snapshot.parameters, statistics, keys, action_key, limit
+        compiled = self._compiled.get(_variant(*arguments)) or self._compile(*arguments)
+        totals, lengths, done = compiled(*arguments)
         cut = int(np.sum(~np.asarray(done)))
         returns = np.asarray(totals, np.float64)
         return score(returns, np.asarray(lengths), greedy=sampling is None, cut=cut)
+
+
+def _variant(
+    parameters: Any, statistics: Any, keys: np.ndarray, action_key: Any, step_limit: Any
+) -> tuple[int, bool]:
+    """Return the number of episodes, and whether actions are greedy."""
+    del parameters, statistics, step_limit
+    return len(keys), action_key is None
 
 
 def _play(

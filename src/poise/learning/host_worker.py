@@ -18,6 +18,7 @@ from poise.batching import blank
 from poise.envs.host_envs import Copies, HostEnvs
 from poise.envs.seeding import Purpose, environment_seeds, key_data, seed_sequence
 from poise.errors import TrainingError
+from poise.learning.compiler import CompileOptions, Compiler
 from poise.learning.rollout import (
     RolloutState,
     advance,
@@ -26,7 +27,6 @@ from poise.learning.rollout import (
     to_trajectory,
 )
 from poise.learning.worker import (
-    CompileOptions,
     WorkerSpec,
     compute_update,
     episode_report,
@@ -61,11 +61,10 @@ class HostProgram:
         """Return the shapes and dtypes of `Algorithm.compute`'s first result."""
         return jax.eval_shape(self._compute, *self._blank_arguments(snapshot))[0]
 
-    def compile(self, snapshot: Snapshot, options: CompileOptions) -> None:
+    def compile(self, snapshot: Snapshot, compiler: Compiler) -> None:
         """Compile the update computation for snapshots with these shapes."""
-        self.options = options
-        lowered = jax.jit(self._compute).lower(*self._blank_arguments(snapshot))
-        self._compute_update = lowered.compile(compiler_options=dict[str, Any](options))
+        self.options = compiler.options
+        self._compute_update = compiler("update", self._compute, *self._blank_arguments(snapshot))
 
     def actor(self) -> Actor:
         """Return an actor for one worker; with XLA, all workers share the same one."""

@@ -15,6 +15,7 @@ from poise.envs.host_envs import HostEnvs
 from poise.envs.seeding import Purpose, environment_seeds, key_data, seed_sequence
 from poise.envs.xla_envs import XlaEnvs
 from poise.errors import TrainingError
+from poise.learning.compiler import Compiler, travels_in_programs
 from poise.learning.packed_state import PackedState, StatePacking
 from poise.learning.rollout import (
     FinishedEpisodes,
@@ -25,7 +26,6 @@ from poise.learning.rollout import (
     to_trajectory,
 )
 from poise.learning.worker import (
-    CompileOptions,
     WorkerSpec,
     compute_update,
     episode_report,
@@ -138,11 +138,11 @@ class JaxProgram:
         )
         return results, self._packing.pack(after)
 
-    def compile(self, snapshot: Snapshot, options: CompileOptions) -> None:
+    def compile(self, snapshot: Snapshot, compiler: Compiler) -> None:
         """Compile the cycle for snapshots with these shapes (takes seconds; releases the GIL)."""
         packed = self._packing.pack(self.blank_state)
-        lowered = jax.jit(self._packed_cycle).lower(*snapshot[1:], *packed)
-        self._compiled = lowered.compile(compiler_options=dict[str, Any](options))
+        travels_in_programs(_Packed)
+        self._compiled = compiler("cycle", self._packed_cycle, *snapshot[1:], *packed)
 
     def __call__(
         self, snapshot: Snapshot, state: RolloutState | PackedState

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from poise.learning.compiler import Compiler
 from poise.learning.discipline import mean_gradient
 from poise.learning.optimizer import OptimizerState, Update
 from poise.trajectory import Gradient, Trajectory, WorkerUpdate
@@ -101,13 +102,14 @@ class TrajectoryLearner:
     Args:
         learn: the algorithm's learning function, not compiled yet.
         seed: ``[2]`` uint32; all random numbers depend only on it and on the version.
-        options: XLA's compile options.
+        compiler: compiles it.
     """
 
-    def __init__(self, learn: Learn, seed: np.ndarray, options: dict[str, Any]) -> None:
+    def __init__(self, learn: Learn, seed: np.ndarray, compiler: Compiler) -> None:
         self._seed = seed
-        # If a worker is lost, the batch's shape changes, and this compiles again.
-        self._learn = jax.jit(learn, compiler_options=options or None)
+        self._learn = learn
+        self._compiler = compiler
+        self._compiled: dict[tuple[int, ...], Any] = {}
 
     def __call__(
         self,
@@ -121,14 +123,21 @@ class TrajectoryLearner:
         batch = join_trajectories([_trajectory(*update) for update in updates])
         rate = np.float32(learning_rate)
         key = np.random.SeedSequence(self._seed.tolist(), spawn_key=(version,))
-        parameters, optimizer_state, metrics = self._learn(
-            parameters, optimizer_state, batch, rate, key.generate_state(2, np.uint32)
-        )
+        arguments = parameters, optimizer_state, batch, rate, key.generate_state(2, np.uint32)
+        # If a worker is lost, the batch's shape changes.
+        compiled = self._compiled.get(batch.rewards.shape) or self._compile(arguments)
+        parameters, optimizer_state, metrics = compiled(*arguments)
         return Learned(parameters, optimizer_state, np.asarray(metrics))
 
     def compile(self, parameters: Any, optimizer_state: OptimizerState, batch: Trajectory) -> None:
-        """Compile for batches of this shape; the result is discarded."""
-        self._learn(parameters, optimizer_state, batch, np.float32(0), np.zeros(2, np.uint32))
+        """Compile for batches of this shape."""
+        key = np.zeros(2, np.uint32)
+        self._compile((parameters, optimizer_state, batch, np.float32(0), key))
+
+    def _compile(self, arguments: tuple[Any, OptimizerState, Trajectory, Any, Any]) -> Any:
+        compiled = self._compiler("learn", self._learn, *arguments)
+        self._compiled[arguments[2].rewards.shape] = compiled
+        return compiled
 
 
 def join_trajectories(trajectories: Sequence[Trajectory]) -> Trajectory:

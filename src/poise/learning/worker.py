@@ -19,23 +19,15 @@ from poise.maths.statistics import moments_of
 from poise.trajectory import EpisodeReport, Snapshot, Trajectory, WorkerUpdate
 
 __all__ = [
-    "CompileOptions",
     "Opens",
     "Releases",
     "Worker",
     "WorkerSpec",
-    "compile_options",
     "compute_update",
     "episode_report",
     "observed_moments",
     "require_finite",
 ]
-
-
-CompileOptions = dict[str, str | bool | int]
-
-FUSION_EMITTERS_ALWAYS_SINCE = (0, 11, 1)
-"""The first JAX version whose XLA has no option to disable its fusion emitters on the CPU."""
 
 
 class WorkerSpec(NamedTuple):
@@ -106,23 +98,6 @@ class Releases(Protocol):
 
     def release(self) -> None:
         """Close the environments after the current cycle; the next makes and seeds new ones."""
-
-
-def compile_options(backend: str) -> CompileOptions:
-    """Return XLA's compile options for poise's programs on a backend (``cpu``, ``gpu``).
-
-    Measured on the CPU for the CartPole cycle: compiling takes a third of the default time, and the
-    program is equally fast. Eigen's own threads are disabled, as they would compete with workers.
-    """
-    if backend != "cpu":
-        return {}
-    options: CompileOptions = {
-        "xla_backend_optimization_level": 1,
-        "xla_cpu_multi_thread_eigen": False,
-    }
-    if jax.__version_info__[:3] < FUSION_EMITTERS_ALWAYS_SINCE:
-        options["xla_cpu_use_fusion_emitters"] = False
-    return options
 
 
 def require_finite(trajectory: Trajectory, environment: str) -> None:

@@ -14,10 +14,11 @@ from poise.envs.reward_shaping import RewardShaping
 from poise.envs.seeding import Purpose, seed_sequence
 from poise.errors import ConfigError
 from poise.learning.algorithms.registry import make_algorithm
+from poise.learning.compiler import compile_options
 from poise.learning.host_worker import HostProgram
 from poise.learning.jax_worker import JaxProgram
 from poise.learning.optimizer import make_optimizer
-from poise.learning.worker import WorkerSpec, compile_options
+from poise.learning.worker import WorkerSpec
 from poise.training.components import RunComponents
 
 __all__ = ["build_components"]

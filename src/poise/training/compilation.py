@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from poise.envs.seeding import typed_key
+from poise.learning.compiler import Compiler
 from poise.learning.learner import TrajectoryLearner, join_trajectories
 from poise.learning.optimizer import OptimizerState, Update
-from poise.learning.worker import CompileOptions
 from poise.trajectory import Trajectory
 
 __all__ = ["compile_learner", "compile_update", "do_side_by_side"]
@@ -36,12 +36,13 @@ def do_side_by_side(work: Iterable[Callable[[], Any]]) -> None:
 
 
 def compile_update(
-    update: Update, parameters: np.ndarray, state: OptimizerState, options: CompileOptions
+    update: Update, parameters: np.ndarray, state: OptimizerState, compiler: Compiler
 ) -> Update:
     """Compile an optimizer's update of the parameters, which `make_optimizer` made."""
     norm, rate = np.float32(0), np.float32(0)
-    lowered = jax.jit(update).lower(parameters, state, np.zeros_like(parameters), norm, rate)
-    compiled: Update = lowered.compile(compiler_options=dict[str, Any](options))
+    compiled: Update = compiler(
+        "optimizer", update, parameters, state, np.zeros_like(parameters), norm, rate
+    )
     return compiled
 
 
@@ -49,7 +50,7 @@ def compile_learner(
     learn: Callable[..., Any],
     parameters: np.ndarray,
     state: OptimizerState,
-    options: CompileOptions,
+    compiler: Compiler,
     rollouts: Sequence[Any],
     seed: np.ndarray,
 ) -> TrajectoryLearner:
@@ -59,7 +60,7 @@ def compile_learner(
         learn: `LearnsFromTrajectories.learn`, with agent and update already bound.
         parameters: ``[P]`` float32.
         state: the optimizer's state at version 0.
-        options: XLA's compiler options.
+        compiler: compiles the run's programs.
         rollouts: the rollout that each worker sends, as shapes and dtypes.
         seed: ``[2]`` uint32, for random draws during learning.
     """
@@ -72,7 +73,7 @@ def compile_learner(
         )
         return learned
 
-    learner = TrajectoryLearner(run, seed, dict[str, Any](options))
+    learner = TrajectoryLearner(run, seed, compiler)
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), list(rollouts))
     learner.compile(parameters, state, join_trajectories(blank))
     return learner

@@ -20,6 +20,7 @@ from poise.evaluation.phase_times import PhaseTimes
 from poise.evaluation.twin_player import TwinPlayer
 from poise.launchers.evaluation_helpers import Players
 from poise.learning.algorithms.algorithm import LearnsFromTrajectories
+from poise.learning.compiler import CompileOptions, Compiler
 from poise.learning.evaluation_result import Candidate, EvaluationResult
 from poise.learning.host_worker import HostProgram, HostWorker
 from poise.learning.jax_worker import JaxProgram, JaxWorker, XlaWorker
@@ -29,11 +30,12 @@ from poise.learning.optimizer import OptimizerState, Update
 from poise.learning.parameter_server import ParameterServer
 from poise.learning.server_log import Emit
 from poise.learning.server_settings import ServerSettings
-from poise.learning.worker import CompileOptions, Releases, Worker
+from poise.learning.worker import Releases, Worker
 from poise.maths.statistics import Moments, normalization
 from poise.training.compilation import compile_learner, compile_update, do_side_by_side
 from poise.training.measured_traits import MeasuredTraits
 from poise.training.placement import Placement
+from poise.training.program_store import describe_programs, program_store
 from poise.training.server_settings import server_settings
 from poise.trajectory import Snapshot, Trajectory
 
@@ -87,7 +89,7 @@ class RunComponents:
         """
         work: list[Callable[[], Any]] = [self._compile_learner]
         if cycle:
-            work.append(lambda: self.program.compile(self.first_snapshot(), self.options))
+            work.append(lambda: self.program.compile(self.first_snapshot(), self.compiler))
         if self.twin_player is not None:
             work.append(self._compile_twin)
         do_side_by_side([*work, *alongside])
@@ -97,7 +99,13 @@ class RunComponents:
         """Plays selection episodes in the compiled twin; None if they are played elsewhere."""
         if not self.measured.selects_in_twin or not isinstance(self.envs, JaxEnvs):
             return None
-        return TwinPlayer(self.agent, self.envs, dict[str, Any](self.options))
+        return TwinPlayer(self.agent, self.envs, self.compiler)
+
+    @functools.cached_property
+    def compiler(self) -> Compiler:
+        """Compiles the run's programs."""
+        description = describe_programs(self.config, self.agent, self.envs)
+        return Compiler(self.options, description, program_store())
 
     def _compile_twin(self) -> None:
         assert self.twin_player is not None, "there is one"
@@ -107,15 +115,15 @@ class RunComponents:
         )
 
     def _compile_learner(self) -> None:
-        algorithm, options = self.program.spec.algorithm, self.options
+        algorithm, compiler = self.program.spec.algorithm, self.compiler
         start = self.parameters, self.initial_optimizer_state()
         if not isinstance(algorithm, LearnsFromTrajectories):
-            self.learner = GradientLearner(compile_update(self.raw_update, *start, options))
+            self.learner = GradientLearner(compile_update(self.raw_update, *start, compiler))
             return
         learn = functools.partial(algorithm.learn, self.agent, self.raw_update)
         rollouts = [self.rollout_shapes] * self.config.workers
         seed = key_data(seed_sequence(self.config.seed, Purpose.LEARNING))
-        self.learner = compile_learner(learn, *start, options, rollouts, seed)
+        self.learner = compile_learner(learn, *start, compiler, rollouts, seed)
 
     @functools.cached_property
     def rollout_shapes(self) -> Trajectory | None:

@@ -13,6 +13,7 @@ from poise.learning.worker import Worker
 from poise.training.assembly import build_components
 from poise.training.components import RunComponents
 from poise.training.jax_settings import adopt_settings, shared_settings
+from poise.training.process_role import is_command, run_as_command
 from poise.training.runtime import prepare_jax
 
 __all__ = ["RunWorkerFactory", "SpawnedWorkerFactory"]
@@ -30,6 +31,8 @@ class SpawnedWorkerFactory:
     """Makes the network, where it is not poise's own."""
     jax_settings: Mapping[str, Any] = dataclasses.field(default_factory=shared_settings)
     """JAX's settings in the process that made this factory."""
+    of_command: bool = dataclasses.field(default_factory=is_command)
+    """Whether the run is one of the ``poise`` command."""
     _assembled: list[RunComponents] = dataclasses.field(
         default_factory=list, init=False, repr=False
     )
@@ -55,10 +58,12 @@ class SpawnedWorkerFactory:
 
     def __call__(self, index: int, generation: int) -> Worker:
         """Make a worker, ready to cycle."""
+        if self.of_command:
+            run_as_command()
         adopt_settings(self.jax_settings)
         prepare_jax()
         components = build_components(self.config, self.env_factory, self.network_factory)
-        components.program.compile(components.first_snapshot(), components.options)
+        components.program.compile(components.first_snapshot(), components.compiler)
         self._assembled[:] = [components]
         return components.worker(index, generation)
 
