@@ -245,8 +245,9 @@ class TrainConfig:
     probable action) or sampled. Some tasks can only be solved by a stochastic policy."""
 
     evaluation_interval: int = 4096
-    """Minimum number of environment steps between two evaluations. The interval is longer if the
-    last evaluation took more steps, and at least 1/16 of the steps so far."""
+    """Minimum number of environment steps between two evaluations. The interval is at least 1/16 of
+    the steps so far, and 8 times the steps of the last selection, unless that was played in a
+    compiled twin or training episodes reach the target return."""
 
     selection_episodes: int | None = None
     """Episodes per evaluation; the result decides whether the policy is worth verifying. Default:

@@ -14,7 +14,8 @@ from poise.envs import trial_play
 from poise.learning.best_policy import BestPolicyTracker
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.learning.server_settings import ServerSettings
-from poise.training import environment_check
+from poise.storage.config_digest import sealed
+from poise.training import environment_check, placement
 from poise.trajectory import Snapshot
 
 from ..small import rows
@@ -95,9 +96,46 @@ def test_an_evaluation_waits_until_training_has_taken_ten_times_as_long():
     assert settings._replace(training_ratio=0).training_before_evaluation(100, 5) == 0
     score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes=4, greedy=True, cut=0, steps=50)
     snapshot = Snapshot(np.int32(0), np.zeros(1, np.float32))
-    for training_ratio, interval in ((0, 50), (20, 1000)):
-        best_policy = BestPolicyTracker(10, training_ratio)
+    for ratios, interval in (((0, 0), 50), ((20, 20), 1000), ((0, 8), 400), ((20, 8), 1000)):
+        best_policy = BestPolicyTracker(10, *ratios)
         best_policy.add(Candidate(snapshot, 100), EvaluationResult(score, None, False))
         assert best_policy.state.interval == interval
         assert not best_policy.due(100 + interval, least=interval + 1)
         assert best_policy.due(100 + interval, least=interval)
+
+
+def test_selection_is_not_sparing_while_training_episodes_reach_the_target():
+    score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes=4, greedy=True, cut=0, steps=50)
+    snapshot = Snapshot(np.int32(0), np.zeros(1, np.float32))
+    tracker = BestPolicyTracker(10, 0, 8)
+    tracker.add(Candidate(snapshot, 100), EvaluationResult(score, None, False))
+    assert not tracker.due(499)
+    assert tracker.due(500)
+    assert not tracker.due(149, is_promising=True)
+    assert tracker.due(150, is_promising=True)
+    # A failed verification: selection is sparing again until the next may follow.
+    failed = EvaluationResult(score, score, False)
+    tracker.add(Candidate(snapshot, 1000), failed)
+    assert tracker.state.verify_at == 1062
+    assert not tracker.due(1061, is_promising=True)
+    assert tracker.due(1062, is_promising=True)
+
+
+def test_selections_in_the_environment_take_a_ninth_of_the_steps(tmp_path: Path):
+    run = train(tmp_path / "run", max_steps=6000, evaluation_interval=64)
+    spent = sum(row["selection"]["steps"] for row in rows(run.folder, "evaluation")[:-1])
+    assert spent < 6000 / 8
+    assert poise.replay(run.folder).steps == run.summary["steps"]
+
+
+def test_a_run_that_did_not_select_sparingly_is_replayed_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(placement, "TRAINING_TO_SELECTION", 0)
+        run = train(tmp_path / "run", max_steps=2000, evaluation_interval=64)
+    path = run.folder / "config.json"
+    content = json.loads(path.read_text())
+    assert content["resolved"].pop("selects_sparingly") is True
+    path.write_text(json.dumps(sealed(content)))
+    poise.replay(run.folder)

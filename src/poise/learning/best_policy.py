@@ -50,21 +50,28 @@ class BestPolicyTracker:
     Args:
         interval: minimum environment steps between two evaluations.
         training_ratio: minimum training steps for each step of evaluation; 0 means 1.
+        selection_ratio: the same for selection alone.
     """
 
-    def __init__(self, interval: int, training_ratio: int = 0) -> None:
+    def __init__(self, interval: int, training_ratio: int = 0, selection_ratio: int = 0) -> None:
         self._least = interval
         self._training_ratio = max(1, training_ratio)
+        self._selection_ratio = max(self._training_ratio, selection_ratio)
         self.state = BestPolicyState(0, interval)
 
-    def due(self, steps: int, least: int = 0) -> bool:
+    def due(self, steps: int, least: int = 0, *, is_promising: bool = False) -> bool:
         """Return whether an evaluation is due.
 
         Args:
             steps: environment steps so far.
             least: further minimum of steps since the last evaluation.
+            is_promising: training episodes reach the target. Then selection need not be sparing, if
+                steps are fast and a verification may follow.
         """
-        return steps - self.state.evaluated_at >= max(self.state.interval, least)
+        interval = self.state.interval
+        if is_promising and steps >= self.state.verify_at and not self.solved:
+            interval = max(self._least, interval * self._training_ratio // self._selection_ratio)
+        return steps - self.state.evaluated_at >= max(interval, least)
 
     def unseen(self, steps: int) -> bool:
         """Return whether there were training steps since the last evaluation."""
@@ -155,7 +162,7 @@ class BestPolicyTracker:
         cut = selection.cut * candidate.step_limit if self._training_ratio == 1 else 0
         useful = max(0, selection.steps - cut)
         share = candidate.steps // (1 if solved else EVALUATIONS_PER_DOUBLING)
-        return max(self._least, self._training_ratio * useful, share)
+        return max(self._least, self._selection_ratio * useful, share)
 
 
 def _rank(result: EvaluationResult | None) -> tuple[bool, bool, float]:

@@ -78,7 +78,9 @@ class ParameterServer:
         self._settings = settings
         self._evaluator = evaluator
         self._log = ServerLog(journal, emit, settings.metrics)
-        self._best_policy = BestPolicyTracker(settings.evaluation_interval, settings.training_ratio)
+        self._best_policy = BestPolicyTracker(
+            settings.evaluation_interval, settings.training_ratio, settings.selection_ratio
+        )
         self._state_at = 0
         self._state_wanted = False
         self._discipline = DISCIPLINES[settings.discipline]
@@ -447,7 +449,9 @@ class ParameterServer:
         least = self._settings.training_before_evaluation(
             self.steps, self.episode_statistics.episodes
         )
-        if not self.stopped and self._best_policy.due(self.steps, least):
+        mean, target = self.episode_statistics.mean, self._settings.target_return
+        is_promising = mean is not None and target is not None and mean >= target
+        if not self.stopped and self._best_policy.due(self.steps, least, is_promising=is_promising):
             self._evaluate()
 
     def _evaluate(self, *, at_the_end: bool = False) -> None:

@@ -43,6 +43,8 @@ class ServerSettings(NamedTuple):
     selection_episodes: int = 10
     training_ratio: int = 0
     """Minimum training steps for each step of evaluation, for slow environments; 0: no minimum."""
+    selection_ratio: int = 0
+    """Minimum training steps for each step of selection; 0: no minimum."""
     stop_when_flat: int | None = None
     """Steps without a better evaluation after which the run ends."""
     step_limit: int | None = STEP_LIMIT

@@ -56,6 +56,11 @@ _OTHER_FILES = (
     "checkpoints/*.safetensors",
     "tensorboard/events.out.tfevents.*",
 )
+_FLAGS = (
+    *("replayable", "slow_steps", "has_time_limit", "remembers", "selects_in_twin"),
+    "selects_sparingly",
+)
+"""Resolved values that are true or false."""
 Which = Literal["best", "final"]
 
 
@@ -163,10 +168,7 @@ def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
         number = json_number(rate)
         if number is None or not 0 < number <= MAX_FACTOR:
             raise FileFormatError(f"{path} is damaged: its learning_rate is {shown(rate)}")
-    flags = {
-        name: resolved.get(name)
-        for name in ("replayable", "slow_steps", "has_time_limit", "remembers", "selects_in_twin")
-    }
+    flags = {name: resolved.get(name) for name in _FLAGS}
     for name, flag in flags.items():
         if flag is not None and not isinstance(flag, bool):
             raise FileFormatError(f"{path} is damaged: {name} is {shown(flag)}")

@@ -161,7 +161,7 @@ class RunComponents:
         """
         decided = dataclasses.replace(config, learning_rate=self.learning_rate)
         return server_settings(
-            decided, self.target_return, self.placement.training_ratio, self.measured.has_time_limit
+            decided, self.target_return, self.placement, self.measured.has_time_limit
         )
 
     def first_snapshot(self) -> Snapshot:

@@ -16,12 +16,15 @@ class MeasuredTraits(NamedTuple):
         has_time_limit: episodes are truncated after a number of steps, or assumed to be.
         selects_in_twin: there is a compiled twin, and candidates are compared in it; False in runs
             of older versions, which compared them in Gymnasium's environment.
+        selects_sparingly: selections take a limited share of the steps, even if steps are fast;
+            False in runs of older versions.
     """
 
     slow_steps: bool = False
     remembers: bool = False
     has_time_limit: bool = True
     selects_in_twin: bool = False
+    selects_sparingly: bool = False
 
     @classmethod
     def recorded(cls, resolved: Mapping[str, Any]) -> "MeasuredTraits":
@@ -31,4 +34,5 @@ class MeasuredTraits(NamedTuple):
             resolved.get("remembers") is True,
             resolved.get("has_time_limit") is not False,
             resolved.get("selects_in_twin") is True,
+            resolved.get("selects_sparingly") is True,
         )

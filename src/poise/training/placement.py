@@ -16,6 +16,9 @@ __all__ = ["Placement", "needed_copies"]
 TRAINING_TO_EVALUATION = 10
 """Ratio of training time to the time for selection, and to that for verification, if steps are
 slow. With the baseline's time, evaluations take less than a quarter of a run."""
+TRAINING_TO_SELECTION = 8
+"""Minimum number of training steps for each step of selection, if steps are fast. Without it, the
+selections of LunarLander took half of the time of a run."""
 
 
 class Placement(NamedTuple):
@@ -77,6 +80,13 @@ class Placement(NamedTuple):
         # The smallest evaluations have this many episodes, so no more can be played in parallel.
         playing = min(training, FEWEST_SELECTED) if self.workers_play else 1
         return -(-TRAINING_TO_EVALUATION * training // playing)
+
+    @property
+    def selection_ratio(self) -> int:
+        """Minimum number of training steps for each step of selection; 0 if there is none."""
+        if self.measured.selects_in_twin or not self.measured.selects_sparingly:
+            return self.training_ratio
+        return max(self.training_ratio, TRAINING_TO_SELECTION)
 
 
 def needed_copies(config: TrainConfig) -> int:

@@ -4,6 +4,7 @@ from poise.config import STEP_LIMIT, TrainConfig
 from poise.evaluation.evaluator import SELECTION_EPISODES
 from poise.learning.algorithms.registry import make_algorithm
 from poise.learning.server_settings import ServerSettings
+from poise.training.placement import Placement
 
 __all__ = ["server_settings"]
 
@@ -11,7 +12,7 @@ __all__ = ["server_settings"]
 def server_settings(
     config: TrainConfig,
     target_return: float | None,
-    training_ratio: int = 0,
+    placement: Placement | None = None,
     has_time_limit: bool = True,
 ) -> ServerSettings:
     """Return the server's settings; the learning rate must have been decided."""
@@ -33,7 +34,8 @@ def server_settings(
         target_interval=algorithm.target_interval,
         max_bad_gradients=config.max_bad_gradients,
         selection_episodes=config.selection_episodes or SELECTION_EPISODES,
-        training_ratio=training_ratio,
+        training_ratio=0 if placement is None else placement.training_ratio,
+        selection_ratio=0 if placement is None else placement.selection_ratio,
         stop_when_flat=config.stop_when_flat,
         step_limit=config.evaluation_step_limit or (STEP_LIMIT if has_time_limit else None),
     )

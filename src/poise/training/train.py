@@ -136,7 +136,9 @@ def train_config(
             "again: put the call of poise.train under  if __name__ == '__main__':  for processes",
         )
         config = dataclasses.replace(config, launcher=THREADS)
-    measured = measured._replace(selects_in_twin=isinstance(components.envs, JaxEnvs))
+    measured = measured._replace(
+        selects_in_twin=isinstance(components.envs, JaxEnvs), selects_sparingly=True
+    )
     components = dataclasses.replace(components, config=config, measured=measured)
     if components.placement.launcher.traits.own_processes:
         pickle_factory(SpawnedWorkerFactory.of(components), env_factory.name)
