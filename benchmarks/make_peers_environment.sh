@@ -30,7 +30,8 @@ echo "$torch" > "$constraints"
 "$python" -m pip install --quiet "$torch" ||
   "$python" -m pip install --quiet --index-url https://download.pytorch.org/whl/cpu "$torch"
 "$python" -m pip install --quiet --constraint "$constraints" \
-  "stable-baselines3==$stable_baselines3_version" "gymnasium==$gymnasium_version"
+  "stable-baselines3==$stable_baselines3_version" "gymnasium[box2d,mujoco]==$gymnasium_version" \
+  ale-py opencv-python-headless
 
 "$python" - "$torch_version" <<'PYTHON'
 import sys

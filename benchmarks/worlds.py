@@ -1,10 +1,14 @@
-"""Hosted environments: CartPole against SB3 A2C, processes against threads, Pong's emulation.
+"""Environments against Stable-Baselines3: hosted CartPole, Box2D, MuJoCo, Pong; and launchers.
 
 1. Gymnasium's Python CartPole in a loop (no twin, no vector implementation), 8 environments a
-   worker, against SB3 A2C with 8 environments: at least 5 times its steps/s.
-2. The processes launcher against threads, on a compiled environment with a network of a million
-   parameters: at most 10% slower.
-3. Pong: poise's copies, 8 in each of two threads, against ale-py's vector environment alone with 16
+   worker, against SB3 A2C with 8 environments: at least 8 times its steps/s.
+2. LunarLander-v3 and HalfCheetah-v5 with poise's defaults, against SB3 A2C with as many
+   environments: at least 6 times.
+3. Pong with the A3C paper's network, 16 environments and rollouts of 5, against SB3 A2C with the
+   same network and preprocessing: at least 2 times.
+4. The processes launcher against threads, on a compiled environment with a network of a million
+   parameters: at most 5% slower.
+5. Pong: poise's copies, 8 in each of two threads, against ale-py's vector environment alone with 16
    copies and two threads of its own: at least as fast. Also measured: training with ale-py's XLA
    functions inside the compiled cycle (poise's default) and with its vector environment stepped
    from Python.
@@ -12,16 +16,17 @@
     python benchmarks/worlds.py --repeats 3 --seconds 10
 """
 
-import argparse
 import json
+import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import processes
 import report
+from comparison import Comparison, Given, Measurements, main, ratio
 
 # Below 47,500 steps SB3's training rule (100 episodes of mean 475) cannot stop the run early.
 PEER_STEPS = 40_000
@@ -34,13 +39,19 @@ LARGE_NETWORK = ("700", "700")
 """About a million parameters on CartPole, in two trunks."""
 PONG_COPIES, PONG_THREADS = 8, 2
 PONG_ROLLOUT = 20
+PEER = Path(__file__).resolve().parent / "peers" / "sb3_rate.py"
+SB3_ROLLOUT = 5
+BESIDE_SB3 = ("LunarLander-v3", "HalfCheetah-v5", "ALE/Pong-v5")
+COPIES_BESIDE_SB3 = 16
 
 NOTES = (
     "Medians over repeats; the rows of a comparison alternate. Steps per second of training leave "
     "out start-up and compilation.",
     "SB3 A2C: rl-zoo's settings for CartPole-v1, 8 environments in one process, torch's own "
     "threads.",
-    "Pong: one step is 4 frames; random actions; 8 copies in each of two threads.",
+    "SB3 A2C elsewhere: its defaults, with as many environments as poise (2 workers x 8); for Pong "
+    "the same network and preprocessing.",
+    "Pong: one step is 4 frames; emulation alone: random actions, 8 copies in each of two threads.",
 )
 
 PROBE = """
@@ -120,10 +131,16 @@ def probe(what: str, seconds: float, cache: Path) -> dict[str, Any]:
     return {"steps_per_second": json.loads(finished.output), "process": finished.costs()}
 
 
-def measurements(
-    poise: Path, peers_python: Path | None, seconds: float, cache: Path
-) -> dict[str, Callable[[int], dict[str, Any]]]:
+def sb3_rate(peers_python: Path, environment: str, seconds: float) -> dict[str, Any]:
+    """Train with SB3's A2C for some seconds."""
+    command = [str(peers_python), str(PEER), environment, "--seconds", str(seconds)]
+    finished = processes.run([*command, "--copies", str(COPIES_BESIDE_SB3)], os.environ)
+    return {**json.loads(finished.output), "process": finished.costs()}
+
+
+def measurements(given: Given) -> Measurements:
     """Return the measurements by name, in the order in which they alternate."""
+    poise, peers_python, seconds, cache = given
 
     def peer(repeat: int) -> dict[str, Any]:
         assert peers_python is not None
@@ -146,12 +163,26 @@ def measurements(
         options += ("--rollout-length", str(PONG_ROLLOUT), "--evaluation-step-limit", "20")
         return lambda _: train(poise, "ALE/Pong-v5", seconds, cache, "--world", world, *options)
 
+    def beside_sb3(environment: str) -> Callable[[int], dict[str, Any]]:
+        options = ["--workers", "2", "--envs-per-worker", str(COPIES_BESIDE_SB3 // 2)]
+        if environment.startswith("ALE/"):
+            options += ["--rollout-length", str(SB3_ROLLOUT), "--evaluation-step-limit", "20"]
+        return lambda _: train(poise, environment, seconds, cache, *options)
+
+    def sb3(environment: str) -> Callable[[int], dict[str, Any]]:
+        assert peers_python is not None
+        return lambda _: sb3_rate(peers_python, environment, seconds)
+
     def probing(what: str) -> Callable[[int], dict[str, Any]]:
         return lambda _: probe(what, seconds, cache)
 
-    found: dict[str, Callable[[int], dict[str, Any]]] = {"CartPole, hosted": hosted}
+    found: Measurements = {"CartPole, hosted": hosted}
     if peers_python is not None:
-        found["SB3 A2C"] = peer
+        found["CartPole, SB3 A2C"] = peer
+    for environment in BESIDE_SB3:
+        found[f"{environment}, poise"] = beside_sb3(environment)
+        if peers_python is not None:
+            found[f"{environment}, SB3 A2C"] = sb3(environment)
     found["1M parameters, threads"] = launched("threads")
     found["1M parameters, processes"] = launched("processes")
     found["Pong, ale-py alone"] = probing("ale_alone")
@@ -161,90 +192,33 @@ def measurements(
     return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3, help="default 3")
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of each; default 8")
-    parser.add_argument("--only", default="", help="measure only names that contain this text")
-    parser.add_argument("--poise", type=Path, help="default: the poise beside this Python")
-    parser.add_argument("--peers-python", type=Path, help="default: .venv-peers/bin/python")
-    parser.add_argument("--no-peers", action="store_true", help="measure poise alone")
-    parser.add_argument(
-        "--json", type=Path, default=processes.ROOT / "benchmarks/results/worlds.json"
-    )
-    arguments = parser.parse_args()
-    if arguments.repeats < 1 or not arguments.seconds > 0:
-        parser.error("--repeats must be at least 1, and --seconds above 0")
-    processes.leave_on_termination()
-    about = report.metadata(sys.argv)
-    rows: dict[str, list[dict[str, Any]]] = {}
-    try:
-        poise = processes.find_poise(arguments.poise)
-        peers_python = (
-            None if arguments.no_peers else processes.find_peers_python(arguments.peers_python)
-        )
-        with tempfile.TemporaryDirectory(prefix="poise-benchmark-") as cache:
-            todo = measurements(poise, peers_python, arguments.seconds, Path(cache))
-            for repeat in range(arguments.repeats):
-                for name, measure in todo.items():
-                    if arguments.only not in name:
-                        continue
-                    row = measure(repeat)
-                    rows.setdefault(name, []).append(row)
-                    rate = report.number(row["steps_per_second"], 0)
-                    report.progress(f"repeat {repeat}  {name}: {rate} steps/s")
-    except processes.BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def bars(rates: Mapping[str, float]) -> Sequence[report.Bar]:
+    """Return the ratios that are wanted."""
 
-    rates = {
-        name: report.median([row["steps_per_second"] for row in found])
-        for name, found in rows.items()
-    }
+    def bar(name: str, one: str, other: str, least: float) -> report.Bar:
+        return report.Bar(name, ratio(rates, one, other), ">=", least, "x")
 
-    def ratio(one: str, other: str) -> float | None:
-        return report.ratio(rates.get(one), rates.get(other))
-
-    launchers = ratio("1M parameters, processes", "1M parameters, threads")
-    functions = ratio("Pong, training, XLA functions", "Pong, training, from Python")
-    bars = [
-        report.Bar("hosted CartPole / SB3 A2C", ratio("CartPole, hosted", "SB3 A2C"), ">=", 5, "x"),
-        report.Bar("processes / threads, 1M parameters", launchers, ">=", 0.9, "x"),
-        report.Bar(
-            "Pong's emulation / ale-py alone",
-            ratio("Pong, poise's copies", "Pong, ale-py alone"),
-            ">=",
+    return [
+        bar("hosted CartPole / SB3 A2C", "CartPole, hosted", "CartPole, SB3 A2C", 8),
+        *(
+            bar(f"{one} / SB3 A2C", f"{one}, poise", f"{one}, SB3 A2C", least)
+            for one, least in zip(BESIDE_SB3, (6, 6, 2), strict=True)
+        ),
+        bar(
+            "processes / threads, 1M parameters",
+            "1M parameters, processes",
+            "1M parameters, threads",
+            0.95,
+        ),
+        bar("Pong's emulation / ale-py alone", "Pong, poise's copies", "Pong, ale-py alone", 1),
+        bar(
+            "Pong, XLA functions / from Python",
+            "Pong, training, XLA functions",
+            "Pong, training, from Python",
             1,
-            "x",
         ),
     ]
-    machine = about["machine"]
-    print(f"\n{machine['processor']}, {machine['cores']} cores, {about['date']}\n")
-    lines = [(name, report.number(rate, 0), str(len(rows[name]))) for name, rate in rates.items()]
-    print(report.table(("", "steps/s", "runs"), lines))
-    print("\n" + report.bars_table(bars) + "\n")
-    notes = list(NOTES)
-    if functions is not None:
-        notes.append(
-            "With ale-py's XLA functions inside the compiled cycle, Pong trains "
-            f"{functions:.2f}x as fast as with its vector environment stepped from Python."
-        )
-    costs = [row["process"]["other_cores"] for found in rows.values() for row in found]
-    notes.append(report.disturbance(costs))
-    print("\n".join(notes))
-    summary = {name: {"steps_per_second": rate} for name, rate in rates.items()}
-    report.write_json(
-        arguments.json,
-        {
-            **about,
-            "notes": notes,
-            "summary": summary,
-            "bars": [bar.record() for bar in bars],
-            "runs": rows,
-        },
-    )
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Comparison("worlds", measurements, bars, NOTES), __doc__))

@@ -38,8 +38,18 @@ SECTIONS = {
         "How training scales with the number of threads, and what the same commands reach on a "
         "GPU.",
     ),
+    "whole_runs": (
+        "Whole runs",
+        "`poise train` beside the least that an A3C run can be (`benchmarks/peers/minimal_a3c.py`: "
+        "one XLA call a cycle, Adam under a lock, a list of versions), and the share of the wall "
+        "time that evaluations take.",
+    ),
+    "scaling": (
+        "Workers and parameters",
+        "How throughput grows with the number of threads, and falls with the size of the network.",
+    ),
     "worlds": (
-        "Hosted environments, processes, Atari",
+        "Hosted environments, Box2D, MuJoCo, Atari, processes",
         "poise beside Stable-Baselines3 and ale-py in the same run.",
     ),
 }

@@ -1,0 +1,92 @@
+"""Whole runs of `poise train`: against the least that A3C can be, and what evaluations take.
+
+1. CartPole-v1 with 2 workers x 64 environments and rollouts of 20: steps per second of a whole run
+   without evaluations, against `peers/minimal_a3c.py`: at least 0.9 times.
+2. Default runs that do not stop when solved, CartPole-v1 (400,000 steps) and LunarLander-v3
+   (300,000): the share of the wall time that selection and verification take: at most a tenth.
+
+    python benchmarks/whole_runs.py
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import processes
+import report
+from comparison import Comparison, Given, Measurements, Row, main, ratio
+
+PEER = Path(__file__).resolve().parent / "peers" / "minimal_a3c.py"
+STEPS = "4000000"
+NEVER = str(10**12)
+BARE = (
+    *("--workers", "2", "--envs-per-worker", "64", "--rollout-length", "20"),
+    *("--max-steps", STEPS, "--evaluation-interval", NEVER, "--checkpoint-every", "3600s"),
+    *("--selection-episodes", "2", "--verification-episodes", "2"),
+)
+EVALUATED = {"CartPole-v1": "400000", "LunarLander-v3": "300000"}
+NOTES = (
+    "Whole runs: steps per second of training, from the first update to the last.",
+    "Share of evaluations: selection and verification over the wall time of the process, the last "
+    "verification (100 episodes) included. A share is written as if it were steps per second.",
+)
+
+
+def train(given: Given, environment: str, *options: str) -> tuple[processes.Finished, Row]:
+    """Run `poise train` to its budget; return its timing and its summary."""
+    with tempfile.TemporaryDirectory(prefix="poise-benchmark-") as scratch:
+        directory = Path(scratch) / "run"
+        command = [str(given.poise), "train", environment, "--quiet", "--no-stop-when-solved"]
+        command += [*options, "--run-dir", str(directory)]
+        finished = processes.run(command, processes.poise_environment(given.cache))
+        return finished, json.loads((directory / "summary.json").read_text())
+
+
+def measurements(given: Given) -> Measurements:
+    """Return the measurements by name, in the order in which they alternate."""
+
+    def bare(repeat: int) -> Row:
+        finished, summary = train(given, "CartPole-v1", *BARE, "--seed", str(repeat))
+        return {"figure": summary["steps_per_second"], "process": finished.costs()}
+
+    def minimal(_: int) -> Row:
+        command = [sys.executable, str(PEER), "--steps", STEPS]
+        finished = processes.run(command, processes.poise_environment(given.cache))
+        rate = json.loads(finished.output)["steps_per_second"]
+        return {"figure": rate, "process": finished.costs()}
+
+    def share(environment: str, steps: str) -> Callable[[int], Row]:
+        def measure(repeat: int) -> Row:
+            options = "--max-steps", steps, "--seed", str(repeat)
+            finished, summary = train(given, environment, *options)
+            seconds = summary["seconds"]
+            spent = seconds["selection"] + seconds["verification"]
+            costs = finished.costs()
+            return {"figure": spent / finished.seconds, "seconds": seconds, "process": costs}
+
+        return measure
+
+    return {
+        "CartPole-v1, 2 x 64, steps/s": bare,
+        "CartPole-v1, 2 x 64, the least that A3C can be": minimal,
+        **{
+            f"{name}, {int(steps):,} steps, share of evaluations": share(name, steps)
+            for name, steps in EVALUATED.items()
+        },
+    }
+
+
+def bars(figures: Mapping[str, float]) -> Sequence[report.Bar]:
+    """Return what is wanted."""
+    whole, least, *shares = measurements(Given(Path(), None, 0.0, Path()))
+    return [
+        report.Bar("whole run / the least", ratio(figures, whole, least), ">=", 0.9, "x"),
+        *(report.Bar(name, figures.get(name), "<=", 0.1, "") for name in shares),
+    ]
+
+
+if __name__ == "__main__":
+    comparison = Comparison("whole_runs", measurements, bars, NOTES, number="figure")
+    sys.exit(main(comparison, __doc__))
