@@ -122,9 +122,10 @@ def test_selection_is_not_sparing_while_training_episodes_reach_the_target():
 
 
 def test_selections_in_the_environment_take_a_ninth_of_the_steps(tmp_path: Path):
-    run = train(tmp_path / "run", max_steps=6000, evaluation_interval=64)
-    spent = sum(row["selection"]["steps"] for row in rows(run.folder, "evaluation")[:-1])
-    assert spent < 6000 / 8
+    run = train(tmp_path / "run", max_steps=2000, evaluation_interval=64)
+    # All but the last two: one of the end, and the one before, which training has yet to follow.
+    paid = rows(run.folder, "evaluation")[:-2]
+    assert 0 < sum(row["selection"]["steps"] for row in paid) <= 2000 / 8
     assert poise.replay(run.folder).steps == run.summary["steps"]
 
 
