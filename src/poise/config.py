@@ -35,8 +35,8 @@ STEP_LIMIT = 10_000
 EVALUATION_COPIES = 8
 """Default maximum number of environment copies that are open in an evaluation."""
 
-WorldKind = Literal["compiled", "xla", "atari", "vector", "copies"]
-WorldChoice = Literal["auto", "compiled", "xla", "atari", "vector", "copies"]
+WorldKind = Literal["compiled", "xla", "atari", "envpool", "vector", "copies"]
+WorldChoice = Literal["auto", "compiled", "xla", "atari", "envpool", "vector", "copies"]
 LauncherName = Literal["threads", "processes", "serial"]
 THREADS, PROCESSES, SERIAL = typing.get_args(LauncherName)
 
@@ -103,9 +103,9 @@ class TrainConfig:
 
     world: WorldChoice = "auto"
     """How the environment is stepped in training: compiled (a JAX version of it), xla (ale-py's XLA
-    functions, inside the compiled cycle), atari or vector (ale-py's or Gymnasium's vector
-    environment, called from Python), or copies (a Python loop over single environments). auto: the
-    first of these that supports the environment as configured."""
+    functions, inside the compiled cycle), atari, envpool or vector (ale-py's, EnvPool's or
+    Gymnasium's vector environment, called from Python), or copies (a Python loop over single
+    environments). auto: the first of these that supports the environment as configured."""
 
     ignore_observations: tuple[str, ...] = ()
     """Parts of Dict and Tuple observations to leave out, each by its key (mission) or its path

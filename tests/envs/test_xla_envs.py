@@ -1,6 +1,5 @@
 """XLA environments: a compiled rollout is compared with stepping the emulators from Python."""
 
-import dataclasses
 import importlib.util
 from typing import Any
 
@@ -8,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 
-from poise.agent.agent import Agent
 from poise.config import EnvironmentChoice
 from poise.envs.env_factory import find_env_factory
 from poise.envs.host_envs import HostEnvs
@@ -16,14 +14,6 @@ from poise.envs.registry import choose_envs, env_backend
 from poise.envs.reward_shaping import RewardShaping
 from poise.envs.xla_envs import XlaEnvs
 from poise.errors import ConfigError
-from poise.learning.rollout import (
-    FinishedEpisodes,
-    RolloutState,
-    first_state,
-    roll_out,
-    to_trajectory,
-)
-from poise.trajectory import Snapshot, Trajectory
 
 pytest.importorskip("ale_py")
 pytest.importorskip("cv2")
@@ -31,9 +21,8 @@ pytest.importorskip("chex")
 
 from poise.envs import atari
 
-from .toys import UniformHead, toy_agent
+from .xla_rollouts import COPIES, LENGTH, ROLLOUTS, Rollouts, agree
 
-COPIES, LENGTH, ROLLOUTS = 2, 40, 3
 LIMIT = 240
 """Frames per game, so few that games end within a rollout."""
 GAMES = ("ALE/Pong-v5", pytest.param("ALE/Breakout-v5", marks=pytest.mark.slow))
@@ -41,47 +30,6 @@ GAMES = ("ALE/Pong-v5", pytest.param("ALE/Breakout-v5", marks=pytest.mark.slow))
 
 def env_factory(name: str = "ALE/Pong-v5", **choice: Any) -> Any:
     return find_env_factory(EnvironmentChoice(name, **choice))
-
-
-def obedient(envs: XlaEnvs, actions: Any) -> Agent:
-    """Make an agent that takes the given actions, so that Python can take the same."""
-
-    class Obedient(UniformHead):
-        def noise(self, draw: Any, batch: tuple[int, ...]) -> Any:
-            return actions
-
-        def to_environment(self, action: Any) -> Any:
-            return action
-
-    return dataclasses.replace(toy_agent(envs), head=Obedient())
-
-
-class Rollouts:
-    """Compiled rollouts for any emulators of one environment."""
-
-    def __init__(self, envs: XlaEnvs) -> None:
-        self.envs = envs
-        self.compiled: Any = None
-
-    def start(self, emulators: Any, seeds: list[int]) -> RolloutState:
-        recurrent = np.zeros(COPIES, np.int32)
-        begin = self.envs.start(emulators, seeds)
-        return first_state(np.zeros(2, np.uint32), COPIES, *begin, recurrent)
-
-    def __call__(
-        self, state: RolloutState, actions: np.ndarray
-    ) -> tuple[Trajectory, FinishedEpisodes, RolloutState]:
-        def run(state: Any, actions: Any) -> Any:
-            agent = obedient(self.envs, actions)
-            snapshot = Snapshot(0, np.zeros(0, np.float32))
-            transitions, after = roll_out(agent, self.envs, snapshot, state, LENGTH)
-            rollout = to_trajectory(agent, self.envs.shaping, 0, state, transitions, after)
-            return rollout, transitions.episodes, after
-
-        if self.compiled is None:
-            self.compiled = jax.jit(run).lower(state, actions).compile()
-        trajectory, finished, after = self.compiled(state, actions)
-        return (*jax.tree.map(np.asarray, (trajectory, finished)), after)
 
 
 @pytest.fixture(scope="module")
@@ -103,31 +51,7 @@ def test_a_rollout_agrees_with_the_emulators(name: str, monkeypatch: pytest.Monk
     shaping = RewardShaping(scale=0.5)
     envs = choose_envs(env_factory(name), "xla", shaping)
     assert isinstance(envs, XlaEnvs)
-    rollouts, seeds, actions = Rollouts(envs), [3, 8], some_actions(0)
-    emulators, copies = envs.copies(COPIES), envs.copies(COPIES)
-    state = rollouts.start(emulators, seeds)
-    observation = copies.reset(seeds)
-    ended = np.zeros(COPIES, np.bool_)
-    total, elapsed, ends = np.zeros(COPIES), np.zeros(COPIES, np.int64), 0
-    for moves in actions:
-        trajectory, finished, state = rollouts(state, moves)
-        for now, move in enumerate(moves):
-            np.testing.assert_array_equal(trajectory.observations[now], observation)
-            observation, rewards, terminated, truncated = copies.step(move)
-            np.testing.assert_array_equal(trajectory.valid[now], ~ended)
-            np.testing.assert_array_equal(trajectory.rewards[now], rewards * 0.5)
-            np.testing.assert_array_equal(trajectory.terminated[now], terminated)
-            np.testing.assert_array_equal(trajectory.truncated[now], truncated)
-            total, elapsed = np.where(ended, 0, total + rewards), np.where(ended, 0, elapsed + 1)
-            ended = terminated | truncated
-            np.testing.assert_array_equal(finished.finished[now], ended)
-            np.testing.assert_array_equal(finished.returns[now][ended], total[ended])
-            np.testing.assert_array_equal(finished.lengths[now][ended], elapsed[ended])
-            ends += int(ended.sum())
-        np.testing.assert_array_equal(trajectory.observations[LENGTH], observation)
-    emulators.close()
-    copies.close()
-    assert ends >= COPIES
+    assert agree(envs, [3, 8], some_actions(0)) >= COPIES
 
 
 def test_one_program_steps_any_emulators(pong: Rollouts) -> None:

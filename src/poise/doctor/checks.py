@@ -21,7 +21,7 @@ from poise.envs.checked_env import close_environment
 from poise.envs.env_factory import EnvFactory
 from poise.envs.preflight import check_environment
 from poise.envs.registry import env_backend
-from poise.errors import ConfigError, UnsupportedSpaceError
+from poise.errors import ConfigError, MissingExtraError, UnsupportedSpaceError
 from poise.space_parts import parts
 from poise.training.components import RunComponents
 from poise.training.decisions import decisions
@@ -42,6 +42,7 @@ _WORLDS = {
     "compiled": "the compiled twin",
     "xla": "ale-py's XLA functions",
     "atari": "ale-py's vector environment",
+    "envpool": "EnvPool's C++ environments",
     "vector": "Gymnasium's vector implementation",
     "copies": "copies in a loop",
 }
@@ -73,7 +74,7 @@ def possible_envs(env_factory: EnvFactory) -> list[WorldKind]:
     for kind in typing.get_args(WorldKind):
         try:
             found.append(env_backend(env_factory, kind))
-        except ConfigError:
+        except (ConfigError, MissingExtraError):
             continue
     return found
 

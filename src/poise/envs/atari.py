@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
+import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
@@ -139,13 +140,19 @@ class AtariCopies:
         """Describe what is being stepped or was stepped last."""
         return f"emulators with seeds {self._seeds}, last actions {self._actions}"
 
-    def xla(self) -> Any:
-        """Return ale-py's XLA functions: (handle of these emulators, reset, step).
+    def handle(self) -> np.ndarray:
+        """Return the handle of these emulators, by which XLA steps them; ``[8]`` uint8."""
+        return np.asarray(self.vector.xla()[0])
 
-        ``reset`` and ``step`` are functions (handle, ...) -> (handle, ...). They work with the
-        handle of any vector environment that has the same number of emulators.
+    def step_in_xla(self, handle: Any, actions: Any) -> tuple[Any, StepResult]:
+        """Step the emulators of a handle, inside a compiled function.
+
+        ale-py's function works with the handle of any vector environment that has the same number
+        of emulators.
         """
-        return self.vector.xla()
+        _, _, step = self.vector.xla()
+        handle, (observation, reward, *flags, _) = step(handle, actions.astype(jnp.int32))
+        return handle, StepResult(observation, jnp.asarray(reward, jnp.float32), *flags)
 
     def close(self) -> None:
         """Close the environment."""

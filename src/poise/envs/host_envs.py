@@ -16,6 +16,7 @@ from poise.batching import unbatch_all
 from poise.envs.atari import make_atari_copies
 from poise.envs.checked_env import CheckedEnv
 from poise.envs.env_factory import EnvFactory
+from poise.envs.envpool_copies import make_envpool_copies
 from poise.envs.observations import batch_checker
 from poise.envs.reward_shaping import RewardShaping
 from poise.envs.vector_env import make_vector_copies
@@ -23,7 +24,7 @@ from poise.trajectory import StepResult
 
 __all__ = ["Copies", "HostEnvs", "HostedKind", "open_loop"]
 
-HostedKind = Literal["atari", "vector", "copies"]
+HostedKind = Literal["atari", "envpool", "vector", "copies"]
 
 
 @runtime_checkable
@@ -49,8 +50,8 @@ class HostEnvs:
 
     Attributes:
         env_factory: makes copies of the environment.
-        kind: ``atari`` (ale-py's vector environment), ``vector`` (the environment's registered
-            vector implementation) or ``copies`` (a loop).
+        kind: ``atari`` (ale-py's vector environment), ``envpool`` (EnvPool's C++ environments),
+            ``vector`` (the environment's registered vector implementation) or ``copies`` (a loop).
         observation_space: observation space of one copy.
         action_space: action space of one copy.
         shaping: changes to the rewards for the loss.
@@ -78,7 +79,7 @@ class HostEnvs:
     @property
     def holds_gil(self) -> bool:
         """Whether stepping keeps other Python threads from running."""
-        return self.kind != "atari"
+        return self.kind not in ("atari", "envpool")
 
     def copies(self, count: int) -> Copies:
         """Make N copies."""
@@ -92,6 +93,8 @@ class HostEnvs:
                 self.observation_space,
             )
             return copies
+        if self.kind == "envpool":
+            return make_envpool_copies(self.env_factory, count)
         return make_vector_copies(self.env_factory, count, self.observation_space)
 
 

@@ -15,6 +15,7 @@ EXTRAS = {
     "mujoco": "mujoco",
     "Box2D": "box2d",
     "box2d": "box2d",
+    "envpool": "envpool",
     "pygame": "render",
     "cv2": "atari",
 }

@@ -3,6 +3,7 @@
 A few resets and steps are enough to find errors that would otherwise stop a run after hours.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -54,8 +55,8 @@ def check_environment(
     Args:
         env_factory: makes the copies.
         timeout: seconds after which a call counts as hung.
-        world: how the environment will be stepped; with ``vector``, its vector implementation is
-            checked too.
+        world: how the environment will be stepped; with ``vector`` or ``envpool``, that
+            implementation is checked too.
         approve: called with the spaces before any step; raises if they are not suitable.
         needed: number of copies that will be open at a time; if 1, no two copies are open here.
         timed: called with the duration of each step in seconds.
@@ -80,9 +81,13 @@ def check_environment(
     with GlobalRandomState(), look:
         first = play(look.alone)
         second = play(look.alone if needed == 1 else look.beside_another)
-        if world == "vector":
+        if world in ("vector", "envpool"):
             run_with_deadline(
-                look.vector, timeout, env_factory.name, look.describe_activity, in_threads
+                functools.partial(look.together, world),
+                timeout,
+                env_factory.name,
+                look.describe_activity,
+                in_threads,
             )
         if in_threads:
             run_with_deadline(

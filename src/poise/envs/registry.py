@@ -11,6 +11,8 @@ from gymnasium.experimental.functional import FuncEnv
 
 from poise.config import WorldChoice, WorldKind
 from poise.envs.env_factory import EnvFactory
+from poise.envs.envpool_copies import steps_in_xla
+from poise.envs.envpool_ids import envpool_serves, require_envpool
 from poise.envs.host_envs import HostEnvs
 from poise.envs.jax_envs import JaxEnvs
 from poise.envs.reward_shaping import RewardShaping
@@ -112,6 +114,8 @@ def env_backend(env_factory: EnvFactory, wanted: WorldChoice) -> WorldKind:
         possible.append("xla")
     if env_factory.is_plain and env_factory.is_atari:
         possible.append("atari")
+    if envpool_serves(env_factory):
+        possible.append("envpool")
     has_vector = spec is not None and spec.vector_entry_point is not None
     if env_factory.is_plain and has_vector and not env_factory.is_atari:
         possible.append("vector")
@@ -119,6 +123,8 @@ def env_backend(env_factory: EnvFactory, wanted: WorldChoice) -> WorldKind:
     if wanted == "auto":
         best = possible[0]
         return "copies" if best == "vector" and not _vector_serves(env_factory) else best
+    if wanted == "envpool":
+        require_envpool(env_factory)
     if wanted not in possible:
         raise ConfigError(
             f"--world is {wanted!r}, but with these settings {env_factory.name} only supports "
@@ -147,5 +153,7 @@ def choose_envs(env_factory: EnvFactory, wanted: WorldChoice, shaping: RewardSha
         limit = None if spec is None else spec.max_episode_steps
         return JaxEnvs(env_factory.name, _TWINS[env_factory.identity](), limit, shaping)
     if kind == "xla":
-        return XlaEnvs.open(env_factory, shaping)
+        return XlaEnvs.open(env_factory, kind, shaping)
+    if kind == "envpool" and steps_in_xla():
+        return XlaEnvs.open(env_factory, kind, shaping)
     return HostEnvs.open(env_factory, kind, shaping)

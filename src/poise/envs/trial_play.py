@@ -15,7 +15,7 @@ from poise.batching import leaves
 from poise.envs.checked_env import CheckedEnv
 from poise.envs.deadlines import BackgroundCall
 from poise.envs.env_factory import EnvFactory
-from poise.envs.host_envs import HostEnvs
+from poise.envs.host_envs import HostedKind, HostEnvs
 from poise.envs.reward_shaping import RewardShaping
 from poise.envs.shared_objects import SharedRandomState, positions, require_new
 from poise.envs.shared_state import SharedThings
@@ -248,10 +248,10 @@ class TrialPlay:
         finally:
             copy.close()
 
-    def vector(self) -> None:
-        """Step the vector implementation."""
+    def together(self, world: HostedKind) -> None:
+        """Step copies in a vector implementation."""
         self._now = None
-        envs = HostEnvs.open(self._env_factory, "vector", RewardShaping())
+        envs = HostEnvs.open(self._env_factory, world, RewardShaping())
         try:
             self._now = copies = envs.copies(VECTOR_COPIES)
             try:

@@ -52,6 +52,8 @@ class VectorCopies:
     Args:
         vector: the vector environment.
         expected: the observation space of the environment itself.
+        a_seed_each: whether the vector environment takes a list of seeds; otherwise it is given one
+            and derives the others.
 
     Raises:
         UnsupportedSpaceError: the vector environment does not have next-step autoreset, or has
@@ -59,7 +61,10 @@ class VectorCopies:
     """
 
     def __init__(
-        self, vector: gymnasium.vector.VectorEnv[Any, Any, Any], expected: spaces.Space[Any]
+        self,
+        vector: gymnasium.vector.VectorEnv[Any, Any, Any],
+        expected: spaces.Space[Any],
+        a_seed_each: bool = False,
     ) -> None:
         mode = vector.metadata.get("autoreset_mode")
         if mode != AutoresetMode.NEXT_STEP:
@@ -77,12 +82,14 @@ class VectorCopies:
             )
         self.vector = vector
         self._check = observation_checker(vector.observation_space)
-        self._seed: int | None = None
+        self._a_seed_each = a_seed_each
+        self._seed: Any = None
         self._actions: Any = None
 
     def reset(self, seeds: Sequence[int]) -> Any:
-        """Reset all copies; the vector environment derives their seeds from the first one."""
-        self._seed, self._actions = int(seeds[0]), None
+        """Reset all copies with their seeds, or with those derived from the first one."""
+        each = [int(seed) for seed in seeds]
+        self._seed, self._actions = each if self._a_seed_each else each[0], None
         try:
             observations, _ = self.vector.reset(seed=self._seed)
         except (Exception, SystemExit) as error:
@@ -133,6 +140,8 @@ class VectorCopies:
         kinds = "b" if dtype is np.bool_ else "biuf"
         if column.shape != (self.vector.num_envs,) or column.dtype.kind not in kinds:
             raise self._failure(f"step returned {brief(values)} as {name}")
+        if dtype is np.bool_:
+            return column
         if not (np.abs(column.astype(np.float64)) <= LARGEST).all():
             raise self._failure(f"step returned {brief(values)} as {name}, not finite float32")
         return column.astype(dtype)

@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poise.envs.atari import AtariCopies
 from poise.envs.host_envs import HostEnvs
 from poise.envs.seeding import Purpose, environment_seeds, key_data, seed_sequence
-from poise.envs.xla_envs import XlaEnvs
+from poise.envs.xla_envs import XlaCopies, XlaEnvs
 from poise.errors import TrainingError
 from poise.learning.compiler import Compiler, travels_in_programs
 from poise.learning.packed_state import PackedState, StatePacking
@@ -232,7 +231,7 @@ class JaxWorker:
 
 
 class XlaWorker:
-    """A worker whose own emulators are stepped by XLA, which does not hold their state."""
+    """A worker whose own environments are stepped by XLA, which does not hold their state."""
 
     def __init__(
         self,
@@ -248,11 +247,11 @@ class XlaWorker:
         self.generation = generation
         self._key = key_data(seed_sequence(root_seed, Purpose.ROLLOUT, index, generation))
         self._seeds = environment_seeds(root_seed, index, generation, program.spec.copies)
-        self._emulators: AtariCopies | None = None
+        self._copies: XlaCopies | None = None
 
     @property
     def is_checkpointable(self) -> bool:
-        """False: the emulators' states are not available."""
+        """False: the environments' states are not available."""
         return False
 
     @property
@@ -261,10 +260,10 @@ class XlaWorker:
         return self._seeds[0]
 
     def initial_state(self) -> RolloutState:
-        """Make and reset the emulators; the state holds their handle."""
+        """Make and reset the environments; the state holds their handle."""
         self.close()
-        self._emulators = self._envs.copies(self._program.spec.copies)
-        handle, observation = self._envs.start(self._emulators, self._seeds)
+        self._copies = self._envs.copies(self._program.spec.copies)
+        handle, observation = self._envs.start(self._copies, self._seeds)
         state = self._program.initial_state(self._key)
         return state._replace(environment=handle, observation=observation)
 
@@ -272,21 +271,21 @@ class XlaWorker:
         self, snapshot: Snapshot, state: RolloutState | PackedState
     ) -> tuple[WorkerUpdate, PackedState]:
         """Run the cycle as one XLA call, outside the GIL."""
-        # Keep a reference until the call is over: the emulators must live as long as their handle
-        # is used, even in a thread that was abandoned when the run was closed.
-        emulators = self._emulators
-        if emulators is None:
+        # Keep a reference until the call is over: the environments must live as long as their
+        # handle is used, even in a thread that was abandoned when the run was closed.
+        copies = self._copies
+        if copies is None:
             raise TrainingError(f"worker {self.index} has no environments: it was closed")
         worker_update, after = self._program(snapshot, state)
-        del emulators
+        del copies
         return worker_update, after
 
     def describe_activity(self) -> str:
-        """Return an empty string: the emulators' steps cannot be observed from outside."""
+        """Return an empty string: the environments' steps cannot be observed from outside."""
         return ""
 
     def close(self) -> None:
-        """Close the emulators."""
-        if self._emulators is not None:
-            self._emulators.close()
-            self._emulators = None
+        """Close the environments."""
+        if self._copies is not None:
+            self._copies.close()
+            self._copies = None

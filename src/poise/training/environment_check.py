@@ -23,7 +23,7 @@ __all__ = ["CheckedEnvironment", "check_before_training"]
 SLOW_STEP_SECONDS = 2e-3
 """Seconds. If a step takes longer than this, a run spends less on evaluations. It is measured and
 decided once, before training, and saved in ``config.json``, so that a replay decides the same."""
-_STEPPED_OUTSIDE_PYTHON: tuple[WorldKind, ...] = ("atari", "xla")
+_STEPPED_OUTSIDE_PYTHON: tuple[WorldKind, ...] = ("atari", "envpool", "xla")
 
 
 class CheckedEnvironment(NamedTuple):
