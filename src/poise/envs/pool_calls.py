@@ -17,6 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from poise.envs.observations import one_line
+from poise.errors import ConfigError
+
 __all__ = ["close_handle", "open_handle", "result_shapes", "step_target"]
 
 _Function = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
@@ -165,6 +168,9 @@ def step_target(name: str, pool: Any) -> str:
     Args:
         name: name of the environment.
         pool: a pool of such environments.
+
+    Raises:
+        ConfigError: EnvPool was compiled for a newer XLA.
     """
     target = f"poise_envpool_{name}"
     if target in _targets:
@@ -186,7 +192,13 @@ def step_target(name: str, pool: Any) -> str:
     make_capsule.restype = ctypes.py_object
     make_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
     capsule = make_capsule(ctypes.cast(function, ctypes.c_void_p), None, None)
-    jax.ffi.register_ffi_target(target, capsule, platform="cpu", api_version=1)
+    try:
+        jax.ffi.register_ffi_target(target, capsule, platform="cpu", api_version=1)
+    except jax.errors.JaxRuntimeError as error:
+        raise ConfigError(
+            f"XLA cannot step EnvPool's {name}: {one_line(error)}; install a newer JAX, or use "
+            "--world copies"
+        ) from error
     _targets[target] = function, capsule
     return target
 
