@@ -114,7 +114,8 @@ class _OpenPool:
         self._receive = _Function(_pointer(functions["recv"][2][0]))
         name = _Name(b"handle", len(b"handle"))
         value = _Scalar(_INT64, ctypes.pointer(ctypes.c_int64(self.address)))
-        attributes = _Attributes(
+        # Kept, because the frames hold copies of it: what it points at must live as long.
+        self._attributes = _Attributes(
             ctypes.sizeof(_Attributes),
             None,
             1,
@@ -122,8 +123,8 @@ class _OpenPool:
             (ctypes.POINTER(_Name) * 1)(ctypes.pointer(name)),
             (ctypes.POINTER(_Scalar) * 1)(ctypes.pointer(value)),
         )
-        self._sending = _Frame(attributes=attributes)
-        self._receiving = _Frame(attributes=attributes)
+        self._sending = _Frame(attributes=self._attributes)
+        self._receiving = _Frame(attributes=self._attributes)
 
     def step(self, frame: int) -> int | None:
         """Pass on a step's call as two: sending takes its arguments, receiving has its results."""
