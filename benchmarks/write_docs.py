@@ -52,6 +52,14 @@ SECTIONS = {
         "Hosted environments, Box2D, MuJoCo, Atari, processes",
         "poise beside Stable-Baselines3 and ale-py in the same run.",
     ),
+    "envpool": (
+        "EnvPool against Gymnasium",
+        "The evidence by which EnvPool's environments are admitted as `--world envpool`.",
+    ),
+    "envpool_newest_mujoco": (
+        "EnvPool against Gymnasium with the newest MuJoCo",
+        "The same, with a newer MuJoCo beside it, on which scores are then measured.",
+    ),
 }
 
 

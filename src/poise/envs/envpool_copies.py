@@ -18,9 +18,14 @@ from poise.trajectory import StepResult
 __all__ = ["EnvPoolCopies", "make_envpool_copies", "steps_in_xla"]
 
 
+FIRST_JAX = (0, 9, 2)
+"""The first JAX that was seen to have the interface (0.3) that EnvPool 1.2.5 is compiled for."""
+
+
 def steps_in_xla() -> bool:
     """Return whether XLA can step EnvPool here; elsewhere it is stepped from Python."""
-    return sys.platform == "linux" and jax.default_backend() == "cpu"
+    is_new = jax.__version_info__[:3] >= FIRST_JAX
+    return is_new and sys.platform == "linux" and jax.default_backend() == "cpu"
 
 
 def make_envpool_copies(env_factory: EnvFactory, count: int) -> "EnvPoolCopies":

@@ -12,6 +12,8 @@ __all__ = ["ADMITTED", "REFUSED", "envpool_serves", "require_envpool"]
 
 ADMITTED = (
     "Ant-v5",
+    "BipedalWalker-v3",
+    "BipedalWalkerHardcore-v3",
     "HalfCheetah-v5",
     "Hopper-v5",
     "Humanoid-v5",
@@ -29,6 +31,7 @@ ADMITTED = (
 
 REFUSED = {
     "Blackjack-v1": "EnvPool's observes an array, not a tuple",
+    "CarRacing-v3": "EnvPool draws the images in other colours",
 }
 """Environments that EnvPool has under the same id but that do not agree, and why."""
 

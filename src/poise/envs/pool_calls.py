@@ -17,6 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from poise.envs.observations import one_line
+from poise.errors import ConfigError
+
 __all__ = ["close_handle", "open_handle", "result_shapes", "step_target"]
 
 _Function = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
@@ -111,7 +114,8 @@ class _OpenPool:
         self._receive = _Function(_pointer(functions["recv"][2][0]))
         name = _Name(b"handle", len(b"handle"))
         value = _Scalar(_INT64, ctypes.pointer(ctypes.c_int64(self.address)))
-        attributes = _Attributes(
+        # Kept, because the frames hold copies of it: what it points at must live as long.
+        self._attributes = _Attributes(
             ctypes.sizeof(_Attributes),
             None,
             1,
@@ -119,8 +123,8 @@ class _OpenPool:
             (ctypes.POINTER(_Name) * 1)(ctypes.pointer(name)),
             (ctypes.POINTER(_Scalar) * 1)(ctypes.pointer(value)),
         )
-        self._sending = _Frame(attributes=attributes)
-        self._receiving = _Frame(attributes=attributes)
+        self._sending = _Frame(attributes=self._attributes)
+        self._receiving = _Frame(attributes=self._attributes)
 
     def step(self, frame: int) -> int | None:
         """Pass on a step's call as two: sending takes its arguments, receiving has its results."""
@@ -165,6 +169,9 @@ def step_target(name: str, pool: Any) -> str:
     Args:
         name: name of the environment.
         pool: a pool of such environments.
+
+    Raises:
+        ConfigError: EnvPool was compiled for a newer XLA.
     """
     target = f"poise_envpool_{name}"
     if target in _targets:
@@ -186,7 +193,13 @@ def step_target(name: str, pool: Any) -> str:
     make_capsule.restype = ctypes.py_object
     make_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
     capsule = make_capsule(ctypes.cast(function, ctypes.c_void_p), None, None)
-    jax.ffi.register_ffi_target(target, capsule, platform="cpu", api_version=1)
+    try:
+        jax.ffi.register_ffi_target(target, capsule, platform="cpu", api_version=1)
+    except jax.errors.JaxRuntimeError as error:
+        raise ConfigError(
+            f"XLA cannot step EnvPool's {name}: {one_line(error)}; install a newer JAX, or use "
+            "--world copies"
+        ) from error
     _targets[target] = function, capsule
     return target
 
