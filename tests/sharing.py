@@ -34,6 +34,7 @@ _FREE = {
     "ignore_observations",
     "sticky_actions",
     "hidden_sizes",
+    "activation",
     "gaussian_scale",
     "image_axes",
     "normalize_observations",

@@ -190,8 +190,13 @@ class TrainConfig:
     """Weight of the value loss, which is half the mean squared error."""
 
     hidden_sizes: tuple[int, ...] = (100,)
-    """Units in each hidden layer of the separate ReLU networks for policy and value. Image
-    observations use a convolutional network like the A3C paper's instead."""
+    """Units in each hidden layer of the separate networks for policy and value. Image observations
+    use a convolutional network like the A3C paper's instead."""
+
+    activation: Literal["auto", "tanh", "relu", "silu", "elu", "gelu"] = "auto"
+    """Activation function of hidden layers. auto: tanh (as in Stable-Baselines3 and Schulman et al.
+    2017), or relu in the convolutional network that image observations use (as in the A3C
+    paper)."""
 
     gaussian_scale: Literal["free", "network"] = "free"
     """Standard deviation of continuous actions: free (one trained parameter per number) or network

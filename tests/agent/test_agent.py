@@ -120,7 +120,13 @@ def test_memory_begins_with_0_for_each_copy() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [NetworkSpec(()), NetworkSpec((3, 4)), NetworkSpec((5,), "network")]
+    "spec",
+    [
+        NetworkSpec(()),
+        NetworkSpec((3, 4)),
+        NetworkSpec((5,), "network"),
+        NetworkSpec((), activation="elu"),
+    ],
 )
 def test_a_network_specification_survives_json(spec: NetworkSpec) -> None:
     assert NetworkSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
@@ -133,6 +139,8 @@ def test_a_network_specification_survives_json(spec: NetworkSpec) -> None:
         {"hidden_sizes": ["many"]},
         {"hidden_sizes": 3},
         {"gaussian_scale": "loud"},
+        {"activation": "loud"},
+        {"activation": ["relu"]},
     ],
     ids=str,
 )
@@ -141,6 +149,22 @@ def test_a_damaged_network_specification_is_refused(damage: dict[str, Any]) -> N
         NetworkSpec.from_json(SPEC.to_json() | damage)
     with pytest.raises(KeyError):
         NetworkSpec.from_json({})
+
+
+def test_a_specification_from_before_activations_were_a_setting_means_relu() -> None:
+    old = {name: one for name, one in SPEC.to_json().items() if name != "activation"}
+    assert NetworkSpec.from_json(old).activation == "relu"
+
+
+def test_the_usual_activation_depends_on_whether_there_are_images() -> None:
+    chosen = {
+        activation: [
+            NetworkSpec.choose(space, (4,), "free", activation=activation).activation
+            for space in (OBSERVATIONS, spaces.Box(0, 255, (16, 16, 3), np.uint8))
+        ]
+        for activation in ("auto", "gelu")
+    }
+    assert chosen == {"auto": ["tanh", "relu"], "gelu": ["gelu", "gelu"]}
 
 
 # --- Noise ----------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ agent can act in a compiled rollout, in a NumPy loop and in a loss.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from gymnasium import spaces
 
 from poise.agent.actions import action_head
+from poise.agent.activations import ACTIVATIONS, ActivationName
 from poise.agent.categories import MAX_UNITS, choose_embedding_units, lookup_sizes
 from poise.agent.encoders import require_encodable
 from poise.agent.heads import ActionHead, GaussianScale
@@ -42,6 +43,7 @@ class NetworkSpec:
             first layer's weights are small enough to be looked up directly.
         image_axes: which parts are images, and what each of their axes is, as in `image_layout`.
         normalize_observations: whether observations are normalised, which requires statistics.
+        activation: name of the activation function of hidden layers.
     """
 
     hidden_sizes: tuple[int, ...] = (100,)
@@ -49,6 +51,7 @@ class NetworkSpec:
     embedding_units: int = 0
     image_axes: str = "auto"
     normalize_observations: bool = False
+    activation: ActivationName = "relu"
 
     @classmethod
     def choose(
@@ -58,13 +61,25 @@ class NetworkSpec:
         gaussian_scale: GaussianScale,
         image_axes: str = "auto",
         normalize_observations: bool = False,
+        activation: ActivationName | Literal["auto"] = "auto",
     ) -> "NetworkSpec":
-        """Describe the network for a space; with many categories, it gets an embedding table."""
+        """Describe the network for a space; with many categories, it gets an embedding table.
+
+        ``activation`` ``auto`` is ``relu`` for the convolutional network and ``tanh`` otherwise.
+        """
         width = 2 * (hidden_sizes or (1,))[0]
+        usual: ActivationName = "tanh"
         if has_images(observation_space, image_axes):
-            width = HIDDEN_UNITS
+            width, usual = HIDDEN_UNITS, "relu"
         units = choose_embedding_units(observation_space, width)
-        return cls(hidden_sizes, gaussian_scale, units, image_axes, normalize_observations)
+        return cls(
+            hidden_sizes,
+            gaussian_scale,
+            units,
+            image_axes,
+            normalize_observations,
+            usual if activation == "auto" else activation,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Convert the description to JSON types."""
@@ -92,7 +107,11 @@ class NetworkSpec:
             raise ValueError(f"image axes {axes!r}")
         if not isinstance(normalize, bool):
             raise ValueError(f"normalize_observations {normalize!r}")
-        return cls(sizes, scale, units, axes, normalize)
+        # Policies saved before the activation was a setting do not have this key.
+        activation = description.get("activation", "relu")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation {shown(activation)}")
+        return cls(sizes, scale, units, axes, normalize, activation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,12 +235,12 @@ def make_network(
         free: number of distribution parameters that do not.
         spec: description of the network.
     """
-    units, axes = spec.embedding_units, spec.image_axes
+    units, axes, activation = spec.embedding_units, spec.image_axes, spec.activation
     if units and not lookup_sizes(observation_space):
         raise ConfigError("the observations have no categories to look up in a table")
     if has_images(observation_space, axes):
-        return ImageNetwork(observation_space, outputs, free, units, axes)
-    return MlpNetwork(observation_space, outputs, free, spec.hidden_sizes, units)
+        return ImageNetwork(observation_space, outputs, free, units, axes, activation)
+    return MlpNetwork(observation_space, outputs, free, spec.hidden_sizes, units, activation)
 
 
 def build_agent(

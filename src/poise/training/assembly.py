@@ -57,6 +57,7 @@ def build_components(
             config.gaussian_scale,
             config.image_axes,
             _normalizes(config, env_factory, envs),
+            config.activation,
         ),
         seed_sequence(config.seed, Purpose.PARAMETERS),
         network_factory=network_factory,
