@@ -34,6 +34,8 @@ _FREE = {
     "ignore_observations",
     "sticky_actions",
     "hidden_sizes",
+    "initial_log_deviation",
+    "normalize_rewards",
     "activation",
     "gaussian_scale",
     "image_axes",

@@ -201,3 +201,29 @@ def test_a_head_may_define_its_own_noise() -> None:
         assert drawn.dtype == np.float32
         assert drawn.min() >= 0.0
         assert 0.45 < drawn.mean() < 0.55
+
+
+def test_the_initial_deviation_is_that_of_free_scales_only() -> None:
+    box = spaces.Box(-1.0, 1.0, (3,))
+    for space in (OBSERVATIONS, spaces.Box(0, 255, (16, 16, 3), np.uint8)):
+        spec = NetworkSpec((4,), initial_log_deviation=-0.5)
+        agent, vector = build_agent(space, box, spec, np.random.SeedSequence(0))
+        plain = build_agent(space, box, NetworkSpec((4,)), np.random.SeedSequence(0))[1]
+        np.testing.assert_array_equal(agent.layout.unflatten(vector).free, np.full(3, -0.5))
+        assert np.flatnonzero(vector != plain).size == 3
+    discrete, same = (
+        build_agent(OBSERVATIONS, spaces.Discrete(2), one, np.random.SeedSequence(0))[1]
+        for one in (NetworkSpec((4,)), NetworkSpec((4,), initial_log_deviation=-0.5))
+    )
+    np.testing.assert_array_equal(discrete, same)
+
+
+def test_a_snapshot_of_normalised_rewards_has_more_statistics_than_a_policy() -> None:
+    spec = NetworkSpec((4,), normalize_observations=True)
+    agent, _ = build_agent(OBSERVATIONS, spaces.Discrete(2), spec, None)
+    count = agent.scaling.count
+    statistics = np.arange(count + 1.0), np.arange(count + 1, dtype=np.float32)
+    observed = agent.observed_statistics(statistics)
+    assert [one.tolist() for one in observed] == [list(range(count))] * 2
+    plain, _ = build_agent(OBSERVATIONS, spaces.Discrete(2), NetworkSpec((4,)), None)
+    assert plain.observed_statistics((np.zeros(1), np.ones(1))) == ()

@@ -6,6 +6,7 @@ agent can act in a compiled rollout, in a NumPy loop and in a loss.
 
 import dataclasses
 import functools
+import math
 from typing import Any, Literal
 
 import jax
@@ -44,6 +45,7 @@ class NetworkSpec:
         image_axes: which parts are images, and what each of their axes is, as in `image_layout`.
         normalize_observations: whether observations are normalised, which requires statistics.
         activation: name of the activation function of hidden layers.
+        initial_log_deviation: first value of the logarithms of free standard deviations.
     """
 
     hidden_sizes: tuple[int, ...] = (100,)
@@ -52,6 +54,7 @@ class NetworkSpec:
     image_axes: str = "auto"
     normalize_observations: bool = False
     activation: ActivationName = "relu"
+    initial_log_deviation: float = 0.0
 
     @classmethod
     def choose(
@@ -62,6 +65,7 @@ class NetworkSpec:
         image_axes: str = "auto",
         normalize_observations: bool = False,
         activation: ActivationName | Literal["auto"] = "auto",
+        initial_log_deviation: float = 0.0,
     ) -> "NetworkSpec":
         """Describe the network for a space; with many categories, it gets an embedding table.
 
@@ -79,6 +83,7 @@ class NetworkSpec:
             image_axes,
             normalize_observations,
             usual if activation == "auto" else activation,
+            initial_log_deviation,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -111,7 +116,10 @@ class NetworkSpec:
         activation = description.get("activation", "relu")
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation {shown(activation)}")
-        return cls(sizes, scale, units, axes, normalize, activation)
+        deviation = float(description.get("initial_log_deviation", 0.0))
+        if not math.isfinite(deviation):
+            raise ValueError(f"initial_log_deviation {deviation}")
+        return cls(sizes, scale, units, axes, normalize, activation, deviation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +161,14 @@ class Agent:
     def observe(self, observation: Any, statistics: Any) -> Any:
         """Scale an observation, or a batch with any leading axes, for the network."""
         return self.scaling(observation, statistics)
+
+    def observed_statistics(self, statistics: Any) -> Any:
+        """Return the observations' part of a snapshot's statistics, NumPy arrays; it may be ``()``.
+
+        The rest, if there is any, belongs to the rewards.
+        """
+        count = self.scaling.count
+        return tuple(np.asarray(one)[:count] for one in statistics) if count else ()
 
     def apply(self, vector: Any, observation: Any, state: Any, first: Any) -> NetworkOutput:
         """Apply the network to one observation, as `Network.apply` does.
@@ -235,12 +251,13 @@ def make_network(
         free: number of distribution parameters that do not.
         spec: description of the network.
     """
-    units, axes, activation = spec.embedding_units, spec.image_axes, spec.activation
+    units, axes = spec.embedding_units, spec.image_axes
+    first = spec.activation, spec.initial_log_deviation
     if units and not lookup_sizes(observation_space):
         raise ConfigError("the observations have no categories to look up in a table")
     if has_images(observation_space, axes):
-        return ImageNetwork(observation_space, outputs, free, units, axes, activation)
-    return MlpNetwork(observation_space, outputs, free, spec.hidden_sizes, units, activation)
+        return ImageNetwork(observation_space, outputs, free, units, axes, *first)
+    return MlpNetwork(observation_space, outputs, free, spec.hidden_sizes, units, *first)
 
 
 def build_agent(

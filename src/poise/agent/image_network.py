@@ -30,7 +30,7 @@ from poise.agent.encoders import encode
 from poise.agent.equinox_network import EquinoxNetwork
 from poise.agent.image_axes import ImageLayout, image_layout
 from poise.agent.layer_input import input_size, layer_input, make_table
-from poise.agent.layers import ArrayLike, Dense, orthogonal, zeros
+from poise.agent.layers import ArrayLike, Dense, constants, orthogonal
 from poise.agent.networks import describe_table
 from poise.agent.normalizer import scale_by_bounds
 from poise.space_parts import part_at, parts
@@ -121,6 +121,7 @@ class ImageNetwork(EquinoxNetwork):
         embedding_units: columns of the embedding table; 0 for no table.
         image_axes: which parts are images, and what each of their axes is.
         activation: name of the activation function of convolutions and shared layer.
+        first_free: first value of the parameters that do not depend on the observation.
     """
 
     usual_learning_rate = IMAGE_LEARNING_RATE
@@ -133,6 +134,7 @@ class ImageNetwork(EquinoxNetwork):
         embedding_units: int = 0,
         image_axes: str = "auto",
         activation: ActivationName = "relu",
+        first_free: float = 0.0,
     ) -> None:
         self._space = observation_space
         self._embedding_units = embedding_units
@@ -140,7 +142,7 @@ class ImageNetwork(EquinoxNetwork):
         def make(generator: np.random.Generator | None) -> ImageActorCritic:
             sizes = outputs, free, generator
             return image_actor_critic(
-                observation_space, *sizes, embedding_units, image_axes, activation
+                observation_space, *sizes, embedding_units, image_axes, activation, first_free
             )
 
         super().__init__(make)
@@ -177,6 +179,7 @@ def image_actor_critic(
     embedding_units: int = 0,
     image_axes: str = "auto",
     activation: ActivationName = "relu",
+    first_free: float = 0.0,
 ) -> ImageActorCritic:
     """Make an `ImageActorCritic` with orthogonal weights, as `actor_critic` does.
 
@@ -188,6 +191,7 @@ def image_actor_critic(
         embedding_units: columns of the embedding table; 0 for no table.
         image_axes: which parts are images, and what each of their axes is.
         activation: name of the activation function of convolutions and shared layer.
+        first_free: first value of the parameters that do not depend on the observation.
     """
     filters, features = _plan(observation_space, embedding_units, image_axes)
     stacks = []
@@ -210,7 +214,7 @@ def image_actor_critic(
         hidden=orthogonal(generator, features, HIDDEN_UNITS, math.sqrt(2.0)),
         policy=head(outputs, 0.01),
         value=head(1, 1.0),
-        free=zeros((free,), generator),
+        free=constants(free, first_free, generator),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
         image_axes=image_axes,

@@ -14,7 +14,7 @@ from poise.agent.categories import lookup_sizes
 from poise.agent.encoders import encode
 from poise.agent.equinox_network import EquinoxNetwork
 from poise.agent.layer_input import LayerInput, input_size, layer_input, make_table
-from poise.agent.layers import ArrayLike, Dense, orthogonal, zeros
+from poise.agent.layers import ArrayLike, Dense, constants, orthogonal
 from poise.maths.namespace import array_namespace
 
 __all__ = ["ActorCritic", "MlpNetwork", "actor_critic", "describe_table"]
@@ -51,6 +51,7 @@ class MlpNetwork(EquinoxNetwork):
         hidden_sizes: units of each hidden layer.
         embedding_units: columns of the embedding table; 0 for no table.
         activation: name of the hidden layers' activation function.
+        first_free: first value of the parameters that do not depend on the observation.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class MlpNetwork(EquinoxNetwork):
         hidden_sizes: tuple[int, ...],
         embedding_units: int = 0,
         activation: ActivationName = "relu",
+        first_free: float = 0.0,
     ) -> None:
         self._space = observation_space
         self._hidden_sizes = hidden_sizes
@@ -69,8 +71,8 @@ class MlpNetwork(EquinoxNetwork):
         self._activation = activation
 
         def make(generator: np.random.Generator | None) -> ActorCritic:
-            sizes = outputs, free, hidden_sizes
-            return actor_critic(observation_space, *sizes, generator, embedding_units, activation)
+            initial = generator, embedding_units, activation, first_free
+            return actor_critic(observation_space, outputs, free, hidden_sizes, *initial)
 
         super().__init__(make)
 
@@ -147,6 +149,7 @@ def actor_critic(
     generator: np.random.Generator | None,
     embedding_units: int = 0,
     activation: ActivationName = "relu",
+    first_free: float = 0.0,
 ) -> ActorCritic:
     """Make an `ActorCritic` with orthogonal weights (Saxe et al. 2014, arXiv 1312.6120).
 
@@ -163,6 +166,7 @@ def actor_critic(
         generator: source of the random weights; with None, only shapes are made.
         embedding_units: columns of the embedding table; 0 for no table.
         activation: name of the hidden layers' activation function.
+        first_free: first value of the parameters that do not depend on the observation.
     """
     sizes = (input_size(observation_space, embedding_units), *hidden_sizes)
 
@@ -176,7 +180,7 @@ def actor_critic(
     return ActorCritic(
         policy=trunk(outputs, 0.01),
         value=trunk(1, 1.0),
-        free=zeros((free,), generator),
+        free=constants(free, first_free, generator),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
         activation=activation,

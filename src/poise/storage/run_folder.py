@@ -164,23 +164,21 @@ def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
         number = json_number(rate)
         if number is None or not 0 < number <= MAX_FACTOR:
             raise FileFormatError(f"{path} is damaged: its learning_rate is {shown(rate)}")
-    flags = {
-        name: resolved.get(name)
-        for name in ("replayable", "slow_steps", "has_time_limit", "remembers", "selects_in_twin")
-    }
-    for name, flag in flags.items():
+    for name in ("replayable", "slow_steps", "has_time_limit", "remembers", "selects_in_twin"):
+        flag = resolved.get(name)
         if flag is not None and not isinstance(flag, bool):
             raise FileFormatError(f"{path} is damaged: {name} is {shown(flag)}")
 
 
 def with_decisions(config: TrainConfig, resolved: dict[str, Any]) -> TrainConfig:
     """Return a run's settings with the decisions made at its start, which a replay must repeat."""
-    rate = config.learning_rate
+    world, rate = resolved_world(resolved), config.learning_rate
     return dataclasses.replace(
         config,
-        world=resolved_world(resolved),
+        world=world,
         normalize_observations=_decided(resolved, "normalize_observations", ("on", "off")),
         learning_rate=resolved.get("learning_rate") if rate is None else rate,
+        normalize_rewards=_decided(resolved, "normalize_rewards", ("on", "off"), "off"),
         activation=_decided(resolved, "activation", tuple(ACTIVATIONS), config.activation),
     )
 
