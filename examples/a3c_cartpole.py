@@ -51,6 +51,7 @@ def train(arguments: argparse.Namespace) -> None:
         run_dir=own_folder(arguments.save_dir),
         callbacks=[report],
         max_episodes=arguments.max_eps,
+        activation="relu",
         learning_rate=arguments.lr,
         rollout_length=arguments.update_freq,
         discount=arguments.gamma,

@@ -157,8 +157,16 @@ class TrainConfig:
     rmsprop_decay: float = 0.99
     """Decay rate of RMSProp's mean of squared gradients (Mnih et al. 2016)."""
 
+    rmsprop_initial_square: float = 0.0
+    """First value of RMSProp's mean of squared gradients: 0 as in the paper and PyTorch (the first
+    updates are then up to ten times as large as later ones), 1 as in TensorFlow."""
+
+    rmsprop_epsilon_inside: bool = True
+    """Add --optimizer-epsilon under RMSProp's square root (as in the paper and TensorFlow), or else
+    to the root (as in PyTorch, and so in Stable-Baselines3's A2C)."""
+
     optimizer_epsilon: float = 1e-5
-    """Constant added to the denominator in Adam, or under the square root in RMSProp."""
+    """Constant added to the denominator of Adam and RMSProp (see --rmsprop-epsilon-inside)."""
 
     max_gradient_norm: float = 1.0
     """Gradients with a larger global norm are scaled down to this norm; inf turns clipping off."""
@@ -187,15 +195,24 @@ class TrainConfig:
     gradient step."""
 
     value_coefficient: float = 0.5
-    """Weight of the value loss, which is half the mean squared error."""
+    """Weight of the value loss, which is half the mean squared error. (Stable-Baselines3's vf_coef
+    0.5 weighs the whole error, so it is 1 here.)"""
 
     hidden_sizes: tuple[int, ...] = (100,)
-    """Units in each hidden layer of the separate ReLU networks for policy and value. Image
-    observations use a convolutional network like the A3C paper's instead."""
+    """Units in each hidden layer of the separate networks for policy and value. Image observations
+    use a convolutional network like the A3C paper's instead."""
+
+    activation: Literal["auto", "tanh", "relu", "silu", "elu", "gelu"] = "auto"
+    """Activation function of hidden layers. auto: relu (as in the A3C paper); Stable-Baselines3 and
+    Schulman et al. 2017 have tanh."""
 
     gaussian_scale: Literal["free", "network"] = "free"
     """Standard deviation of continuous actions: free (one trained parameter per number) or network
     (computed from the observation)."""
+
+    initial_log_deviation: float = 0.0
+    """Logarithm of the first standard deviation of continuous actions, if --gaussian-scale is free;
+    bounds of the action space are at -1 and 1. 0 as in Stable-Baselines3 (log_std_init)."""
 
     normalize_observations: Literal["auto", "on", "off"] = "auto"
     """Normalise observed floats, and integers without useful bounds, by their running mean and
@@ -218,6 +235,11 @@ class TrainConfig:
     reward_clip: float | None = None
     """Rewards are clipped to plus or minus this value (after --reward-scale) in the loss. Default:
     1 for Atari, no clipping otherwise. Scores are not affected."""
+
+    normalize_rewards: Literal["auto", "on", "off"] = "auto"
+    """Divide rewards in the loss by the running standard deviation of their discounted return,
+    after the changes above, and clip them to plus or minus 10 (as VecNormalize and Gymnasium's
+    NormalizeReward do). auto: off. Scores are not affected."""
 
     max_steps: int | None = None
     """Budget in environment steps; a linear learning rate reaches 0 here. Default: 1,000,000 if no

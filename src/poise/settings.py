@@ -3,15 +3,22 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 from poise.argument_names import nearest
 from poise.config import TrainConfig
 from poise.errors import ConfigError
 from poise.validation import shown
 
-__all__ = ["BUDGETS", "SETTINGS", "known_arguments", "refuse_settings", "require_settings"]
+__all__ = [
+    "BEFORE_SETTINGS",
+    "BUDGETS",
+    "SETTINGS",
+    "known_arguments",
+    "refuse_settings",
+    "require_settings",
+]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -20,6 +27,8 @@ SETTINGS = tuple(field.name for field in dataclasses.fields(TrainConfig))
 """The names of all settings."""
 BUDGETS = ("max_steps", "max_episodes", "max_seconds")
 """The settings that `resume` may change."""
+BEFORE_SETTINGS: Mapping[str, Any] = {"activation": "relu", "normalize_rewards": "off"}
+"""What runs did before a setting existed, where it is not the setting's default."""
 _TRAIN = ("run_dir", "keep", "quiet", "callbacks", "tensorboard")
 _RESUME = (*BUDGETS, "quiet", "callbacks", "tensorboard", "environment", "trust")
 

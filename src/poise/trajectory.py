@@ -58,7 +58,7 @@ class Trajectory(NamedTuple):
     actions: Any
     """Pytree of ``[T, N, ...]``, as sampled: before any clipping to bounds."""
     rewards: Any
-    """``[T, N]`` float32: rewards used in the loss, after scaling, clipping and replacement."""
+    """``[T, N]`` float32: rewards used in the loss: replaced, scaled, clipped and normalised."""
     terminated: Any
     """``[T, N]`` bool: the episode ended for good."""
     truncated: Any
@@ -104,7 +104,7 @@ class Snapshot(NamedTuple):
     parameters: Any
     """``[P]`` float32: the network's trainable arrays as one flat vector."""
     statistics: Any = ()
-    """Shared statistics, such as the observation normaliser's; ``()`` if there are none."""
+    """Shared statistics of the normalisers; ``()`` if there are none."""
     target_parameters: Any = ()
     """Parameters of a target network; ``()`` if the loss uses none."""
 

@@ -86,8 +86,12 @@ _POSITIVE = {
 }
 _FRACTIONS = ("discount", "gae_lambda", "sticky_actions")
 _DECAYS = ("adam_beta1", "adam_beta2", "rmsprop_decay")
-_COEFFICIENTS = ("entropy_coefficient", "value_coefficient")
-_RETURNS = ("failure_reward", "target_return")
+_COEFFICIENTS = ("entropy_coefficient", "value_coefficient", "rmsprop_initial_square")
+_RANGES = {
+    "failure_reward": (-MAX_FACTOR, MAX_FACTOR),
+    "target_return": (-MAX_FACTOR, MAX_FACTOR),
+    "initial_log_deviation": (-10.0, 5.0),
+}
 
 
 def validated(settings: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,9 +233,9 @@ def _check_bounds(name: str, value: Any) -> None:
     elif name in _COEFFICIENTS:
         allowed = f"0 or more, and finite: at most {MAX_FACTOR:g}"
         _require(0 <= value <= MAX_FACTOR, name, value, allowed)
-    elif name in _RETURNS:
-        allowed = f"a finite number: from -{MAX_FACTOR:g} to {MAX_FACTOR:g}"
-        _require(abs(value) <= MAX_FACTOR, name, value, allowed)
+    elif name in _RANGES:
+        low, high = _RANGES[name]
+        _require(low <= value <= high, name, value, f"a finite number: from {low:g} to {high:g}")
     elif name == "max_gradient_norm":
         _require(value > 0, name, value, "positive")
 

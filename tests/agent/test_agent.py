@@ -120,7 +120,13 @@ def test_memory_begins_with_0_for_each_copy() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [NetworkSpec(()), NetworkSpec((3, 4)), NetworkSpec((5,), "network")]
+    "spec",
+    [
+        NetworkSpec(()),
+        NetworkSpec((3, 4)),
+        NetworkSpec((5,), "network"),
+        NetworkSpec((), activation="elu"),
+    ],
 )
 def test_a_network_specification_survives_json(spec: NetworkSpec) -> None:
     assert NetworkSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
@@ -133,6 +139,8 @@ def test_a_network_specification_survives_json(spec: NetworkSpec) -> None:
         {"hidden_sizes": ["many"]},
         {"hidden_sizes": 3},
         {"gaussian_scale": "loud"},
+        {"activation": "loud"},
+        {"activation": ["relu"]},
     ],
     ids=str,
 )
@@ -141,6 +149,22 @@ def test_a_damaged_network_specification_is_refused(damage: dict[str, Any]) -> N
         NetworkSpec.from_json(SPEC.to_json() | damage)
     with pytest.raises(KeyError):
         NetworkSpec.from_json({})
+
+
+def test_a_specification_from_before_activations_were_a_setting_means_relu() -> None:
+    old = {name: one for name, one in SPEC.to_json().items() if name != "activation"}
+    assert NetworkSpec.from_json(old).activation == "relu"
+
+
+def test_the_activation_is_relu_unless_another_is_set() -> None:
+    chosen = {
+        activation: [
+            NetworkSpec.choose(space, (4,), "free", activation=activation).activation
+            for space in (OBSERVATIONS, spaces.Box(0, 255, (16, 16, 3), np.uint8))
+        ]
+        for activation in ("auto", "gelu")
+    }
+    assert chosen == {"auto": ["relu", "relu"], "gelu": ["gelu", "gelu"]}
 
 
 # --- Noise ----------------------------------------------------------------------------------------
@@ -177,3 +201,29 @@ def test_a_head_may_define_its_own_noise() -> None:
         assert drawn.dtype == np.float32
         assert drawn.min() >= 0.0
         assert 0.45 < drawn.mean() < 0.55
+
+
+def test_the_initial_deviation_is_that_of_free_scales_only() -> None:
+    box = spaces.Box(-1.0, 1.0, (3,))
+    for space in (OBSERVATIONS, spaces.Box(0, 255, (16, 16, 3), np.uint8)):
+        spec = NetworkSpec((4,), initial_log_deviation=-0.5)
+        agent, vector = build_agent(space, box, spec, np.random.SeedSequence(0))
+        plain = build_agent(space, box, NetworkSpec((4,)), np.random.SeedSequence(0))[1]
+        np.testing.assert_array_equal(agent.layout.unflatten(vector).free, np.full(3, -0.5))
+        assert np.flatnonzero(vector != plain).size == 3
+    discrete, same = (
+        build_agent(OBSERVATIONS, spaces.Discrete(2), one, np.random.SeedSequence(0))[1]
+        for one in (NetworkSpec((4,)), NetworkSpec((4,), initial_log_deviation=-0.5))
+    )
+    np.testing.assert_array_equal(discrete, same)
+
+
+def test_a_snapshot_of_normalised_rewards_has_more_statistics_than_a_policy() -> None:
+    spec = NetworkSpec((4,), normalize_observations=True)
+    agent, _ = build_agent(OBSERVATIONS, spaces.Discrete(2), spec, None)
+    count = agent.scaling.count
+    statistics = np.arange(count + 1.0), np.arange(count + 1, dtype=np.float32)
+    observed = agent.observed_statistics(statistics)
+    assert [one.tolist() for one in observed] == [list(range(count))] * 2
+    plain, _ = build_agent(OBSERVATIONS, spaces.Discrete(2), NetworkSpec((4,)), None)
+    assert plain.observed_statistics((np.zeros(1), np.ones(1))) == ()

@@ -1,14 +1,17 @@
 """The MLP network: shapes, layers and initial weights are as documented."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
 
-from poise.agent.layers import Dense
+from poise.agent.activations import ACTIVATIONS, ActivationName
+from poise.agent.layers import Dense, orthogonal
 from poise.agent.networks import ActorCritic, MlpNetwork, actor_critic
 
 OBSERVATIONS = spaces.Box(-1.0, 1.0, (4,))
@@ -61,7 +64,7 @@ def test_shapes(hidden: tuple[int, ...], free: int) -> None:
 def test_the_forward_pass_is_relu_layers() -> None:
     made = network((6,), free=2)
     free = np.array([0.5, -0.5], np.float32)
-    made = ActorCritic(made.policy, made.value, free, OBSERVATIONS)
+    made = ActorCritic(made.policy, made.value, free, OBSERVATIONS, "relu")
     x = np.random.default_rng(3).normal(size=4)
     outputs = {}
     for name in ("policy", "value"):
@@ -83,7 +86,7 @@ def test_numpy_batches_agree_with_vmapped_jax() -> None:
 
 def test_policy_and_value_share_nothing() -> None:
     made, other = network(seed=1), network(seed=2)
-    mixed = ActorCritic(made.policy, other.value, made.free, OBSERVATIONS)
+    mixed = ActorCritic(made.policy, other.value, made.free, OBSERVATIONS, "relu")
     observation = np.ones(4, np.float32)
     np.testing.assert_array_equal(mixed(observation)[0], made(observation)[0])
     assert mixed(observation)[1] == other(observation)[1]
@@ -119,3 +122,65 @@ def test_multiplications_are_those_of_the_products(space: spaces.Space[Any], uni
     network = MlpNetwork(space, 3, 0, (8, 5), units)
     trunks = 2 * ((inputs + 1) * 8 + 9 * 5) + 6 * (3 + 1)
     assert network.multiplications == trunks
+
+
+LITERAL_ACTIVATIONS: dict[ActivationName, Callable[[float], float]] = {
+    "tanh": math.tanh,
+    "relu": lambda x: x if x > 0 else 0.0,
+    "silu": lambda x: x / (1 + math.exp(-x)),
+    "elu": lambda x: x if x > 0 else math.exp(x) - 1,
+    "gelu": lambda x: 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+}
+
+
+def test_every_activation_has_a_literal_transcription() -> None:
+    assert LITERAL_ACTIVATIONS.keys() == ACTIVATIONS.keys() == set(get_args(ActivationName))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_equal_their_formulas(name: ActivationName) -> None:
+    numbers = np.array([-500.0, -20.0, -3.0, -1.0, -1e-3, 0.0, 1e-3, 0.5, 2.0, 30.0], np.float32)
+    expected = [LITERAL_ACTIVATIONS[name](float(x)) for x in numbers]
+    for found in (ACTIVATIONS[name](numbers), ACTIVATIONS[name](jnp.asarray(numbers))):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=5e-6)
+    # No warning and no overflow, where NumPy's exponential would have one.
+    assert np.isfinite(ACTIVATIONS[name](np.array([-3e4, 3e4], np.float32))).all()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_numpy_acts_with_the_activation_of_the_module(name: ActivationName) -> None:
+    network = MlpNetwork(OBSERVATIONS, 3, 1, (8, 5), activation=name)
+    parameters = network.init(np.random.default_rng(0))
+    observations = np.random.default_rng(1).normal(size=(9, 4)).astype(np.float32)
+    expected = network.module(parameters)(observations)[0]
+    np.testing.assert_array_equal(network.numpy_policy(parameters)(observations), expected)
+    apply = jax.jit(jax.vmap(lambda one: network.evaluate(parameters, one)[0]))
+    np.testing.assert_allclose(apply(observations), expected, rtol=1e-4, atol=1e-6)
+    other = "relu" if name != "relu" else "tanh"
+    plain = MlpNetwork(OBSERVATIONS, 3, 1, (8, 5), activation=other)
+    same_weights = plain.init(np.random.default_rng(0))
+    assert not np.array_equal(plain.numpy_policy(same_weights)(observations), expected)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(4, 64), (64, 64), (64, 2), (64, 1)])
+def test_initial_weights_are_those_of_torch(rows: int, columns: int) -> None:
+    """`torch.nn.init.orthogonal_`, as SB3's ActorCriticPolicy calls it, step by step.
+
+    It fills a weight of shape [outputs, inputs]; only the order of drawing differs, because torch
+    transposes a wide matrix after drawing it.
+    """
+    drawn = np.random.default_rng(5).standard_normal((max(rows, columns), min(rows, columns)))
+    flattened = drawn.T if columns < rows else drawn  # [outputs, inputs]
+    if columns < rows:
+        flattened = flattened.T
+    q, r = np.linalg.qr(flattened)
+    q = q * np.sign(np.diag(r))
+    if columns < rows:
+        q = q.T
+    expected = np.sqrt(2.0) * q
+    layer = orthogonal(np.random.default_rng(5), rows, columns, np.sqrt(2.0))
+    # A square matrix is drawn as one of inputs x outputs; both are equally probable.
+    expected = expected if rows == columns else expected.T
+    np.testing.assert_array_equal(layer.weight, expected.astype(np.float32))
+    np.testing.assert_array_equal(layer.bias, np.zeros(columns))

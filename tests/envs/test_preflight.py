@@ -291,7 +291,7 @@ def test_wrappers_with_statistics_are_named_with_what_to_use_instead() -> None:
     messages = [str(one.message) for one in caught]
     assert len(messages) == 2
     assert "NormalizeReward" in messages[0]
-    assert "reward_scale" in messages[0]
+    assert 'normalize_rewards="on"' in messages[0]
     assert "NormalizeObservation" in messages[1]
     assert 'normalize_observations="on"' in messages[1]
 
@@ -328,7 +328,7 @@ def test_third_party_normalisers_are_recognised_by_their_statistics() -> None:
     advice = statistics_advice(ThirdParty(Unwrapped(Ends())))
     assert [one.split(" keeps")[0] for one in advice] == ["ThirdParty", "ThirdParty", "Unwrapped"]
     assert "--normalize-observations on" in advice[0]
-    assert all("--reward-scale; scores are those" in one for one in advice[1:])
+    assert all("--normalize-rewards on; scores are those" in one for one in advice[1:])
 
 
 def test_an_environment_that_normalises_itself_is_named_too() -> None:
@@ -338,7 +338,7 @@ def test_an_environment_that_normalises_itself_is_named_too() -> None:
             self.return_rms = [1.0]
 
     [advice] = statistics_advice(Itself())
-    assert advice.endswith("use --reward-scale")
+    assert advice.endswith("use --normalize-rewards on")
     assert type(with_true_rewards(Itself())) is Itself
 
 

@@ -54,7 +54,7 @@ class Rollouts:
             agent = obedient(self.envs, actions)
             snapshot = Snapshot(0, np.zeros(0, np.float32))
             transitions, after = roll_out(agent, self.envs, snapshot, state, LENGTH)
-            rollout = to_trajectory(agent, self.envs.shaping, 0, state, transitions, after)
+            rollout = to_trajectory(agent, self.envs.shaping, snapshot, state, transitions, after)
             return rollout, transitions.episodes, after
 
         if self.compiled is None:

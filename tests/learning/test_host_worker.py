@@ -38,9 +38,9 @@ SHAPING = RewardShaping(failure_reward=-3.0, scale=0.5, clip=2.0)
 class Watched(HostProgram):
     """Keeps the trajectories that updates are computed from."""
 
-    def compute_update(self, snapshot: Snapshot, trajectory: Trajectory) -> Any:
+    def compute_update(self, snapshot: Snapshot, trajectory: Trajectory, returns: Any) -> Any:
         self.seen = [*getattr(self, "seen", []), trajectory]
-        return super().compute_update(snapshot, trajectory)
+        return super().compute_update(snapshot, trajectory, returns)
 
 
 def build_components(

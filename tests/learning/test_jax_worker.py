@@ -86,7 +86,7 @@ def test_the_gradient_is_that_of_its_rollout(ragged: JaxProgram, snapshot: Snaps
 
     def watch(snapshot: Snapshot, state: Any) -> Any:
         transitions, after = roll_out(agent, envs, snapshot, state, LENGTH)
-        trajectory = to_trajectory(agent, envs.shaping, snapshot.version, state, transitions, after)
+        trajectory = to_trajectory(agent, envs.shaping, snapshot, state, transitions, after)
         loss = dataclasses.asdict(ALGORITHM)
         return (
             trajectory,

@@ -1,6 +1,7 @@
 """The optimizer is compared with literal versions of Adam and of the A3C paper's RMSProp."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -89,6 +90,49 @@ def test_adam_without_momentum_is_adam(limit: float) -> None:
     initialise, _ = make_optimizer("adam", **(SETTINGS | settings))
     arrays = [leaf for leaf in jax.tree.leaves(initialise(np.ones(5, np.float32))) if leaf.ndim]
     assert len(arrays) == 1
+
+
+def rmsprop_of_torch(steps: np.ndarray, epsilon: float) -> np.ndarray:
+    """`torch.optim.RMSprop`, which SB3's A2C uses: epsilon is added to the root."""
+    alpha = SETTINGS["rmsprop_decay"]
+    theta, square_avg = np.ones(5), np.zeros(5)
+    rows = []
+    for gradient, rate in zip(steps.astype(np.float64), rates(), strict=True):
+        square_avg = alpha * square_avg + (1 - alpha) * gradient**2
+        theta = theta - rate * gradient / (np.sqrt(square_avg) + epsilon)
+        rows.append(theta)
+    return np.stack(rows)
+
+
+def rmsprop_like_tensorflow(steps: np.ndarray, epsilon: float) -> np.ndarray:
+    """SB3's RMSpropTFLike: squares begin at 1, and epsilon is added under the root."""
+    alpha = SETTINGS["rmsprop_decay"]
+    theta, square_avg = np.ones(5), np.ones(5)
+    rows = []
+    for gradient, rate in zip(steps.astype(np.float64), rates(), strict=True):
+        square_avg = alpha * square_avg + (1 - alpha) * gradient**2
+        theta = theta - rate * gradient / np.sqrt(square_avg + epsilon)
+        rows.append(theta)
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize(
+    ("literal", "settings"),
+    [
+        (rmsprop_of_torch, {"rmsprop_epsilon_inside": False}),
+        (rmsprop_like_tensorflow, {"rmsprop_initial_square": 1.0}),
+    ],
+)
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-1])
+def test_rmsprop_can_be_that_of_other_libraries(
+    literal: Callable[[np.ndarray, float], np.ndarray], settings: dict[str, Any], epsilon: float
+) -> None:
+    steps = gradients()
+    expected = literal(steps, epsilon)
+    same = found("rmsprop", steps, epsilon=epsilon, **settings)
+    np.testing.assert_allclose(same, expected, rtol=1e-4, atol=1e-6)
+    usual = found("rmsprop", steps, epsilon=epsilon)
+    assert np.abs(usual - expected).max() > 1e-3
 
 
 LITERAL = {"adam": adam, "rmsprop": rmsprop}

@@ -55,7 +55,7 @@ def runner(envs: JaxEnvs) -> Callable[..., Run]:
 
     def rollout(state: RolloutState) -> Any:
         transitions, after = roll_out(agent, envs, snapshot, state, LENGTH)
-        trajectory = to_trajectory(agent, envs.shaping, snapshot.version, state, transitions, after)
+        trajectory = to_trajectory(agent, envs.shaping, snapshot, state, transitions, after)
         return trajectory, transitions.episodes, after
 
     def start(key: np.ndarray) -> RolloutState:

@@ -56,6 +56,15 @@ def generalised_advantages(
     return advantages
 
 
+def returns_so_far(rewards: np.ndarray, parts: list[Segment], gamma: float) -> np.ndarray:
+    """VecNormalize: ``returns = returns * gamma + reward``, and 0 after an episode's end."""
+    returns = np.zeros(len(rewards))
+    for begin, end, _ in parts:
+        for t in range(begin, end):
+            returns[t] = sum(gamma ** (t - i) * float(rewards[i]) for i in range(begin, t + 1))
+    return returns
+
+
 def v_trace_targets(
     values: np.ndarray,
     rewards: np.ndarray,

@@ -154,12 +154,23 @@ def test_there_must_be_floats_to_normalise(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("observations", ["on", "off"])
+def test_normalised_rewards_change_what_is_learned_but_no_policy_file(
+    observations: Any, tmp_path: Path
+) -> None:
+    settings = {**TINY, "normalize_observations": observations, "launcher": "threads"}
+    result = poise.train(Toy, run_dir=tmp_path / "run", normalize_rewards="on", **settings)
+    final = poise.load(result.folder, "final")
+    assert [len(one) for one in final.statistics] == ([3, 3] if observations == "on" else [])
+    poise.replay(result.folder, environment=Toy)
+
+
 # --- Processes, from end to end
 
 
 @pytest.mark.slow
 def test_processes_replay_as_exactly_as_threads(tmp_path: Path) -> None:
-    settings = {**TINY, "normalize_observations": "on"}
+    settings = {**TINY, "normalize_observations": "on", "normalize_rewards": "on"}
     result = poise.train(f"{NAME}Ends", run_dir=tmp_path / "run", launcher="processes", **settings)
     assert result.summary["launcher"] == "processes"
     assert result.summary["restarts"] == 0

@@ -30,6 +30,7 @@ def test_policies(version: str, which: str) -> None:
     policy = poise.load(DATA / version, which)
     assert policy.environment.name == "CartPole-v1"
     assert policy.agent.spec.hidden_sizes == (4,)
+    assert policy.agent.spec.activation == "relu", "as before it was a setting"
     assert np.isfinite(policy.parameters).all()
     assert len(policy.statistics) == 2
     assert int(policy.act(np.zeros(4, np.float32))) in (0, 1)
@@ -38,6 +39,7 @@ def test_policies(version: str, which: str) -> None:
 def test_settings_and_summary(version: str) -> None:
     config, resolved = load_config(DATA / version)
     assert (config.seed, config.max_steps, config.launcher) == (0, 300, "serial")
+    assert config.activation == "relu"
     assert resolved["world"] == "compiled"
     assert load_resumptions(DATA / version) == []
     summary = load_summary(DATA / version)

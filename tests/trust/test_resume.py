@@ -37,6 +37,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     # Every policy reaches this target, so every evaluation verifies on fresh seeds.
     "verifying": {"target_return": 5.0, "stop_when_solved": False, "selection_episodes": 3},
     "normalised": {"normalize_observations": "on", "optimizer": "rmsprop"},
+    "normalised rewards": {"normalize_rewards": "on", "activation": "elu"},
+    "both normalised": {"normalize_rewards": "on", "normalize_observations": "on"},
     "annealed": {"learning_rate_schedule": "linear", "workers": 3},
     "synchronous": {"algorithm": "a2c", "workers": 3},
 }

@@ -6,13 +6,15 @@ agent can act in a compiled rollout, in a NumPy loop and in a loss.
 
 import dataclasses
 import functools
-from typing import Any
+import math
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from gymnasium import spaces
 
 from poise.agent.actions import action_head
+from poise.agent.activations import ACTIVATIONS, ActivationName
 from poise.agent.categories import MAX_UNITS, choose_embedding_units, lookup_sizes
 from poise.agent.encoders import require_encodable
 from poise.agent.heads import ActionHead, GaussianScale
@@ -42,6 +44,8 @@ class NetworkSpec:
             first layer's weights are small enough to be looked up directly.
         image_axes: which parts are images, and what each of their axes is, as in `image_layout`.
         normalize_observations: whether observations are normalised, which requires statistics.
+        activation: name of the activation function of hidden layers.
+        initial_log_deviation: first value of the logarithms of free standard deviations.
     """
 
     hidden_sizes: tuple[int, ...] = (100,)
@@ -49,6 +53,8 @@ class NetworkSpec:
     embedding_units: int = 0
     image_axes: str = "auto"
     normalize_observations: bool = False
+    activation: ActivationName = "relu"
+    initial_log_deviation: float = 0.0
 
     @classmethod
     def choose(
@@ -58,13 +64,26 @@ class NetworkSpec:
         gaussian_scale: GaussianScale,
         image_axes: str = "auto",
         normalize_observations: bool = False,
+        activation: ActivationName | Literal["auto"] = "auto",
+        initial_log_deviation: float = 0.0,
     ) -> "NetworkSpec":
-        """Describe the network for a space; with many categories, it gets an embedding table."""
+        """Describe the network for a space; with many categories, it gets an embedding table.
+
+        ``activation`` ``auto`` is ``relu``.
+        """
         width = 2 * (hidden_sizes or (1,))[0]
         if has_images(observation_space, image_axes):
             width = HIDDEN_UNITS
         units = choose_embedding_units(observation_space, width)
-        return cls(hidden_sizes, gaussian_scale, units, image_axes, normalize_observations)
+        return cls(
+            hidden_sizes,
+            gaussian_scale,
+            units,
+            image_axes,
+            normalize_observations,
+            "relu" if activation == "auto" else activation,
+            initial_log_deviation,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Convert the description to JSON types."""
@@ -92,7 +111,14 @@ class NetworkSpec:
             raise ValueError(f"image axes {axes!r}")
         if not isinstance(normalize, bool):
             raise ValueError(f"normalize_observations {normalize!r}")
-        return cls(sizes, scale, units, axes, normalize)
+        # Policies saved before the activation was a setting do not have this key.
+        activation = description.get("activation", "relu")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation {shown(activation)}")
+        deviation = float(description.get("initial_log_deviation", 0.0))
+        if not math.isfinite(deviation):
+            raise ValueError(f"initial_log_deviation {deviation}")
+        return cls(sizes, scale, units, axes, normalize, activation, deviation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +160,14 @@ class Agent:
     def observe(self, observation: Any, statistics: Any) -> Any:
         """Scale an observation, or a batch with any leading axes, for the network."""
         return self.scaling(observation, statistics)
+
+    def observed_statistics(self, statistics: Any) -> Any:
+        """Return the observations' part of a snapshot's statistics, NumPy arrays; it may be ``()``.
+
+        The rest, if there is any, belongs to the rewards.
+        """
+        count = self.scaling.count
+        return tuple(np.asarray(one)[:count] for one in statistics) if count else ()
 
     def apply(self, vector: Any, observation: Any, state: Any, first: Any) -> NetworkOutput:
         """Apply the network to one observation, as `Network.apply` does.
@@ -217,11 +251,12 @@ def make_network(
         spec: description of the network.
     """
     units, axes = spec.embedding_units, spec.image_axes
+    first = spec.activation, spec.initial_log_deviation
     if units and not lookup_sizes(observation_space):
         raise ConfigError("the observations have no categories to look up in a table")
     if has_images(observation_space, axes):
-        return ImageNetwork(observation_space, outputs, free, units, axes)
-    return MlpNetwork(observation_space, outputs, free, spec.hidden_sizes, units)
+        return ImageNetwork(observation_space, outputs, free, units, axes, *first)
+    return MlpNetwork(observation_space, outputs, free, spec.hidden_sizes, units, *first)
 
 
 def build_agent(

@@ -4,6 +4,7 @@ Mnih et al. 2016 (arXiv 1602.01783), section 5.1, after Mnih et al. 2013 (arXiv 
 filters of 8x8 with stride 4, 32 of 4x4 with stride 2, 256 units, all ReLU, shared by policy and
 value. Images smaller than 36 pixels get two layers of 4x4 filters with stride 2 instead. Parts of
 an observation that are not images are concatenated to the input of the hidden layer of 256 units.
+Another activation can be set instead of ReLU.
 
 Unlike in the paper, policy and value each have two tanh layers of 64 units of their own after it
 (those of Schulman et al. 2017, arXiv 1707.06347, section 6.1). If the value were computed from the
@@ -23,12 +24,13 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float
 
+from poise.agent.activations import ACTIVATIONS, Activation, ActivationName
 from poise.agent.categories import lookup_sizes
 from poise.agent.encoders import encode
 from poise.agent.equinox_network import EquinoxNetwork
 from poise.agent.image_axes import ImageLayout, image_layout
 from poise.agent.layer_input import input_size, layer_input, make_table
-from poise.agent.layers import ArrayLike, Dense, orthogonal, zeros
+from poise.agent.layers import ArrayLike, Dense, constants, orthogonal
 from poise.agent.networks import describe_table
 from poise.agent.normalizer import scale_by_bounds
 from poise.space_parts import part_at, parts
@@ -39,6 +41,8 @@ LARGE_SIDE = 36
 LARGE_FILTERS = ((16, 4), (32, 2))
 SMALL_FILTERS = ((16, 2), (32, 2))
 """(number of filters, stride) of each layer; filters are twice as wide as their stride."""
+_ACTIVATIONS: dict[ActivationName, Activation] = {**ACTIVATIONS, "relu": jax.nn.relu}
+"""With the ReLU whose slope at 0 is 0: parts of many images are black."""
 HIDDEN_UNITS = 256
 HEAD_SIZES = (64, 64)
 IMAGE_LEARNING_RATE = 1e-3
@@ -83,24 +87,26 @@ class ImageActorCritic(eqx.Module):
     free: Float[ArrayLike, " free"]
     observation_space: spaces.Space[Any] = eqx.field(static=True)
     image_axes: str = eqx.field(static=True)
+    activation: ActivationName = eqx.field(static=True)
     table: Float[ArrayLike, "categories units"] | None = None
 
     def __call__(self, observation: Any) -> tuple[Any, Any]:
         """Return distribution parameters ``[P]`` and value ``[]``."""
         features, images, row = [], 0, 0
+        activate = _ACTIVATIONS[self.activation]
         for path, part in parts(self.observation_space):
             value = part_at(observation, path)
             layout = image_layout(part, self.image_axes)
             if layout is not None:
                 picture = _channels_last(scale_by_bounds(part, value), layout)
-                features.append(_convolve(self.convolutions[images], picture))
+                features.append(_convolve(self.convolutions[images], picture, activate))
                 images += 1
             elif self.table is not None and (rows := sum(lookup_sizes(part))):
                 features.append(layer_input(part, value, self.table[row : row + rows]).numbers)
                 row += rows
             else:
                 features.append(encode(part, value))
-        hidden = jax.nn.relu(self.hidden(jnp.concatenate(features)))
+        hidden = activate(self.hidden(jnp.concatenate(features)))
         dist_params = jnp.concatenate([_head(self.policy, hidden), jnp.asarray(self.free)])
         return dist_params, _head(self.value, hidden)[0]
 
@@ -114,6 +120,8 @@ class ImageNetwork(EquinoxNetwork):
         free: number of distribution parameters that do not.
         embedding_units: columns of the embedding table; 0 for no table.
         image_axes: which parts are images, and what each of their axes is.
+        activation: name of the activation function of convolutions and shared layer.
+        first_free: first value of the parameters that do not depend on the observation.
     """
 
     usual_learning_rate = IMAGE_LEARNING_RATE
@@ -125,13 +133,17 @@ class ImageNetwork(EquinoxNetwork):
         free: int,
         embedding_units: int = 0,
         image_axes: str = "auto",
+        activation: ActivationName = "relu",
+        first_free: float = 0.0,
     ) -> None:
         self._space = observation_space
         self._embedding_units = embedding_units
 
         def make(generator: np.random.Generator | None) -> ImageActorCritic:
             sizes = outputs, free, generator
-            return image_actor_critic(observation_space, *sizes, embedding_units, image_axes)
+            return image_actor_critic(
+                observation_space, *sizes, embedding_units, image_axes, activation, first_free
+            )
 
         super().__init__(make)
 
@@ -146,9 +158,9 @@ def _channels_last(image: Any, layout: ImageLayout) -> Any:
     return image.reshape(layout.height, layout.width, layout.channels)
 
 
-def _convolve(layers: tuple[Convolution, ...], x: Any) -> Any:
+def _convolve(layers: tuple[Convolution, ...], x: Any, activate: Activation) -> Any:
     for layer in layers:
-        x = jax.nn.relu(layer(x))
+        x = activate(layer(x))
     return x.reshape(-1)
 
 
@@ -166,6 +178,8 @@ def image_actor_critic(
     generator: np.random.Generator | None,
     embedding_units: int = 0,
     image_axes: str = "auto",
+    activation: ActivationName = "relu",
+    first_free: float = 0.0,
 ) -> ImageActorCritic:
     """Make an `ImageActorCritic` with orthogonal weights, as `actor_critic` does.
 
@@ -176,6 +190,8 @@ def image_actor_critic(
         generator: source of the random weights; with None, only shapes are made.
         embedding_units: columns of the embedding table; 0 for no table.
         image_axes: which parts are images, and what each of their axes is.
+        activation: name of the activation function of convolutions and shared layer.
+        first_free: first value of the parameters that do not depend on the observation.
     """
     filters, features = _plan(observation_space, embedding_units, image_axes)
     stacks = []
@@ -198,10 +214,11 @@ def image_actor_critic(
         hidden=orthogonal(generator, features, HIDDEN_UNITS, math.sqrt(2.0)),
         policy=head(outputs, 0.01),
         value=head(1, 1.0),
-        free=zeros((free,), generator),
+        free=constants(free, first_free, generator),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
         image_axes=image_axes,
+        activation=activation,
     )
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["ArrayLike", "Dense", "orthogonal", "zeros"]
+__all__ = ["ArrayLike", "Dense", "constants", "orthogonal", "zeros"]
 
 ArrayLike = Any
 """A JAX array, a NumPy array, or only a shape (`jax.ShapeDtypeStruct`)."""
@@ -33,6 +33,12 @@ def zeros(shape: tuple[int, ...], generator: np.random.Generator | None) -> Any:
     if generator is None:
         return jax.ShapeDtypeStruct(shape, np.dtype(np.float32))  # type: ignore[no-untyped-call]
     return np.zeros(shape, np.float32)
+
+
+def constants(count: int, value: float, generator: np.random.Generator | None) -> Any:
+    """Return ``[count]`` float32 constants or, without a generator, only their shape."""
+    made = zeros((count,), generator)
+    return made if generator is None else made + np.float32(value)
 
 
 def orthogonal(

@@ -9,18 +9,19 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float
 
+from poise.agent.activations import ACTIVATIONS, Activation, ActivationName
 from poise.agent.categories import lookup_sizes
 from poise.agent.encoders import encode
 from poise.agent.equinox_network import EquinoxNetwork
 from poise.agent.layer_input import LayerInput, input_size, layer_input, make_table
-from poise.agent.layers import ArrayLike, Dense, orthogonal, zeros
+from poise.agent.layers import ArrayLike, Dense, constants, orthogonal
 from poise.maths.namespace import array_namespace
 
 __all__ = ["ActorCritic", "MlpNetwork", "actor_critic", "describe_table"]
 
 
 class ActorCritic(eqx.Module):
-    """Separate trunks of ReLU layers for policy and value: the tutorial's network.
+    """Separate trunks of hidden layers for policy and value: the tutorial's network.
 
     It runs unchanged on JAX arrays and on NumPy arrays, with any leading axes.
     """
@@ -29,13 +30,15 @@ class ActorCritic(eqx.Module):
     value: tuple[Dense, ...]
     free: Float[ArrayLike, " free"]
     observation_space: spaces.Space[Any] = eqx.field(static=True)
+    activation: ActivationName = eqx.field(static=True)
     table: Float[ArrayLike, "categories units"] | None = None
 
     def __call__(self, observation: Any) -> tuple[Any, Any]:
         """Return distribution parameters ``[..., P]`` and value ``[...]``."""
         inputs = layer_input(self.observation_space, observation, self.table)
-        dist_params = _with_free(_trunk(self.policy, inputs), self.free)
-        return dist_params, _trunk(self.value, inputs)[..., 0]
+        activate = ACTIVATIONS[self.activation]
+        dist_params = _with_free(_trunk(self.policy, inputs, activate), self.free)
+        return dist_params, _trunk(self.value, inputs, activate)[..., 0]
 
 
 class MlpNetwork(EquinoxNetwork):
@@ -47,6 +50,8 @@ class MlpNetwork(EquinoxNetwork):
         free: number of distribution parameters that do not.
         hidden_sizes: units of each hidden layer.
         embedding_units: columns of the embedding table; 0 for no table.
+        activation: name of the hidden layers' activation function.
+        first_free: first value of the parameters that do not depend on the observation.
     """
 
     def __init__(
@@ -56,15 +61,18 @@ class MlpNetwork(EquinoxNetwork):
         free: int,
         hidden_sizes: tuple[int, ...],
         embedding_units: int = 0,
+        activation: ActivationName = "relu",
+        first_free: float = 0.0,
     ) -> None:
         self._space = observation_space
         self._hidden_sizes = hidden_sizes
         self._embedding_units = embedding_units
         self._outputs = outputs
+        self._activation = activation
 
         def make(generator: np.random.Generator | None) -> ActorCritic:
-            sizes = outputs, free, hidden_sizes
-            return actor_critic(observation_space, *sizes, generator, embedding_units)
+            initial = generator, embedding_units, activation, first_free
+            return actor_critic(observation_space, outputs, free, hidden_sizes, *initial)
 
         super().__init__(make)
 
@@ -88,15 +96,17 @@ class MlpNetwork(EquinoxNetwork):
         network: ActorCritic = self.module(parameters)
         space, free, table = self._space, network.free, network.table
         *hidden, last = [(layer.weight, layer.bias) for layer in network.policy]
-        zero = np.float32(0.0)
+        activate = ACTIVATIONS[self._activation]
         if lookup_sizes(space):
             layers = network.policy
-            return lambda x: _with_free(_trunk(layers, layer_input(space, x, table)), free)
+            return lambda x: _with_free(
+                _trunk(layers, layer_input(space, x, table), activate), free
+            )
 
         def policy(observation: Any) -> Any:
             x = encode(space, observation)
             for weight, bias in hidden:
-                x = np.maximum(x @ weight + bias, zero)
+                x = activate(x @ weight + bias)
             return _with_free(x @ last[0] + last[1], free)
 
         return policy
@@ -104,7 +114,7 @@ class MlpNetwork(EquinoxNetwork):
     def describe(self) -> str:
         """Describe the hidden layers and the embedding table, if there is one."""
         sizes = " + ".join(map(str, self._hidden_sizes)) or "no"
-        text = f"an MLP with {sizes} hidden units for the policy and one for the value"
+        text = f"an MLP with {sizes} {self._activation} units for the policy and one for the value"
         return text + describe_table(self._space, self._embedding_units)
 
 
@@ -124,11 +134,10 @@ def _with_free(parameters: Any, free: Any) -> Any:
     return xp.concatenate([parameters, repeated], axis=-1)
 
 
-def _trunk(layers: tuple[Dense, ...], inputs: LayerInput) -> Any:
+def _trunk(layers: tuple[Dense, ...], inputs: LayerInput, activate: Activation) -> Any:
     x = inputs.product(layers[0].weight) + layers[0].bias
-    xp = array_namespace(x)
     for layer in layers[1:]:
-        x = layer(xp.maximum(x, np.float32(0.0)))
+        x = layer(activate(x))
     return x
 
 
@@ -139,12 +148,15 @@ def actor_critic(
     hidden_sizes: tuple[int, ...],
     generator: np.random.Generator | None,
     embedding_units: int = 0,
+    activation: ActivationName = "relu",
+    first_free: float = 0.0,
 ) -> ActorCritic:
     """Make an `ActorCritic` with orthogonal weights (Saxe et al. 2014, arXiv 1312.6120).
 
-    Gains are sqrt(2) for ReLU layers, 0.01 for the policy's output, so that the initial policy is
-    nearly uniform, and 1 for the value's output (Engstrom et al. 2020, arXiv 2005.12729). Weights
-    are made with NumPy, because compiling an initialiser would take longer than running it.
+    Gains are sqrt(2) for hidden layers, whatever their activation, 0.01 for the policy's output, so
+    that the initial policy is nearly uniform, and 1 for the value's output (Engstrom et al. 2020,
+    arXiv 2005.12729; the same as in Stable-Baselines3's ``ActorCriticPolicy``). Weights are made
+    with NumPy, because compiling an initialiser would take longer than running it.
 
     Args:
         observation_space: the space of its observations.
@@ -153,6 +165,8 @@ def actor_critic(
         hidden_sizes: units of each hidden layer.
         generator: source of the random weights; with None, only shapes are made.
         embedding_units: columns of the embedding table; 0 for no table.
+        activation: name of the hidden layers' activation function.
+        first_free: first value of the parameters that do not depend on the observation.
     """
     sizes = (input_size(observation_space, embedding_units), *hidden_sizes)
 
@@ -166,7 +180,8 @@ def actor_critic(
     return ActorCritic(
         policy=trunk(outputs, 0.01),
         value=trunk(1, 1.0),
-        free=zeros((free,), generator),
+        free=constants(free, first_free, generator),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
+        activation=activation,
     )

@@ -47,7 +47,7 @@ def statistics_advice(environment: Any) -> list[str]:
             )
             found.append(
                 f"{name} keeps statistics of rewards of its own in each copy: leave it out, and "
-                f"use --reward-scale{scored}"
+                f"use --normalize-rewards on{scored}"
             )
     return found
 

@@ -263,7 +263,7 @@ class Evaluator:
     def policy(self, snapshot: Snapshot) -> Policy:
         """Return a frozen copy of the snapshot's policy."""
         parameters = np.asarray(snapshot.parameters)
-        statistics = tuple(np.asarray(one) for one in snapshot.statistics)
+        statistics = self._agent.observed_statistics(snapshot.statistics)
         choice = self._config.environment_choice
         mode = self._config.policy
         return Policy(self._agent, parameters, choice, statistics, self._actor, mode)

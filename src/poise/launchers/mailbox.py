@@ -27,11 +27,12 @@ class MailboxShape(NamedTuple):
         parameters: P, length of the parameter vector.
         metrics: K, number of metrics logged for each update.
         episodes: maximum number of episodes that one rollout can finish.
-        statistics: S, length of the normaliser's statistics; None without a normaliser.
+        statistics: S, length of the normalisers' statistics; None without a normaliser.
         state: a worker's state (a pytree of arrays); ``()`` if it is not available.
         trajectory: a rollout's structure (arrays, or shapes and dtypes), if workers send rollouts
             instead of gradients; otherwise None.
         has_target: whether snapshots hold a target network's parameters.
+        observed: how many of the statistics are of the observations, and so belong to policies.
     """
 
     parameters: int
@@ -41,6 +42,7 @@ class MailboxShape(NamedTuple):
     state: Any = ()
     trajectory: Trajectory | None = None
     has_target: bool = False
+    observed: int = 0
 
     @property
     def gradient_size(self) -> int:

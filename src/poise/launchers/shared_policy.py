@@ -21,8 +21,8 @@ class SharedPolicy:
     """
 
     def __init__(self, context: SpawnContext, shape: MailboxShape) -> None:
-        self._has_statistics = shape.statistics is not None
-        count = (shape.statistics or 0,)
+        self._has_statistics = shape.observed > 0
+        count = (shape.observed,)
         self._shared_message = SharedMessage(
             context,
             [

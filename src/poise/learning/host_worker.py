@@ -19,6 +19,7 @@ from poise.envs.host_envs import Copies, HostEnvs
 from poise.envs.seeding import Purpose, environment_seeds, key_data, seed_sequence
 from poise.errors import TrainingError
 from poise.learning.compiler import CompileOptions, Compiler
+from poise.learning.reward_normalization import first_returns, follow_returns
 from poise.learning.rollout import (
     RolloutState,
     advance,
@@ -74,10 +75,12 @@ class HostProgram:
             self._actor = make_actor(self.spec.agent, self.acting, self.options)
         return self._actor
 
-    def compute_update(self, snapshot: Snapshot, trajectory: Trajectory) -> Any:
-        """Run the compiled update computation, and compute the moments of the observations."""
+    def compute_update(
+        self, snapshot: Snapshot, trajectory: Trajectory, discounted_returns: Any
+    ) -> Any:
+        """Run the compiled update computation, and compute the moments (`observed_moments`)."""
         computed = self._compute_update(*self._arguments(snapshot, trajectory))
-        moments = observed_moments(self.spec.agent, trajectory)
+        moments = observed_moments(self.spec.agent, trajectory, discounted_returns)
         return (*computed, moments.absolute() if moments else ())
 
     def _arguments(self, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Snapshot, Trajectory]:
@@ -99,7 +102,8 @@ class HostProgram:
         state = first_state(np.zeros(2), copies, (), observations, agent.initial_state(copies))
         noise = agent.head.noise(lambda kind, shape: np.zeros(shape, np.float32), (copies,))
         parameters = agent.layout.unflatten(np.zeros(agent.layout.size, np.float32))
-        statistics = np.zeros(agent.scaling.count), np.ones(agent.scaling.count)
+        count = self.spec.statistics_size
+        statistics = np.zeros(count), np.ones(count, np.float32)
         output = jax.eval_shape(
             jax.vmap(lambda *copy: agent.decide(parameters, statistics, *copy)),
             *(observations, state.recurrent, flags, noise),
@@ -108,7 +112,8 @@ class HostProgram:
         result = StepResult(observations, np.zeros(copies), flags, flags)
         row = advance(state, output, (), result)[1]
         rows = jax.tree.map(lambda leaf: np.zeros((length, *leaf.shape), leaf.dtype), row)
-        return to_trajectory(agent, self.envs.shaping, np.int32(0), state, rows, state)
+        snapshot = Snapshot(np.int32(0), parameters, statistics)
+        return to_trajectory(agent, self.envs.shaping, snapshot, state, rows, state)
 
 
 class HostWorker:
@@ -163,7 +168,10 @@ class HostWorker:
         )
         observation = self._copies.reset(self._seeds)
         state = first_state(self._key, copies, (), observation, recurrent)
-        return state._replace(cycle=cycle, episode_return=np.zeros(copies))
+        returns = first_returns(program.envs.shaping, copies)
+        return state._replace(
+            cycle=cycle, episode_return=np.zeros(copies), discounted_return=returns
+        )
 
     def release(self) -> None:
         """Close the environments after the current cycle; the next cycle makes new ones."""
@@ -203,15 +211,17 @@ class HostWorker:
             return self._act(vector, snapshot.statistics, *copies)
 
         noise = self._noise(before.cycle)
-        rows, after = roll_out_in_python(act, self._copies.step, before, noise)
-        version = np.int32(snapshot.version)
-        trajectory = to_trajectory(
-            program.spec.agent, program.envs.shaping, version, before, rows, after
+        rolled_out = roll_out_in_python(act, self._copies.step, before, noise)
+        shaping = program.envs.shaping
+        rows, after = follow_returns(shaping, before, *rolled_out)
+        snapshot = snapshot._replace(version=np.int32(snapshot.version))
+        trajectory = to_trajectory(program.spec.agent, shaping, snapshot, before, rows, after)
+        computed, metrics, steps, statistics = program.compute_update(
+            snapshot, trajectory, rows.discounted_return
         )
-        computed, metrics, steps, statistics = program.compute_update(snapshot, trajectory)
         metrics = np.asarray(metrics)
         worker_update = WorkerUpdate(
-            version=int(version),
+            version=int(snapshot.version),
             payload=program.spec.algorithm.payload(computed),
             statistics=statistics,
             metrics=metrics,

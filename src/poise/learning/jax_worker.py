@@ -16,6 +16,7 @@ from poise.envs.xla_envs import XlaCopies, XlaEnvs
 from poise.errors import TrainingError
 from poise.learning.compiler import Compiler, travels_in_programs
 from poise.learning.packed_state import PackedState, StatePacking
+from poise.learning.reward_normalization import first_returns, follow_returns
 from poise.learning.rollout import (
     FinishedEpisodes,
     RolloutState,
@@ -47,7 +48,7 @@ class _Packed(NamedTuple):
     """``[2, T, N]`` int32: lengths of the finished episodes, 0 where none finished; the bits of
     their returns (float32)."""
     statistics: Any
-    """The moments of the observations; ``()`` without a normaliser."""
+    """The moments of observations and returns; ``()`` if nothing is normalised."""
     kept: Any
     """The trajectory, if the cycle cannot be repeated; otherwise ``()``."""
 
@@ -69,9 +70,9 @@ class JaxProgram:
         def act(
             snapshot: Snapshot, state: RolloutState
         ) -> tuple[Trajectory, Transition, RolloutState]:
-            transitions, after = roll_out(agent, envs, snapshot, state, spec.length)
-            version = snapshot.version
-            rollout = to_trajectory(agent, envs.shaping, version, state, transitions, after)
+            rolled_out = roll_out(agent, envs, snapshot, state, spec.length)
+            transitions, after = follow_returns(envs.shaping, state, *rolled_out)
+            rollout = to_trajectory(agent, envs.shaping, snapshot, state, transitions, after)
             return rollout, transitions, after
 
         self._act = act
@@ -88,7 +89,7 @@ class JaxProgram:
         seen = agent.observe(trajectory.observations, snapshot.statistics)
         seen_by_network = trajectory._replace(observations=seen)
         computed = compute_update(agent, self.spec.algorithm, snapshot, seen_by_network)
-        statistics = observed_moments(agent, trajectory)
+        statistics = observed_moments(agent, trajectory, transitions.discounted_return)
         return (*computed, statistics, transitions.episodes, kept), after
 
     def trajectory(self, snapshot: Snapshot, state: RolloutState) -> Trajectory:
@@ -106,7 +107,8 @@ class JaxProgram:
         copies = self.spec.copies
         environment, observation = self.envs.blank(copies)
         recurrent = self.spec.agent.initial_state(copies)
-        return first_state(np.zeros(2), copies, environment, observation, recurrent)
+        state = first_state(np.zeros(2), copies, environment, observation, recurrent)
+        return state._replace(discounted_return=first_returns(self.envs.shaping, copies))
 
     def initial_state(self, key: np.ndarray) -> RolloutState:
         """Return a worker's state before its first cycle."""

@@ -29,21 +29,25 @@ def make_optimizer(
     adam_beta1: float,
     adam_beta2: float,
     rmsprop_decay: float,
+    rmsprop_initial_square: float = 0.0,
+    rmsprop_epsilon_inside: bool = True,
 ) -> tuple[Callable[[Any], OptimizerState], Update]:
     """Make an optimizer: a pair of functions (initialise, update).
 
     Args:
-        kind: ``adam`` (Kingma & Ba 2015) or ``rmsprop`` (epsilon under the square root, statistics
-            initialised to 0, as in Mnih et al. 2016, equations S2 and S3).
+        kind: ``adam`` (Kingma & Ba 2015) or ``rmsprop`` (by default with epsilon under the square
+            root and squares from 0, as in Mnih et al. 2016, equations S2 and S3).
         max_gradient_norm: gradients with a larger global norm are scaled down to this norm.
         epsilon: constant in the denominator of both optimizers.
         adam_beta1: decay of Adam's mean of gradients.
         adam_beta2: decay of Adam's mean of squared gradients.
         rmsprop_decay: decay of RMSProp's mean of squared gradients.
+        rmsprop_initial_square: what RMSProp's mean of squared gradients begins with.
+        rmsprop_epsilon_inside: whether RMSProp adds epsilon under the square root.
     """
     scale: Any
     if kind == "rmsprop":
-        scale = optax.scale_by_rms(rmsprop_decay, epsilon, eps_in_sqrt=True)
+        scale = optax.scale_by_rms(rmsprop_decay, epsilon, eps_in_sqrt=rmsprop_epsilon_inside)
     elif adam_beta1:
         scale = optax.scale_by_adam(adam_beta1, adam_beta2, epsilon)
     else:
@@ -60,8 +64,9 @@ def make_optimizer(
 
     def initialise(parameters: Any) -> OptimizerState:
         state = jax.eval_shape(scale.init, parameters)
-        # Both kinds begin with zeros. Made by XLA, each array would need a compiled program.
-        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+        # Made by XLA, each array would need a compiled program.
+        first = rmsprop_initial_square if kind == "rmsprop" else 0
+        return jax.tree.map(lambda leaf: np.full(leaf.shape, first, leaf.dtype), state)
 
     return initialise, update
 

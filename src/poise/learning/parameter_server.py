@@ -55,7 +55,7 @@ class ParameterServer:
             step counts.
         emit: receives every event; must be fast and must not write to disk.
         journal: receives every record.
-        moments: moments of the observations so far; None if they are not normalised.
+        moments: moments of observations and returns so far; None if nothing is normalised.
     """
 
     def __init__(

@@ -52,6 +52,8 @@ class RolloutState(NamedTuple):
     """``[N]`` float32 (float64 in Python): sum of rewards of the unfinished episode."""
     recurrent: Any
     """Pytree of ``[N, ...]``: the network's recurrent state."""
+    discounted_return: Any = ()
+    """``[N]`` float32: discounted sum of shaped rewards; ``()`` if rewards are not normalised."""
 
 
 class Transition(NamedTuple):
@@ -77,6 +79,8 @@ class Transition(NamedTuple):
     """``[N]``: sum of the episode's rewards so far."""
     elapsed: Any
     """``[N]`` int32: number of steps of the episode so far."""
+    discounted_return: Any = ()
+    """``[N]`` float32: as in `RolloutState`, after the step."""
 
     @property
     def episodes(self) -> "FinishedEpisodes":
@@ -247,7 +251,7 @@ def advance(
 def to_trajectory(
     agent: Agent,
     shaping: RewardShaping,
-    version: Any,
+    snapshot: Snapshot,
     before: RolloutState,
     transitions: Transition,
     after: RolloutState,
@@ -257,7 +261,7 @@ def to_trajectory(
     Args:
         agent: the agent that acted.
         shaping: changes to the rewards for the loss.
-        version: version of the parameters that acted.
+        snapshot: what acted.
         before: the state before the rollout.
         transitions: the rollout's transitions, leading axes ``[T, N]``.
         after: the state after the rollout.
@@ -269,6 +273,8 @@ def to_trajectory(
 
     score = agent.head.log_probability(transitions.dist_params, transitions.action)
     rewards = shaping(transitions.reward.astype(np.float32), transitions.terminated)
+    if shaping.return_discount is not None:
+        rewards = shaping.normalized(rewards, snapshot.statistics[1])
     return Trajectory(
         observations=jax.tree.map(append, transitions.observation, after.observation),
         actions=transitions.action,
@@ -279,7 +285,7 @@ def to_trajectory(
         first=append(transitions.first, after.first),
         initial_state=before.recurrent,
         behaviour_log_probabilities=score.astype(np.float32),
-        version=version,
+        version=snapshot.version,
     )
 
 

@@ -40,7 +40,7 @@ class RunState(NamedTuple):
         episode_statistics: statistics of the training episodes.
         parameters: ``[P]`` float32.
         optimizer_state: state of the shared optimizer.
-        moments: moments of the observations; None if they are not normalised.
+        moments: moments of observations and returns; None if nothing is normalised.
         target_parameters: parameters of the target network; ``()`` without a target network.
         best_policy: results of the evaluations so far.
         worker_records: records of the current workers.

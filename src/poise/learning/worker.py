@@ -14,6 +14,7 @@ from poise.agent.agent import Agent
 from poise.envs.registry import World
 from poise.errors import EnvironmentFailureError
 from poise.learning.algorithms.algorithm import Algorithm
+from poise.learning.reward_normalization import with_returns
 from poise.learning.rollout import FinishedEpisodes
 from poise.maths.statistics import moments_of
 from poise.trajectory import EpisodeReport, Snapshot, Trajectory, WorkerUpdate
@@ -46,6 +47,16 @@ class WorkerSpec(NamedTuple):
     algorithm: Algorithm
     copies: int
     length: int
+
+    @property
+    def normalizes_rewards(self) -> bool:
+        """Whether rewards are normalised."""
+        return self.envs.shaping.return_discount is not None
+
+    @property
+    def statistics_size(self) -> int:
+        """S: the normalised numbers of an observation, and the return if rewards are normalised."""
+        return self.agent.scaling.count + self.normalizes_rewards
 
 
 @runtime_checkable
@@ -159,13 +170,21 @@ def compute_update(
     return computed, metrics, jnp.sum(trajectory.valid, dtype=jnp.int32)
 
 
-def observed_moments(agent: Agent, trajectory: Trajectory) -> Any:
-    """Compute the moments of a trajectory's observations, for the normaliser.
+def observed_moments(agent: Agent, trajectory: Trajectory, discounted_returns: Any = ()) -> Any:
+    """Compute the moments of a trajectory's observations and returns, for the normalisers.
 
-    They are float64 for NumPy observations and float32 in XLA; ``()`` without a normaliser.
+    They are float64 on NumPy and float32 in XLA; ``()`` if nothing is normalised.
+
+    Args:
+        agent: the agent that scales the observations.
+        trajectory: the trajectory, whose observations are not scaled yet.
+        discounted_returns: ``[T, N]`` (see `Transition`); ``()`` if rewards are not normalised.
     """
-    if not agent.scaling.count:
+    seen = None
+    if agent.scaling.count:
+        seen = agent.scaling.gather(trajectory.observations)[:-1]
+    seen = with_returns(seen, discounted_returns)
+    if seen is None:
         return ()
-    seen = agent.scaling.gather(trajectory.observations)[:-1]
     rows = seen.reshape((-1, seen.shape[-1]))
     return moments_of(rows, trajectory.valid.reshape(-1))

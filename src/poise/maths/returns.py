@@ -10,9 +10,12 @@ takes an axis's size from the first argument that names it).
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["advantage_estimates", "corrected_errors", "normalize"]
+from poise.maths.namespace import array_namespace
+
+__all__ = ["advantage_estimates", "corrected_errors", "normalize", "running_return"]
 
 
 def corrected_errors(
@@ -104,3 +107,26 @@ def normalize(
     centred = (advantages - mean) * weights
     variance = jnp.sum(jnp.square(centred)) / count
     return centred * jax.lax.rsqrt(variance + epsilon)
+
+
+def running_return(
+    before: Float[Array | np.ndarray, " N"],
+    rewards: Float[Array | np.ndarray, " N"],
+    first: Bool[Array | np.ndarray, " N"],
+    discount: float | np.floating,
+) -> Float[Array | np.ndarray, " N"]:
+    r"""Discounted return of each copy's episode up to a step, summed forwards.
+
+    .. math:: R_t = \gamma R_{t-1} + r_t, \quad R_{-1} = 0
+
+    OpenAI Baselines' VecNormalize divides rewards by the standard deviation of this return.
+
+    Args:
+        before: :math:`R_{t-1}`.
+        rewards: :math:`r_t`.
+        first: whether the step is the first of its episode.
+        discount: :math:`\gamma`, from 0 to 1.
+    """
+    xp = array_namespace(before, rewards)
+    carried: Float[Array | np.ndarray, " N"] = xp.where(first, np.float32(0), discount * before)
+    return carried + rewards

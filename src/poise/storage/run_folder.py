@@ -7,6 +7,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
+from poise.agent.activations import ACTIVATIONS
 from poise.agent.policy import Policy
 from poise.agent.policy_file import MAX_POLICY_BYTES, policy_from_bytes
 from poise.config import EnvironmentChoice, TrainConfig, WorldKind
@@ -14,7 +15,7 @@ from poise.envs.env_factory import find_env_factory
 from poise.envs.modules import is_file_name, split_path
 from poise.errors import ConfigError, FileFormatError, RunFolderError
 from poise.safe_open import read_bytes
-from poise.settings import BUDGETS, known_arguments
+from poise.settings import BEFORE_SETTINGS, BUDGETS, known_arguments
 from poise.storage.config_digest import sealed
 from poise.storage.files import json_number, read_json
 from poise.storage.summary_file import read_summary
@@ -149,7 +150,7 @@ def load_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
         )
     settings = {name: float("inf") if one == "inf" else one for name, one in settings.items()}
     try:
-        config = TrainConfig(**settings)
+        config = TrainConfig(**{**BEFORE_SETTINGS, **settings})
     except ConfigError as error:
         raise FileFormatError(f"{folder / 'config.json'} is damaged: {error}") from error
     _check_resolved(folder / "config.json", resolved)
@@ -168,34 +169,38 @@ def _check_resolved(path: Path, resolved: dict[str, Any]) -> None:
         number = json_number(rate)
         if number is None or not 0 < number <= MAX_FACTOR:
             raise FileFormatError(f"{path} is damaged: its learning_rate is {shown(rate)}")
-    flags = {name: resolved.get(name) for name in _FLAGS}
-    for name, flag in flags.items():
+    for name in _FLAGS:
+        flag = resolved.get(name)
         if flag is not None and not isinstance(flag, bool):
             raise FileFormatError(f"{path} is damaged: {name} is {shown(flag)}")
 
 
 def with_decisions(config: TrainConfig, resolved: dict[str, Any]) -> TrainConfig:
     """Return a run's settings with the decisions made at its start, which a replay must repeat."""
-    normalize = resolved.get("normalize_observations")
-    if normalize not in ("on", "off"):
-        raise FileFormatError(
-            f"config.json is damaged: normalize_observations was decided as {shown(normalize)}"
-        )
-    rate = config.learning_rate
+    world, rate = resolved_world(resolved), config.learning_rate
     return dataclasses.replace(
         config,
-        world=resolved_world(resolved),
-        normalize_observations=normalize,
+        world=world,
+        normalize_observations=_decided(resolved, "normalize_observations", ("on", "off")),
         learning_rate=resolved.get("learning_rate") if rate is None else rate,
+        normalize_rewards=_decided(resolved, "normalize_rewards", ("on", "off"), "off"),
+        activation=_decided(resolved, "activation", tuple(ACTIVATIONS), config.activation),
     )
+
+
+def _decided(
+    resolved: dict[str, Any], name: str, choices: tuple[str, ...], without: Any = None
+) -> Any:
+    """Return what was decided for a setting; ``without``, if it was no setting yet."""
+    found = resolved.get(name, without)
+    if found not in choices:
+        raise FileFormatError(f"config.json is damaged: {name} was decided as {shown(found)}")
+    return found
 
 
 def resolved_world(resolved: dict[str, Any]) -> Any:
     """Return the kind of environment that the run stepped; a replay must step the same."""
-    world = resolved.get("world")
-    if not isinstance(world, str) or world not in typing.get_args(WorldKind):
-        raise FileFormatError(f"config.json is damaged: the world is {shown(world)}")
-    return world
+    return _decided(resolved, "world", typing.get_args(WorldKind))
 
 
 def load_summary(folder: Path) -> dict[str, Any]:

@@ -46,7 +46,9 @@ def build_components(
     clip = config.reward_clip
     if clip is None and env_factory.is_atari:
         clip = ATARI_REWARD_CLIP
-    shaping = RewardShaping(config.failure_reward, config.reward_scale, clip)
+    normalizes = config.normalize_rewards == "on"
+    return_discount = config.discount if normalizes else None
+    shaping = RewardShaping(config.failure_reward, config.reward_scale, clip, return_discount)
     envs = choose_envs(env_factory, config.world, shaping)
     agent, parameters = build_agent(
         envs.observation_space,
@@ -57,6 +59,8 @@ def build_components(
             config.gaussian_scale,
             config.image_axes,
             _normalizes(config, env_factory, envs),
+            config.activation,
+            config.initial_log_deviation,
         ),
         seed_sequence(config.seed, Purpose.PARAMETERS),
         network_factory=network_factory,
@@ -80,6 +84,8 @@ def build_components(
         adam_beta1=config.adam_beta1,
         adam_beta2=config.adam_beta2,
         rmsprop_decay=config.rmsprop_decay,
+        rmsprop_initial_square=config.rmsprop_initial_square,
+        rmsprop_epsilon_inside=config.rmsprop_epsilon_inside,
     )
     target = config.target_return
     if target is None:

@@ -173,8 +173,8 @@ class RunComponents:
         return Snapshot(np.int32(0), self.parameters, statistics, targets)
 
     def initial_moments(self) -> Moments | None:
-        """Return the moments of zero observations; None if observations are not normalised."""
-        count = self.agent.scaling.count
+        """Return the moments of zero observations and returns; None if nothing is normalised."""
+        count = self.program.spec.statistics_size
         if not count:
             return None
         return Moments(np.zeros(()), np.zeros(count), np.zeros(count))
@@ -261,3 +261,8 @@ class RunComponents:
     def normalization(self) -> Literal["on", "off"]:
         """Whether observations are normalised, with ``auto`` resolved."""
         return "on" if self.agent.spec.normalize_observations else "off"
+
+    @property
+    def reward_normalization(self) -> Literal["on", "off"]:
+        """Whether rewards are normalised, with ``auto`` resolved."""
+        return "on" if self.program.spec.normalizes_rewards else "off"

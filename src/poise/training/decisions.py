@@ -32,6 +32,8 @@ def decisions(components: RunComponents) -> dict[str, Any]:
         "reward_clip": envs.shaping.clip,
         "learning_rate": components.learning_rate,
         "normalize_observations": components.normalization,
+        "normalize_rewards": components.reward_normalization,
+        "activation": components.agent.spec.activation,
         "parameters": components.agent.layout.size,
     }
 

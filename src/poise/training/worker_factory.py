@@ -48,6 +48,7 @@ class SpawnedWorkerFactory:
             components.config,
             world=components.envs.kind,
             normalize_observations=components.normalization,
+            normalize_rewards=components.reward_normalization,
         )
         return cls(
             decided,
@@ -106,8 +107,9 @@ class RunWorkerFactory:
             agent.layout.size,
             len(algorithm.worker_metrics),
             config.envs_per_worker * config.rollout_length,
-            agent.scaling.count or None,
+            components.program.spec.statistics_size or None,
             components.worker_state(),
             components.rollout_shapes,
             algorithm.target_interval is not None,
+            agent.scaling.count,
         )

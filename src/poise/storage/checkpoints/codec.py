@@ -61,7 +61,7 @@ class Template(NamedTuple):
         snapshot: the snapshot at version 0.
         optimizer_state: the optimizer's initial state.
         worker_state: a worker's state; ``()`` if it is not available.
-        moments: the initial moments; None if observations are not normalised.
+        moments: the initial moments; None if nothing is normalised.
         workers: number of workers.
     """
 
