@@ -17,7 +17,7 @@ from poise.agent.noise import draw_with_key
 from poise.envs.jax_envs import Draws, JaxEnvs
 from poise.envs.seeding import key_data, typed_key
 from poise.evaluation.scoring import score
-from poise.learning.compiler import Compiler
+from poise.learning.compiler import Compiler, ProgramOfAnyShape
 from poise.learning.evaluation_result import Score
 from poise.number_format import numbers
 from poise.trajectory import Snapshot
@@ -43,22 +43,15 @@ class TwinPlayer:
     """
 
     def __init__(self, agent: Agent, envs: JaxEnvs, compiler: Compiler) -> None:
-        self._compiler = compiler
-        self._compiled: dict[tuple[int, bool], Any] = {}
-
         # Not a method, for the same reason as in `JaxProgram`.
-        self._play = functools.partial(_play, agent, envs)
+        play = functools.partial(_play, agent, envs)
+        self._play = ProgramOfAnyShape(compiler, "twin", play)
 
     def compile(self, snapshot: Snapshot, episodes: int, *, greedy: bool) -> None:
         """Compile for snapshots with these shapes and this number of episodes."""
         keys = np.zeros((episodes, 2), np.uint32)
         action_key = None if greedy else keys[0]
-        self._compile(snapshot.parameters, snapshot.statistics, keys, action_key, np.int32(1))
-
-    def _compile(self, *arguments: Any) -> Any:
-        compiled = self._compiler("twin", self._play, *arguments)
-        self._compiled[_variant(*arguments)] = compiled
-        return compiled
+        self._play.compile(snapshot.parameters, snapshot.statistics, keys, action_key, np.int32(1))
 
     def play(
         self,
@@ -77,21 +70,12 @@ class TwinPlayer:
         """
         keys = np.stack([key_data(seed) for seed in seeds])
         action_key = None if sampling is None else key_data(sampling)
-        statistics, limit = snapshot.statistics, np.int32(step_limit)
-        arguments = snapshot.parameters, statistics, keys, action_key, limit
-        compiled = self._compiled.get(_variant(*arguments)) or self._compile(*arguments)
-        totals, lengths, done = compiled(*arguments)
+        totals, lengths, done = self._play(
+            snapshot.parameters, snapshot.statistics, keys, action_key, np.int32(step_limit)
+        )
         cut = int(np.sum(~np.asarray(done)))
         returns = np.asarray(totals, np.float64)
         return score(returns, np.asarray(lengths), greedy=sampling is None, cut=cut)
-
-
-def _variant(
-    parameters: Any, statistics: Any, keys: np.ndarray, action_key: Any, step_limit: Any
-) -> tuple[int, bool]:
-    """Return the number of episodes, and whether actions are greedy."""
-    del parameters, statistics, step_limit
-    return len(keys), action_key is None
 
 
 def _play(

@@ -6,19 +6,28 @@ to its run, which describes it to the compiler.
 """
 
 import contextlib
+import functools
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
+import numpy as np
 from jax import export
 from jax._src.export import _export
 
 from poise.maths.statistics import Moments, ShiftedMoments
 from poise.trajectory import Gradient, Snapshot, Trajectory
 
-__all__ = ["CompileOptions", "Compiler", "ProgramStore", "compile_options", "travels_in_programs"]
+__all__ = [
+    "CompileOptions",
+    "Compiler",
+    "ProgramOfAnyShape",
+    "ProgramStore",
+    "compile_options",
+    "travels_in_programs",
+]
 
 CompileOptions = dict[str, str | bool | int]
 """XLA's compile options by name."""
@@ -82,11 +91,9 @@ class Compiler:
 
     def _exported(self, name: str, function: Callable[..., Any], arguments: Any) -> bytes:
         """Return the traced program, serialised."""
-        leaves, structure = jax.tree.flatten(arguments)
         travels_in_programs(Gradient, Moments, ShiftedMoments, Snapshot, Trajectory)
         travels_in_programs(*_named_tuples(arguments))
-        shapes = [(leaf.shape, str(leaf.dtype)) for leaf in leaves]
-        key = f"{self._description}\n{name}\n{structure}\n{shapes}"
+        key = f"{self._description}\n{name}\n{_shapes(arguments)}"
         file = f"{name}-{hashlib.sha256(key.encode()).hexdigest()}"
         stored = None if self._store is None else self._store.read(file)
         if stored is not None:
@@ -95,6 +102,38 @@ class Compiler:
         if self._store is not None:
             self._store.write(file, program)
         return program
+
+
+class ProgramOfAnyShape:
+    """A function that is compiled once for each structure and shapes of its arguments.
+
+    Args:
+        compiler: compiles it.
+        name: the program's name in this run.
+        function: takes and returns pytrees of arrays.
+    """
+
+    def __init__(self, compiler: Compiler, name: str, function: Callable[..., Any]) -> None:
+        self._compile = functools.partial(compiler, name, function)
+        self._compiled: dict[str, Any] = {}
+
+    def compile(self, *arguments: Any) -> Any:
+        """Compile for arguments with these shapes; returns the compiled program."""
+        shapes = _shapes(arguments)
+        if shapes not in self._compiled:
+            self._compiled[shapes] = self._compile(*arguments)
+        return self._compiled[shapes]
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the function, compiled before or now."""
+        return self.compile(*arguments)(*arguments)
+
+
+def _shapes(arguments: Any) -> str:
+    """Describe structure, shapes and dtypes of arguments."""
+    leaves, structure = jax.tree.flatten(arguments)
+    shapes = [(np.shape(leaf), str(getattr(leaf, "dtype", type(leaf)))) for leaf in leaves]
+    return f"{structure}\n{shapes}"
 
 
 def compile_options(backend: str) -> CompileOptions:

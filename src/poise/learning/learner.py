@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from poise.learning.compiler import Compiler
+from poise.learning.compiler import Compiler, ProgramOfAnyShape
 from poise.learning.discipline import mean_gradient
 from poise.learning.optimizer import OptimizerState, Update
 from poise.trajectory import Gradient, Trajectory, WorkerUpdate
@@ -107,9 +107,8 @@ class TrajectoryLearner:
 
     def __init__(self, learn: Learn, seed: np.ndarray, compiler: Compiler) -> None:
         self._seed = seed
-        self._learn = learn
-        self._compiler = compiler
-        self._compiled: dict[tuple[int, ...], Any] = {}
+        # If a worker is lost, the batch's shape changes.
+        self._learn = ProgramOfAnyShape(compiler, "learn", learn)
 
     def __call__(
         self,
@@ -123,21 +122,15 @@ class TrajectoryLearner:
         batch = join_trajectories([_trajectory(*update) for update in updates])
         rate = np.float32(learning_rate)
         key = np.random.SeedSequence(self._seed.tolist(), spawn_key=(version,))
-        arguments = parameters, optimizer_state, batch, rate, key.generate_state(2, np.uint32)
-        # If a worker is lost, the batch's shape changes.
-        compiled = self._compiled.get(batch.rewards.shape) or self._compile(arguments)
-        parameters, optimizer_state, metrics = compiled(*arguments)
+        parameters, optimizer_state, metrics = self._learn(
+            parameters, optimizer_state, batch, rate, key.generate_state(2, np.uint32)
+        )
         return Learned(parameters, optimizer_state, np.asarray(metrics))
 
     def compile(self, parameters: Any, optimizer_state: OptimizerState, batch: Trajectory) -> None:
         """Compile for batches of this shape."""
         key = np.zeros(2, np.uint32)
-        self._compile((parameters, optimizer_state, batch, np.float32(0), key))
-
-    def _compile(self, arguments: tuple[Any, OptimizerState, Trajectory, Any, Any]) -> Any:
-        compiled = self._compiler("learn", self._learn, *arguments)
-        self._compiled[arguments[2].rewards.shape] = compiled
-        return compiled
+        self._learn.compile(parameters, optimizer_state, batch, np.float32(0), key)
 
 
 def join_trajectories(trajectories: Sequence[Trajectory]) -> Trajectory:
