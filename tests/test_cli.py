@@ -777,6 +777,7 @@ class TestSignals:
         assert (summary["stopped"], summary["failure"]) == (reason, None)
         assert say("replay", "run").code == 0
 
+    @pytest.mark.slow
     def test_ctrl_c_ends_play(self, start: Callable[..., Process], run: Path):
         process = start("play", run, "--episodes=1000000", "--steps", bufsize=0)
         assert process.popen.stdout is not None

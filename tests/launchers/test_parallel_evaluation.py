@@ -238,7 +238,8 @@ def some_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_pool, "LEAVE_SECONDS", 20.0)
 
 
-@pytest.mark.parametrize("room", [(2, 2), pytest.param((1, 0), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("room", [(2, 2), (1, 0)])
 def test_all_allowed_workers_play_in_parallel_and_training_continues(
     stage: Stage, room: tuple[int, ...]
 ) -> None:
@@ -299,7 +300,8 @@ def test_an_episode_on_which_two_workers_die_ends_the_run(stage: Stage) -> None:
     assert not stage.said
 
 
-@pytest.mark.parametrize("does", ["fails", pytest.param("breaks", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("does", ["fails", "breaks"])
 def test_a_failure_is_raised_with_worker_seed_and_traceback(stage: Stage, does: str) -> None:
     kind = EnvironmentFailureError if does == "fails" else WorkerError
     with pytest.raises(kind) as caught:

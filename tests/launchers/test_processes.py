@@ -94,7 +94,6 @@ POINTS = (
     "most of a signal",
     "after the signal",
 )
-QUICK_POINTS = ("half written",)
 
 
 def arm(point: str, at: int) -> None:
@@ -202,14 +201,8 @@ def test_an_exception_in_the_pump_propagates(stage: Stage) -> None:
     stage.check_consistency(StopReason.FAILED)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "ValueError",
-        pytest.param("EOFError", marks=pytest.mark.slow),
-        pytest.param("BrokenPipeError", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ValueError", "EOFError", "BrokenPipeError"])
 def test_an_exception_of_a_worker_is_raised_with_its_traceback(stage: Stage, kind: str) -> None:
     """Even an exception that looks as if the pipe to the parent had broken."""
     with pytest.raises(WorkerError) as caught:
@@ -257,6 +250,7 @@ def move_clock_after(stage: Stage, count: int, victim: int = 1) -> Callable[[], 
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.slow
 def test_a_hung_worker_is_killed_at_its_deadline(stage: Stage) -> None:
     with pytest.raises(DeadlineError) as caught:
         stage.run(Fake(point="hang", victim=0), move_clock_after(stage, 2, 0), workers=1)
@@ -420,13 +414,8 @@ def test_a_hung_worker_is_restarted(stage: Stage) -> None:
     assert "has not answered" in stage.restarts[0]
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        pytest.param(point, marks=() if point in QUICK_POINTS else pytest.mark.slow)
-        for point in POINTS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
 def test_a_worker_that_is_killed_never_leaves_half_an_update(stage: Stage, point: str) -> None:
     stage.run(Fake(point=point, victim=0), stage.until(3, (0, 1)), workers=1, max_restarts=1)
     stage.check_consistency(StopReason.INTERRUPTED)

@@ -72,10 +72,10 @@ def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 QUICK = [
-    ("image, no channel", "nested", "threads"),
     ("matrix", "narrow float64 box", "threads"),
 ]
 LONGER = [
+    ("image, no channel", "nested", "threads"),
     ("everything", "discrete from 5", "serial"),
     ("keys of every kind", "keys of every kind", "serial"),
 ]

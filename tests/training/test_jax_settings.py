@@ -37,9 +37,8 @@ def test_a_run_is_replayed_under_its_own_settings(serial_run: Path) -> None:
     assert jax.config.jax_enable_x64
 
 
-@pytest.mark.parametrize(
-    "environment", ["CartPole-v1", pytest.param("Pendulum-v1", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", ["CartPole-v1", "Pendulum-v1"])
 def test_a_run_in_64_bits_is_replayed_in_them(tmp_path: Path, environment: str) -> None:
     adopt_settings(X64)
     few = {"max_steps": 200, "selection_episodes": 2, "verification_episodes": 2}
@@ -51,6 +50,7 @@ def test_a_run_in_64_bits_is_replayed_in_them(tmp_path: Path, environment: str) 
     assert written["jax_enable_x64"] is True
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_under_its_own_settings(serial_run: Path, tmp_path: Path) -> None:
     folder = copy(serial_run, tmp_path)
     adopt_settings(X64)

@@ -48,8 +48,10 @@ def living(kind: type) -> int:
     "settings",
     [
         {"launcher": "serial"},
-        {"launcher": "threads"},
-        {"launcher": "threads", "world": "copies", "max_steps": 200},
+        pytest.param({"launcher": "threads"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"launcher": "threads", "world": "copies", "max_steps": 200}, marks=pytest.mark.slow
+        ),
     ],
     ids=["serial", "threads", "hosted"],
 )

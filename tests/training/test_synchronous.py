@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
     ("world", "algorithm"),
     [
         ("compiled", "a2c"),
-        ("compiled", "ppo"),
-        ("copies", "ppo"),
+        pytest.param("compiled", "ppo", marks=pytest.mark.slow),
+        pytest.param("copies", "ppo", marks=pytest.mark.slow),
         pytest.param("copies", "a2c", marks=pytest.mark.slow),
     ],
 )

@@ -42,6 +42,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "annealed": {"learning_rate_schedule": "linear", "workers": 3},
     "synchronous": {"algorithm": "a2c", "workers": 3},
 }
+PARTS = ("normalised", "normalised rewards")
+"""Variants that another one contains."""
 RANDOM = random.Random(0)
 POINTS = [
     # Updates have 10 steps at most, so a run has about 32 of them.
@@ -74,9 +76,12 @@ def uninterrupted(
 
 @pytest.mark.parametrize(
     ("name", "worker_updates", "evaluation_steps"),
-    # Quickly: one point of each variant in training, and one in an evaluation.
+    # Quickly: of each variant, one point in training and one in an evaluation.
     [
-        pytest.param(*one, marks=pytest.mark.slow if at % (4 if one[1] else 2) else ())
+        pytest.param(
+            *one,
+            marks=pytest.mark.slow if one[0] in PARTS or at % (4 if one[1] else 2) else (),
+        )
         for at, one in enumerate(POINTS)
     ],
 )
@@ -120,7 +125,10 @@ def test_a_signal_in_the_final_verification_interrupts_the_run(
     require_equal(files_of(folder), uninterrupted("plain"))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=() if one == "plain" else pytest.mark.slow) for one in VARIANTS],
+)
 def test_a_run_that_is_interrupted_twice(
     name: str,
     uninterrupted: Callable[[str], RunFiles],

@@ -1,6 +1,7 @@
 """The process of a run: JAX's settings, versions, and when it started."""
 
 import ctypes
+import functools
 import multiprocessing
 import os
 import platform
@@ -124,10 +125,12 @@ def processor_model() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a run depends on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+    return {"python": platform.python_version(), **{one: _version(one) for one in PACKAGES}}
+
+
+@functools.cache  # reading them all takes 20 ms
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
