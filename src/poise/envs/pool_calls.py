@@ -12,6 +12,7 @@ refuses it, and the program raises.
 """
 
 import ctypes
+import threading
 from typing import Any
 
 import jax
@@ -143,6 +144,7 @@ _open: dict[int, _OpenPool] = {}
 """The open pools by their addresses."""
 _targets: dict[str, Any] = {}
 """XLA's functions by name; they must live as long as the process."""
+_registering = threading.Lock()
 
 
 def open_handle(pool: Any) -> np.ndarray:
@@ -174,8 +176,15 @@ def step_target(name: str, pool: Any) -> str:
         ConfigError: EnvPool was compiled for a newer XLA.
     """
     target = f"poise_envpool_{name}"
-    if target in _targets:
-        return target
+    # Programs are traced side by side, and XLA refuses a second registration.
+    with _registering:
+        if target not in _targets:
+            _targets[target] = _register(target, name, pool)
+    return target
+
+
+def _register(target: str, name: str, pool: Any) -> tuple[Any, Any]:
+    """Register a function under a name in XLA; return what must live as long as the process."""
     refuse = _Function(_pointer(_native(pool)["send"][2][0]))
 
     def step(address: int) -> int | None:
@@ -200,8 +209,7 @@ def step_target(name: str, pool: Any) -> str:
             f"XLA cannot step EnvPool's {name}: {one_line(error)}; install a newer JAX, or use "
             "--world copies"
         ) from error
-    _targets[target] = function, capsule
-    return target
+    return function, capsule
 
 
 def _native(pool: Any) -> dict[str, Any]:
