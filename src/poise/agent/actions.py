@@ -19,9 +19,9 @@ from poise.agent.heads import (
 )
 from poise.errors import UnsupportedSpaceError
 from poise.maths.namespace import array_namespace
-from poise.space_parts import children, rebuild
+from poise.space_parts import children, parts, rebuild
 
-__all__ = ["action_head"]
+__all__ = ["action_head", "has_continuous_actions"]
 
 LARGEST_CATEGORY = 2**31
 """Bound on category numbers: they are stored as int32, XLA's integer type."""
@@ -38,6 +38,12 @@ def _require_int32(space: spaces.Space[Any], numbers: list[Any]) -> None:
             f"the action space {space} is not supported: its categories are numbered beyond 2**31; "
             "number them from 0 in a gymnasium.wrappers.TransformAction"
         )
+
+
+def has_continuous_actions(space: spaces.Space[Any]) -> bool:
+    """Return whether any part of an action is a Box of floats."""
+    found = (part.space for part in parts(space))
+    return any(isinstance(one, spaces.Box) and one.dtype.kind == "f" for one in found)
 
 
 def action_head(space: spaces.Space[Any], gaussian_scale: GaussianScale = "free") -> ActionHead:

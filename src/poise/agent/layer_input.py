@@ -9,7 +9,7 @@ from gymnasium import spaces
 from poise.agent.categories import Lookup, look_up, lookup_sizes
 from poise.agent.encoders import feature_count, pieces
 from poise.agent.layers import zeros
-from poise.maths.namespace import array_namespace
+from poise.maths.namespace import array_namespace, row_product
 
 __all__ = ["LayerInput", "input_size", "layer_input", "make_table"]
 
@@ -35,12 +35,12 @@ class LayerInput(NamedTuple):
         The result equals that of one-hot vectors.
         """
         if not self.lookups:
-            return self.numbers @ weight
+            return row_product(self.numbers, weight)
         product = look_up(weight, self.lookups, self.offsets).sum(axis=-2)
         if self.numbers is None:
             return product
         parts = [weight[rows] for rows in self.rows]
-        return product + self.numbers @ array_namespace(weight).concatenate(parts)
+        return product + row_product(self.numbers, array_namespace(weight).concatenate(parts))
 
 
 def layer_input(space: spaces.Space[Any], observation: Any, table: Any = None) -> LayerInput:

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from poise.maths.namespace import row_product
+
 __all__ = ["ArrayLike", "Dense", "constants", "orthogonal", "zeros"]
 
 ArrayLike = Any
@@ -25,7 +27,7 @@ class Dense(eqx.Module):
 
     def __call__(self, x: Any) -> Any:
         """Map ``[..., inputs]`` to ``[..., outputs]``."""
-        return x @ self.weight + self.bias
+        return row_product(x, self.weight) + self.bias
 
 
 def zeros(shape: tuple[int, ...], generator: np.random.Generator | None) -> Any:

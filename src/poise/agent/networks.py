@@ -15,7 +15,7 @@ from poise.agent.encoders import encode
 from poise.agent.equinox_network import EquinoxNetwork
 from poise.agent.layer_input import LayerInput, input_size, layer_input, make_table
 from poise.agent.layers import ArrayLike, Dense, constants, orthogonal
-from poise.maths.namespace import array_namespace
+from poise.maths.namespace import array_namespace, row_product
 
 __all__ = ["ActorCritic", "MlpNetwork", "actor_critic", "describe_table"]
 
@@ -106,8 +106,8 @@ class MlpNetwork(EquinoxNetwork):
         def policy(observation: Any) -> Any:
             x = encode(space, observation)
             for weight, bias in hidden:
-                x = activate(x @ weight + bias)
-            return _with_free(x @ last[0] + last[1], free)
+                x = activate(row_product(x, weight) + bias)
+            return _with_free(row_product(x, last[0]) + last[1], free)
 
         return policy
 
