@@ -35,7 +35,7 @@ TIMES = (
 
 def train(folder: Path, **settings: Any) -> TrainResult:
     """Train a small run in a folder."""
-    return poise.train(**{**SMALL, **settings}, run_dir=folder)
+    return poise.train(**{**SMALL, **settings}, preset="none", run_dir=folder)
 
 
 def rows(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:

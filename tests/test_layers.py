@@ -15,6 +15,7 @@ LAYERS = (
         *("number_format", "other_trainers", "safe_open", "settings", "trajectory"),
         *("space_parts", "user_warnings", "validation"),
     ),
+    ("presets",),
     ("maths",),
     ("agent",),
     ("envs",),

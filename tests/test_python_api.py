@@ -29,7 +29,8 @@ if __name__ == "__main__":
     result = poise.train("CartPole-v1", run_dir="run", max_steps=4e2, tensorboard=True, **SMALL)
     said["result"] = repr(result)
     said["tensorboard"] = sorted(path.name[:6] for path in Path("run/tensorboard").iterdir())
-    pendulum = poise.train("Pendulum-v1", env_kwargs={"g": 5.0}, max_steps=4e2, keep=False, **SMALL)
+    pendulum = poise.train("Pendulum-v1", env_kwargs={"g": 5.0}, max_steps=4e2, keep=False,
+                           preset="none", **SMALL)
     said["kept"] = pendulum.policy.environment.env_kwargs
     said["copy"] = repr(pickle.loads(pickle.dumps(pendulum)))
     same = poise.train(poise.TrainConfig("CartPole-v1", max_steps=400, **SMALL), keep=False)

@@ -28,8 +28,11 @@ _IN_PYTHON = {
 }
 """Other trainers' names for arguments that poise has only in Python."""
 
-_switches = {"trust", "quiet", "tensorboard", "json"}
-_choices: dict[str, tuple[str, ...]] = {"which": ("best", "final")}
+_switches = {"trust", "quiet", "tensorboard", "json", "show_config"}
+_choices: dict[str, tuple[str, ...]] = {
+    "which": ("best", "final"),
+    "preset": ("auto", "none"),
+}
 _others = {"run_dir", "episodes", "step_limit", "copies", "seconds", "keep"}
 _renamed = {"render": "render_mode"}
 """Arguments whose names differ between commands and Python functions."""

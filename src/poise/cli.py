@@ -28,6 +28,7 @@ from poise.commands.flags import join_help_lines, require_known_flags, whole_num
 from poise.commands.inspect import Inspect
 from poise.commands.play import Play
 from poise.commands.plot import Plot
+from poise.commands.preset_flags import given_preset, preset_flags
 from poise.commands.random import Random
 from poise.commands.replay import Replay
 from poise.commands.resume import Resume
@@ -37,6 +38,7 @@ from poise.commands.train import Train
 from poise.commands.values import terminal_width, wrapped
 from poise.errors import EnvironmentFailureError, PoiseError, WorkerError
 from poise.launchers.stop_signals import interruptible
+from poise.presets.choice import explained
 from poise.training.process_role import run_as_command
 
 __all__ = ["main", "run"]
@@ -127,12 +129,16 @@ def _command(arguments: list[str] | None) -> int:
         print(f"poise {_version()}")
         return 0
     require_command(arguments, list(COMMANDS))
+    preset = None
     if arguments[0] in COMMANDS:
         if {"-h", "--help"} & set(arguments):
             join_help_lines(COMMANDS[arguments[0]])
         require_known_flags(arguments[0], COMMANDS[arguments[0]], arguments[1:])
-        require_readable(arguments[0], COMMANDS[arguments[0]], arguments[1:])
-    with whole_numbers:
+        given = require_readable(arguments[0], COMMANDS[arguments[0]], arguments[1:])
+        if arguments[0] == "train":
+            preset = given_preset(given)
+            arguments = [*arguments, *preset_flags(preset, given)]
+    with whole_numbers, explained(preset):
         command = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="poise",

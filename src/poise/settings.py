@@ -29,7 +29,7 @@ BUDGETS = ("max_steps", "max_episodes", "max_seconds")
 """The settings that `resume` may change."""
 BEFORE_SETTINGS: Mapping[str, Any] = {"activation": "relu", "normalize_rewards": "off"}
 """What runs did before a setting existed, where it is not the setting's default."""
-_TRAIN = ("run_dir", "keep", "quiet", "callbacks", "tensorboard")
+_TRAIN = ("run_dir", "keep", "quiet", "callbacks", "tensorboard", "preset")
 _RESUME = (*BUDGETS, "quiet", "callbacks", "tensorboard", "environment", "trust")
 
 

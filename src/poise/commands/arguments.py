@@ -9,13 +9,13 @@ import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from poise.commands.flags import read_whole
 from poise.config import TrainConfig
 from poise.errors import ConfigError
 
-__all__ = ["require_command", "require_readable"]
+__all__ = ["Given", "require_command", "require_readable"]
 
 _OTHERWISE = {
     "enjoy": "play",
@@ -30,6 +30,18 @@ _OTHERWISE = {
 }
 """Other programs' names for poise's commands."""
 _LIKE_AN_ENVIRONMENT = re.compile(r".+(-v\d+|:.+)")
+
+
+class Given(NamedTuple):
+    """What was given on the command line.
+
+    Attributes:
+        positional: the arguments without a flag.
+        flags: the values of each flag, by the name of its field; none for a switch.
+    """
+
+    positional: list[str]
+    flags: dict[str, list[str]]
 
 
 def require_command(arguments: Sequence[str], commands: Sequence[str]) -> None:
@@ -53,8 +65,8 @@ def require_command(arguments: Sequence[str], commands: Sequence[str]) -> None:
     raise ConfigError(f"there is no command {name!r}: {hint}{more}")
 
 
-def require_readable(command: str, kind: Any, arguments: Sequence[str]) -> None:
-    """Check the values of a command's flags, and its positional arguments.
+def require_readable(command: str, kind: Any, arguments: Sequence[str]) -> Given:
+    """Check the values of a command's flags, and its positional arguments, and return them.
 
     Args:
         command: the command's name.
@@ -65,7 +77,8 @@ def require_readable(command: str, kind: Any, arguments: Sequence[str]) -> None:
         ConfigError: a value is invalid or missing, or there is one too many.
     """
     if {"-h", "--help"} & set(arguments):
-        return
+        return Given([], {})
+    flags: dict[str, list[str]] = {}
     fields = _fields(kind)
     alone = [name for name, (_, is_alone) in fields.items() if is_alone]
     found, problems, position = [], [], 0
@@ -78,6 +91,7 @@ def require_readable(command: str, kind: Any, arguments: Sequence[str]) -> None:
             given = [value] if equals else []
             used, problem = _read(flag.replace("_", "-"), fields, given, values)
             position += used
+            flags[flag.replace("-", "_").removeprefix("no_")] = given + values[:used]
             problems += [problem] if problem else []
         elif argument.startswith("-") and not _is_number(argument):
             problems.append(f"there is no {argument}: flags start with two dashes")
@@ -91,6 +105,7 @@ def require_readable(command: str, kind: Any, arguments: Sequence[str]) -> None:
         problems.append(f"{command} needs a {alone[0]}, for example poise {command} runs/first")
     if problems:
         raise ConfigError(f"{'; '.join(problems)} (poise {command} --help lists its flags)")
+    return Given(found, flags)
 
 
 def _values(arguments: Sequence[str], position: int) -> list[str]:

@@ -8,6 +8,8 @@ import tyro
 
 from poise.commands.run_end import end_run
 from poise.config import TrainConfig
+from poise.presets.choice import AUTO, choose_preset
+from poise.presets.preset import to_toml
 
 __all__ = ["Train"]
 
@@ -29,8 +31,19 @@ class Train:
     tensorboard: bool = False
     """Also write TensorBoard event files into the run's folder."""
 
+    preset: str = AUTO
+    """Settings to use instead of the defaults: auto (poise's preset for the environment, if it has
+    one), none, the name of one of poise's presets, or a TOML file. Flags have priority."""
+
+    show_config: bool = False
+    """Print the settings in the form of a preset, and do not train."""
+
     def __call__(self) -> int:
         """Train. The exit code is 0, or 130 or 143 if a signal ended the run."""
+        preset = choose_preset(self.preset, self.config.environment)
+        if self.show_config:
+            print(to_toml(self.config))
+            return 0
         from poise.reports.plot_process import Plotter  # noqa: PLC0415
 
         here = Path.cwd()
@@ -44,6 +57,7 @@ class Train:
                 quiet=self.quiet,
                 draw=draw,
                 tensorboard=self.tensorboard,
+                preset=preset,
                 process_age=process_age(),
             )
         return end_run(result, self.quiet, here)

@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from poise.agent.actions import has_continuous_actions
 from poise.config import THREADS, TrainConfig
 from poise.envs.checked_env import forget_closing
 from poise.envs.env_factory import find_env_factory
@@ -18,6 +19,8 @@ from poise.launchers.main_script import unguarded_script
 from poise.launchers.stop_signals import StopSignals, handlers_kept
 from poise.launchers.worker_main import leave_unguarded_script, pickle_factory
 from poise.observers.callback import Callback
+from poise.presets.choice import AUTO, NONE, choose_preset, explained
+from poise.presets.preset import Preset
 from poise.reports.plot_run import Draw
 from poise.settings import require_settings
 from poise.storage.files import create_run_folder, lock_folder, passing_folder
@@ -46,6 +49,7 @@ def train(
     quiet: bool = True,
     callbacks: Sequence[Callback] = (),
     tensorboard: bool = False,
+    preset: str = AUTO,
     **settings: Any,
 ) -> TrainResult:
     """Train an agent until it solves the environment or a budget is used up.
@@ -61,7 +65,11 @@ def train(
             `StopTraining` to end the run. Any other exception ends the run, too, and is raised
             after the training so far has been saved.
         tensorboard: also write TensorBoard event files into the run's folder.
-        **settings: any setting of `TrainConfig`, for example ``seed=1, workers=2``. Whole numbers
+        preset: settings to use instead of the defaults: ``auto`` (poise's preset for the
+            environment, if it has one), ``none``, the name of one of poise's presets, or a TOML
+            file. ``auto`` changes nothing in a `TrainConfig`, all of whose settings are chosen.
+        **settings: any setting of `TrainConfig`, for example ``seed=1, workers=2``; they have
+            priority over the preset. Whole numbers
             may be written as ``1e4``, ``env_kwargs`` as a dict, ``hidden_sizes`` as one number.
 
     Raises:
@@ -71,12 +79,16 @@ def train(
     factory = None
     require_settings(settings)
     if isinstance(environment, TrainConfig):
-        config = dataclasses.replace(environment, **settings)
-    elif isinstance(environment, str):
-        config = TrainConfig(environment, **settings)
+        chosen = choose_preset(NONE if preset == AUTO else preset, environment.environment)
+        config = dataclasses.replace(environment, **{**_settings(chosen), **settings})
     else:
-        factory = environment
-        config = TrainConfig(import_path(factory), **settings)
+        name = environment
+        if not isinstance(environment, str):
+            factory = environment
+            name = import_path(factory)
+        chosen = choose_preset(preset, name, settings.get("algorithm"))
+        with explained(chosen):
+            config = TrainConfig(name, **{**_settings(chosen), **settings})
     return train_config(
         config,
         run_dir=run_dir,
@@ -85,6 +97,7 @@ def train(
         callbacks=callbacks,
         factory=factory,
         tensorboard=tensorboard,
+        preset=chosen,
     )
 
 
@@ -99,6 +112,7 @@ def train_config(
     factory: EnvironmentFactory | None = None,
     draw: Draw | None = None,
     tensorboard: bool = False,
+    preset: Preset | None = None,
     process_age: float = 0.0,
 ) -> TrainResult:
     """Train with given settings; see `train`.
@@ -112,6 +126,7 @@ def train_config(
         factory: makes the environment, instead of the one that the settings name.
         draw: draws the learning curve; by default in this process.
         tensorboard: also write TensorBoard event files into the run's folder.
+        preset: the preset that the settings come from, in part.
         process_age: seconds that the run's clock has already been running.
     """
     leave_unguarded_script()
@@ -127,6 +142,13 @@ def train_config(
     if traits.shares_state:
         config = one_copy_a_process(config, traits.shared)
     components = build_components(config, env_factory)
+    if preset is not None:
+        preset.require_actions(has_continuous_actions(components.envs.action_space))
+        if not quiet:
+            print(
+                f"{config.environment}  settings of the preset {preset.name} (--preset none "
+                "turns it off)"
+            )
     script = unguarded_script()
     imports_script = components.placement.launcher.traits.imports_script
     if imports_script and config.launcher == "auto" and script is not None:
@@ -149,6 +171,7 @@ def train_config(
         create_run_folder(folder)
         stack.enter_context(lock_folder(folder))
         resolved = decisions(components)
+        resolved["preset"] = preset and preset.name
         _say_whether_replayable(resolved, traits)
         write_config(folder, config_to_json(config, resolved))
         observers = stack.enter_context(
@@ -158,6 +181,10 @@ def train_config(
         place = RunPlace(folder, is_new=True, keep=keep)
         result = TrainingRun(components, place, started, audience, signals=signals).run()
         return result if keep else result._replace(folder=None)
+
+
+def _settings(preset: Preset | None) -> Mapping[str, Any]:
+    return {} if preset is None else preset.settings
 
 
 def _require_place(run_dir: str | Path | None, keep: bool, tensorboard: bool) -> None:

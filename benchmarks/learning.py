@@ -1,0 +1,179 @@
+"""What `poise train ENV` reaches without flags: many environments, several seeds, verified scores.
+
+Each row of `benchmarks/results/learning.jsonl` is one run; runs that are there already are not
+repeated, so this can be stopped and started again. It writes docs/results.md at its end.
+
+    python benchmarks/learning.py --environments Pendulum-v1 LunarLander-v3 --seeds 10
+"""
+
+import argparse
+import json
+import math
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import processes
+import report
+
+RESULTS = processes.ROOT / "benchmarks" / "results" / "learning.jsonl"
+PAGE = processes.ROOT / "docs" / "results.md"
+
+
+class Goal(NamedTuple):
+    """What is wanted of an environment, and what Stable-Baselines3's agents reach there."""
+
+    threshold: float
+    peers: str = "-"
+    flags: tuple[str, ...] = ()
+
+
+GOALS = {
+    "CartPole-v1": Goal(475, "500 / 500"),
+    "Acrobot-v1": Goal(-100, "-83 / -74"),
+    "MountainCar-v0": Goal(-110, "-111 / -110"),
+    "MountainCarContinuous-v0": Goal(90, "91 / 88"),
+    "Pendulum-v1": Goal(-163, "-163 / -172"),
+    "LunarLander-v3": Goal(200, "156 / 242"),
+    "LunarLanderContinuous-v3": Goal(200, "84 / 271"),
+    "BipedalWalker-v3": Goal(288, "300 / 288"),
+    "InvertedPendulum-v5": Goal(950, "1000 / 1000"),
+    "InvertedDoublePendulum-v5": Goal(9250, "9258 / 9231"),
+    "HalfCheetah-v5": Goal(5819, "3041 / 5819"),
+    "Hopper-v5": Goal(2609, "1253 / 2609"),
+    "Walker2d-v5": Goal(3589, "1092 / 3589"),
+    "CliffWalking-v1": Goal(-13),
+    "FrozenLake-v1": Goal(0.74),
+    "Taxi-v4": Goal(7.5),
+}
+INTRODUCTION = """# What `poise train ENV` reaches
+
+Written by `python benchmarks/learning.py`, from `benchmarks/results/learning.jsonl`. Every run is
+`poise train ENV --seed S` without other flags, so with poise's [preset](presets.md) for the
+environment, or the defaults if there is none. Seeds are 0, 1, 2 and so on, none is left out, and no
+setting was chosen on them. A score is the mean return of the policy that the run saved, over at
+least 100 fresh episodes of Gymnasium's own environment.
+
+- **reached**: how many seeds reach the threshold. A run ends when a verification reaches its
+  target, the threshold of most rows, so scores far above it are not to be expected.
+- **mean**: the interquartile mean over seeds (without the lowest and the highest quarter), which a
+  single seed cannot move much (Agarwal et al. 2021, arXiv 2108.13264), and the lowest seed.
+- **steps, seconds**: medians over all seeds, whether or not they reached the threshold.
+- **A2C / PPO**: figures that were published for Stable-Baselines3 and, with MuJoCo, for other
+  implementations (the best of them).
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--environments", nargs="*", default=list(GOALS), choices=list(GOALS))
+    parser.add_argument("--seeds", type=int, default=10, help="seeds 0, 1, ...")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--poise", type=Path, help="the poise command")
+    given = parser.parse_args(arguments)
+    poise = processes.find_poise(given.poise)
+    # Some runs take far longer than those of other benchmarks.
+    processes.DEADLINE_SECONDS = 6 * 3600.0
+    done = {(row["environment"], row["seed"]) for row in _rows()}
+    missing = [
+        (environment, seed)
+        for environment in given.environments
+        for seed in range(given.seeds)
+        if (environment, seed) not in done
+    ]
+    with (
+        tempfile.TemporaryDirectory(prefix="poise-cache-") as cache,
+        ThreadPoolExecutor(given.jobs) as threads,
+    ):
+        for row in threads.map(lambda one: _train(poise, *one, Path(cache)), missing):
+            report.progress(f"{row['environment']} seed {row['seed']}: {row['mean']}")
+    PAGE.write_text(page(_rows()))
+    return 0
+
+
+def _train(poise: Path, environment: str, seed: int, cache: Path) -> dict[str, Any]:
+    """Run one seed and record it."""
+    scratch = Path(tempfile.mkdtemp(prefix="poise-benchmark-"))
+    try:
+        folder = scratch / "run"
+        command = [str(poise), "train", environment, "--seed", str(seed), "--quiet"]
+        command += [*GOALS[environment].flags, "--run-dir", str(folder)]
+        finished = processes.run(command, processes.poise_environment(cache))
+        summary = json.loads((folder / "summary.json").read_text())
+        resolved = json.loads((folder / "config.json").read_text())["resolved"]
+    finally:
+        shutil.rmtree(scratch)
+    score = summary["evaluation"] or {}
+    row = {
+        "environment": environment,
+        "seed": seed,
+        "preset": resolved["preset"],
+        "world": resolved["world"],
+        "algorithm": summary["algorithm"],
+        "policy": summary["policy"],
+        "mean": score.get("mean"),
+        "standard_error": score.get("standard_error"),
+        "episodes": score.get("episodes"),
+        "sampled": (summary["sampled_evaluation"] or {}).get("mean"),
+        "training_mean_100": summary["training_mean_100"],
+        "steps": summary["steps"],
+        "seconds": round(finished.seconds, 1),
+        "stopped": summary["stopped"],
+        "versions": summary["versions"],
+        "processor": report.processor_name(),
+    }
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    return row
+
+
+def _rows() -> list[dict[str, Any]]:
+    if not RESULTS.exists():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """Return the mean without the lowest and the highest quarter (rounded down) of the values."""
+    cut = len(values) // 4
+    return statistics.fmean(sorted(values)[cut : len(values) - cut])
+
+
+def page(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the page's text."""
+    lines = []
+    for environment, goal in GOALS.items():
+        found = [row for row in rows if row["environment"] == environment]
+        if not found:
+            continue
+        means = [-math.inf if row["mean"] is None else row["mean"] for row in found]
+        solved = sum(mean >= goal.threshold for mean in means)
+        lines.append(
+            [
+                environment,
+                str(found[0]["preset"] or "none"),
+                found[0]["algorithm"],
+                f"{goal.threshold:g}",
+                f"{solved} of {len(found)}",
+                f"{interquartile_mean(means):.5g} (lowest {min(means):.5g})",
+                f"{statistics.median(row['steps'] for row in found):,.0f}",
+                f"{statistics.median(row['seconds'] for row in found):,.0f}",
+                goal.peers,
+            ]
+        )
+    header = ("environment", "preset", "algorithm", "threshold", "reached", "mean", "steps")
+    columns = [*header, "seconds", "A2C / PPO"]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * 9, *lines))
+    machines = ", ".join(sorted({row["processor"] for row in rows}))
+    return f"{INTRODUCTION}\nMachine: {machines}, two cores, shared.\n\n{table}\n"
+
+
+if __name__ == "__main__":
+    processes.leave_on_termination()
+    sys.exit(main(sys.argv[1:]))
