@@ -20,6 +20,7 @@ from poise.envs.shared_objects import require_new
 from poise.envs.statistics_wrappers import with_true_rewards
 from poise.errors import EnvironmentCheckError, InputError
 from poise.evaluation.lanes import Actions, DecidedActions, Lane, RandomActions
+from poise.evaluation.player_processes import PlayerProcesses, SharedEpisodes
 from poise.evaluation.scoring import score, student_t_quantile
 from poise.launchers.evaluation_helpers import Players, Task
 from poise.learning.evaluation_result import Episode, Score
@@ -48,6 +49,8 @@ class EpisodePlayer:
             copy is open here.
         alone: called before a second copy is made; returns whether copies must not be stepped side
             by side.
+        processes: play a share of a policy's episodes; None plays all of them here. They belong to
+            this player, which closes them.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class EpisodePlayer:
         copies: int = EVALUATION_COPIES,
         players: Callable[[], Players | None] = lambda: None,
         alone: Callable[[], bool] = lambda: False,
+        processes: PlayerProcesses | None = None,
     ) -> None:
         self._make = make
         self._step_limit = step_limit
@@ -65,6 +69,7 @@ class EpisodePlayer:
         self._most = copies
         self._players = players
         self._must_be_alone = alone
+        self._processes = processes
         self._copies: list[CheckedEnv] = []
         self._making = 0.0
         self._now: CheckedEnv | None = None
@@ -74,7 +79,12 @@ class EpisodePlayer:
         self.provide(self._most)
 
     def close(self) -> None:
-        """Close the environments."""
+        """Close the environments, and end the processes."""
+        if self._processes is not None:
+            self._processes.close()
+        self._close_copies()
+
+    def _close_copies(self) -> None:
         while self._copies:
             self._copies.pop().close()
         self._making = 0.0
@@ -121,7 +131,8 @@ class EpisodePlayer:
     ) -> list[Episode]:
         """Play one episode for each seed, and return the results; see `play`."""
         snapshot = Snapshot(np.int32(0), policy.parameters, policy.statistics)
-        found = self._played_elsewhere(Task(snapshot, seeds, sampling, step_limit=step_limit), done)
+        task = Task(snapshot, seeds, sampling, step_limit=step_limit)
+        found = self._played_elsewhere(task, done)
         rest = iter([(number, seed) for number, seed in enumerate(seeds) if number not in found])
 
         def over(number: int, episode: Episode) -> None:
@@ -129,7 +140,13 @@ class EpisodePlayer:
             done(len(found))
 
         left = len(seeds) - len(found)
-        if left:
+        if left == len(seeds) and self._processes is not None:
+            shared = SharedEpisodes(self._processes, task, over)
+            self.provide(left)
+            self.take_turns(policy, shared.next, shared.over, sampling, left, step_limit)
+            while shared.wait(self._alive):
+                self.take_turns(policy, shared.next, shared.over, sampling, left, step_limit)
+        elif left:
             self.provide(left)
             self.take_turns(policy, lambda: next(rest, None), over, sampling, left, step_limit)
         return [found[number] for number in range(len(seeds))]
@@ -172,7 +189,7 @@ class EpisodePlayer:
         players = self._players()
         if players is None or not players.are_there():
             return {}
-        self.close()
+        self._close_copies()
         return players.play(task, self._alive, done)
 
     def take_turns(

@@ -74,7 +74,7 @@ def leave_unguarded_script() -> None:
         sys.exit(MISSING_GUARD_EXIT_CODE)
 
 
-def pickle_factory(factory: RemoteWorkerFactory, environment: str) -> bytes:
+def pickle_factory(factory: Callable[..., Any], environment: str) -> bytes:
     """Pickle a factory, to send it to a spawned process.
 
     Raises:

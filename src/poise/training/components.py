@@ -17,6 +17,7 @@ from poise.envs.xla_envs import XlaEnvs
 from poise.evaluation.episodes import EpisodePlayer
 from poise.evaluation.evaluator import SELECTION_EPISODES, EvaluationTerms, Evaluator
 from poise.evaluation.phase_times import PhaseTimes
+from poise.evaluation.player_processes import PlayerProcesses
 from poise.evaluation.twin_player import TwinPlayer
 from poise.launchers.evaluation_helpers import Players
 from poise.learning.algorithms.algorithm import LearnsFromTrajectories
@@ -189,6 +190,7 @@ class RunComponents:
         phase_times: PhaseTimes | None = None,
         release: Callable[[], None] | None = None,
         players: Callable[[], Players | None] = lambda: None,
+        processes: PlayerProcesses | None = None,
     ) -> Evaluator:
         """Make the evaluator of this run's snapshots.
 
@@ -198,17 +200,16 @@ class RunComponents:
             release: closes the workers' environments until their next cycle; by default, those of
                 the workers that were made here.
             players: returns the workers that play the episodes instead, or None.
+            processes: play a share of long evaluations; the evaluator closes them.
         """
         alone = self.placement.has_one_copy_at_a_time
-        copies = self.config.most_evaluation_copies
-        if self.config.evaluation_copies is None and isinstance(self.envs, JaxEnvs):
-            copies = LIGHT_COPIES
         player = EpisodePlayer(
             self.env_factory.make,
             self.config.longest_evaluation_episode,
             alive,
-            1 if alone else copies,
+            1 if alone else self.evaluation_copies,
             players,
+            processes=processes,
         )
         return Evaluator(
             self.agent,
@@ -219,6 +220,13 @@ class RunComponents:
             (release or self.release) if alone else None,
             self.twin_player,
         )
+
+    @property
+    def evaluation_copies(self) -> int:
+        """Maximum number of copies of the environment that one process plays evaluations in."""
+        if self.config.evaluation_copies is None and isinstance(self.envs, JaxEnvs):
+            return LIGHT_COPIES
+        return self.config.most_evaluation_copies
 
     def release(self) -> None:
         """Close the environments of the workers made here, until their next cycle."""

@@ -30,6 +30,7 @@ from poise.training.closing import close_in_time, close_timeout
 from poise.training.components import RunComponents
 from poise.training.conclusion import Conclusion
 from poise.training.monitor import RunMonitor
+from poise.training.player_processes import player_processes
 from poise.training.result import TrainResult
 from poise.training.run_inputs import Audience, ResumePoint, RunPlace
 from poise.training.run_records import RunRecords
@@ -82,7 +83,11 @@ class TrainingRun:
         phase_times = self._phase_times = PhaseTimes()
         self._helpers = CurrentHelpers()
         self._evaluator = components.evaluator(
-            heartbeat.beat, phase_times, self._helpers.release, self._helpers.players
+            heartbeat.beat,
+            phase_times,
+            self._helpers.release,
+            self._helpers.players,
+            player_processes(components),
         )
         self._records = RunRecords(
             components, place, started, audience, self._evaluator, checkpoint

@@ -59,14 +59,23 @@ class SpawnedWorkerFactory:
 
     def __call__(self, index: int, generation: int) -> Worker:
         """Make a worker, ready to cycle."""
+        components = self._components()
+        components.program.compile(components.first_snapshot(), components.compiler)
+        self._assembled[:] = [components]
+        return components.worker(index, generation)
+
+    def evaluation_player(self) -> WorkerPlayer:
+        """Make a player for a process that only plays a share of long evaluations."""
+        components = self._components()
+        copies = components.evaluation_copies
+        return WorkerPlayer(components.agent, self.config, self.env_factory, copies)
+
+    def _components(self) -> RunComponents:
         if self.of_command:
             run_as_command()
         adopt_settings(self.jax_settings)
         prepare_jax()
-        components = build_components(self.config, self.env_factory, self.network_factory)
-        components.program.compile(components.first_snapshot(), components.compiler)
-        self._assembled[:] = [components]
-        return components.worker(index, generation)
+        return build_components(self.config, self.env_factory, self.network_factory)
 
     def copies(self, index: int) -> int:
         """Return the maximum number of copies that a worker may play evaluations in."""
