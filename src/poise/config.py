@@ -239,7 +239,8 @@ class TrainConfig:
     normalize_rewards: Literal["auto", "on", "off"] = "auto"
     """Divide rewards in the loss by the running standard deviation of their discounted return,
     after the changes above, and clip them to plus or minus 10 (as VecNormalize and Gymnasium's
-    NormalizeReward do). auto: off. Scores are not affected."""
+    NormalizeReward do). auto: only if actions are continuous, and rewards are not clipped. Scores
+    are not affected."""
 
     max_steps: int | None = None
     """Budget in environment steps; a linear learning rate reaches 0 here. Default: 1,000,000 if no

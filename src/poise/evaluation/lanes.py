@@ -80,10 +80,10 @@ class RandomActions:
 class DecidedActions:
     """A policy's actions for lanes that are decided in one batch, always of `Policy.rows` rows.
 
-    NumPy decides each row for itself (see `row_product`). In XLA the size of a batch may change how
-    a matrix product rounds a row, so unused rows are filled. If rows still change one another's last
-    bit, which is tested with an episode's first observation, that episode is decided alone, whatever
-    process plays it, and with whatever other episodes.
+    NumPy decides each row for itself (see `row_product`). In XLA the size of a batch may change
+    how a matrix product rounds a row, so unused rows are filled. If rows still change one another's
+    last bit, which is tested with an episode's first observation, that episode is decided alone,
+    whatever process plays it, and with whatever other episodes.
 
     Args:
         policy: the policy that decides.

@@ -1,8 +1,11 @@
 """Assembling a run's components from its settings, for training, replay and benchmarks alike."""
 
+import dataclasses
+
 import jax
 
 from poise.agent.acting import choose_acting
+from poise.agent.actions import has_continuous_actions
 from poise.agent.agent import NetworkSpec, build_agent
 from poise.agent.network import NetworkFactory
 from poise.agent.normalizer import needs_normalization
@@ -46,10 +49,15 @@ def build_components(
     clip = config.reward_clip
     if clip is None and env_factory.is_atari:
         clip = ATARI_REWARD_CLIP
-    normalizes = config.normalize_rewards == "on"
-    return_discount = config.discount if normalizes else None
-    shaping = RewardShaping(config.failure_reward, config.reward_scale, clip, return_discount)
+    shaping = RewardShaping(config.failure_reward, config.reward_scale, clip)
     envs = choose_envs(env_factory, config.world, shaping)
+    if config.normalize_rewards == "on" or (
+        config.normalize_rewards == "auto"
+        and clip is None
+        and has_continuous_actions(envs.action_space)
+    ):
+        shaping = dataclasses.replace(shaping, return_discount=config.discount)
+        envs = dataclasses.replace(envs, shaping=shaping)
     agent, parameters = build_agent(
         envs.observation_space,
         envs.action_space,

@@ -1,4 +1,4 @@
-"""The default learning rate: chosen once, by the network, and saved."""
+"""Settings that are decided once, by network and environment, and saved."""
 
 import functools
 import json
@@ -37,7 +37,7 @@ make_toy = functools.partial(Toy, VECTOR)
         (VECTOR, {"learning_rate": 0.02}, 0.02),
     ],
 )
-def test_it_depends_on_the_network_unless_it_is_set(
+def test_the_learning_rate_depends_on_the_network_unless_it_is_set(
     space: spaces.Space[Any], settings: dict[str, Any], rate: float
 ) -> None:
     config = TrainConfig(environment="toy", workers=1, **settings)
@@ -86,3 +86,20 @@ def test_an_impossible_rate_is_refused(run: Path, tmp_path: Path, rate: Any) -> 
     (folder / "config.json").write_text(json.dumps(sealed(config)))
     with pytest.raises(FileFormatError, match="damaged: its learning_rate"):
         poise.replay(folder, environment=make_toy)
+
+
+@pytest.mark.parametrize(
+    ("environment", "settings", "expected"),
+    [
+        ("Pendulum-v1", {}, "on"),
+        ("Pendulum-v1", {"reward_clip": 1.0}, "off"),
+        ("Pendulum-v1", {"normalize_rewards": "off"}, "off"),
+        ("CartPole-v1", {}, "off"),
+        ("CartPole-v1", {"normalize_rewards": "on"}, "on"),
+    ],
+)
+def test_rewards_are_normalised_by_default_if_actions_are_continuous(
+    environment: str, settings: dict[str, Any], expected: str
+) -> None:
+    components = build_components(TrainConfig(environment, **settings))
+    assert components.reward_normalization == expected
