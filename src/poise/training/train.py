@@ -82,10 +82,10 @@ def train(
         chosen = choose_preset(NONE if preset == AUTO else preset, environment.environment)
         config = dataclasses.replace(environment, **{**_settings(chosen), **settings})
     else:
-        name = environment
-        if not isinstance(environment, str):
-            factory = environment
-            name = import_path(factory)
+        if isinstance(environment, str):
+            name = environment
+        else:
+            factory, name = environment, import_path(environment)
         chosen = choose_preset(preset, name, settings.get("algorithm"))
         with explained(chosen):
             config = TrainConfig(name, **{**_settings(chosen), **settings})
