@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from poise import bench, cli
 from poise.config import TrainConfig
@@ -21,6 +22,7 @@ from poise.envs.env_factory import find_env_factory
 from poise.errors import ConfigError, EnvironmentCheckError, InputError, WorkerError
 from poise.launchers.launcher import Launcher
 from poise.learning.events import Updated
+from poise.presets.choice import built_in
 from poise.training.assembly import build_components
 from poise.training.launcher_choice import clearly_faster
 
@@ -836,3 +838,19 @@ def test_bench_measures_as_before() -> None:
     assert (row.workers, row.envs_per_worker) == (1, 8)
     assert row.steps_per_second > 0
     assert row.fused_steps_per_second > 0
+
+
+@pytest.mark.usefixtures("fakes")
+def test_the_preset_is_examined_and_recommended() -> None:
+    found = diagnose("Pendulum-v1")
+    assert "training uses the preset pendulum (ppo)" in the(found, "preset").message
+    assert "64 + 64 tanh units" in the(found, "network").message
+    assert "normalised for the loss" in the(found, "rewards").message
+    # diagnose() asks for one worker; otherwise the preset says how many.
+    assert found.command == "poise train Pendulum-v1 --workers 1"
+
+
+def test_a_preset_for_other_actions_is_turned_off_in_the_recommended_line() -> None:
+    found = checks.preset_finding(built_in()["pendulum"], spaces.Discrete(2))
+    assert "is for continuous actions" in found.message
+    assert (found.status, found.flags) == ("warning", ("--preset", "none"))

@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
+from poise.agent.actions import has_continuous_actions
 from poise.agent.image_axes import SMALLEST_SIDE, image_layout
 from poise.config import TrainConfig, WorldKind
 from poise.doctor.diagnosis import Finding, brief
@@ -22,6 +23,7 @@ from poise.envs.env_factory import EnvFactory
 from poise.envs.preflight import check_environment
 from poise.envs.registry import env_backend
 from poise.errors import ConfigError, MissingExtraError, UnsupportedSpaceError
+from poise.presets.preset import Preset
 from poise.space_parts import parts
 from poise.training.components import RunComponents
 from poise.training.decisions import decisions
@@ -32,6 +34,7 @@ __all__ = [
     "describe",
     "gymnasium_checker",
     "possible_envs",
+    "preset_finding",
     "unsupported",
 ]
 
@@ -77,6 +80,19 @@ def possible_envs(env_factory: EnvFactory) -> list[WorldKind]:
         except (ConfigError, MissingExtraError):
             continue
     return found
+
+
+def preset_finding(preset: Preset, action_space: spaces.Space[Any]) -> Finding:
+    """Which preset training uses."""
+    try:
+        preset.require_actions(has_continuous_actions(action_space))
+    except ConfigError as error:
+        return Finding("preset", "warning", error.problem, "--preset none", ("--preset", "none"))
+    text = (
+        f"training uses the preset {preset.name} ({preset.algorithm}), which reached "
+        f"{preset.reached}; --preset none turns it off"
+    )
+    return Finding("preset", "ok", text)
 
 
 def describe(subject: Subject, components: RunComponents) -> list[Finding]:

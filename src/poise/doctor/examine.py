@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from poise.bench import UNLIMITED
@@ -17,6 +17,7 @@ from poise.doctor.checks import (
     contract,
     describe,
     gymnasium_checker,
+    preset_finding,
     unsupported,
 )
 from poise.doctor.diagnosis import Diagnosis, Finding, Rate
@@ -33,6 +34,8 @@ from poise.envs.xla_envs import XlaEnvs
 from poise.errors import ConfigError, EnvironmentNotFoundError, PoiseError, UnsupportedSpaceError
 from poise.launchers.registry import LAUNCHERS
 from poise.launchers.worker_main import leave_unguarded_script
+from poise.presets.choice import AUTO, choose_preset
+from poise.presets.preset import Preset
 from poise.storage.trust import EnvironmentFactory
 from poise.training.assembly import build_components
 from poise.training.components import RunComponents
@@ -68,9 +71,21 @@ def examine(
         raise ConfigError(f"--seconds is {seconds}, but must be above 0, and finite")
     prepare_jax()
     env_factory = _admit(config, factory)
+    preset = choose_preset(AUTO, config.environment)
+    settings = {} if preset is None else _without_given(preset.settings, config)
     # A measurement must not end because the budget is used up.
-    config = dataclasses.replace(config, max_steps=UNLIMITED)
-    return _Examination(Subject(env_factory, config, seconds), tell).run()
+    used = dataclasses.replace(config, **{**settings, "max_steps": UNLIMITED})
+    return _Examination(Subject(env_factory, used, seconds), tell, preset, config).run()
+
+
+def _without_given(settings: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """A preset's settings, except those that a configuration has changed."""
+    usual = TrainConfig(config.environment)
+    return {
+        name: value
+        for name, value in settings.items()
+        if getattr(config, name) == getattr(usual, name)
+    }
 
 
 def _admit(config: TrainConfig, factory: EnvironmentFactory | None) -> EnvFactory:
@@ -99,9 +114,13 @@ def _admit(config: TrainConfig, factory: EnvironmentFactory | None) -> EnvFactor
 class _Examination:
     """One examination, which collects the findings and rates."""
 
-    def __init__(self, subject: Subject, tell: Tell) -> None:
+    def __init__(
+        self, subject: Subject, tell: Tell, preset: Preset | None, given: TrainConfig
+    ) -> None:
         self._subject = subject
         self._tell = tell
+        self._preset = preset
+        self._given = given
         self._findings: list[Finding] = []
         self._rates: list[Rate] = []
         self._hung = False
@@ -109,14 +128,18 @@ class _Examination:
     def run(self) -> Diagnosis:
         subject = self._subject
         components = self._build_components()
+        if self._preset is not None and components is not None:
+            self._say(preset_finding(self._preset, components.envs.action_space))
         trainable = components is not None and self._look("contract", lambda: contract(subject))
         self._look("gymnasium", lambda: gymnasium_checker(subject))
         if trainable:
             # For an environment that failed above, these checks would only repeat the failure.
             self._look("seeding", lambda: seeding(subject))
-            normalized = components is not None and components.normalization == "on"
+            assert components is not None, "it is trainable"
+            normalized = components.normalization == "on"
+            scaled = components.reward_normalization == "on"
             trainable = self._look(
-                "random play", lambda: random_play(subject, normalized=normalized)
+                "random play", lambda: random_play(subject, normalized=normalized, scaled=scaled)
             )
         processes = False
         if components is not None and not self._hung:
@@ -206,7 +229,7 @@ class _Examination:
             return None
         flags = self._launcher(components, rates)
         flags += [flag for finding in self._findings for flag in finding.flags]
-        return _command(subject.config, flags)
+        return _command(self._given, flags, workers=self._preset is None)
 
     def _launcher(self, components: RunComponents, rates: dict[LauncherName, float]) -> list[str]:
         """Report how the workers run, and why; return the flags for the recommended launcher."""
@@ -269,8 +292,8 @@ def _failure(name: str, error: BaseException) -> Finding:
     )
 
 
-def _command(config: TrainConfig, flags: list[str]) -> str:
-    """The recommended command line."""
+def _command(config: TrainConfig, flags: list[str], *, workers: bool) -> str:
+    """The recommended command line; with the number of workers, unless a preset has it."""
     words = ["poise", "train", config.environment]
     if config.env_kwargs:
         words += ["--env-kwargs", *config.env_kwargs]
@@ -280,7 +303,8 @@ def _command(config: TrainConfig, flags: list[str]) -> str:
         words += ["--ignore-observations", *config.ignore_observations]
     if config.world != "auto":
         words += ["--world", config.world]
-    words += ["--workers", str(config.workers)]
+    if workers or config.workers != TrainConfig(config.environment).workers:
+        words += ["--workers", str(config.workers)]
     if config.envs_per_worker != TrainConfig.envs_per_worker:
         words += ["--envs-per-worker", str(config.envs_per_worker)]
     if config.image_axes != TrainConfig.image_axes:

@@ -51,12 +51,13 @@ class _Play(NamedTuple):
     """The environment's time limit, if it declares one."""
 
 
-def random_play(subject: Subject, *, normalized: bool) -> list[Finding]:
+def random_play(subject: Subject, *, normalized: bool, scaled: bool) -> list[Finding]:
     """Play random actions for a while, and check observations, rewards and episode ends.
 
     Args:
         subject: the environment.
         normalized: whether training would normalise the observations.
+        scaled: whether it would normalise the rewards.
     """
     environment = with_true_rewards(subject.env_factory.make())
     try:
@@ -73,7 +74,7 @@ def random_play(subject: Subject, *, normalized: bool) -> list[Finding]:
     atari = subject.env_factory.is_atari
     return [
         *_observations(play, normalized),
-        *_rewards(play, atari),
+        *_rewards(play, atari, scaled),
         _time_limit(play, atari, subject.config.evaluation_step_limit),
     ]
 
@@ -201,7 +202,7 @@ def _observations(play: _Play, normalized: bool) -> list[Finding]:
     return found
 
 
-def _rewards(play: _Play, clipped: bool) -> list[Finding]:
+def _rewards(play: _Play, clipped: bool, scaled: bool) -> list[Finding]:
     name, found = "rewards", []
     low, high = float(np.min(play.rewards)), float(np.max(play.rewards))
     text = f"from {low:.4g} to {high:.4g}" if low < high else f"always {low:.4g}"
@@ -213,6 +214,8 @@ def _rewards(play: _Play, clipped: bool) -> list[Finding]:
     peak = max(-low, high)
     if clipped:
         text += "; clipped to -1..1 for the loss (--reward-clip)"
+    elif scaled:
+        text += "; normalised for the loss (--normalize-rewards)"
     elif peak > LARGE:
         flag, scale = "--reward-scale", f"{1 / peak:.1g}"
         advice = f"{flag} {scale} (or --reward-clip 1) changes the loss only; scores are unaffected"
