@@ -252,6 +252,12 @@ class RealPlayer:
                 threading.Event().wait()
             over(following[0], episode(following[1]))
 
+    def describe_activity(self) -> str:
+        return ""
+
+    def open(self, alive: Callable[[], None]) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

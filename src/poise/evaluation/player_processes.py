@@ -18,19 +18,18 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import cloudpickle
-import numpy as np
 
 from poise.argument_names import as_flags
 from poise.envs.observations import one_line
 from poise.launchers.evaluation_helpers import Task
+from poise.launchers.evaluation_worker import Player
 from poise.launchers.framed_pipe import FramedPipe
 from poise.learning.evaluation_result import Episode
-from poise.trajectory import Snapshot
 
-__all__ = ["PlayerProcess", "PlayerProcesses", "SharedEpisodes", "WholeEpisodePlayer"]
+__all__ = ["PlayerProcess", "PlayerProcesses", "SharedEpisodes"]
 
 WORTHWHILE_SECONDS = 6.0
 """Processes are started if the rest of an evaluation takes longer. Each takes about 3 seconds to
@@ -41,33 +40,6 @@ _READY, _PLAYED, _FAILED = b"R", b"P", b"F"
 
 Numbered = tuple[int, int]
 """The number and the seed of an episode."""
-
-
-@runtime_checkable
-class WholeEpisodePlayer(Protocol):
-    """Plays whole episodes, in a process of its own."""
-
-    def prepare(
-        self,
-        snapshot: Snapshot | None,
-        sampling: np.random.SeedSequence | None,
-        step_limit: int | None,
-    ) -> None:
-        """Take a policy; None acts at random."""
-
-    def provide(self, count: int, alive: Callable[[], None]) -> int:
-        """Make this many copies of the environment, or as many as allowed."""
-
-    def play(
-        self,
-        waiting: Callable[[], Numbered | None],
-        over: Callable[[int, Episode], None],
-        alive: Callable[[], None],
-    ) -> None:
-        """Play episodes until none is waiting and all are finished."""
-
-    def close(self) -> None:
-        """Close the copies."""
 
 
 class PlayerProcess:
@@ -147,7 +119,7 @@ class PlayerProcesses:
     """A few processes that play a share of long evaluations.
 
     Args:
-        payload: pickled function that makes a `WholeEpisodePlayer`, in each process.
+        payload: pickled function that makes a `Player`, in each process.
         count: number of processes.
     """
 
@@ -274,7 +246,7 @@ def _play_until_the_end(payload: bytes, pipe: FramedPipe) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
-        player: WholeEpisodePlayer = cloudpickle.loads(payload)()
+        player: Player = cloudpickle.loads(payload)()
         pipe.send(_READY)
         while True:
             order, task, episodes = pickle.loads(pipe.wait())
