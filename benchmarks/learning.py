@@ -30,7 +30,6 @@ class Goal(NamedTuple):
 
     threshold: float
     peers: str = "-"
-    flags: tuple[str, ...] = ()
 
 
 GOALS = {
@@ -104,7 +103,7 @@ def _train(poise: Path, environment: str, seed: int, cache: Path) -> dict[str, A
     try:
         folder = scratch / "run"
         command = [str(poise), "train", environment, "--seed", str(seed), "--quiet"]
-        command += [*GOALS[environment].flags, "--run-dir", str(folder)]
+        command += ["--run-dir", str(folder)]
         finished = processes.run(command, processes.poise_environment(cache))
         summary = json.loads((folder / "summary.json").read_text())
         resolved = json.loads((folder / "config.json").read_text())["resolved"]

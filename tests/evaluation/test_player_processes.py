@@ -29,6 +29,13 @@ def task(count: int) -> Task:
     return Task(Snapshot(np.int32(0), np.zeros(2, np.float32), ()), range(100, 100 + count))
 
 
+def share(
+    processes: PlayerProcesses, task: Task, over: Callable[[int, Episode], None]
+) -> SharedEpisodes:
+    """All episodes of an evaluation."""
+    return SharedEpisodes(processes, task, list(enumerate(task.seeds)), over)
+
+
 def episode(seed: int) -> Episode:
     """The result of an episode depends only on its seed."""
     return Episode(float(seed), 1, False)
@@ -131,7 +138,7 @@ def begin(clock: Clock) -> Callable[..., Evaluation]:
             assert number not in found
             found[number] = episode
 
-        return Evaluation(SharedEpisodes(processes, task(count), over), clock, found)
+        return Evaluation(share(processes, task(count), over), clock, found)
 
     return begin
 
@@ -284,7 +291,7 @@ def evaluate(processes: PlayerProcesses, count: int, given: Task | None = None) 
     (process,) = processes.going
     until(lambda: list(process.results()) == [] and process.is_idle)
     found: dict[int, Episode] = {}
-    shared = SharedEpisodes(processes, given or task(count), found.__setitem__)
+    shared = share(processes, given or task(count), found.__setitem__)
     here = itertools.count()
     while True:
         for number, seed in iter(shared.next, None):
@@ -313,7 +320,7 @@ def test_one_that_fails_is_replaced_and_reported(processes: PlayerProcesses, rea
     (process,) = processes.going
     until(lambda: list(process.results()) == [] and process.is_idle)
     found: dict[int, Episode] = {}
-    shared = SharedEpisodes(processes, task(10), found.__setitem__)
+    shared = share(processes, task(10), found.__setitem__)
 
     def play_to_the_end() -> None:
         until(lambda: bool(shared.next() is None or process.fault))

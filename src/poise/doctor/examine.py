@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import shlex
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from poise.bench import UNLIMITED
@@ -72,20 +72,10 @@ def examine(
     prepare_jax()
     env_factory = _admit(config, factory)
     preset = choose_preset(AUTO, config.environment)
-    settings = {} if preset is None else _without_given(preset.settings, config)
+    used = config if preset is None else preset.applied_to(config)
     # A measurement must not end because the budget is used up.
-    used = dataclasses.replace(config, **{**settings, "max_steps": UNLIMITED})
+    used = dataclasses.replace(used, max_steps=UNLIMITED)
     return _Examination(Subject(env_factory, used, seconds), tell, preset, config).run()
-
-
-def _without_given(settings: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
-    """A preset's settings, except those that a configuration has changed."""
-    usual = TrainConfig(config.environment)
-    return {
-        name: value
-        for name, value in settings.items()
-        if getattr(config, name) == getattr(usual, name)
-    }
 
 
 def _admit(config: TrainConfig, factory: EnvironmentFactory | None) -> EnvFactory:

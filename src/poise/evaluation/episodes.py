@@ -69,7 +69,7 @@ class EpisodePlayer:
         self._most = copies
         self._players = players
         self._must_be_alone = alone
-        self._processes = processes
+        self._processes = processes or PlayerProcesses(b"", 0)
         self._copies: list[CheckedEnv] = []
         self._making = 0.0
         self._now: CheckedEnv | None = None
@@ -80,8 +80,7 @@ class EpisodePlayer:
 
     def close(self) -> None:
         """Close the environments, and end the processes."""
-        if self._processes is not None:
-            self._processes.close()
+        self._processes.close()
         self._close_copies()
 
     def _close_copies(self) -> None:
@@ -133,22 +132,16 @@ class EpisodePlayer:
         snapshot = Snapshot(np.int32(0), policy.parameters, policy.statistics)
         task = Task(snapshot, seeds, sampling, step_limit=step_limit)
         found = self._played_elsewhere(task, done)
-        rest = iter([(number, seed) for number, seed in enumerate(seeds) if number not in found])
 
         def over(number: int, episode: Episode) -> None:
             found[number] = episode
             done(len(found))
 
-        left = len(seeds) - len(found)
-        if left == len(seeds) and self._processes is not None:
-            shared = SharedEpisodes(self._processes, task, over)
-            self.provide(left)
-            self.take_turns(policy, shared.next, shared.over, sampling, left, step_limit)
-            while shared.wait(self._alive):
-                self.take_turns(policy, shared.next, shared.over, sampling, left, step_limit)
-        elif left:
-            self.provide(left)
-            self.take_turns(policy, lambda: next(rest, None), over, sampling, left, step_limit)
+        rest = [(number, seed) for number, seed in enumerate(seeds) if number not in found]
+        shared = SharedEpisodes(self._processes, task, rest, over)
+        while shared.wait(self._alive):
+            self.provide(len(rest))
+            self.take_turns(policy, shared.next, shared.over, sampling, len(rest), step_limit)
         return [found[number] for number in range(len(seeds))]
 
     def play_at_random(self, seeds: Sequence[int], step_budget: int | None = None) -> Score:

@@ -159,16 +159,21 @@ class SharedEpisodes:
     Args:
         processes: the others.
         task: the evaluation.
+        rest: those of its episodes that are to be played.
         over: called with the number and the result of each episode, once.
     """
 
     def __init__(
-        self, processes: PlayerProcesses, task: Task, over: Callable[[int, Episode], None]
+        self,
+        processes: PlayerProcesses,
+        task: Task,
+        rest: Sequence[Numbered],
+        over: Callable[[int, Episode], None],
     ) -> None:
         self._processes = processes
         self._task = task
         self._over = over
-        self._rest: deque[Numbered] = deque(enumerate(task.seeds))
+        self._rest: deque[Numbered] = deque(rest)
         self._given: dict[PlayerProcess, tuple[int, dict[int, int]]] = {}
         """What each process was given: its order, and the missing episodes' seeds by number."""
         self._began = self._looked = time.monotonic()
@@ -187,7 +192,7 @@ class SharedEpisodes:
         self._over(number, episode)
 
     def wait(self, alive: Callable[[], None]) -> bool:
-        """Wait for the others; return whether there are episodes for this process to play again.
+        """Wait for the others if none is left here; return whether there are some to play here.
 
         They are waited for as long as the evaluation has taken until now.
         """

@@ -67,7 +67,7 @@ def choose_preset(choice: str, environment: str, algorithm: Any = None) -> Prese
         else:
             fitting = [one for one in fitting if one.algorithm == algorithm]
         # One that names the environment comes before one for a whole family.
-        fitting.sort(key=lambda one: environment.rpartition(":")[2] not in one.environments)
+        fitting.sort(key=lambda one: not one.names(environment))
         return fitting[0] if fitting else None
     if choice in built_in():
         return built_in()[choice]

@@ -59,6 +59,20 @@ class Preset:
         name = environment.rpartition(":")[2]
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.environments)
 
+    def names(self, environment: str) -> bool:
+        """Return whether it is for this environment itself, and not only for its family."""
+        return environment.rpartition(":")[2] in self.environments
+
+    def applied_to(self, config: TrainConfig) -> TrainConfig:
+        """Return a configuration with the preset's settings where it has the defaults."""
+        usual = TrainConfig(config.environment)
+        settings = {
+            name: value
+            for name, value in self.settings.items()
+            if getattr(config, name) == getattr(usual, name)
+        }
+        return dataclasses.replace(config, **settings)
+
     def require_actions(self, continuous: bool) -> None:
         """Raise `ConfigError` if the preset is for the other kind of actions."""
         has = "continuous" if continuous else "discrete"
