@@ -7,21 +7,18 @@ repeated, so this can be stopped and started again. It writes docs/results.md at
 """
 
 import argparse
-import json
 import math
-import shutil
 import statistics
 import sys
-import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import processes
-import report
+from poise_run import ResumableTable
 
 RESULTS = processes.ROOT / "benchmarks" / "results" / "learning.jsonl"
+TABLE = ResumableTable(RESULTS, ("environment", "seed"))
 PAGE = processes.ROOT / "docs" / "results.md"
 
 
@@ -78,65 +75,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--poise", type=Path, help="the poise command")
     given = parser.parse_args(arguments)
     poise = processes.find_poise(given.poise)
-    # Some runs take far longer than those of other benchmarks.
-    processes.DEADLINE_SECONDS = 6 * 3600.0
-    done = {(row["environment"], row["seed"]) for row in _rows()}
-    missing = [
-        (environment, seed)
+    wanted = [
+        {"environment": environment, "seed": seed}
         for environment in given.environments
         for seed in range(given.seeds)
-        if (environment, seed) not in done
     ]
-    with (
-        tempfile.TemporaryDirectory(prefix="poise-cache-") as cache,
-        ThreadPoolExecutor(given.jobs) as threads,
-    ):
-        for row in threads.map(lambda one: _train(poise, *one, Path(cache)), missing):
-            report.progress(f"{row['environment']} seed {row['seed']}: {row['mean']}")
-    PAGE.write_text(page(_rows()))
+    TABLE.fill(poise, wanted, lambda one: ("--seed", str(one["seed"])), given.jobs)
+    PAGE.write_text(page(TABLE.rows()))
     return 0
-
-
-def _train(poise: Path, environment: str, seed: int, cache: Path) -> dict[str, Any]:
-    """Run one seed and record it."""
-    scratch = Path(tempfile.mkdtemp(prefix="poise-benchmark-"))
-    try:
-        folder = scratch / "run"
-        command = [str(poise), "train", environment, "--seed", str(seed), "--quiet"]
-        command += ["--run-dir", str(folder)]
-        finished = processes.run(command, processes.poise_environment(cache))
-        summary = json.loads((folder / "summary.json").read_text())
-        resolved = json.loads((folder / "config.json").read_text())["resolved"]
-    finally:
-        shutil.rmtree(scratch)
-    score = summary["evaluation"] or {}
-    row = {
-        "environment": environment,
-        "seed": seed,
-        "preset": resolved["preset"],
-        "world": resolved["world"],
-        "algorithm": summary["algorithm"],
-        "policy": summary["policy"],
-        "mean": score.get("mean"),
-        "standard_error": score.get("standard_error"),
-        "episodes": score.get("episodes"),
-        "sampled": (summary["sampled_evaluation"] or {}).get("mean"),
-        "training_mean_100": summary["training_mean_100"],
-        "steps": summary["steps"],
-        "seconds": round(finished.seconds, 1),
-        "stopped": summary["stopped"],
-        "versions": summary["versions"],
-        "processor": report.processor_name(),
-    }
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    return row
-
-
-def _rows() -> list[dict[str, Any]]:
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
 
 
 def interquartile_mean(values: Sequence[float]) -> float:

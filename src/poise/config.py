@@ -115,10 +115,14 @@ class TrainConfig:
     """Atari only: probability, from 0 to 1, that the previous action is repeated (Machado et al.
     2018). Reported with scores."""
 
-    algorithm: Literal["a3c", "a2c", "ppo"] = "a3c"
+    algorithm: Literal[
+        "a3c", "a2c", "ppo", "impala", "appo", "nstep_q", "one_step_q", "one_step_sarsa"
+    ] = "a3c"
     """Learning algorithm: a3c (Mnih et al. 2016), a2c (its synchronous variant: workers wait for
-    each other) or ppo (Schulman et al. 2017: synchronous too, with several passes over each
-    batch)."""
+    each other), ppo (Schulman et al. 2017: synchronous too, several passes over each batch), impala
+    (Espeholt et al. 2018: a3c's asynchrony, corrected by V-trace), appo (impala with ppo's loss),
+    or the A3C paper's nstep_q, one_step_q and one_step_sarsa, which learn the value of each action
+    (Discrete actions only). See docs/algorithms.md."""
 
     seed: int = 0
     """Root seed: every random number of the run is derived from it."""
@@ -185,14 +189,40 @@ class TrainConfig:
     """Weight of the entropy bonus in the loss. The A3C paper uses 0.01."""
 
     clip_range: float = 0.2
-    """PPO only: how far the probability ratio may move away from 1 before it is clipped."""
+    """PPO and APPO only: how far the probability ratio may move away from 1 before it is
+    clipped."""
 
     epochs: int = 4
-    """PPO only: number of passes over each batch."""
+    """PPO and APPO only: number of passes over each batch."""
 
     minibatches: int = 4
-    """PPO only: number of minibatches per batch (the rollouts of all workers), each with one
-    gradient step."""
+    """PPO and APPO only: number of minibatches per batch (as many rollouts as there are workers),
+    each with one gradient step."""
+
+    recompute_advantages: bool = False
+    """PPO and APPO only: estimate advantages and returns anew for each pass, with the values as
+    they are by then (Andrychowicz et al. 2021, arXiv 2006.05990, section 3.5), not only once."""
+
+    vtrace_rho_clip: float = 1.0
+    """IMPALA and APPO only: upper bound on the importance weight of a temporal-difference error
+    (Espeholt et al. 2018, section 4.1)."""
+
+    vtrace_c_clip: float = 1.0
+    """IMPALA and APPO only: upper bound on the importance weight with which an error is passed back
+    to earlier steps (Espeholt et al. 2018, section 4.1)."""
+
+    target_interval: int = 2_000
+    """nstep_q, one_step_q and one_step_sarsa only: environment steps between two copies of the
+    parameters to the target network. The A3C paper uses 40,000 frames."""
+
+    exploration_steps: int = 50_000
+    """nstep_q, one_step_q and one_step_sarsa only: environment steps over which the probability of
+    a random action is annealed from 1 to its final value. The A3C paper uses 4 million frames."""
+
+    final_epsilon: float | None = None
+    """nstep_q, one_step_q and one_step_sarsa only: final probability of a random action. Default:
+    drawn for each copy and rollout, 0.1, 0.01 or 0.5 with probability 0.4, 0.3 and 0.3 (Mnih et al.
+    2016, section 5.1)."""
 
     value_coefficient: float = 0.5
     """Weight of the value loss, which is half the mean squared error. (Stable-Baselines3's vf_coef
@@ -265,7 +295,8 @@ class TrainConfig:
 
     policy: Literal["greedy", "sampled"] = "greedy"
     """How actions are chosen when the policy is evaluated, verified and saved: greedy (the most
-    probable action) or sampled. Some tasks can only be solved by a stochastic policy."""
+    probable action) or sampled (nstep_q, one_step_q and one_step_sarsa: greedy, but random with
+    probability 0.05). Some tasks can only be solved by a stochastic policy."""
 
     evaluation_interval: int = 4096
     """Minimum number of environment steps between two evaluations. The interval is at least 1/16 of
@@ -326,7 +357,12 @@ class TrainConfig:
             )
 
         batch = self.rollout_length * self.envs_per_worker * self.workers
-        if self.algorithm == "ppo" and batch % self.minibatches:
+        if self.algorithm == "one_step_sarsa" and self.rollout_length < 2:
+            raise ConfigError(
+                "rollout_length is 1, but one_step_sarsa learns from a step and the action after "
+                "it: make it at least 2"
+            )
+        if self.algorithm in ("ppo", "appo") and batch % self.minibatches:
             raise ConfigError(
                 f"minibatches is {self.minibatches}, but must divide the {batch} steps of a batch: "
                 f"rollout_length {self.rollout_length} x envs_per_worker {self.envs_per_worker} x "

@@ -72,11 +72,15 @@ _COUNTS = {
     "max_restarts": (0, MAX_COUNT),
     "max_bad_gradients": (0, MAX_COUNT),
     "seed": (0, MAX_COUNT),
+    "target_interval": (1, MAX_COUNT),
+    "exploration_steps": (1, MAX_COUNT),
     "epochs": (1, MAX_EPOCHS),
     "minibatches": (1, MAX_ROLLOUT_STEPS),
 }
 _POSITIVE = {
     "clip_range": MAX_FACTOR,
+    "vtrace_rho_clip": MAX_FACTOR,
+    "vtrace_c_clip": MAX_FACTOR,
     "learning_rate": MAX_FACTOR,
     "optimizer_epsilon": MAX_FACTOR,
     "reward_scale": MAX_FACTOR,
@@ -84,7 +88,7 @@ _POSITIVE = {
     "worker_timeout": MAX_WAIT,
     "max_seconds": math.inf,
 }
-_FRACTIONS = ("discount", "gae_lambda", "sticky_actions")
+_FRACTIONS = ("discount", "gae_lambda", "sticky_actions", "final_epsilon")
 _DECAYS = ("adam_beta1", "adam_beta2", "rmsprop_decay")
 _COEFFICIENTS = ("entropy_coefficient", "value_coefficient", "rmsprop_initial_square")
 _RANGES = {

@@ -5,6 +5,7 @@ shows where the fault is. 1: value and loss; 2: the network's input; 3: discount
 the policy gradient; 5: all of them.
 """
 
+import itertools
 from typing import Any
 
 import jax
@@ -17,12 +18,13 @@ from poise.agent.agent import NetworkSpec, build_agent
 from poise.agent.policy import Policy
 from poise.config import EnvironmentChoice
 from poise.envs.jax_envs import JaxEnvs
-from poise.envs.seeding import Purpose, seed_sequence
+from poise.envs.seeding import Purpose, seed_sequence, typed_key
 from poise.learning.algorithms.a3c import A3C
+from poise.learning.algorithms.algorithm import Algorithm, LearnsFromTrajectories
 from poise.learning.compiler import CompileOptions, Compiler, compile_options
 from poise.learning.jax_worker import JaxProgram, JaxWorker
 from poise.learning.journal import Journal
-from poise.learning.learner import GradientLearner
+from poise.learning.learner import GradientLearner, Learner, TrajectoryLearner
 from poise.learning.optimizer import make_optimizer
 from poise.learning.parameter_server import ParameterServer
 from poise.learning.worker import WorkerSpec
@@ -116,14 +118,19 @@ class MatchingReward(Probe):
         return state[0] * (2.0 * action - 1.0)
 
 
-def program(environment: Any, statistics: Any = ()) -> JaxProgram:
+def program(environment: Any, statistics: Any = (), algorithm: Algorithm = ALGORITHM) -> JaxProgram:
     """Compile the cycle; parameters and keys are arguments, so it can be used for all seeds."""
     envs = JaxEnvs(type(environment).__name__, environment, None)
     spaces = envs.observation_space, envs.action_space
-    spec = NetworkSpec((16,), normalize_observations=bool(statistics))
+    spec = NetworkSpec(
+        (16,),
+        normalize_observations=bool(statistics),
+        action_values=algorithm.action_values,
+    )
     agent, parameters = build_agent(*spaces, spec, None)
-    made = JaxProgram(WorkerSpec(agent, envs, ALGORITHM, COPIES, LENGTH))
-    made.compile(Snapshot(np.int32(0), parameters, statistics), Compiler(FAST))
+    made = JaxProgram(WorkerSpec(agent, envs, algorithm, COPIES, LENGTH))
+    targets = () if algorithm.target_interval is None else parameters
+    made.compile(Snapshot(np.int32(0), parameters, statistics, targets), Compiler(FAST))
     return made
 
 
@@ -144,11 +151,31 @@ def new_server(program: JaxProgram, seed: int, **settings: Any) -> ParameterServ
         adam_beta2=0.999,
         rmsprop_decay=0.99,
     )
+    algorithm = program.spec.algorithm
+    learner: Learner
+    if isinstance(algorithm, LearnsFromTrajectories):
+        learns = algorithm
+
+        def learn(*given: Any) -> Any:
+            *rest, key = given
+            return learns.learn(agent, update, *rest, typed_key(key))
+
+        learner = TrajectoryLearner(learn, np.zeros(2, np.uint32), Compiler(FAST))
+    else:
+        learner = GradientLearner(jax.jit(update, compiler_options=dict(FAST)))
+    chosen = {
+        "learning_rate": 1e-2,
+        "metrics": algorithm.metrics,
+        "discipline": algorithm.discipline,
+        "target_interval": algorithm.target_interval,
+        "workers": WORKERS,
+        **settings,
+    }
     return ParameterServer(
         parameters,
         initialise(parameters),
-        GradientLearner(jax.jit(update, compiler_options=dict(FAST))),
-        SETTINGS._replace(learning_rate=1e-2, **settings),
+        learner,
+        SETTINGS._replace(**chosen),
         lambda snapshot: result(0.0),
         lambda event: None,
         Journal(),
@@ -162,8 +189,9 @@ def train(program: JaxProgram, seed: int, updates: int) -> tuple[Policy, list[Wo
     states = [worker.initial_state() for worker in workers]
     snapshots = {worker.index: server.join(worker.index) for worker in workers}
     worker_updates = []
-    while server.version < updates:
-        worker = workers[server.version % WORKERS]
+    for worker in itertools.cycle(workers):
+        if server.version >= updates:
+            break
         worker_update, states[worker.index] = worker.cycle(
             snapshots[worker.index], states[worker.index]
         )

@@ -25,7 +25,7 @@ SHARED: dict[str, Any] = {
     "value_coefficient": 0.5,
     "entropy_coefficient": 0.01,
 }
-ONCE = PPO(**SHARED, clip_range=0.2, epochs=1, minibatches=1)
+ONCE = PPO(**SHARED, clip_range=0.2, epochs=1, minibatches=1, recompute_advantages=False)
 RATE = np.float32(0.5)
 
 
@@ -35,7 +35,7 @@ def descend(parameters: Any, state: Any, gradient: Any, norm: Any, rate: Any) ->
 
 
 def learn(
-    algorithm: PPO, agent: Agent, parameters: Any, batch: Trajectory, seed: int = 0
+    algorithm: Any, agent: Agent, parameters: Any, batch: Trajectory, seed: int = 0
 ) -> tuple[np.ndarray, int, dict[str, float]]:
     run = jax.jit(lambda *given: algorithm.learn(agent, descend, *given))
     found, count, metrics = run(parameters, 0, batch, RATE, jax.random.key(seed))
@@ -67,8 +67,10 @@ def on_policy(agent: Agent, parameters: Any, rollout: Trajectory | None = None) 
     return found
 
 
-def differentiate(agent: Agent, parameters: Any, batch: Trajectory) -> tuple[Any, Any]:
-    run = jax.jit(lambda *given: actor_critic_gradient(agent, *given, **SHARED))
+def differentiate(
+    agent: Agent, parameters: Any, batch: Trajectory, **settings: Any
+) -> tuple[Any, Any]:
+    run = jax.jit(lambda *given: actor_critic_gradient(agent, *given, **{**SHARED, **settings}))
     gradient, terms = run(parameters, batch)
     return np.asarray(gradient), np.asarray(terms)
 
@@ -113,6 +115,19 @@ def test_every_epoch_goes_over_the_batch_in_minibatches() -> None:
     assert metrics["approximate_kl"] > 0
     other, _, _ = learn(many, agent, parameters, batch, seed=1)
     assert not np.array_equal(found, other), "minibatches are drawn"
+
+
+def test_advantages_may_be_estimated_anew_for_each_pass() -> None:
+    """Two passes are then two updates from the same rollouts, each with one pass."""
+    agent, parameters = make("discrete", (4,))
+    batch = on_policy(agent, parameters)
+    twice = dataclasses.replace(ONCE, epochs=2, recompute_advantages=True)
+    found, _, _ = learn(twice, agent, parameters, batch)
+    first, _, _ = learn(ONCE, agent, parameters, batch)
+    second, _, _ = learn(ONCE, agent, first, batch)
+    np.testing.assert_allclose(found, second, rtol=1e-5, atol=1e-6)
+    once, _, _ = learn(dataclasses.replace(ONCE, epochs=2), agent, parameters, batch)
+    assert not np.allclose(found, once, rtol=1e-4)
 
 
 def test_minibatches_that_do_not_divide_evenly_leave_a_remainder() -> None:

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 from poise.agent.policy import Policy
+from poise.config import TrainConfig
+from poise.learning.algorithms.algorithm import Algorithm
+from poise.learning.algorithms.registry import ALGORITHMS, make_algorithm
 from poise.learning.jax_worker import JaxProgram
 
 from .probes import (
+    COPIES,
     DISCOUNT,
+    LENGTH,
     ActionReward,
     ConstantReward,
     DelayedReward,
@@ -24,6 +29,9 @@ from .probes import (
 )
 
 UPDATES = 200
+OTHERS = tuple(name for name in ALGORITHMS if name != "a3c")
+SIMILAR = "a2c", "appo", "one_step_q"
+"""Their parts are tested with the others."""
 TOLERANCE = 0.1
 
 
@@ -90,3 +98,44 @@ def test_the_rung_is_learned(rung: Rung) -> None:
 def test_the_rung_is_learned_with_other_seeds(rung: Rung) -> None:
     passed = [rung.learned(train(rung.program, seed, UPDATES)[0]) for seed in range(1, 11)]
     assert sum(passed) >= 9, passed
+
+
+def algorithm(name: str) -> Algorithm:
+    """Make an algorithm that explores and learns fast enough for a probe."""
+    config = TrainConfig(
+        algorithm=name,
+        discount=DISCOUNT,
+        gae_lambda=1.0,
+        entropy_coefficient=0.01,
+        envs_per_worker=COPIES,
+        rollout_length=LENGTH,
+        target_interval=4 * COPIES * LENGTH,
+        exploration_steps=20 * COPIES * LENGTH,
+        epochs=2,
+    )
+    return make_algorithm(config)
+
+
+def greedy_is_right(policy: Policy) -> bool:
+    """Whether it matches, and the values are right; for a policy or action values alike."""
+    chosen = [policy.act(np.float32([one]), greedy=True) for one in (-1.0, 1.0)]
+    return chosen == [0, 1] and min(values(policy, 1.0, -1.0)) > 0.8
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow if one in SIMILAR else ()) for one in OTHERS]
+)
+def test_every_algorithm_learns_to_match(name: str) -> None:
+    made = program(MatchingReward(), algorithm=algorithm(name))
+    untrained, _ = train(made, seed=0, updates=0)
+    assert not greedy_is_right(untrained)
+    trained, _ = train(made, seed=0, updates=UPDATES)
+    assert greedy_is_right(trained)
+
+
+@pytest.mark.parametrize("name", ["nstep_q", "one_step_q", "one_step_sarsa"])
+def test_action_values_are_carried_back_in_time(name: str) -> None:
+    """Both actions lead to the reward, so the value of the first step is gamma."""
+    made = program(DelayedReward(), algorithm=algorithm(name))
+    trained, _ = train(made, seed=0, updates=UPDATES)
+    assert delayed(trained)

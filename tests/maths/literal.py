@@ -92,3 +92,39 @@ def v_trace_targets(
                 delta = min(rho_bar, float(ratios[t])) * difference
                 targets[s] += gamma ** (t - s) * product * delta
     return targets
+
+
+def v_trace_advantages(
+    values: np.ndarray,
+    rewards: np.ndarray,
+    parts: list[Segment],
+    gamma: float,
+    targets: np.ndarray,
+) -> np.ndarray:
+    """Espeholt et al. 2018, section 4.2: ``r_s + gamma v_{s+1} - V(x_s)``.
+
+    ``v`` of a segment's end is 0 or, if it did not terminate, the value there.
+    """
+    advantages = np.zeros(len(rewards))
+    for begin, end, is_terminal in parts:
+        for s in range(begin, end):
+            following = float(targets[s + 1]) if s < end - 1 else float(values[end])
+            if s == end - 1 and is_terminal:
+                following = 0.0
+            advantages[s] = float(rewards[s]) + gamma * following - float(values[s])
+    return advantages
+
+
+def one_step_targets(
+    following: np.ndarray, rewards: np.ndarray, parts: list[Segment], gamma: float
+) -> np.ndarray:
+    """Mnih et al. 2016, Algorithm 1: ``y = r`` or ``y = r + gamma Q(s', a'; theta^-)``.
+
+    ``following[t]`` is the target network's value of what follows step t.
+    """
+    targets = np.zeros(len(rewards))
+    for begin, end, is_terminal in parts:
+        for t in range(begin, end):
+            last = t == end - 1 and is_terminal
+            targets[t] = float(rewards[t]) + (0.0 if last else gamma * float(following[t]))
+    return targets

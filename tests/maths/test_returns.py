@@ -8,15 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.maths.returns import advantage_estimates, corrected_errors, normalize
+from poise.maths.returns import advantage_estimates, corrected_errors, normalize, vtrace
 
-from .literal import generalised_advantages, n_step_returns, segments, v_trace_targets
+from .literal import (
+    generalised_advantages,
+    n_step_returns,
+    segments,
+    v_trace_advantages,
+    v_trace_targets,
+)
 
 LENGTH = 12
 DISCOUNTS = (0.0, 0.9, 0.99, 1.0)
 LAMBDAS = (0.0, 0.5, 0.95, 1.0)
 estimates = jax.jit(advantage_estimates, static_argnums=(4, 5))
 errors = jax.jit(corrected_errors)
+correct = jax.jit(vtrace, static_argnums=(5, 6, 7, 8))
 normalized = jax.jit(normalize)
 
 
@@ -129,6 +136,37 @@ def test_errors_are_those_of_v_trace(seed: int, rho_bar: float, c_bar: float) ->
     cs = np.where(path.valid, np.minimum(c_bar, ratios), 0.0).astype(np.float32)
     discounts = np.where(path.terminated, 0.0, discount).astype(np.float32)
     close(errors(path.values, path.rewards, discounts, rhos, cs) + path.values[:-1], expected)
+
+
+@pytest.mark.parametrize(("rho_bar", "c_bar"), [(1.0, 1.0), (2.0, 0.5), (1.0, 0.9)])
+@pytest.mark.parametrize("seed", range(5))
+def test_vtrace_is_that_of_the_paper(seed: int, rho_bar: float, c_bar: float) -> None:
+    path = random_path(seed)
+    ratios = np.random.default_rng(seed + 100).lognormal(size=LENGTH)
+    flags = path.terminated, path.valid
+    logs = np.log(ratios).astype(np.float32)
+    found = correct(path.values, path.rewards, *flags, logs, 0.97, 1.0, rho_bar, c_bar)
+    given = path.values, path.rewards, path.segments, 0.97
+    targets = v_trace_targets(*given, ratios, rho_bar, c_bar)
+    close(found.targets, targets)
+    close(found.advantages, v_trace_advantages(*given, targets))
+    close(found.weights, np.where(path.valid, np.minimum(rho_bar, ratios), 0.0))
+
+
+@given(paths, discounts)
+def test_vtrace_of_the_policy_that_acted_gives_n_step_returns(path: Path, discount: float) -> None:
+    flags = path.terminated, path.valid
+    logs = np.zeros(LENGTH, np.float32)
+    found = correct(path.values, path.rewards, *flags, logs, discount, 1.0, 1.0, 1.0)
+    close(found.targets, path.targets(discount))
+    close(found.advantages, path.advantages(discount))
+
+
+def test_vtrace_clips_ratios_that_overflow() -> None:
+    path = path_of(np.ones(4), np.ones(3), ["no"] * 3)
+    logs = np.float32([1e4, -1e4, 0.0])
+    found = correct(path.values, path.rewards, path.terminated, path.valid, logs, 0.9, 1.0, 1, 1)
+    close(found.weights, np.array([1.0, 0.0, 1.0]))
 
 
 def test_a_truncation_bootstraps_from_its_own_successor() -> None:

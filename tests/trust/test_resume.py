@@ -41,6 +41,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "both normalised": {"normalize_rewards": "on", "normalize_observations": "on"},
     "annealed": {"learning_rate_schedule": "linear", "workers": 3},
     "synchronous": {"algorithm": "a2c", "workers": 3},
+    "batched": {"algorithm": "impala", "workers": 3},
+    "action values": {"algorithm": "nstep_q", "target_interval": 90, "exploration_steps": 200},
 }
 PARTS = ("normalised", "normalised rewards")
 """Variants that another one contains."""

@@ -17,6 +17,7 @@ from poise.agent.actions import action_head
 from poise.agent.activations import ACTIVATIONS, ActivationName
 from poise.agent.categories import MAX_UNITS, choose_embedding_units, lookup_sizes
 from poise.agent.encoders import require_encodable
+from poise.agent.epsilon_greedy import epsilon_greedy_head
 from poise.agent.heads import ActionHead, GaussianScale
 from poise.agent.image_axes import has_images
 from poise.agent.image_network import HIDDEN_UNITS, ImageNetwork
@@ -46,6 +47,7 @@ class NetworkSpec:
         normalize_observations: whether observations are normalised, which requires statistics.
         activation: name of the activation function of hidden layers.
         initial_log_deviation: first value of the logarithms of free standard deviations.
+        action_values: whether the network computes the value of each action, and has no critic.
     """
 
     hidden_sizes: tuple[int, ...] = (100,)
@@ -55,6 +57,7 @@ class NetworkSpec:
     normalize_observations: bool = False
     activation: ActivationName = "relu"
     initial_log_deviation: float = 0.0
+    action_values: bool = False
 
     @classmethod
     def choose(
@@ -66,6 +69,7 @@ class NetworkSpec:
         normalize_observations: bool = False,
         activation: ActivationName | Literal["auto"] = "auto",
         initial_log_deviation: float = 0.0,
+        action_values: bool = False,
     ) -> "NetworkSpec":
         """Describe the network for a space; with many categories, it gets an embedding table.
 
@@ -83,6 +87,7 @@ class NetworkSpec:
             normalize_observations,
             "relu" if activation == "auto" else activation,
             initial_log_deviation,
+            action_values,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +123,10 @@ class NetworkSpec:
         deviation = float(description.get("initial_log_deviation", 0.0))
         if not math.isfinite(deviation):
             raise ValueError(f"initial_log_deviation {deviation}")
-        return cls(sizes, scale, units, axes, normalize, activation, deviation)
+        action_values = description.get("action_values", False)
+        if not isinstance(action_values, bool):
+            raise ValueError(f"action_values {shown(action_values)}")
+        return cls(sizes, scale, units, axes, normalize, activation, deviation, action_values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,8 +189,16 @@ class Agent:
         return self.network.apply(self.layout.unflatten(vector), observation, state, first)
 
     def values(self, vector: Any, statistics: Any, observations: Any, first: Any) -> Any:
-        """Return the critic's values ``[N]`` for a batch of first observations ``[N, ...]``."""
-        return jax.vmap(lambda *copy: self.apply(vector, *copy).value)(
+        """Return the values ``[N]`` of a batch of first observations ``[N, ...]``.
+
+        They are the critic's or, if the network computes action values, the highest of each.
+        """
+
+        def value(*copy: Any) -> Any:
+            output = self.apply(vector, *copy)
+            return output.dist_params.max(-1) if self.spec.action_values else output.value
+
+        return jax.vmap(value)(
             self.observe(observations, statistics), self.initial_state(len(first)), first
         )
 
@@ -251,12 +267,12 @@ def make_network(
         spec: description of the network.
     """
     units, axes = spec.embedding_units, spec.image_axes
-    first = spec.activation, spec.initial_log_deviation
+    rest = spec.activation, spec.initial_log_deviation, not spec.action_values
     if units and not lookup_sizes(observation_space):
         raise ConfigError("the observations have no categories to look up in a table")
     if has_images(observation_space, axes):
-        return ImageNetwork(observation_space, outputs, free, units, axes, *first)
-    return MlpNetwork(observation_space, outputs, free, spec.hidden_sizes, units, *first)
+        return ImageNetwork(observation_space, outputs, free, units, axes, *rest)
+    return MlpNetwork(observation_space, outputs, free, spec.hidden_sizes, units, *rest)
 
 
 def build_agent(
@@ -278,11 +294,16 @@ def build_agent(
         network_factory: makes a network to use instead of poise's own.
 
     Raises:
-        UnsupportedSpaceError: poise does not support one of the spaces.
+        UnsupportedSpaceError: poise does not support one of the spaces, or the spec wants action
+            values in a space where actions cannot be counted.
         ConfigError: the network has more parameters than the limit.
     """
     require_encodable(observation_space)
-    head = action_head(action_space, spec.gaussian_scale)
+    head: ActionHead
+    if spec.action_values:
+        head = epsilon_greedy_head(action_space)
+    else:
+        head = action_head(action_space, spec.gaussian_scale)
     if network_factory is not None:
         network = network_factory(observation_space, head.outputs, head.free_params)
     else:

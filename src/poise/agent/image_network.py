@@ -78,7 +78,11 @@ class Convolution(eqx.Module):
 
 
 class ImageActorCritic(eqx.Module):
-    """Convolutions for every image, one shared hidden layer, then layers for policy and value."""
+    """Convolutions for every image, one shared hidden layer, then layers for policy and value.
+
+    Without layers for the value, the others compute action values, the highest of which is the
+    value.
+    """
 
     convolutions: tuple[tuple[Convolution, ...], ...]
     hidden: Dense
@@ -108,6 +112,8 @@ class ImageActorCritic(eqx.Module):
                 features.append(encode(part, value))
         hidden = activate(self.hidden(jnp.concatenate(features)))
         dist_params = jnp.concatenate([_head(self.policy, hidden), jnp.asarray(self.free)])
+        if not self.value:
+            return dist_params, dist_params.max(-1)
         return dist_params, _head(self.value, hidden)[0]
 
 
@@ -122,6 +128,7 @@ class ImageNetwork(EquinoxNetwork):
         image_axes: which parts are images, and what each of their axes is.
         activation: name of the activation function of convolutions and shared layer.
         first_free: first value of the parameters that do not depend on the observation.
+        critic: whether it has layers for the value.
     """
 
     usual_learning_rate = IMAGE_LEARNING_RATE
@@ -135,15 +142,14 @@ class ImageNetwork(EquinoxNetwork):
         image_axes: str = "auto",
         activation: ActivationName = "relu",
         first_free: float = 0.0,
+        critic: bool = True,
     ) -> None:
         self._space = observation_space
         self._embedding_units = embedding_units
 
         def make(generator: np.random.Generator | None) -> ImageActorCritic:
-            sizes = outputs, free, generator
-            return image_actor_critic(
-                observation_space, *sizes, embedding_units, image_axes, activation, first_free
-            )
+            sizes, rest = (outputs, free, generator), (activation, first_free, critic)
+            return image_actor_critic(observation_space, *sizes, embedding_units, image_axes, *rest)
 
         super().__init__(make)
 
@@ -180,6 +186,7 @@ def image_actor_critic(
     image_axes: str = "auto",
     activation: ActivationName = "relu",
     first_free: float = 0.0,
+    critic: bool = True,
 ) -> ImageActorCritic:
     """Make an `ImageActorCritic` with orthogonal weights, as `actor_critic` does.
 
@@ -192,6 +199,7 @@ def image_actor_critic(
         image_axes: which parts are images, and what each of their axes is.
         activation: name of the activation function of convolutions and shared layer.
         first_free: first value of the parameters that do not depend on the observation.
+        critic: whether to make the value's layers.
     """
     filters, features = _plan(observation_space, embedding_units, image_axes)
     stacks = []
@@ -213,7 +221,7 @@ def image_actor_critic(
         convolutions=tuple(stacks),
         hidden=orthogonal(generator, features, HIDDEN_UNITS, math.sqrt(2.0)),
         policy=head(outputs, 0.01),
-        value=head(1, 1.0),
+        value=head(1, 1.0) if critic else (),
         free=constants(free, first_free, generator),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,

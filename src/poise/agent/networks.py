@@ -23,6 +23,9 @@ __all__ = ["ActorCritic", "MlpNetwork", "actor_critic", "describe_table"]
 class ActorCritic(eqx.Module):
     """Separate trunks of hidden layers for policy and value: the tutorial's network.
 
+    Without a trunk for the value, the first one computes action values, the highest of which is the
+    value.
+
     It runs unchanged on JAX arrays and on NumPy arrays, with any leading axes.
     """
 
@@ -38,6 +41,8 @@ class ActorCritic(eqx.Module):
         inputs = layer_input(self.observation_space, observation, self.table)
         activate = ACTIVATIONS[self.activation]
         dist_params = _with_free(_trunk(self.policy, inputs, activate), self.free)
+        if not self.value:
+            return dist_params, dist_params.max(-1)
         return dist_params, _trunk(self.value, inputs, activate)[..., 0]
 
 
@@ -52,6 +57,7 @@ class MlpNetwork(EquinoxNetwork):
         embedding_units: columns of the embedding table; 0 for no table.
         activation: name of the hidden layers' activation function.
         first_free: first value of the parameters that do not depend on the observation.
+        critic: whether it has a trunk for the value.
     """
 
     def __init__(
@@ -63,15 +69,17 @@ class MlpNetwork(EquinoxNetwork):
         embedding_units: int = 0,
         activation: ActivationName = "relu",
         first_free: float = 0.0,
+        critic: bool = True,
     ) -> None:
         self._space = observation_space
         self._hidden_sizes = hidden_sizes
         self._embedding_units = embedding_units
         self._outputs = outputs
         self._activation = activation
+        self._critic = critic
 
         def make(generator: np.random.Generator | None) -> ActorCritic:
-            initial = generator, embedding_units, activation, first_free
+            initial = generator, embedding_units, activation, first_free, critic
             return actor_critic(observation_space, outputs, free, hidden_sizes, *initial)
 
         super().__init__(make)
@@ -85,7 +93,8 @@ class MlpNetwork(EquinoxNetwork):
             first -= sum(lookups)
         sizes = (first, *self._hidden_sizes)
         hidden = sum((inputs + 1) * units for inputs, units in itertools.pairwise(sizes))
-        return 2 * hidden + (sizes[-1] + 1) * (self._outputs + 1)
+        trunks = hidden + (sizes[-1] + 1) * self._outputs
+        return trunks + (hidden + sizes[-1] + 1 if self._critic else 0)
 
     def numpy_policy(self, parameters: Any) -> Callable[[Any], Any]:
         """See `RunsOnNumpy.numpy_policy`.
@@ -114,7 +123,8 @@ class MlpNetwork(EquinoxNetwork):
     def describe(self) -> str:
         """Describe the hidden layers and the embedding table, if there is one."""
         sizes = " + ".join(map(str, self._hidden_sizes)) or "no"
-        text = f"an MLP with {sizes} {self._activation} units for the policy and one for the value"
+        text = f"an MLP with {sizes} {self._activation} units for the "
+        text += "policy and one for the value" if self._critic else "values of the actions"
         return text + describe_table(self._space, self._embedding_units)
 
 
@@ -150,6 +160,7 @@ def actor_critic(
     embedding_units: int = 0,
     activation: ActivationName = "relu",
     first_free: float = 0.0,
+    critic: bool = True,
 ) -> ActorCritic:
     """Make an `ActorCritic` with orthogonal weights (Saxe et al. 2014, arXiv 1312.6120).
 
@@ -167,6 +178,7 @@ def actor_critic(
         embedding_units: columns of the embedding table; 0 for no table.
         activation: name of the hidden layers' activation function.
         first_free: first value of the parameters that do not depend on the observation.
+        critic: whether to make the value's trunk.
     """
     sizes = (input_size(observation_space, embedding_units), *hidden_sizes)
 
@@ -179,7 +191,7 @@ def actor_critic(
 
     return ActorCritic(
         policy=trunk(outputs, 0.01),
-        value=trunk(1, 1.0),
+        value=trunk(1, 1.0) if critic else (),
         free=constants(free, first_free, generator),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,

@@ -10,6 +10,7 @@ __all__ = [
     "GUMBEL",
     "LOGISTIC",
     "NORMAL",
+    "UNIFORM",
     "Noise",
     "NoiseKind",
     "draw_with_generator",
@@ -35,6 +36,9 @@ Noise = Callable[[NoiseKind, tuple[int, ...]], Any]
 GUMBEL = NoiseKind(lambda generator, shape: generator.gumbel(size=shape), jax.random.gumbel)
 NORMAL = NoiseKind(
     lambda generator, shape: generator.standard_normal(shape, np.float32), jax.random.normal
+)
+UNIFORM = NoiseKind(
+    lambda generator, shape: generator.random(shape, np.float32), jax.random.uniform
 )
 LOGISTIC = NoiseKind(lambda generator, shape: generator.logistic(size=shape), jax.random.logistic)
 

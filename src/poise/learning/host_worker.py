@@ -210,7 +210,7 @@ class HostWorker:
         def act(*copies: Any) -> ActorOutput:
             return self._act(vector, snapshot.statistics, *copies)
 
-        noise = self._noise(before.cycle)
+        noise = self._noise(before.cycle, snapshot.version)
         rolled_out = roll_out_in_python(act, self._copies.step, before, noise)
         shaping = program.envs.shaping
         rows, after = follow_returns(shaping, before, *rolled_out)
@@ -232,11 +232,16 @@ class HostWorker:
             worker_update = worker_update._replace(evidence=trajectory)
         return worker_update, after
 
-    def _noise(self, cycle: int) -> list[Any]:
-        """Draw the acting noise of each step of a rollout; depends on worker seed and cycle."""
+    def _noise(self, cycle: int, version: Any) -> list[Any]:
+        """Draw the acting noise of each step of a rollout.
+
+        It depends on the worker's seed and the cycle, and its size may depend on the version.
+        """
         seed = np.random.SeedSequence(self._key.tolist(), spawn_key=(cycle,))
         draw = draw_with_generator(np.random.Generator(np.random.PCG64(seed)))
         spec = self._program.spec
         noise = spec.agent.head.noise(draw, (spec.length, spec.copies))
+        if spec.explore is not None:
+            noise = spec.explore(noise, np.int32(version), draw)
         leaves, structure = jax.tree.flatten(noise)
         return [jax.tree.unflatten(structure, step) for step in zip(*leaves, strict=True)]

@@ -70,7 +70,7 @@ class JaxProgram:
         def act(
             snapshot: Snapshot, state: RolloutState
         ) -> tuple[Trajectory, Transition, RolloutState]:
-            rolled_out = roll_out(agent, envs, snapshot, state, spec.length)
+            rolled_out = roll_out(agent, envs, snapshot, state, spec.length, spec.explore)
             transitions, after = follow_returns(envs.shaping, state, *rolled_out)
             rollout = to_trajectory(agent, envs.shaping, snapshot, state, transitions, after)
             return rollout, transitions, after
@@ -119,13 +119,20 @@ class JaxProgram:
         return jax.eval_shape(self.cycle, snapshot, self.blank_state)[0][0]
 
     def _packed_cycle(
-        self, parameters: Any, statistics: Any, target_parameters: Any, *packed: Any
+        self,
+        version: Any,
+        parameters: Any,
+        statistics: Any,
+        target_parameters: Any,
+        *packed: Any,
     ) -> tuple[_Packed, tuple[Any, list[Any]]]:
         """Run `cycle` with a packed state, and pack its results.
 
-        The version is not an argument: a NumPy scalar takes as long as ten arrays of JAX.
+        The version is ``()`` if acting does not depend on it: a NumPy scalar takes as long as ten
+        arrays of JAX.
         """
-        snapshot = Snapshot(jnp.int32(0), parameters, statistics, target_parameters)
+        version = jnp.int32(0) if self.spec.explore is None else version
+        snapshot = Snapshot(version, parameters, statistics, target_parameters)
         outcome, after = self.cycle(snapshot, self._packing.unpack(*packed))
         computed, metrics, steps, moments, episodes, kept = outcome
         counts = jnp.stack([steps, jnp.sum(episodes.finished, dtype=jnp.int32)])
@@ -143,7 +150,12 @@ class JaxProgram:
         """Compile the cycle for snapshots with these shapes (takes seconds; releases the GIL)."""
         packed = self._packing.pack(self.blank_state)
         travels_in_programs(_Packed)
-        self._compiled = compiler("cycle", self._packed_cycle, *snapshot[1:], *packed)
+        self._compiled = compiler("cycle", self._packed_cycle, *self._arguments(snapshot), *packed)
+
+    def _arguments(self, snapshot: Snapshot) -> tuple[Any, ...]:
+        """Return the snapshot's fields as the compiled cycle takes them."""
+        version = () if self.spec.explore is None else np.int32(snapshot.version)
+        return version, *snapshot[1:]
 
     def __call__(
         self, snapshot: Snapshot, state: RolloutState | PackedState
@@ -155,8 +167,8 @@ class JaxProgram:
         """
         if not isinstance(state, PackedState):
             state = PackedState(self._packing, *self._packing.pack(state))
-        version, *arguments = snapshot
-        packed, after = self._compiled(*arguments, *state.arrays)
+        version = snapshot.version
+        packed, after = self._compiled(*self._arguments(snapshot), *state.arrays)
         # Converted to NumPy right away: operations on JAX arrays take ten times as long.
         numbers = np.asarray(packed.numbers)
         metrics = numbers[:-2].view(np.float32)

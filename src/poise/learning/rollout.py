@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from poise.agent.agent import Agent
-from poise.agent.noise import draw_with_key
+from poise.agent.noise import Noise, draw_with_key
 from poise.envs.reward_shaping import RewardShaping
 from poise.envs.seeding import typed_key
 from poise.maths.namespace import array_namespace
@@ -20,6 +20,7 @@ from poise.trajectory import ActorOutput, Snapshot, StepResult, Trajectory
 
 __all__ = [
     "CompiledEnvs",
+    "Explore",
     "FinishedEpisodes",
     "RolloutState",
     "Transition",
@@ -29,6 +30,10 @@ __all__ = [
     "roll_out_in_python",
     "to_trajectory",
 ]
+
+
+Explore = Callable[[Any, Any, Noise], Any]
+"""(acting noise of T steps, version of the parameters, source of more noise) -> acting noise."""
 
 
 class RolloutState(NamedTuple):
@@ -150,9 +155,22 @@ def first_state(
 
 
 def roll_out(
-    agent: Agent, envs: CompiledEnvs, snapshot: Snapshot, state: RolloutState, length: int
+    agent: Agent,
+    envs: CompiledEnvs,
+    snapshot: Snapshot,
+    state: RolloutState,
+    length: int,
+    explore: Explore | None = None,
 ) -> tuple[Transition, RolloutState]:
     """Act and step T times in N copies. To be called inside a compiled function.
+
+    Args:
+        agent: the agent that acts.
+        envs: the environments.
+        snapshot: what it acts with.
+        state: the state at the start of the rollout.
+        length: T.
+        explore: changes the acting noise, if the algorithm does so.
 
     Returns:
         The transitions, leading axes ``[T, N]``, and the state after them.
@@ -160,7 +178,10 @@ def roll_out(
     batch = length, state.ended.shape[0]
     acting_key, draws = envs.draw(jax.random.fold_in(typed_key(state.key), state.cycle), batch)
     # All noise is drawn at once: one vectorised call instead of one in every step.
-    noise = agent.head.noise(draw_with_key(acting_key), batch)
+    draw = draw_with_key(acting_key)
+    noise = agent.head.noise(draw, batch)
+    if explore is not None:
+        noise = explore(noise, snapshot.version, draw)
     parameters = agent.layout.unflatten(snapshot.parameters)
     begins, before = state.cycle == 0, (state.environment, state.observation)
     environment, observation = jax.tree.map(

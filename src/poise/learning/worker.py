@@ -13,9 +13,9 @@ import numpy as np
 from poise.agent.agent import Agent
 from poise.envs.registry import World
 from poise.errors import EnvironmentFailureError
-from poise.learning.algorithms.algorithm import Algorithm
+from poise.learning.algorithms.algorithm import Algorithm, Explores
 from poise.learning.reward_normalization import with_returns
-from poise.learning.rollout import FinishedEpisodes
+from poise.learning.rollout import Explore, FinishedEpisodes
 from poise.maths.statistics import moments_of
 from poise.trajectory import EpisodeReport, Snapshot, Trajectory, WorkerUpdate
 
@@ -52,6 +52,11 @@ class WorkerSpec(NamedTuple):
     def normalizes_rewards(self) -> bool:
         """Whether rewards are normalised."""
         return self.envs.shaping.return_discount is not None
+
+    @property
+    def explore(self) -> Explore | None:
+        """Changes the acting noise; None if the algorithm leaves it as the action head drew it."""
+        return self.algorithm.explore if isinstance(self.algorithm, Explores) else None
 
     @property
     def statistics_size(self) -> int:

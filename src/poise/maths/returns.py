@@ -8,6 +8,8 @@ In shapes, ``T1`` is T+1, the number of values, and ``T1-1`` is T, the number of
 takes an axis's size from the first argument that names it).
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,14 @@ from jaxtyping import Array, Bool, Float
 
 from poise.maths.namespace import array_namespace
 
-__all__ = ["advantage_estimates", "corrected_errors", "normalize", "running_return"]
+__all__ = [
+    "VTrace",
+    "advantage_estimates",
+    "corrected_errors",
+    "normalize",
+    "running_return",
+    "vtrace",
+]
 
 
 def corrected_errors(
@@ -89,6 +98,61 @@ def advantage_estimates(
     weights = valid.astype(values.dtype)
     discounts = discount * (1.0 - terminated.astype(values.dtype))
     return corrected_errors(values, rewards, discounts, weights, gae_lambda * weights)
+
+
+class VTrace(NamedTuple):
+    """The results of V-trace for the T steps of one trajectory."""
+
+    advantages: Float[Array, " T"]
+    """Advantages; they still need to be multiplied by the weights for a policy gradient."""
+    targets: Float[Array, " T"]
+    """Targets of the values; the value itself where a step is invalid."""
+    weights: Float[Array, " T"]
+    """Clipped importance weights; 0 where a step is invalid."""
+
+
+def vtrace(
+    values: Float[Array, " T1"],
+    rewards: Float[Array, " T1-1"],
+    terminated: Bool[Array, " T1-1"],
+    valid: Bool[Array, " T1-1"],
+    log_ratios: Float[Array, " T1-1"],
+    discount: float,
+    trace_lambda: float,
+    rho_clip: float,
+    c_clip: float,
+) -> VTrace:
+    r"""V-trace targets and advantages of one trajectory, which may span several episodes.
+
+    .. math:: v_t = V_t + \sum_{k \ge t} \gamma^{k-t} \Big(\prod_{i=t}^{k-1} c_i\Big)
+              \rho_k (r_k + \gamma V_{k+1} - V_k), \quad
+              \rho_k = \min(\bar\rho, w_k), \quad c_i = \lambda \min(\bar c, w_i)
+
+    with the ratios :math:`w_t = \pi(a_t|s_t) / \mu(a_t|s_t)` (Espeholt et al. 2018, equation 1
+    and Remark 2); advantages :math:`r_t + \gamma v_{t+1} - V_t` (section 4.2). Episode boundaries
+    are as in `advantage_estimates`.
+
+    Args:
+        values: the critic's values of the T+1 observations.
+        rewards: the reward of each step.
+        terminated: whether the step terminated its episode (truncation excluded).
+        valid: false for the steps that only reset.
+        log_ratios: :math:`\log w_t`; any finite number for invalid steps.
+        discount: :math:`\gamma`, from 0 to 1.
+        trace_lambda: :math:`\lambda`, from 0 to 1; 1 in the paper's experiments.
+        rho_clip: :math:`\bar\rho`.
+        c_clip: :math:`\bar c`.
+    """
+    exists = valid.astype(values.dtype)
+    # Clipped before the exponential, which could overflow.
+    weights = exists * jnp.exp(jnp.minimum(log_ratios, jnp.log(rho_clip)))
+    cs = exists * trace_lambda * jnp.exp(jnp.minimum(log_ratios, jnp.log(c_clip)))
+    discounts = discount * (1.0 - terminated.astype(values.dtype))
+    errors = corrected_errors(values, rewards, discounts, weights, cs)
+    targets = values[:-1] + errors
+    following = jnp.concatenate([targets[1:], values[-1:]])
+    advantages = exists * (rewards + discounts * following - values[:-1])
+    return VTrace(advantages, targets, weights)
 
 
 def normalize(

@@ -58,6 +58,7 @@ def build_components(
     ):
         shaping = dataclasses.replace(shaping, return_discount=config.discount)
         envs = dataclasses.replace(envs, shaping=shaping)
+    algorithm = make_algorithm(config)
     agent, parameters = build_agent(
         envs.observation_space,
         envs.action_space,
@@ -69,6 +70,7 @@ def build_components(
             _normalizes(config, env_factory, envs),
             config.activation,
             config.initial_log_deviation,
+            algorithm.action_values,
         ),
         seed_sequence(config.seed, Purpose.PARAMETERS),
         network_factory=network_factory,
@@ -79,7 +81,7 @@ def build_components(
             f"observations of {config.environment}: {envs.observation_space}"
         )
     copies = config.envs_per_worker
-    spec = WorkerSpec(agent, envs, make_algorithm(config), copies, config.rollout_length)
+    spec = WorkerSpec(agent, envs, algorithm, copies, config.rollout_length)
     program: JaxProgram | HostProgram
     if isinstance(envs, HostEnvs):
         program = HostProgram(spec, choose_acting(agent, copies))

@@ -33,6 +33,7 @@ class A3C:
         "gradient_norm",
     )
     worker_metrics: ClassVar[tuple[str, ...]] = metrics
+    action_values: ClassVar[bool] = False
     target_interval: ClassVar[int | None] = None
 
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:

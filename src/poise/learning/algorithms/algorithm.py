@@ -7,11 +7,12 @@ are sent as an array, whose names the algorithm defines.
 from typing import Any, Protocol, runtime_checkable
 
 from poise.agent.agent import Agent
+from poise.agent.noise import Noise
 from poise.learning.discipline import DisciplineName
 from poise.learning.optimizer import OptimizerState, Update
 from poise.trajectory import Gradient, Snapshot, Trajectory
 
-__all__ = ["Algorithm", "LearnsFromTrajectories"]
+__all__ = ["Algorithm", "Explores", "LearnsFromTrajectories"]
 
 
 @runtime_checkable
@@ -36,6 +37,10 @@ class Algorithm(Protocol):
         server learns from trajectories, numbers that show whether the trajectory is finite."""
 
     @property
+    def action_values(self) -> bool:
+        """Whether the network computes a value for each action (Q) instead of a policy."""
+
+    @property
     def target_interval(self) -> int | None:
         """Environment steps between copies of the parameters to the target network; None without a
         target network (Mnih et al. 2016, arXiv 1602.01783, Algorithm 1)."""
@@ -54,6 +59,20 @@ class Algorithm(Protocol):
 
     def payload(self, computed: Any) -> Gradient | Trajectory:
         """Convert the result of `compute` to the payload that is sent to the server."""
+
+
+@runtime_checkable
+class Explores(Protocol):
+    """An algorithm that sets how much its workers explore, depending on the run's progress."""
+
+    def explore(self, noise: Any, version: Any, draw: Noise) -> Any:
+        """Change the acting noise of a rollout. Pure; for NumPy and JAX arrays.
+
+        Args:
+            noise: the noise that the action head drew for ``[T, N]`` actions.
+            version: version of the parameters that act.
+            draw: draws more noise.
+        """
 
 
 @runtime_checkable

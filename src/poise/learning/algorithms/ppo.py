@@ -5,19 +5,20 @@ epochs (section 5, Algorithm 1); each epoch draws new minibatches.
 """
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from poise.agent.agent import Agent
 from poise.agent.gradient import advantages_and_targets, network_outputs
+from poise.learning.algorithms.rollout_payload import RolloutPayload
 from poise.learning.discipline import DisciplineName
 from poise.learning.optimizer import OptimizerState, Update
-from poise.maths.losses import SurrogateTerms, clipped_surrogate_loss, masked_mean
+from poise.maths.losses import SurrogateTerms, clipped_surrogate_loss
 from poise.maths.returns import normalize
-from poise.trajectory import Snapshot, Trajectory
+from poise.trajectory import Trajectory
 
 __all__ = ["PPO"]
 
@@ -40,7 +41,7 @@ class _Samples(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class PPO:
+class PPO(RolloutPayload):
     """PPO with its settings, which are described in `TrainConfig`."""
 
     discount: float
@@ -51,6 +52,7 @@ class PPO:
     clip_range: float
     epochs: int
     minibatches: int
+    recompute_advantages: bool
 
     name: ClassVar[str] = "ppo"
     discipline: ClassVar[DisciplineName] = "synchronous"
@@ -58,30 +60,6 @@ class PPO:
         *("loss", "policy_loss", "value_loss", "entropy"),
         *("clip_fraction", "approximate_kl", "gradient_norm"),
     )
-    worker_metrics: ClassVar[tuple[str, ...]] = (
-        "log_probability",
-        "reward",
-        "value",
-        "observation",
-    )
-    target_interval: ClassVar[int | None] = None
-
-    def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
-        """Return the rollout unchanged, and means over it that are finite only if all of it is."""
-        trajectory = jax.tree.map(jnp.asarray, trajectory)
-        _, values = network_outputs(agent, snapshot.parameters, trajectory)
-        means = [
-            masked_mean(trajectory.behaviour_log_probabilities, trajectory.valid),
-            masked_mean(trajectory.rewards, trajectory.valid),
-            jnp.mean(values),
-            _mean_observation(trajectory.observations),
-        ]
-        return trajectory, jnp.stack(means).astype(jnp.float32)
-
-    def payload(self, computed: Any) -> Trajectory:
-        """Return the rollout as NumPy arrays."""
-        rollout: Trajectory = jax.tree.map(np.asarray, computed)
-        return rollout
 
     def learn(
         self,
@@ -94,12 +72,12 @@ class PPO:
         key: Any,
     ) -> tuple[Any, OptimizerState, Any]:
         """See `LearnsFromTrajectories.learn`; the metrics are means over all minibatches."""
-        samples = self._samples(agent, parameters, batch)
-        count = jax.tree.leaves(samples.advantages)[0].shape[0]
+        first = self._samples(agent, parameters, batch)
+        count = jax.tree.leaves(first.advantages)[0].shape[0]
         number = min(self.minibatches, count)
         size = count // number
 
-        def learn_minibatch(carry: Any, chosen: Any) -> tuple[Any, Any]:
+        def learn_minibatch(samples: _Samples, carry: Any, chosen: Any) -> tuple[Any, Any]:
             parameters, optimizer_state = carry
             minibatch = jax.tree.map(lambda leaf: leaf[chosen], samples)
             gradient, terms = jax.grad(self._loss, 1, has_aux=True)(agent, parameters, minibatch)
@@ -111,17 +89,25 @@ class PPO:
             # If the minibatches do not divide the samples evenly, for example after a worker was
             # lost, each epoch leaves out different samples.
             order = jax.random.permutation(key, count)[: number * size]
-            return jax.lax.scan(learn_minibatch, carry, order.reshape(number, size))
+            samples = first
+            if self.recompute_advantages:
+                samples = self._samples(agent, carry[0], batch)
+            learn_one = functools.partial(learn_minibatch, samples)
+            return jax.lax.scan(learn_one, carry, order.reshape(number, size))
 
         carry = parameters, optimizer_state
         carry, metrics = jax.lax.scan(learn_epoch, carry, jax.random.split(key, self.epochs))
         parameters, optimizer_state = carry
         return parameters, optimizer_state, metrics.mean(axis=(0, 1)).astype(jnp.float32)
 
+    def estimate(self, agent: Agent, parameters: Any, batch: Trajectory) -> tuple[Any, Any]:
+        """Estimate advantages and targets of the values, each ``[T, N]``."""
+        _, values = network_outputs(agent, parameters, batch)
+        return advantages_and_targets(values, batch, self.discount, self.gae_lambda)
+
     def _samples(self, agent: Agent, parameters: Any, batch: Trajectory) -> _Samples:
         """Split a batch into steps or, for a recurrent network, into one sequence per copy."""
-        _, values = network_outputs(agent, parameters, batch)
-        advantages, targets = advantages_and_targets(values, batch, self.discount, self.gae_lambda)
+        advantages, targets = self.estimate(agent, parameters, batch)
         samples = _Samples(
             observations=jax.tree.map(lambda leaf: leaf[:-1], batch.observations),
             first=batch.first[:-1],
@@ -166,14 +152,3 @@ class PPO:
             self.entropy_coefficient,
         )
         return terms.total, terms
-
-
-def _mean_observation(observations: Any) -> Any:
-    """Return the mean of all floating-point numbers observed; 0 if there are none.
-
-    A network may map an infinite observation to finite outputs, from which no gradient is finite.
-    """
-    leaves = [
-        leaf for leaf in jax.tree.leaves(observations) if jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]
-    return sum((jnp.mean(leaf) for leaf in leaves), start=jnp.float32(0))
