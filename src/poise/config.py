@@ -245,9 +245,10 @@ class TrainConfig:
     bounds of the action space are at -1 and 1. 0 as in Stable-Baselines3 (log_std_init)."""
 
     normalize_observations: Literal["auto", "on", "off"] = "auto"
-    """Normalise observed floats, and integers without useful bounds, by their running mean and
-    variance, which are saved with the policy. auto: only if some bounds are infinite or more than
-    1000 apart. Other Boxes are scaled by their bounds."""
+    """Normalise observed numbers, images aside, by their running mean and variance, which are saved
+    with the policy. auto: only if some bounds are infinite or more than 1000 apart. Otherwise
+    numbers are scaled by their bounds. Worth trying where numbers use little of their range, such
+    as kinds of objects stored as bytes."""
 
     image_axes: str = "auto"
     """Axes of image observations, one letter each: H height, W width, C colours, S stacked frames;

@@ -105,21 +105,22 @@ def test_a_policy_acts_on_numbers_beyond_float32_precision() -> None:
         assert abs(float(values[0] - values[1])) > 1e-3
 
 
-def test_only_floats_and_numbers_without_useful_bounds_are_normalised() -> None:
+def test_all_numbers_but_images_bits_and_categories_are_normalised() -> None:
     space = spaces.Dict(
         {
             "bytes": spaces.Box(0, 255, (3,), np.uint8),
             "count": spaces.Box(0, 2**31 - 1, (1,), np.int32),
             "float": spaces.Box(-1, 1, (2,)),
             "image": spaces.Box(0, 255, (12, 12), np.uint8),
+            "bits": spaces.Box(0, 1, (5,), np.bool_),
             "kind": spaces.Discrete(4),
         }
     )
-    assert Scaling(space, "auto", normalized=True).count == 3
+    assert Scaling(space, "auto", normalized=True).count == 6
     assert Scaling(space, "auto", normalized=False).count == 0
     observation = {key: np.asarray(one)[None] for key, one in space.sample().items()}
     gathered = Scaling(space, "auto", normalized=True).gather(observation)
-    assert gathered.shape == (1, 3)
+    assert gathered.shape == (1, 6)
     assert gathered.dtype == np.float64
 
 
@@ -131,7 +132,7 @@ def test_numpy_and_xla_agree_on_batches_with_any_leading_axes() -> None:
         generator.normal(size=(5, 3, 2, 2)).astype(np.float32),
         generator.integers(0, 9, (5, 3, 3)).astype(np.int8),
     )
-    statistics = generator.normal(size=4), np.full(4, 2.0, np.float32)
+    statistics = generator.normal(size=7), np.full(7, 2.0, np.float32)
     on_numpy = scaling(observation, statistics)
     on_xla = jax.jit(scaling)(observation, statistics)
     for one, other in zip(on_numpy, on_xla, strict=True):

@@ -22,6 +22,7 @@ from poise.envs.twins import CartPole
 from poise.evaluation.twin_player import TwinPlayer, warn_if_different
 from poise.learning.compiler import Compiler
 from poise.learning.evaluation_result import Score
+from poise.storage.config_digest import sealed
 from poise.training import train as train_module
 from poise.training.assembly import build_components
 from poise.training.components import RunComponents
@@ -93,6 +94,15 @@ def test_it_plays_what_single_episodes_come_to(
         assert (found.episodes, found.greedy) == (len(SEEDS), True)
 
 
+def test_batches_are_scored_together(components: RunComponents, player: TwinPlayer) -> None:
+    snapshot = snapshots(components)[0]
+    one, other = (player.play(snapshot, seeds, None, 60) for seeds in (SEEDS, SEEDS[::-1]))
+    both = player.play_batches(snapshot, [(SEEDS, None), (SEEDS[::-1], None)], 60)
+    assert both.mean == pytest.approx((one.mean + other.mean) / 2)
+    assert both.episodes == 2 * len(SEEDS)
+    assert (both.steps, both.cut) == (one.steps + other.steps, one.cut + other.cut)
+
+
 def test_an_episode_ends_at_the_time_limit_and_is_then_not_cut(components: RunComponents) -> None:
     assert isinstance(components.envs, JaxEnvs)
     short = dataclasses.replace(components.envs, max_episode_steps=5)
@@ -157,6 +167,36 @@ def test_a_run_selects_in_the_twin_and_verifies_in_the_environment(tmp_path: Pat
     last = rows(tmp_path / "run", "evaluation")[-1]
     # An episode of CartPole has at least 8 steps.
     assert last["selection"]["mean"] < 8 < summary(tmp_path / "run")["evaluation"]["mean"]
+
+
+def test_a_candidate_that_was_lucky_is_not_verified(tmp_path: Path) -> None:
+    """Its mean over many further episodes in the twin is what counts."""
+    chosen = {"selection_episodes": 2, "verification_episodes": 100, "max_steps": 3000}
+    chosen |= {"target_return": 110.0, "evaluation_interval": 200, "stop_when_solved": False}
+    train(tmp_path / "run", **chosen)
+    poise.replay(tmp_path / "run")
+    found = rows(tmp_path / "run", "evaluation")
+    checked = [row for row in found if row["selection"]["episodes"] == 100]
+    refused = [row for row in checked if row["selection"]["mean"] < 110]
+    assert refused
+    assert all(row["verification"] is None for row in refused)
+    assert all(row["selection"]["mean"] >= 110 for row in found if row["verification"])
+
+
+def test_a_run_from_before_there_were_checks_is_replayed_without(tmp_path: Path) -> None:
+    config = tmp_path / "run/config.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MeasuredTraits, "_replace", as_before)
+        train(tmp_path / "run", target_return=20.0)
+    content = json.loads(config.read_text())
+    assert content["resolved"].pop("checks_in_twin") is False
+    config.write_text(json.dumps(sealed(content)))
+    poise.replay(tmp_path / "run")
+
+
+def as_before(self: MeasuredTraits, **chosen: Any) -> MeasuredTraits:
+    """Replace traits as runs did that had no checks."""
+    return MeasuredTraits(**{**self._asdict(), **chosen, "checks_in_twin": False})
 
 
 def test_a_run_that_selected_in_the_environment_is_replayed_there(tmp_path: Path) -> None:

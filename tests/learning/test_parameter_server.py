@@ -397,6 +397,15 @@ def test_after_a_long_verification_the_wait_is_half_its_steps() -> None:
     assert best_policy.candidate(SNAPSHOT, 2600, None, 100).may_verify
 
 
+def test_free_evaluations_postpone_nothing() -> None:
+    best_policy = BestPolicyTracker(10, is_free=True)
+    best_policy.add(best_policy.candidate(SNAPSHOT, 160, None, 100), failed(steps=5000))
+    assert not best_policy.due(169)
+    assert best_policy.due(170)
+    assert not best_policy.candidate(SNAPSHOT, 169, None, 100).may_verify
+    assert best_policy.candidate(SNAPSHOT, 170, None, 100).may_verify
+
+
 def test_after_solving_nothing_is_verified() -> None:
     best_policy = BestPolicyTracker(10)
     best_policy.add(best_policy.candidate(SNAPSHOT, 100, None, 100), result(1.0, solved=True))

@@ -144,8 +144,8 @@ def test_observations_are_normalised_saved_and_replayed(tmp_path: Path) -> None:
     poise.replay(result.folder, environment=Toy)
 
 
-def test_there_must_be_floats_to_normalise(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there are no floats"):
+def test_there_must_be_numbers_to_normalise(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there are no numbers"):
         poise.train(
             lambda: Toy(OBSERVATION_SPACES["discrete"]),
             run_dir=tmp_path / "run",

@@ -107,7 +107,7 @@ class Scaling:
     Args:
         space: the space of one observation.
         image_axes: which parts are images, as in `image_layout`.
-        normalized: whether to normalise floats, and integers without useful bounds.
+        normalized: whether to normalise all numbers but images and bits.
 
     Attributes:
         count: S, the number of normalised numbers in an observation.
@@ -146,8 +146,8 @@ class Scaling:
         """Return whether a part of the observation is normalised."""
         if not self._normalized or not isinstance(space, spaces.Box):
             return False
-        floats = np.issubdtype(space.dtype, np.floating)
-        return (floats or not bounds_describe(space)) and not is_image(space, self._image_axes)
+        # Bits are left as they are.
+        return space.dtype.kind in "iuf" and not is_image(space, self._image_axes)
 
     def _plan(self, space: spaces.Space[Any]) -> Scale | None:
         """Return the function that scales an observation; None if there is nothing to scale."""

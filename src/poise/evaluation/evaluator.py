@@ -1,7 +1,8 @@
 """The evaluator: selects candidates on a few seeds and verifies them on fresh ones.
 
 A candidate is verified if it may plausibly have reached the target: the upper 95% bound of its
-selection score, or the mean return of the training episodes, reaches the target. Each verification
+selection score, or the mean return of the training episodes, reaches the target. With a compiled
+twin, its mean over many more episodes there must reach the target, too. Each verification
 uses new seeds, and only its result is ever reported as a score. Verifying often would eventually
 find a lucky result. So the mean must exceed the target by the half-width of an interval that grows
 with the number of attempts (level 0.025 divided by the square of the attempt's number; 0.041 in
@@ -71,10 +72,13 @@ class EvaluationTerms(NamedTuple):
         target_return: the return that solves the environment; None if nothing does.
         training_ratio: minimum number of training steps for each step of a verification, unless a
             number of episodes is set; 0 if steps are fast.
+        checks_in_twin: a candidate that may have reached the target must reach it in many more
+            episodes in the twin, before it is verified.
     """
 
     target_return: float | None
     training_ratio: int = 0
+    checks_in_twin: bool = False
 
 
 class Evaluator:
@@ -104,7 +108,7 @@ class Evaluator:
     ) -> None:
         self._agent = agent
         self._config = config
-        self._target, self._training_ratio = terms
+        self._target, self._training_ratio, self._checks_in_twin = terms
         self._actor = evaluation_actor(agent)
         self._player = player
         self._phase_times = phase_times or PhaseTimes()
@@ -136,6 +140,10 @@ class Evaluator:
         selection = self._select(policy, candidate)
         if not candidate.may_verify or not self._is_plausible(selection, candidate):
             return EvaluationResult(selection, None, False)
+        if self._twin is not None and self._checks_in_twin:
+            selection = self._check_in_twin(self._twin, candidate)
+            if self._target is not None and selection.mean < self._target:
+                return EvaluationResult(selection, None, False)
         return self._verify(policy, selection, candidate)
 
     def conclude(self, best: Candidate, result: EvaluationResult) -> FinalScore:
@@ -222,6 +230,27 @@ class Evaluator:
         with self._phase_times.on("selection"):
             score = twin.play(candidate.snapshot, seeds, sampling, candidate.step_limit)
         # The call could not be interrupted: a signal that arrived meanwhile aborts now.
+        self._player.beat()
+        return score
+
+    def _check_in_twin(self, twin: TwinPlayer, candidate: Candidate) -> Score:
+        """Play about as many episodes in the twin as a verification plays.
+
+        They are further ones of the selection, in calls of as many as that: another number would
+        need another compiled program.
+        """
+        root, number = self._config.seed, candidate.number
+        count = self._config.selection_episodes or SELECTION_EPISODES
+        wanted = self._config.verification_episodes or VERIFICATION_EPISODES
+        batches = []
+        for call in range(1, 1 + -(-wanted // count)):
+            seeds = [
+                seed_sequence(root, Purpose.SELECTION, number, call * count + episode)
+                for episode in range(count)
+            ]
+            batches.append((seeds, self._sampling(None, Purpose.SELECTION, number, call)))
+        with self._phase_times.on("selection"):
+            score = twin.play_batches(candidate.snapshot, batches, candidate.step_limit)
         self._player.beat()
         return score
 

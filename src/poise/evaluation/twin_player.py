@@ -60,7 +60,7 @@ class TwinPlayer:
         sampling: np.random.SeedSequence | None,
         step_limit: int,
     ) -> Score:
-        """Play one episode for each seed, to its end.
+        """Play one episode for each seed, to its end, all in one call.
 
         Args:
             snapshot: the parameters that act.
@@ -68,14 +68,40 @@ class TwinPlayer:
             sampling: seed for sampling actions; None acts greedily.
             step_limit: an episode is cut after this many steps.
         """
+        return self.play_batches(snapshot, [(seeds, sampling)], step_limit)
+
+    def play_batches(
+        self,
+        snapshot: Snapshot,
+        batches: list[tuple[list[np.random.SeedSequence], np.random.SeedSequence | None]],
+        step_limit: int,
+    ) -> Score:
+        """Play several batches, with a call each, and score all their episodes together.
+
+        Args:
+            snapshot: the parameters that act.
+            batches: for each, the seeds and the sampling of `play`.
+            step_limit: an episode is cut after this many steps.
+        """
+        played = [self._play_batch(snapshot, *batch, step_limit) for batch in batches]
+        returns, lengths, done = (np.concatenate(parts) for parts in zip(*played, strict=True))
+        is_greedy, cut = batches[0][1] is None, int(np.sum(~done))
+        return score(returns.astype(np.float64), lengths, greedy=is_greedy, cut=cut)
+
+    def _play_batch(
+        self,
+        snapshot: Snapshot,
+        seeds: list[np.random.SeedSequence],
+        sampling: np.random.SeedSequence | None,
+        step_limit: int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the returns and lengths of the episodes, and which ones were not cut."""
         keys = np.stack([key_data(seed) for seed in seeds])
         action_key = None if sampling is None else key_data(sampling)
         totals, lengths, done = self._play(
             snapshot.parameters, snapshot.statistics, keys, action_key, np.int32(step_limit)
         )
-        cut = int(np.sum(~np.asarray(done)))
-        returns = np.asarray(totals, np.float64)
-        return score(returns, np.asarray(lengths), greedy=sampling is None, cut=cut)
+        return np.asarray(totals), np.asarray(lengths), np.asarray(done)
 
 
 def _play(

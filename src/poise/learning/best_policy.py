@@ -51,12 +51,21 @@ class BestPolicyTracker:
         interval: minimum environment steps between two evaluations.
         training_ratio: minimum training steps for each step of evaluation; 0 means 1.
         selection_ratio: the same for selection alone.
+        is_free: whether evaluations need not wait for as many training steps as they take.
     """
 
-    def __init__(self, interval: int, training_ratio: int = 0, selection_ratio: int = 0) -> None:
+    def __init__(
+        self,
+        interval: int,
+        training_ratio: int = 0,
+        selection_ratio: int = 0,
+        *,
+        is_free: bool = False,
+    ) -> None:
         self._least = interval
         self._training_ratio = max(1, training_ratio)
         self._selection_ratio = max(self._training_ratio, selection_ratio)
+        self._is_free = is_free
         self.state = BestPolicyState(0, interval)
 
     def due(self, steps: int, least: int = 0, *, is_promising: bool = False) -> bool:
@@ -136,9 +145,10 @@ class BestPolicyTracker:
         )
         if result.verification is not None:
             attempts = before.verifications + 1
+            taken = 0 if self._is_free else result.verification_steps
             wait = max(
                 steps * min(attempts, LONGEST_WAIT) // EVALUATIONS_PER_DOUBLING,
-                self._training_ratio * result.verification_steps // 2,
+                self._training_ratio * taken // 2,
             )
             after = after._replace(verifications=attempts, verify_at=steps + wait)
         if is_best:
@@ -153,14 +163,15 @@ class BestPolicyTracker:
     def _interval(self, candidate: Candidate, result: EvaluationResult, solved: bool) -> int:
         """Return the number of steps to the next evaluation.
 
-        An evaluation must not take more steps than the training between two evaluations. Late
-        evaluations are less useful than early ones, and once the environment is solved they cannot
-        change the best policy. Steps of episodes that were cut (for example because the policy
-        walks in circles) do not delay the next evaluation, unless steps are slow.
+        An evaluation must not take more steps than the training between two evaluations, unless
+        they are free. Late evaluations are less useful than early ones, and once the environment is
+        solved they cannot change the best policy. Steps of episodes that were cut (for example
+        because the policy walks in circles) do not delay the next evaluation, unless steps are
+        slow.
         """
         selection = result.selection
         cut = selection.cut * candidate.step_limit if self._training_ratio == 1 else 0
-        useful = max(0, selection.steps - cut)
+        useful = 0 if self._is_free else max(0, selection.steps - cut)
         share = candidate.steps // (1 if solved else EVALUATIONS_PER_DOUBLING)
         return max(self._least, self._selection_ratio * useful, share)
 

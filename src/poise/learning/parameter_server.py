@@ -79,7 +79,10 @@ class ParameterServer:
         self._evaluator = evaluator
         self._log = ServerLog(journal, emit, settings.metrics)
         self._best_policy = BestPolicyTracker(
-            settings.evaluation_interval, settings.training_ratio, settings.selection_ratio
+            settings.evaluation_interval,
+            settings.training_ratio,
+            settings.selection_ratio,
+            is_free=settings.evaluates_freely,
         )
         self._state_at = 0
         self._state_wanted = False

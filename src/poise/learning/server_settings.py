@@ -45,6 +45,8 @@ class ServerSettings(NamedTuple):
     """Minimum training steps for each step of evaluation, for slow environments; 0: no minimum."""
     selection_ratio: int = 0
     """Minimum training steps for each step of selection; 0: no minimum."""
+    evaluates_freely: bool = False
+    """Whether evaluations need not wait for as many training steps as they take themselves."""
     stop_when_flat: int | None = None
     """Steps without a better evaluation after which the run ends."""
     step_limit: int | None = STEP_LIMIT

@@ -77,7 +77,7 @@ def build_components(
     )
     if config.normalize_observations == "on" and not agent.scaling.count:
         raise ConfigError(
-            "--normalize-observations is on, but there are no floats (other than images) in the "
+            "--normalize-observations is on, but there are no numbers (other than images) in the "
             f"observations of {config.environment}: {envs.observation_space}"
         )
     copies = config.envs_per_worker

@@ -214,7 +214,11 @@ class RunComponents:
         return Evaluator(
             self.agent,
             self.config,
-            EvaluationTerms(self.target_return, self.placement.training_ratio),
+            EvaluationTerms(
+                self.target_return,
+                self.placement.training_ratio,
+                self.measured.checks_in_twin,
+            ),
             player,
             phase_times,
             (release or self.release) if alone else None,

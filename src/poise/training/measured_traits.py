@@ -18,6 +18,9 @@ class MeasuredTraits(NamedTuple):
             of older versions, which compared them in Gymnasium's environment.
         selects_sparingly: selections take a limited share of the steps, even if steps are fast;
             False in runs of older versions.
+        checks_in_twin: selections in the twin delay nothing, and a candidate that may have reached
+            the target is compared with it in many more episodes there, before it is verified;
+            False in runs of older versions.
     """
 
     slow_steps: bool = False
@@ -25,6 +28,7 @@ class MeasuredTraits(NamedTuple):
     has_time_limit: bool = True
     selects_in_twin: bool = False
     selects_sparingly: bool = False
+    checks_in_twin: bool = False
 
     @classmethod
     def recorded(cls, resolved: Mapping[str, Any]) -> "MeasuredTraits":
@@ -35,4 +39,5 @@ class MeasuredTraits(NamedTuple):
             resolved.get("has_time_limit") is not False,
             resolved.get("selects_in_twin") is True,
             resolved.get("selects_sparingly") is True,
+            resolved.get("checks_in_twin") is True,
         )

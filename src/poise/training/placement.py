@@ -88,6 +88,15 @@ class Placement(NamedTuple):
             return self.training_ratio
         return max(self.training_ratio, TRAINING_TO_SELECTION)
 
+    @property
+    def evaluates_freely(self) -> bool:
+        """Whether no evaluation has to wait for as many training steps as the last one took.
+
+        In a compiled twin a selection takes milliseconds, and what it lets through is rarely
+        verified in vain.
+        """
+        return self.measured.checks_in_twin and not self.measured.slow_steps
+
 
 def needed_copies(config: TrainConfig) -> int:
     """Return the maximum number of environment copies that a run has open at the same time."""

@@ -36,6 +36,7 @@ def server_settings(
         selection_episodes=config.selection_episodes or SELECTION_EPISODES,
         training_ratio=0 if placement is None else placement.training_ratio,
         selection_ratio=0 if placement is None else placement.selection_ratio,
+        evaluates_freely=placement is not None and placement.evaluates_freely,
         stop_when_flat=config.stop_when_flat,
         step_limit=config.evaluation_step_limit or (STEP_LIMIT if has_time_limit else None),
     )

@@ -158,8 +158,9 @@ def train_config(
             "again: put the call of poise.train under  if __name__ == '__main__':  for processes",
         )
         config = dataclasses.replace(config, launcher=THREADS)
+    has_twin = isinstance(components.envs, JaxEnvs)
     measured = measured._replace(
-        selects_in_twin=isinstance(components.envs, JaxEnvs), selects_sparingly=True
+        selects_in_twin=has_twin, selects_sparingly=True, checks_in_twin=has_twin
     )
     components = dataclasses.replace(components, config=config, measured=measured)
     if components.placement.launcher.traits.own_processes:
