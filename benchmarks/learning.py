@@ -46,6 +46,8 @@ GOALS = {
     "CliffWalking-v1": Goal(-13),
     "FrozenLake-v1": Goal(0.74),
     "Taxi-v4": Goal(7.5),
+    "minigrid:MiniGrid-Empty-5x5-v0": Goal(0.95),
+    "minigrid:MiniGrid-DoorKey-5x5-v0": Goal(0.95, "- / 0.96"),
 }
 INTRODUCTION = """# What `poise train ENV` reaches
 

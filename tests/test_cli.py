@@ -332,14 +332,15 @@ class TestRefusals:
 
     def test_a_folder_that_is_not_empty_is_not_touched(self, say: Say, altered: Path):
         before = contents(altered)
-        said = say("train", f"--run-dir={altered}", *SMALL)
+        said = say("train", "--preset=none", f"--run-dir={altered}", *SMALL)
         require_one_sentence(said, "not empty", "nothing was overwritten", "--run-dir")
         assert contents(altered) == before
 
     def test_a_file_in_the_folder_s_place(self, say: Say, tmp_path: Path):
         (tmp_path / "run").write_text("mine")
-        require_one_sentence(say("train", "--run-dir=run", *SMALL), "run")
-        require_one_sentence(say("train", "--run-dir=run/below", *SMALL), "run")
+        plain = "train", "--preset=none", *SMALL
+        require_one_sentence(say(*plain, "--run-dir=run"), "run")
+        require_one_sentence(say(*plain, "--run-dir=run/below"), "run")
         assert (tmp_path / "run").read_text() == "mine"
 
     @pytest.mark.parametrize(

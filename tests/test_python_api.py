@@ -26,7 +26,8 @@ def refused(name, call):
         said[name] = str(error)
 
 if __name__ == "__main__":
-    result = poise.train("CartPole-v1", run_dir="run", max_steps=4e2, tensorboard=True, **SMALL)
+    result = poise.train("CartPole-v1", run_dir="run", max_steps=4e2, tensorboard=True,
+                         preset="none", **SMALL)
     said["result"] = repr(result)
     said["tensorboard"] = sorted(path.name[:6] for path in Path("run/tensorboard").iterdir())
     pendulum = poise.train("Pendulum-v1", env_kwargs={"g": 5.0}, max_steps=4e2, keep=False,

@@ -356,7 +356,7 @@ def test_a_healthy_environment_has_nothing_to_mend() -> None:
     found = examine(TrainConfig("CartPole-v1", workers=2), 0.001, tell=told.append)
     assert concerns(found) == set()
     assert not found.failed
-    assert "1,303 parameters" in the(found, "network").message
+    assert "9,155 parameters" in the(found, "network").message
     assert "compiled" in the(found, "world").message
     assert "vector or copies" in the(found, "world").message
     assert "auto takes threads" in the(found, "launcher").message

@@ -1,5 +1,6 @@
 """Presets: their files, which one a run uses, and what has priority over them."""
 
+import contextlib
 import json
 import os
 import tomllib
@@ -62,8 +63,10 @@ class TestFiles:
     def test_their_environments_exist(self) -> None:
         for preset in built_in().values():
             for name in preset.environments:
-                if "*" not in name and "/" not in name and "MinAtar" not in name:
-                    gymnasium.spec(name)
+                if "*" not in name:
+                    # Some are of older versions of Gymnasium.
+                    with contextlib.suppress(gymnasium.error.DeprecatedEnv):
+                        gymnasium.spec(name)
 
     @pytest.mark.parametrize(
         ("content", "word"),
