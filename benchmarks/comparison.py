@@ -36,6 +36,7 @@ class Comparison(NamedTuple):
     notes: Sequence[str]
     number: str = "steps_per_second"  # the number that is compared
     seconds: float = 8.0
+    has_peers: bool = True  # whether anything runs in the peers' environment
 
 
 def ratio(rates: Mapping[str, float], one: str, other: str) -> float | None:
@@ -67,9 +68,9 @@ def main(comparison: Comparison, description: str) -> int:
     rows: dict[str, list[Row]] = {}
     try:
         poise = processes.find_poise(arguments.poise)
-        peers_python = (
-            None if arguments.no_peers else processes.find_peers_python(arguments.peers_python)
-        )
+        peers_python = None
+        if comparison.has_peers and not arguments.no_peers:
+            peers_python = processes.find_peers_python(arguments.peers_python)
         with tempfile.TemporaryDirectory(prefix="poise-benchmark-") as cache:
             given = Given(poise, peers_python, arguments.seconds, Path(cache))
             todo = comparison.measurements(given)

@@ -61,4 +61,5 @@ def bars(rates: Mapping[str, float]) -> Sequence[report.Bar]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Comparison("scaling", measurements, bars, NOTES, seconds=5.0), __doc__))
+    comparison = Comparison("scaling", measurements, bars, NOTES, seconds=5.0, has_peers=False)
+    sys.exit(main(comparison, __doc__))

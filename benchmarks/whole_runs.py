@@ -88,5 +88,7 @@ def bars(figures: Mapping[str, float]) -> Sequence[report.Bar]:
 
 
 if __name__ == "__main__":
-    comparison = Comparison("whole_runs", measurements, bars, NOTES, number="figure")
+    comparison = Comparison(
+        "whole_runs", measurements, bars, NOTES, number="figure", has_peers=False
+    )
     sys.exit(main(comparison, __doc__))
