@@ -366,7 +366,8 @@ def test_a_healthy_environment_has_nothing_to_mend() -> None:
         "training, 2 workers, threads",
         "training, 2 workers, processes",
     ]
-    assert found.command == "poise train CartPole-v1 --workers 2"
+    # Two workers are those of the preset.
+    assert found.command == "poise train CartPole-v1"
     assert [one for one in told if isinstance(one, Finding)] == list(found.findings)
     assert [one for one in told if isinstance(one, Rate)] == list(found.rates)
 
