@@ -22,8 +22,14 @@ import processes
 from poise_run import ResumableTable
 
 RESULTS = processes.ROOT / "benchmarks" / "results" / "speedup.jsonl"
-PAGE = processes.ROOT / "docs" / "algorithms.md"
-BEGIN, END = "<!-- speedup begin -->\n", "<!-- speedup end -->\n"
+PAGE = processes.ROOT / "docs" / "speedup.md"
+INTRODUCTION = """# More workers
+
+Written by `python benchmarks/speedup.py`: Table 2 of the A3C paper and its Figures 3 and 4, in
+small. *Data efficiency* is one worker's steps to the threshold, divided by those of n workers;
+*speed-up* the same with seconds of training. Medians over seeds; a seed that does not reach the
+threshold counts as infinite.
+"""
 TABLE = ResumableTable(RESULTS, ("environment", "algorithm", "workers", "seed"))
 ENVIRONMENTS = {"CartPole-v1": 475, "Acrobot-v1": -100}
 ALGORITHMS = "a3c", "nstep_q"
@@ -62,9 +68,7 @@ def main(arguments: Sequence[str]) -> int:
         for workers in given.workers
     ]
     TABLE.fill(processes.find_poise(given.poise), wanted, options)
-    text = PAGE.read_text()
-    before, rest = text.split(BEGIN)
-    PAGE.write_text(before + BEGIN + table(TABLE.rows()) + END + rest.split(END)[1])
+    PAGE.write_text(INTRODUCTION + table(TABLE.rows()))
     return 0
 
 
@@ -91,7 +95,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
                         *(f"{seconds:.2f}", f"{alone[1] / seconds:.2f}"),
                     )
                 )
-    return "\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n\n"
+    return "\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
 def _median(rows: Sequence[dict[str, Any]], name: str) -> float:

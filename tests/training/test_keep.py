@@ -30,7 +30,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def passing(**settings: Any) -> poise.TrainResult:
-    return poise.train(**{**SMALL, **settings}, keep=False)
+    return poise.train(**{**SMALL, **settings}, preset="none", keep=False)
 
 
 @pytest.mark.parametrize("launcher", ["serial", "threads"])
