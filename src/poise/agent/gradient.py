@@ -15,7 +15,7 @@ from poise.maths.losses import LossTerms, actor_critic_loss
 from poise.maths.returns import advantage_estimates, normalize
 from poise.trajectory import Trajectory
 
-__all__ = ["actor_critic_gradient", "advantages_and_targets", "network_outputs"]
+__all__ = ["actor_critic_gradient", "advantages_and_targets", "global_norm", "network_outputs"]
 
 
 def network_outputs(agent: Agent, vector: Any, trajectory: Trajectory) -> tuple[Any, Any]:
@@ -55,6 +55,11 @@ def advantages_and_targets(
         gae_lambda,
     )
     return advantages, advantages + constants[:-1]
+
+
+def global_norm(gradient: Any) -> Any:
+    """Return the Euclidean norm of a gradient ``[P]``."""
+    return jnp.sqrt(jnp.sum(jnp.square(gradient)))
 
 
 def actor_critic_gradient(
@@ -105,6 +110,6 @@ def actor_critic_gradient(
         return terms.total, terms
 
     gradient, terms = jax.grad(loss, has_aux=True)(parameters)
-    norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
+    norm = global_norm(gradient)
     # In JAX's 64-bit mode, combining with any float64 would make these float64 as well.
     return gradient.astype(jnp.float32), jnp.stack([*terms, norm]).astype(jnp.float32)

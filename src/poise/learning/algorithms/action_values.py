@@ -14,7 +14,7 @@ import numpy as np
 
 from poise.agent.agent import Agent
 from poise.agent.epsilon_greedy import ExplorationNoise
-from poise.agent.gradient import network_outputs
+from poise.agent.gradient import global_norm, network_outputs
 from poise.agent.noise import UNIFORM, Noise
 from poise.learning.discipline import DisciplineName
 from poise.maths.losses import masked_mean
@@ -66,8 +66,6 @@ class ActionValueLearning:
         """
         xp = array_namespace(noise.explores)
         copies = noise.explores.shape[-1]
-        steps = xp.asarray(version).astype(np.float32) * np.float32(self._steps_per_update)
-        progress = xp.minimum(steps / np.float32(self.exploration_steps), np.float32(1))
         if self.final_epsilon is None:
             drawn = draw(UNIFORM, (copies,))
             first, second = np.cumsum(SHARES)[:2]
@@ -75,7 +73,7 @@ class ActionValueLearning:
             final = xp.where(drawn < first, FINAL_EPSILONS[0], rest)
         else:
             final = xp.full(copies, self.final_epsilon, np.float32)
-        epsilon = np.float32(1) + (final - np.float32(1)) * progress
+        epsilon = self._annealed(version, final)
         return noise._replace(epsilon=xp.broadcast_to(epsilon, noise.explores.shape))
 
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
@@ -90,8 +88,10 @@ class ActionValueLearning:
             return 0.5 * masked_mean(jnp.square(error), known), masked_mean(taken, known)
 
         (value, taken), gradient = jax.value_and_grad(loss, has_aux=True)(snapshot.parameters)
-        norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
-        metrics = jnp.stack([value, taken, self._mean_epsilon(snapshot.version), norm])
+        norm = global_norm(gradient)
+        metrics = jnp.stack(
+            [value, taken, self._annealed(snapshot.version, self._mean_final_epsilon), norm]
+        )
         gradient = gradient.astype(jnp.float32)
         return Gradient(gradient, norm.astype(jnp.float32)), metrics.astype(jnp.float32)
 
@@ -99,17 +99,20 @@ class ActionValueLearning:
         """Return the gradient, whose arrays are still JAX's, for the optimizer."""
         return computed
 
-    @property
-    def _steps_per_update(self) -> int:
-        return self.envs_per_worker * self.rollout_length
+    def _annealed(self, version: Any, final: Any) -> Any:
+        """Return the epsilons of a version, which fall from 1 to final ones."""
+        xp = array_namespace(version)
+        per_update = self.envs_per_worker * self.rollout_length
+        steps = xp.asarray(version).astype(np.float32) * np.float32(per_update)
+        progress = xp.minimum(steps / np.float32(self.exploration_steps), np.float32(1))
+        return np.float32(1) + (final - np.float32(1)) * progress
 
-    def _mean_epsilon(self, version: Any) -> Any:
-        """Return the expected probability of a random action."""
-        final = self.final_epsilon
-        if final is None:
-            final = float(SHARES @ FINAL_EPSILONS)
-        steps = jnp.float32(version) * self._steps_per_update
-        return 1 + (final - 1) * jnp.minimum(steps / self.exploration_steps, 1)
+    @property
+    def _mean_final_epsilon(self) -> np.float32:
+        """The expected probability of a random action, after annealing."""
+        if self.final_epsilon is None:
+            return np.float32(SHARES @ FINAL_EPSILONS)
+        return np.float32(self.final_epsilon)
 
 
 def values_of(values: Any, actions: Any) -> Any:

@@ -35,5 +35,5 @@ class APPO(PPO):
         """
         outputs, values = network_outputs(agent, parameters, batch)
         scores = agent.head.log_probability(outputs[:-1], batch.actions)
-        advantages, targets, _ = vtrace_of(self, scores, values, batch)
-        return advantages, targets
+        found = vtrace_of(self, scores, values, batch)
+        return found.advantages, found.targets

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from poise.agent.agent import Agent
-from poise.agent.gradient import network_outputs
+from poise.agent.gradient import global_norm, network_outputs
 from poise.learning.algorithms.rollout_payload import RolloutPayload
 from poise.learning.discipline import DisciplineName
 from poise.learning.optimizer import OptimizerState, Update
 from poise.maths.losses import actor_critic_loss, masked_mean
-from poise.maths.returns import normalize, vtrace
+from poise.maths.returns import VTrace, normalize, vtrace
 from poise.trajectory import Trajectory
 
 __all__ = ["Impala", "vtrace_of"]
@@ -58,10 +58,10 @@ class Impala(RolloutPayload):
 
         def loss(vector: Any) -> tuple[Any, Any]:
             outputs, values = network_outputs(agent, vector, batch)
-            acted = jax.tree.map(lambda leaf: leaf[:-1], outputs)
+            acted = outputs[:-1]
             scores = agent.head.log_probability(acted, batch.actions)
-            advantages, targets, weights = vtrace_of(self, scores, values, batch)
-            advantages = weights * advantages
+            found = vtrace_of(self, scores, values, batch)
+            advantages = found.weights * found.advantages
             if self.normalize_advantages:
                 advantages = normalize(advantages, batch.valid)
             terms = actor_critic_loss(
@@ -69,35 +69,32 @@ class Impala(RolloutPayload):
                 agent.head.entropy(acted),
                 values[:-1],
                 advantages,
-                targets,
+                found.targets,
                 batch.valid,
                 self.value_coefficient,
                 self.entropy_coefficient,
             )
-            return terms.total, (*terms, masked_mean(weights, batch.valid))
+            return terms.total, (*terms, masked_mean(found.weights, batch.valid))
 
         gradient, terms = jax.grad(loss, has_aux=True)(parameters)
-        norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
+        norm = global_norm(gradient)
         learned = update(parameters, optimizer_state, gradient, norm, learning_rate)
         return *learned, jnp.stack([*terms, norm]).astype(jnp.float32)
 
 
-def vtrace_of(settings: Any, scores: Any, values: Any, batch: Trajectory) -> tuple[Any, Any, Any]:
-    """Apply V-trace to every copy of a batch; no gradient flows through the results.
+def vtrace_of(settings: Any, scores: Any, values: Any, batch: Trajectory) -> VTrace:
+    """Apply V-trace to every copy of a batch; no gradient flows through the results, ``[T, N]``.
 
     Args:
         settings: an algorithm with the settings of V-trace.
         scores: ``[T, N]``, log-probabilities of the actions under the parameters that learn.
         values: ``[T+1, N]``.
         batch: the workers' rollouts.
-
-    Returns:
-        Advantages, targets of the values, and clipped importance weights; each ``[T, N]``.
     """
     # The action of a step that only reset was never taken.
     log_ratios = jnp.where(batch.valid, scores - batch.behaviour_log_probabilities, 0.0)
     correct = jax.vmap(vtrace, in_axes=(1, 1, 1, 1, 1, *[None] * 4), out_axes=1)
-    found = correct(
+    found: VTrace = correct(
         jax.lax.stop_gradient(values),
         batch.rewards,
         batch.terminated,
@@ -108,4 +105,4 @@ def vtrace_of(settings: Any, scores: Any, values: Any, batch: Trajectory) -> tup
         settings.vtrace_rho_clip,
         settings.vtrace_c_clip,
     )
-    return found.advantages, found.targets, found.weights
+    return found

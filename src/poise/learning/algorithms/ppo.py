@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from poise.agent.agent import Agent
-from poise.agent.gradient import advantages_and_targets, network_outputs
+from poise.agent.gradient import advantages_and_targets, global_norm, network_outputs
 from poise.learning.algorithms.rollout_payload import RolloutPayload
 from poise.learning.discipline import DisciplineName
 from poise.learning.optimizer import OptimizerState, Update
@@ -81,7 +81,7 @@ class PPO(RolloutPayload):
             parameters, optimizer_state = carry
             minibatch = jax.tree.map(lambda leaf: leaf[chosen], samples)
             gradient, terms = jax.grad(self._loss, 1, has_aux=True)(agent, parameters, minibatch)
-            norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
+            norm = global_norm(gradient)
             carry = update(parameters, optimizer_state, gradient, norm, learning_rate)
             return carry, jnp.stack([*terms, norm])
 
