@@ -6,14 +6,11 @@ with 1, 2 and, if there are as many cores, 4, 8 and 16 workers in threads.
     python benchmarks/scaling.py
 """
 
-import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
-import processes
+import poise_run
 import report
 from comparison import Comparison, Given, Measurements, Row, main
 
@@ -21,6 +18,7 @@ HIDDEN = {"1k": 20, "10k": 66, "100k": 220, "1M": 705, "10M": 2235}
 """Units of each of the two hidden layers, for about this many parameters in two trunks."""
 NEVER = str(10**12)
 COMMON = (
+    *("--preset", "none"),
     *("--launcher", "threads", "--envs-per-worker", "64", "--rollout-length", "20"),
     *("--no-stop-when-solved", "--evaluation-interval", NEVER, "--checkpoint-every", "3600s"),
     *("--selection-episodes", "2", "--verification-episodes", "2"),
@@ -33,15 +31,11 @@ def measurements(given: Given) -> Measurements:
 
     def rate(units: int, workers: int) -> Callable[[int], Row]:
         def measure(_: int) -> Row:
-            with tempfile.TemporaryDirectory(prefix="poise-benchmark-") as scratch:
-                directory = Path(scratch) / "run"
-                command = [str(given.poise), "train", "CartPole-v1", "--quiet", *COMMON]
-                command += ["--hidden-sizes", str(units), str(units), "--workers", str(workers)]
-                command += ["--max-seconds", str(given.seconds), "--run-dir", str(directory)]
-                finished = processes.run(command, processes.poise_environment(given.cache))
-                summary = json.loads((directory / "summary.json").read_text())
-            figure = summary["steps_per_second"]
-            return {"steps_per_second": figure, "process": finished.costs()}
+            sizes = "--hidden-sizes", str(units), str(units), "--workers", str(workers)
+            options = *COMMON, *sizes, "--max-seconds", str(given.seconds)
+            run = poise_run.train(given.poise, "CartPole-v1", options, given.cache)
+            figure = run.summary["steps_per_second"]
+            return {"steps_per_second": figure, "process": run.finished.costs()}
 
         return measure
 

@@ -10,10 +10,10 @@
 
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import poise_run
 import processes
 import report
 from comparison import Comparison, Given, Measurements, Row, main, ratio
@@ -22,6 +22,7 @@ PEER = Path(__file__).resolve().parent / "peers" / "minimal_a3c.py"
 STEPS = "4000000"
 NEVER = str(10**12)
 BARE = (
+    *("--preset", "none"),  # A3C with the defaults, as measured before there were presets
     *("--workers", "2", "--envs-per-worker", "64", "--rollout-length", "20"),
     *("--max-steps", STEPS, "--evaluation-interval", NEVER, "--checkpoint-every", "3600s"),
     *("--selection-episodes", "2", "--verification-episodes", "2"),
@@ -36,12 +37,9 @@ NOTES = (
 
 def train(given: Given, environment: str, *options: str) -> tuple[processes.Finished, Row]:
     """Run `poise train` to its budget; return its timing and its summary."""
-    with tempfile.TemporaryDirectory(prefix="poise-benchmark-") as scratch:
-        directory = Path(scratch) / "run"
-        command = [str(given.poise), "train", environment, "--quiet", "--no-stop-when-solved"]
-        command += [*options, "--run-dir", str(directory)]
-        finished = processes.run(command, processes.poise_environment(given.cache))
-        return finished, json.loads((directory / "summary.json").read_text())
+    options = "--no-stop-when-solved", *options
+    run = poise_run.train(given.poise, environment, options, given.cache)
+    return run.finished, run.summary
 
 
 def measurements(given: Given) -> Measurements:

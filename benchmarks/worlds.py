@@ -19,11 +19,11 @@
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import poise_run
 import processes
 import report
 from comparison import Comparison, Given, Measurements, main, ratio
@@ -106,20 +106,18 @@ def train(
     poise: Path, environment: str, seconds: float, cache: Path, *options: str
 ) -> dict[str, Any]:
     """Run ``poise train`` for some seconds in a fresh process; return figures of its summary."""
-    with tempfile.TemporaryDirectory(prefix="poise-benchmark-") as scratch:
-        directory = Path(scratch) / "run"
-        command = [str(poise), "train", environment, "--quiet", "--max-seconds"]
-        command += [str(seconds + START_SECONDS)]
-        command += [*COMMON, *SHORT, *options, "--run-dir", str(directory)]
-        finished = processes.run(command, processes.poise_environment(cache))
-        summary = json.loads((directory / "summary.json").read_text())
+    # Without presets: A3C is compared with A2C.
+    options = "--preset", "none", *COMMON, *SHORT, *options
+    limit = "--max-seconds", str(seconds + START_SECONDS)
+    run = poise_run.train(poise, environment, (*limit, *options), cache)
+    summary = run.summary
     if summary["steps_per_second"] is None:
-        raise processes.BenchmarkError(f"{' '.join(command)}\nlearned nothing: --seconds is short")
+        raise processes.BenchmarkError(f"{environment} learned nothing: --seconds is short")
     return {
         "steps_per_second": summary["steps_per_second"],
         "updates": summary["updates"],
         "launcher": summary["launcher"],
-        "process": finished.costs(),
+        "process": run.finished.costs(),
     }
 
 
