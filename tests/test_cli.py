@@ -809,6 +809,7 @@ class TestTerminal:
         assert said.err == ""
         return said.code, written.decode()
 
+    @pytest.mark.slow
     def test_train_shows_its_progress_within_80_columns(self):
         budget = ["--max-steps=30000", "--no-stop-when-solved", *SMALL[1:]]
         code, written = self.show("train", "--run-dir=run", *budget)

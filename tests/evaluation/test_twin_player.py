@@ -183,6 +183,7 @@ def test_a_candidate_that_was_lucky_is_not_verified(tmp_path: Path) -> None:
     assert all(row["selection"]["mean"] >= 110 for row in found if row["verification"])
 
 
+@pytest.mark.slow
 def test_a_run_from_before_there_were_checks_is_replayed_without(tmp_path: Path) -> None:
     config = tmp_path / "run/config.json"
     with pytest.MonkeyPatch.context() as patch:
@@ -199,6 +200,7 @@ def as_before(self: MeasuredTraits, **chosen: Any) -> MeasuredTraits:
     return MeasuredTraits(**{**self._asdict(), **chosen, "checks_in_twin": False})
 
 
+@pytest.mark.slow
 def test_a_run_that_selected_in_the_environment_is_replayed_there(tmp_path: Path) -> None:
     """As runs did before there were selections in twins."""
     with pytest.MonkeyPatch.context() as patch:

@@ -99,7 +99,7 @@ def test_off_policy_the_loss_is_that_of_the_paper(clips: tuple[float, float]) ->
     assert metrics["importance_weight"] == pytest.approx(clipped.mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["impala", "appo"])
+@pytest.mark.parametrize("name", ["impala", pytest.param("appo", marks=pytest.mark.slow)])
 def test_an_action_that_was_never_taken_has_no_effect(name: str) -> None:
     """In steps that only reset, any log-probability may stand."""
     agent, parameters = make("discrete", (4,))

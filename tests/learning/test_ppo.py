@@ -80,7 +80,9 @@ def test_it_is_an_algorithm_that_learns_from_trajectories() -> None:
     assert isinstance(ONCE, LearnsFromTrajectories)
 
 
-@pytest.mark.parametrize("actions", ["discrete", "continuous"])
+@pytest.mark.parametrize(
+    "actions", ["discrete", pytest.param("continuous", marks=pytest.mark.slow)]
+)
 def test_one_pass_over_the_whole_batch_is_a_step_of_a2c(actions: str) -> None:
     """At the policy that acted, every ratio is 1."""
     agent, parameters = make(actions, (4,))
@@ -96,6 +98,7 @@ def test_one_pass_over_the_whole_batch_is_a_step_of_a2c(actions: str) -> None:
     assert abs(metrics["approximate_kl"]) < 1e-6
 
 
+@pytest.mark.slow
 def test_memory_is_unrolled_from_the_rollouts_initial_state() -> None:
     agent, parameters = recurrent_agent(inputs=2, actions=3)
     state = np.float32([[0.5, -0.5, 0.1], [0.2, 0.3, -0.4]])

@@ -30,7 +30,7 @@ from .probes import (
 
 UPDATES = 200
 OTHERS = tuple(name for name in ALGORITHMS if name != "a3c")
-SIMILAR = "a2c", "appo", "one_step_q"
+SIMILAR = "a2c", "impala", "appo", "one_step_q", "one_step_sarsa"
 """Their parts are tested with the others."""
 TOLERANCE = 0.1
 
@@ -133,7 +133,10 @@ def test_every_algorithm_learns_to_match(name: str) -> None:
     assert greedy_is_right(trained)
 
 
-@pytest.mark.parametrize("name", ["nstep_q", "one_step_q", "one_step_sarsa"])
+@pytest.mark.parametrize(
+    "name",
+    ["nstep_q", *(pytest.param(one, marks=pytest.mark.slow) for one in SIMILAR if "one" in one)],
+)
 def test_action_values_are_carried_back_in_time(name: str) -> None:
     """Both actions lead to the reward, so the value of the first step is gamma."""
     made = program(DelayedReward(), algorithm=algorithm(name))

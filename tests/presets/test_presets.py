@@ -154,6 +154,13 @@ class TestCommand:
         assert main(["replay", str(run)]) == 0
         assert main(["resume", str(run), "--max-steps=128", "--quiet"]) == 0
 
+    def test_it_is_not_named_if_the_run_is_refused(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "notes.txt").touch()
+        assert main(["train", "MountainCar-v0", *FLAGS, f"--run-dir={tmp_path}"]) == 2
+        assert capfd.readouterr().out == ""
+
     def test_none_turns_it_off(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         run = tmp_path / "run"
         assert main(["train", "MountainCar-v0", "--preset=none", *FLAGS, f"--run-dir={run}"]) == 0

@@ -19,7 +19,7 @@ FEW: dict[str, Any] = {
     "exploration_steps": 1000,
 }
 NAMES = "impala", "appo", "nstep_q", "one_step_q", "one_step_sarsa"
-SIMILAR = "appo", "one_step_q"
+SIMILAR = "appo", "one_step_q", "one_step_sarsa"
 
 pytestmark = pytest.mark.usefixtures("shared_programs", "no_curves")
 

@@ -129,6 +129,7 @@ def test_selections_in_the_environment_take_a_ninth_of_the_steps(tmp_path: Path)
     assert poise.replay(run.folder).steps == run.summary["steps"]
 
 
+@pytest.mark.slow
 def test_a_run_that_did_not_select_sparingly_is_replayed_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

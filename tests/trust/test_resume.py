@@ -46,6 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 PARTS = ("normalised", "normalised rewards")
 """Variants that another one contains."""
+EVALUATED = "plain", "verifying"
 RANDOM = random.Random(0)
 POINTS = [
     # Updates have 10 steps at most, so a run has about 32 of them.
@@ -57,6 +58,13 @@ POINTS = [
     ("verifying", None, 12),
     ("verifying", None, 20),
 ]
+
+
+def is_quick(position: int, name: str, worker_updates: int | None) -> bool:
+    """Whether one of `POINTS` is tested each time."""
+    if name in PARTS:
+        return False
+    return position % 4 == 0 if worker_updates else name in EVALUATED and position % 2 == 0
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +86,9 @@ def uninterrupted(
 
 @pytest.mark.parametrize(
     ("name", "worker_updates", "evaluation_steps"),
-    # Quickly: of each variant, one point in training and one in an evaluation.
+    # Quickly: of each variant, one point in training; of two, one in an evaluation.
     [
-        pytest.param(
-            *one,
-            marks=pytest.mark.slow if one[0] in PARTS or at % (4 if one[1] else 2) else (),
-        )
+        pytest.param(*one, marks=() if is_quick(at, *one[:2]) else pytest.mark.slow)
         for at, one in enumerate(POINTS)
     ],
 )

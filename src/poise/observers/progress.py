@@ -31,10 +31,16 @@ class Progress:
         target_return: shown beside the average.
         steps: steps that the run had taken before this process.
         episodes: episodes that it had finished before this process.
+        preset: name of the preset that the settings come from, in part; printed first.
     """
 
     def __init__(
-        self, config: TrainConfig, target_return: float | None, steps: int = 0, episodes: int = 0
+        self,
+        config: TrainConfig,
+        target_return: float | None,
+        steps: int = 0,
+        episodes: int = 0,
+        preset: str | None = None,
     ) -> None:
         self._config = config
         self._target = target_return
@@ -53,6 +59,11 @@ class Progress:
         # Training continues even if its output cannot be written.
         self._mute = sys.stdout is None or sys.stdout.closed
         self._live: LiveDisplay | None = None if self._mute else open_live(self.frame)
+        if preset is not None:
+            self._say(
+                f"{config.environment}  settings of the preset {preset} (--preset none turns it "
+                "off)"
+            )
 
     def __call__(self, when: float, event: Event) -> None:
         """Update the display for an event."""

@@ -37,12 +37,14 @@ class Audience(NamedTuple):
         callbacks: the user's own, which may raise.
         observers: poise's own; called with each event in the main thread.
         draw: draws the learning curve; by default in this process.
+        preset: name of the preset that the settings come from, in part; the output begins with it.
     """
 
     quiet: bool
     callbacks: Callbacks
     observers: Sequence[Observer] = ()
     draw: Draw | None = None
+    preset: str | None = None
 
 
 class ResumePoint(NamedTuple):

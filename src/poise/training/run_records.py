@@ -61,7 +61,9 @@ class RunRecords:
             best = run_state.best_policy.result
             self.journal = Journal(run_state.journal_records, run_state.journal_checksum)
         self._progress = (
-            None if audience.quiet else Progress(config, components.target_return, *taken)
+            None
+            if audience.quiet
+            else Progress(config, components.target_return, *taken, preset=audience.preset)
         )
         self.history = History(best and best.selection.mean)
         self.recorder = Recorder(

@@ -144,11 +144,6 @@ def train_config(
     components = build_components(config, env_factory)
     if preset is not None:
         preset.require_actions(has_continuous_actions(components.envs.action_space))
-        if not quiet:
-            print(
-                f"{config.environment}  settings of the preset {preset.name} (--preset none "
-                "turns it off)"
-            )
     script = unguarded_script()
     imports_script = components.placement.launcher.traits.imports_script
     if imports_script and config.launcher == "auto" and script is not None:
@@ -178,7 +173,7 @@ def train_config(
         observers = stack.enter_context(
             opened_tensorboard(folder, tensorboard, config.record_every)
         )
-        audience = Audience(quiet, checked, observers, draw)
+        audience = Audience(quiet, checked, observers, draw, preset.name if preset else None)
         place = RunPlace(folder, is_new=True, keep=keep)
         result = TrainingRun(components, place, started, audience, signals=signals).run()
         return result if keep else result._replace(folder=None)
