@@ -55,10 +55,8 @@ once during training."""
 class Convolution(eqx.Module):
     """A convolution without padding whose filters are twice as wide as their stride.
 
-    The image is cut into tiles of the stride's size. Every filter then covers 2 x 2 tiles, so the
-    convolution and its gradient are one matrix product each. On the CPU this is several times
-    faster than XLA's own convolution. The weight is ``[2, 2, stride, stride, in, out]``, with all
-    axes but the last flattened.
+    The image is cut into tiles of the stride's size, and every filter covers 2 x 2 of them. The
+    weight is ``[2, 2, stride, stride, in, out]``, with all axes but the last flattened.
     """
 
     weight: Float[ArrayLike, "inputs out"]
@@ -72,9 +70,52 @@ class Convolution(eqx.Module):
         image = image[: rows * stride, : columns * stride]
         tiles = image.reshape(rows, stride, columns, stride, -1).transpose(0, 2, 1, 3, 4)
         tiles = tiles.reshape(rows, columns, -1)
-        patches = [tiles[y : rows - 1 + y, x : columns - 1 + x] for y in (0, 1) for x in (0, 1)]
-        flat = jnp.concatenate(patches, axis=-1)
-        return flat @ self.weight + self.bias[None, None, :]
+        return _over_tiles(tiles, jnp.asarray(self.weight)) + self.bias[None, None, :]
+
+
+_CORNERS = tuple(itertools.product((0, 1), (0, 1)))
+"""Positions of a filter's tiles, in the order of its weight."""
+
+
+@jax.custom_vjp
+def _over_tiles(tiles: Any, weight: Any) -> Any:
+    """Apply filters of 2 x 2 tiles: ``[r, c, k]`` and ``[4 k, out]`` to ``[r - 1, c - 1, out]``.
+
+    Every tile is multiplied by all four parts of the filters in one matrix product, and then those
+    products are added that belong to the same position. The gradient is two matrix products. On
+    the CPU this is several times faster than XLA's own convolution, and than a matrix product over
+    patches of 2 x 2 tiles, which XLA gathers element by element.
+    """
+    rows, columns = tiles.shape[:2]
+    products = (tiles @ _side_by_side(weight)).reshape(rows, columns, 4, -1)
+    parts = (
+        products[y : rows - 1 + y, x : columns - 1 + x, at] for at, (y, x) in enumerate(_CORNERS)
+    )
+    return sum(parts)
+
+
+def _over_tiles_forward(tiles: Any, weight: Any) -> tuple[Any, tuple[Any, Any]]:
+    return _over_tiles(tiles, weight), (tiles, weight)
+
+
+def _over_tiles_backward(saved: tuple[Any, Any], change: Any) -> tuple[Any, Any]:
+    tiles, weight = saved
+    rows, columns, inputs = tiles.shape
+    spread = [jnp.pad(change, ((y, 1 - y), (x, 1 - x), (0, 0))) for y, x in _CORNERS]
+    # The barrier keeps XLA from computing these again for each element of both products.
+    changes = jax.lax.optimization_barrier(jnp.concatenate(spread, axis=-1))
+    by_weight = tiles.reshape(-1, inputs).T @ changes.reshape(rows * columns, -1)
+    by_weight = by_weight.reshape(inputs, 4, -1).transpose(1, 0, 2).reshape(weight.shape)
+    return changes @ _side_by_side(weight).T, by_weight
+
+
+_over_tiles.defvjp(_over_tiles_forward, _over_tiles_backward)
+
+
+def _side_by_side(weight: Any) -> Any:
+    """Rearrange ``[4 k, out]`` to ``[k, 4 out]``."""
+    inputs, filters = weight.shape[0] // 4, weight.shape[1]
+    return weight.reshape(4, inputs, filters).transpose(1, 0, 2).reshape(inputs, 4 * filters)
 
 
 class ImageActorCritic(eqx.Module):
