@@ -211,7 +211,7 @@ class TestPlayer:
         assert (log.made, found.episodes, found.steps) == (1, 5, 19)
 
     @pytest.mark.parametrize("sampling", [None, np.random.SeedSequence(5)])
-    @pytest.mark.parametrize("name", ["vector", "everything"])
+    @pytest.mark.parametrize("name", [pytest.param("vector", marks=pytest.mark.slow), "everything"])
     def test_the_returns_are_the_same_for_any_number_of_copies(self, name: str, sampling: Any):
         """Rewards are sums of continuous actions, so that one changed bit would show."""
         space = OBSERVATION_SPACES[name]

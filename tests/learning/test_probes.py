@@ -81,7 +81,14 @@ LADDER: dict[str, tuple[type[Any], Callable[[Policy], bool]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=LADDER)
+LOW = "a constant reward", "a reward that depends on the observation"
+"""Rungs below those that are tested each time."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(one, marks=pytest.mark.slow if one in LOW else ()) for one in LADDER],
+)
 def rung(request: Any) -> Rung:
     environment, learned = LADDER[request.param]
     return Rung(program(environment()), learned)

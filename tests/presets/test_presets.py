@@ -30,7 +30,7 @@ format_version = 1
 environments = ["MountainCar-v0"]
 
 [settings]
-discount = 0.5
+learning_rate = 0.5
 """
 
 
@@ -186,7 +186,7 @@ class TestCommand:
         run, path = tmp_path / "run", written(tmp_path, MINE)
         flags = [*FLAGS, "--quiet", f"--run-dir={run}"]
         assert main(["train", "MountainCar-v0", "--preset", path, *flags]) == 0
-        assert settings_of(run)["discount"] == 0.5
+        assert settings_of(run)["learning_rate"] == 0.5
         assert settings_of(run)["algorithm"] == "a3c"
 
     def test_one_for_another_kind_of_actions(

@@ -104,6 +104,7 @@ class TestAgreement:
         assert len(report.final_hash) == 64
         assert final.dtype == np.float32
 
+    @pytest.mark.slow
     def test_two_serial_workers_are_repeated(self, serial_run: Path):
         assert poise.replay(serial_run).updates == summary(serial_run)["updates"]
 
@@ -227,7 +228,14 @@ class TestParameters:
         with pytest.raises(RunFolderError, match=r"final\.safetensors"):
             poise.replay(altered)
 
-    @pytest.mark.parametrize("setting", [{"learning_rate": 1e-3}, {"seed": 4}, {"discount": 0.98}])
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            {"learning_rate": 1e-3},
+            {"seed": 4},
+            pytest.param({"discount": 0.98}, marks=pytest.mark.slow),
+        ],
+    )
     def test_other_settings_give_other_parameters(self, altered: Path, setting: dict[str, Any]):
         path = altered / "config.json"
         content = json.loads(path.read_text())

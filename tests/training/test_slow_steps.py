@@ -121,6 +121,7 @@ def test_selection_is_not_sparing_while_training_episodes_reach_the_target():
     assert tracker.due(1062, is_promising=True)
 
 
+@pytest.mark.slow
 def test_selections_in_the_environment_take_a_ninth_of_the_steps(tmp_path: Path):
     run = train(tmp_path / "run", max_steps=2000, evaluation_interval=64)
     # All but the last two: one of the end, and the one before, which training has yet to follow.

@@ -383,7 +383,7 @@ class TestFailures:
         assert (tmp_path / "run" / "summary.json").is_file()
 
     def test_a_default_folder_is_new_every_time(self, tmp_path: Path):
-        settings = {**SMALL, "max_steps": 100}
+        settings = {**SMALL, "max_steps": 100, "preset": "none"}
         first, second = poise.train(**settings).folder, poise.train(**settings).folder
         assert first.resolve().parent == second.resolve().parent == tmp_path / "runs"
         assert first != second

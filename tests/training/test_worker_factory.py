@@ -26,7 +26,7 @@ def components(world: Any) -> RunComponents:
     return build_components(config, network_factory=leaky_sum)
 
 
-@pytest.mark.parametrize("world", ["compiled", "copies"])
+@pytest.mark.parametrize("world", ["compiled", pytest.param("copies", marks=pytest.mark.slow)])
 def test_a_network_of_ones_own_travels_with_the_factory(world: Any) -> None:
     parts = components(world)
     size = parts.agent.layout.size

@@ -192,7 +192,7 @@ def test_a_run_ended_by_bad_gradients_can_be_resumed_and_ends_again(tmp_path: Pa
         pytest.param("InfiniteReward-v0", "rewards", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("launcher", ["serial", "threads"])
+@pytest.mark.parametrize("launcher", ["serial", pytest.param("threads", marks=pytest.mark.slow)])
 def test_a_compiled_environment_that_breaks_ends_the_run_and_is_named(
     environment: str, what: str, launcher: str, tmp_path: Path
 ) -> None:
