@@ -139,6 +139,8 @@ def poise_environment(cache_home: Path) -> dict[str, str]:
     """Return the environment in which poise keeps its compiled programs under `cache_home`."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache_home)}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # else a cold cache would not be cold
+    # As the peers, an installed package has its bytecode; an editable one must be able to write it.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return environment
 
 

@@ -752,9 +752,10 @@ class TestSignals:
         ("number", "code", "reason"),
         [
             (signal.SIGINT, 130, "interrupted"),
-            pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
+            (signal.SIGTERM, 143, "terminated"),
         ],
     )
+    @pytest.mark.slow
     def test_they_end_training_and_save_it(
         self,
         say: Say,
@@ -901,6 +902,7 @@ class TestOutput:
         assert said.code == 0
         self.check_saved(tmp_path / "run")
 
+    @pytest.mark.slow
     def test_a_reader_that_goes_away_is_no_error(self, start: Callable[..., Process], run: Path):
         """Like ``poise play RUN | head -1``."""
         process = start("play", run, "--episodes=1000")
@@ -912,6 +914,7 @@ class TestOutput:
         assert said.err == ""
         assert said.code == 0
 
+    @pytest.mark.slow
     def test_a_failed_print_is_reported(self, start: Callable[..., Process]):
         with Path("/dev/full").open("w") as full:
             said = start("random", "--episodes=2", stdout=full).end()
