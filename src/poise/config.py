@@ -288,7 +288,8 @@ class TrainConfig:
     reward_threshold, if there is one."""
 
     stop_when_solved: bool = True
-    """End the run when a verification reaches the target return."""
+    """End the run when a verification reaches the target return. Otherwise the run uses up its
+    budget, and later policies that seem better are verified, too."""
 
     stop_when_flat: int | None = None
     """End the run after this many environment steps without a new best evaluation. Default:

@@ -104,6 +104,14 @@ def test_nothing_is_verified_before_the_wait_is_over(new_evaluator: NewEvaluator
     assert evaluator(candidate._replace(may_verify=False)).verification is None
 
 
+def test_after_solving_only_what_seems_better_is_verified(new_evaluator: NewEvaluator):
+    solved = float(np.mean(GOOD))
+    evaluator, candidate, _ = new_evaluator(GOOD, GOOD, GOOD)
+    certain = candidate._replace(training_mean=TARGET + 1)
+    assert evaluator(certain._replace(to_exceed=solved)).verification is None
+    assert evaluator(certain._replace(to_exceed=solved - 1)).solved is True
+
+
 def test_a_good_candidate_is_verified_on_fresh_seeds(new_evaluator: NewEvaluator):
     evaluator, candidate, player = new_evaluator(GOOD, GOOD)
     result = evaluator(candidate)

@@ -412,6 +412,28 @@ def test_after_solving_nothing_is_verified() -> None:
     assert not best_policy.candidate(SNAPSHOT, 10**9, None, 100, at_the_end=True).may_verify
 
 
+def test_a_run_that_goes_on_verifies_what_seems_better() -> None:
+    best_policy = BestPolicyTracker(10, goes_on=True)
+    first = best_policy.candidate(SNAPSHOT, 1600, None, 100)
+    assert first.to_exceed is None
+    # Its selection was luckier than its verification, which is what later ones must exceed.
+    lucky = verified(9.0, 5.0)
+    assert best_policy.add(first, lucky)
+    assert not best_policy.candidate(SNAPSHOT, 1699, None, 100).may_verify
+    second = best_policy.candidate(SNAPSHOT, 1700, None, 100)
+    assert (second.may_verify, second.to_exceed) == (True, 5.0)
+    assert not best_policy.add(second, result(8.0))
+    assert not best_policy.add(second, verified(8.0, 4.0))
+    assert best_policy.add(second, verified(7.0, 6.0))
+    assert best_policy.candidate(SNAPSHOT, 10**6, None, 100).to_exceed == 6.0
+    assert best_policy.due(1700 + 1700 // 16)
+
+
+def verified(selection: float, verification: float) -> EvaluationResult:
+    one, other = result(selection), result(verification)
+    return EvaluationResult(one.selection, other.selection, True)
+
+
 def test_of_equal_candidates_the_one_with_better_training_is_best() -> None:
     """On a task that greedy policies cannot solve, all selection scores are equal."""
     bench = joined(*[result(-200.0)] * 3, evaluation_interval=10)

@@ -15,6 +15,7 @@ anything.
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -103,7 +104,8 @@ def _over_tiles_backward(saved: tuple[Any, Any], change: Any) -> tuple[Any, Any]
     rows, columns, inputs = tiles.shape
     spread = [jnp.pad(change, ((y, 1 - y), (x, 1 - x), (0, 0))) for y, x in _CORNERS]
     # The barrier keeps XLA from computing these again for each element of both products.
-    changes = jax.lax.optimization_barrier(jnp.concatenate(spread, axis=-1))
+    barrier: Callable[[Any], Any] = jax.lax.optimization_barrier
+    changes = barrier(jnp.concatenate(spread, axis=-1))
     by_weight = tiles.reshape(-1, inputs).T @ changes.reshape(rows * columns, -1)
     by_weight = by_weight.reshape(inputs, 4, -1).transpose(1, 0, 2).reshape(weight.shape)
     return changes @ _side_by_side(weight).T, by_weight

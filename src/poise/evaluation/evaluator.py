@@ -144,6 +144,8 @@ class Evaluator:
             selection = self._check_in_twin(self._twin, candidate)
             if self._target is not None and selection.mean < self._target:
                 return EvaluationResult(selection, None, False)
+            if candidate.to_exceed is not None and selection.mean <= candidate.to_exceed:
+                return EvaluationResult(selection, None, False)
         return self._verify(policy, selection, candidate)
 
     def conclude(self, best: Candidate, result: EvaluationResult) -> FinalScore:
@@ -168,8 +170,10 @@ class Evaluator:
         return FinalScore(score, result.solved, is_extra, sampled, best.step_limit)
 
     def _is_plausible(self, selection: Score, candidate: Candidate) -> bool:
-        """Whether the policy may have reached the target."""
+        """Whether the policy may have reached the target, and may be better than the best one."""
         if self._target is None:
+            return False
+        if candidate.to_exceed is not None and selection.mean <= candidate.to_exceed:
             return False
         mean = candidate.training_mean
         return selection.high >= self._target or (mean is not None and mean >= self._target)

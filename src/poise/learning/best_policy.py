@@ -23,7 +23,8 @@ class BestPolicyState(NamedTuple):
         evaluated_at: steps at the last evaluation.
         interval: steps from the last evaluation to the next one.
         verifications: number of verifications so far.
-        best: the best candidate so far: verified before unverified, then by selection score, then
+        best: the best candidate so far: one that solved the environment before one that did not;
+            then by the verified score if both did, by the selection score if neither did, and then
             by the mean of the training episodes.
         result: the best candidate's evaluation.
         evaluations: number of evaluations so far.
@@ -52,6 +53,8 @@ class BestPolicyTracker:
         training_ratio: minimum training steps for each step of evaluation; 0 means 1.
         selection_ratio: the same for selection alone.
         is_free: whether evaluations need not wait for as many training steps as they take.
+        goes_on: after the environment is solved, candidates that seem better than the best one are
+            verified as well; otherwise, no later candidate can replace it.
     """
 
     def __init__(
@@ -61,11 +64,13 @@ class BestPolicyTracker:
         selection_ratio: int = 0,
         *,
         is_free: bool = False,
+        goes_on: bool = False,
     ) -> None:
         self._least = interval
         self._training_ratio = max(1, training_ratio)
         self._selection_ratio = max(self._training_ratio, selection_ratio)
         self._is_free = is_free
+        self._goes_on = goes_on
         self.state = BestPolicyState(0, interval)
 
     def due(self, steps: int, least: int = 0, *, is_promising: bool = False) -> bool:
@@ -110,15 +115,17 @@ class BestPolicyTracker:
             at_the_end: whether the run is ending, so that a verification need not wait.
         """
         state = self.state
-        may_verify = not self.solved and (at_the_end or steps >= state.verify_at)
+        is_time = at_the_end or steps >= state.verify_at
+        best = None if state.result is None else state.result.reported
         return Candidate(
             snapshot,
             steps,
             state.evaluations,
             state.verifications,
-            may_verify,
+            is_time and (self._goes_on or not self.solved),
             training_mean,
             step_limit,
+            best.mean if best is not None and self.solved else None,
         )
 
     def flat_for(self, steps: int) -> int:
@@ -139,7 +146,7 @@ class BestPolicyTracker:
         )
         after = before._replace(
             evaluated_at=steps,
-            interval=self._interval(candidate, result, self.solved or result.solved),
+            interval=self._interval(candidate, result),
             evaluations=before.evaluations + 1,
             improved_at=steps if is_better else before.improved_at,
         )
@@ -160,26 +167,27 @@ class BestPolicyTracker:
         self.state = after
         return is_best
 
-    def _interval(self, candidate: Candidate, result: EvaluationResult, solved: bool) -> int:
+    def _interval(self, candidate: Candidate, result: EvaluationResult) -> int:
         """Return the number of steps to the next evaluation.
 
         An evaluation must not take more steps than the training between two evaluations, unless
-        they are free. Late evaluations are less useful than early ones, and once the environment is
-        solved they cannot change the best policy. Steps of episodes that were cut (for example
-        because the policy walks in circles) do not delay the next evaluation, unless steps are
-        slow.
+        they are free. Late evaluations are less useful than early ones, and least if they cannot
+        change the best policy. Steps of episodes that were cut (for example because the policy
+        walks in circles) do not delay the next evaluation, unless steps are slow.
         """
         selection = result.selection
         cut = selection.cut * candidate.step_limit if self._training_ratio == 1 else 0
         useful = 0 if self._is_free else max(0, selection.steps - cut)
-        share = candidate.steps // (1 if solved else EVALUATIONS_PER_DOUBLING)
+        is_decided = not self._goes_on and (self.solved or result.solved)
+        share = candidate.steps // (1 if is_decided else EVALUATIONS_PER_DOUBLING)
         return max(self._least, self._selection_ratio * useful, share)
 
 
 def _rank(result: EvaluationResult | None) -> tuple[bool, bool, float]:
     if result is None:
         return (False, False, 0.0)
-    return (True, result.solved, result.selection.mean)
+    score = result.reported if result.solved else None
+    return (True, result.solved, (score or result.selection).mean)
 
 
 def _number(mean: float | None) -> float:

@@ -20,6 +20,8 @@ class Candidate(NamedTuple):
         may_verify: whether the wait since the last failed verification is over.
         training_mean: mean return of the last 100 training episodes; None before the first.
         step_limit: an episode is cut after this many steps.
+        to_exceed: verified score of the best policy, if that has solved the environment; only a
+            candidate that seems better is verified.
     """
 
     snapshot: Snapshot
@@ -29,6 +31,7 @@ class Candidate(NamedTuple):
     may_verify: bool = True
     training_mean: float | None = None
     step_limit: int = STEP_LIMIT
+    to_exceed: float | None = None
 
 
 class Episode(NamedTuple):

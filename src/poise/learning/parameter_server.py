@@ -83,6 +83,7 @@ class ParameterServer:
             settings.training_ratio,
             settings.selection_ratio,
             is_free=settings.evaluates_freely,
+            goes_on=settings.verifies_improvements,
         )
         self._state_at = 0
         self._state_wanted = False
@@ -110,7 +111,7 @@ class ParameterServer:
 
     @property
     def best(self) -> Snapshot | None:
-        """The best candidate so far: verified before unverified, then by selection score."""
+        """The best candidate so far, as in `BestPolicyState`."""
         return self._best_policy.state.best
 
     @property

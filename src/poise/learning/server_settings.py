@@ -47,6 +47,8 @@ class ServerSettings(NamedTuple):
     """Minimum training steps for each step of selection; 0: no minimum."""
     evaluates_freely: bool = False
     """Whether evaluations need not wait for as many training steps as they take themselves."""
+    verifies_improvements: bool = False
+    """Whether candidates that seem better than one that solved the environment are verified too."""
     stop_when_flat: int | None = None
     """Steps without a better evaluation after which the run ends."""
     step_limit: int | None = STEP_LIMIT

@@ -79,7 +79,7 @@ class Progress:
                 self._log()
             case Evaluated():
                 self._evaluated = event
-                if event.result.solved or self._is_better(event):
+                if (event.result.solved and event.is_best) or self._is_better(event):
                     self._best = event
                     self._say(self._describe_best(event))
             case Stopped():

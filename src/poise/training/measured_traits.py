@@ -21,6 +21,8 @@ class MeasuredTraits(NamedTuple):
         checks_in_twin: selections in the twin delay nothing, and a candidate that may have reached
             the target is compared with it in many more episodes there, before it is verified;
             False in runs of older versions.
+        verifies_improvements: a run that goes on after it has solved the environment verifies
+            policies that seem better than its best one; False in runs of older versions.
     """
 
     slow_steps: bool = False
@@ -29,6 +31,7 @@ class MeasuredTraits(NamedTuple):
     selects_in_twin: bool = False
     selects_sparingly: bool = False
     checks_in_twin: bool = False
+    verifies_improvements: bool = False
 
     @classmethod
     def recorded(cls, resolved: Mapping[str, Any]) -> "MeasuredTraits":
@@ -40,4 +43,5 @@ class MeasuredTraits(NamedTuple):
             resolved.get("selects_in_twin") is True,
             resolved.get("selects_sparingly") is True,
             resolved.get("checks_in_twin") is True,
+            resolved.get("verifies_improvements") is True,
         )

@@ -155,7 +155,10 @@ def train_config(
         config = dataclasses.replace(config, launcher=THREADS)
     has_twin = isinstance(components.envs, JaxEnvs)
     measured = measured._replace(
-        selects_in_twin=has_twin, selects_sparingly=True, checks_in_twin=has_twin
+        selects_in_twin=has_twin,
+        selects_sparingly=True,
+        checks_in_twin=has_twin,
+        verifies_improvements=True,
     )
     components = dataclasses.replace(components, config=config, measured=measured)
     if components.placement.launcher.traits.own_processes:
