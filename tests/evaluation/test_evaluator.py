@@ -206,6 +206,23 @@ def test_a_run_ends_with_its_existing_verification_or_a_last_one(new_evaluator: 
     assert len(player.seeds) == 1
 
 
+def test_the_best_of_several_verified_scores_is_not_reported(new_evaluator: NewEvaluator):
+    """It was chosen for its score; a fresh one has no such bias."""
+    lucky = score(np.array(GOOD) + 50.0, np.ones(4), greedy=True, cut=0)
+    result = EvaluationResult(lucky, lucky, True)
+    for goes_on, attempts, reported in (
+        (True, 2, np.mean(GOOD)),
+        (True, 1, lucky.mean),
+        (False, 2, lucky.mean),
+    ):
+        evaluator, candidate, player = new_evaluator(GOOD, stop_when_solved=not goes_on)
+        best = candidate._replace(attempts=attempts, to_exceed=lucky.mean)
+        final = evaluator.conclude(best, result)
+        is_fresh = reported != lucky.mean
+        assert (final.verified.mean, final.solved, final.is_extra) == (reported, True, is_fresh)
+        assert len(player.seeds) == is_fresh
+
+
 def test_sampled_actions_are_scored_too_where_training_was_better(new_evaluator: NewEvaluator):
     evaluator, candidate, player = new_evaluator(BAD, GOOD)
     selection = score(np.array(BAD), np.ones(4), greedy=True, cut=0)

@@ -52,7 +52,7 @@ class FinalScore(NamedTuple):
 
     Attributes:
         verified: score of the run's best policy on fresh seeds.
-        solved: it reaches the target return, either clearly or again on further seeds.
+        solved: a verification reached the target return, clearly or again on further seeds.
         is_extra: it needed a verification beyond those of the run's evaluations.
         sampled: score of sampled actions, if actions are greedy and sampled ones seemed better.
         step_limit: episodes were cut after this many steps.
@@ -161,6 +161,11 @@ class Evaluator:
             result = self._verify(policy, result.selection, best)
         score = result.reported
         assert score is not None, "it was verified"
+        if self._was_chosen_by_score(best):
+            # The best of several scores is too high on average, so it is not the one to report.
+            is_extra = True
+            fresh = range(score.episodes)
+            score = self._fresh(policy, best.attempts + 1, fresh, best.step_limit)
         sampled = None
         seems_better = best.training_mean is not None and best.training_mean > score.high
         if self._config.policy == "greedy" and not result.solved and seems_better:
@@ -168,6 +173,11 @@ class Evaluator:
             attempt = best.attempts + is_extra
             sampled = self._fresh(policy, attempt, fresh, best.step_limit, "sampled")
         return FinalScore(score, result.solved, is_extra, sampled, best.step_limit)
+
+    def _was_chosen_by_score(self, best: Candidate) -> bool:
+        """Whether the best policy may be one of several that solved, chosen by verified score."""
+        goes_on = not self._config.stop_when_solved and best.to_exceed is not None
+        return goes_on and best.attempts > 1
 
     def _is_plausible(self, selection: Score, candidate: Candidate) -> bool:
         """Whether the policy may have reached the target, and may be better than the best one."""

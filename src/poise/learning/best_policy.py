@@ -116,7 +116,7 @@ class BestPolicyTracker:
         """
         state = self.state
         is_time = at_the_end or steps >= state.verify_at
-        best = None if state.result is None else state.result.reported
+        best = state.result.reported if state.result is not None and self._goes_on else None
         return Candidate(
             snapshot,
             steps,
