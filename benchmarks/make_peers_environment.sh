@@ -31,7 +31,7 @@ echo "$torch" > "$constraints"
   "$python" -m pip install --quiet --index-url https://download.pytorch.org/whl/cpu "$torch"
 "$python" -m pip install --quiet --constraint "$constraints" \
   "stable-baselines3==$stable_baselines3_version" "gymnasium[box2d,mujoco]==$gymnasium_version" \
-  ale-py opencv-python-headless jax optax flax
+  ale-py opencv-python-headless jax optax flax matplotlib seaborn six
 # By itself: it asks for an older Gymnasium, which its environments do not use.
 "$python" -m pip install --quiet --no-deps gymnax
 

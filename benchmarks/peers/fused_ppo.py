@@ -91,9 +91,10 @@ def make_train(updates):
         key, for_action, for_steps = jax.random.split(key, 3)
         log_probabilities, value = apply(networks, observation)
         action = jax.random.categorical(for_action, log_probabilities)
-        after, environment, reward, done, _ = jax.vmap(env.step, (0, 0, 0, None))(
+        after, environment, reward, *ends, _ = jax.vmap(env.step, (0, 0, 0, None))(
             jax.random.split(for_steps, COPIES), environment, action, settings
         )
+        done = ends[0] | ends[1]  # one flag for both, as in PureJaxRL
         total = total + reward
         row = Steps(
             observation, action, chosen(log_probabilities, action), value, reward, done, total
