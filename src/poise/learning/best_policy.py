@@ -116,7 +116,6 @@ class BestPolicyTracker:
         """
         state = self.state
         is_time = at_the_end or steps >= state.verify_at
-        best = state.result.reported if state.result is not None and self._goes_on else None
         return Candidate(
             snapshot,
             steps,
@@ -125,8 +124,16 @@ class BestPolicyTracker:
             is_time and (self._goes_on or not self.solved),
             training_mean,
             step_limit,
-            best.mean if best is not None and self.solved else None,
+            self._to_exceed,
         )
+
+    @property
+    def _to_exceed(self) -> float | None:
+        """The verified score of a policy that has solved, which later ones may still replace."""
+        result = self.state.result
+        if not self._goes_on or result is None or not result.solved or result.reported is None:
+            return None
+        return result.reported.mean
 
     def flat_for(self, steps: int) -> int:
         """Return the number of steps since the last evaluation that was better than all before."""

@@ -89,11 +89,6 @@ class Placement(NamedTuple):
         return max(self.training_ratio, TRAINING_TO_SELECTION)
 
     @property
-    def verifies_improvements(self) -> bool:
-        """Whether candidates are verified that seem better than one that is solved already."""
-        return self.measured.verifies_improvements
-
-    @property
     def evaluates_freely(self) -> bool:
         """Whether no evaluation has to wait for as many training steps as the last one took.
 

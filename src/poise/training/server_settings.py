@@ -37,7 +37,7 @@ def server_settings(
         training_ratio=0 if placement is None else placement.training_ratio,
         selection_ratio=0 if placement is None else placement.selection_ratio,
         evaluates_freely=placement is not None and placement.evaluates_freely,
-        verifies_improvements=placement is not None and placement.verifies_improvements,
+        verifies_improvements=placement is not None and placement.measured.verifies_improvements,
         stop_when_flat=config.stop_when_flat,
         step_limit=config.evaluation_step_limit or (STEP_LIMIT if has_time_limit else None),
     )
