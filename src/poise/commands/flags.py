@@ -2,10 +2,11 @@
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import docstring_parser
@@ -17,9 +18,12 @@ from poise.other_trainers import ALIASES
 
 __all__ = ["join_help_lines", "read_whole", "require_known_flags", "whole_numbers"]
 
+_BATCH = (
+    "--minibatches divides a batch, which has --workers times --envs-per-worker times "
+    "--rollout-length steps"
+)
 _OTHERWISE: dict[str, str] = {
-    "algo": "use --algorithm",
-    "batch-size": "a batch is --envs-per-worker times --rollout-length steps",
+    "batch-size": _BATCH,
     "config": "settings are flags, and a run's settings are in its config.json",
     "cuda": "JAX chooses the device: set JAX_PLATFORMS=cpu or cuda in the environment",
     "device": "JAX chooses the device: set JAX_PLATFORMS=cpu or cuda in the environment",
@@ -32,8 +36,7 @@ _OTHERWISE: dict[str, str] = {
     "gpu": "JAX chooses the device: set JAX_PLATFORMS=cpu or cuda in the environment",
     "load": "poise resume RUN continues a run",
     "load-model": "poise resume RUN continues a run",
-    "minibatch-size": "a batch is --envs-per-worker times --rollout-length steps",
-    "n-epochs": "A3C uses every step once",
+    "minibatch-size": _BATCH,
     "no-cuda": "JAX chooses the device: set JAX_PLATFORMS=cpu or cuda in the environment",
     "play": "poise play RUN shows a run's policy",
     "render": "poise play RUN --render human shows a run's policy in a window",
@@ -41,7 +44,6 @@ _OTHERWISE: dict[str, str] = {
     "run": "write the run's folder without a flag, as in poise {command} RUN",
     "run-dir": "write the run's folder without a flag, as in poise {command} RUN",
     "train": "poise train starts a run",
-    "update-epochs": "A3C uses every step once",
     "verbose": "progress is shown by default; --quiet prints nothing",
 }
 """Hints for flags that poise does not have."""
@@ -91,13 +93,14 @@ def join_help_lines(kind: Any) -> None:
     texts = {
         one.arg_name: one.description for one in docstring_parser.parse_from_object(kind).params
     }
+    hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         text = inspect.cleandoc(texts.get(field.name) or "")
         if text:
             field.metadata = types.MappingProxyType(
                 {**field.metadata, "help": text.replace("\n", " ")}
             )
-        if typing.get_type_hints(kind)[field.name] is TrainConfig:
+        if hints[field.name] is TrainConfig:
             join_help_lines(TrainConfig)
 
 
@@ -112,7 +115,7 @@ def require_known_flags(command: str, kind: Any, arguments: Sequence[str]) -> No
     Raises:
         ConfigError: the command has no such flag; the message suggests what to use instead.
     """
-    known = set(_flags(kind))
+    known = _flags(kind)
     problems = []
     for argument in arguments:
         name = argument.removeprefix("--").partition("=")[0].replace("_", "-")
@@ -125,17 +128,21 @@ def require_known_flags(command: str, kind: Any, arguments: Sequence[str]) -> No
         raise ConfigError(f"{command} has {'; '.join(problems)}{more}")
 
 
-def _flags(kind: Any) -> Iterator[str]:
+@functools.cache
+def _flags(kind: Any) -> frozenset[str]:
     """The names of a command's flags."""
-    hints = typing.get_type_hints(kind, include_extras=True)
+    plain = typing.get_type_hints(kind)
+    annotated = typing.get_type_hints(kind, include_extras=True)
+    found: set[str] = set()
     for field in dataclasses.fields(kind):
-        if typing.get_type_hints(kind)[field.name] is TrainConfig:
-            yield from _flags(TrainConfig)
-        elif "Positional" not in str(hints[field.name]):
-            yield field.name.replace("_", "-")
+        if plain[field.name] is TrainConfig:
+            found |= _flags(TrainConfig)
+        elif "Positional" not in str(annotated[field.name]):
+            found.add(field.name.replace("_", "-"))
+    return frozenset(found)
 
 
-def _instead(command: str, name: str, known: set[str]) -> str:
+def _instead(command: str, name: str, known: Set[str]) -> str:
     """A hint on what to use instead of an unknown flag."""
     ours = _BY_COMMAND.get(command, {}).get(name) or ALIASES.get(name, "")
     flag = ours.partition(" ")[0].removeprefix("no-")
@@ -143,9 +150,7 @@ def _instead(command: str, name: str, known: set[str]) -> str:
         return f"use --{ours}"
     if name in _EPISODES and "episodes" in known:
         return "use --episodes"
-    if command == "resume" and (
-        name in set(_flags(TrainConfig)) or flag in set(_flags(TrainConfig))
-    ):
+    if command == "resume" and not _flags(TrainConfig).isdisjoint((name, flag)):
         return (
             "a run's settings are fixed when it starts, and only --max-steps, --max-episodes and "
             "--max-seconds can be changed; start a new run with poise train"
