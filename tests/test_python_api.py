@@ -10,6 +10,8 @@ import pytest
 
 import poise
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import json, os, pickle, sys, warnings
 from pathlib import Path
@@ -204,7 +206,6 @@ def test_warnings_name_the_line_of_the_script(tmp_path: Path) -> None:
     assert "work()  # here" in said
 
 
-@pytest.mark.slow
 def test_other_warnings_name_the_caller(tmp_path: Path) -> None:
     script = (
         UNGUARDED.replace("super().reset(seed=seed)", "super().reset()")

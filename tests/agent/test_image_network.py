@@ -11,7 +11,7 @@ from poise.agent.image_network import Convolution
 
 SHAPES = [
     pytest.param((84, 84, 4), 4, 16, id="the first layer of the paper"),
-    pytest.param((20, 20, 16), 2, 32, id="the second layer of the paper"),
+    pytest.param((20, 20, 16), 2, 32, id="the second layer of the paper", marks=pytest.mark.slow),
     pytest.param((11, 9, 3), 2, 5, id="sides that the stride does not divide"),
 ]
 

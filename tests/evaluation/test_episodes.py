@@ -210,7 +210,9 @@ class TestPlayer:
         found = EpisodePlayer(log.make, LIMIT, copies=100).play(policy, [9, 1, 2, 3, 4])
         assert (log.made, found.episodes, found.steps) == (1, 5, 19)
 
-    @pytest.mark.parametrize("sampling", [None, np.random.SeedSequence(5)])
+    @pytest.mark.parametrize(
+        "sampling", [None, pytest.param(np.random.SeedSequence(5), marks=pytest.mark.slow)]
+    )
     @pytest.mark.parametrize("name", [pytest.param("vector", marks=pytest.mark.slow), "everything"])
     def test_the_returns_are_the_same_for_any_number_of_copies(self, name: str, sampling: Any):
         """Rewards are sums of continuous actions, so that one changed bit would show."""
@@ -410,6 +412,7 @@ class TestRandom:
         found = random_score(Guess, list(range(100)), LIMIT)
         assert found.mean == pytest.approx(20, abs=1.5)
 
+    @pytest.mark.slow
     def test_the_known_baseline(self):
         found = poise.random_baseline("CartPole-v1", episodes=300)
         assert found.low < 22.3 < found.high or found.mean == pytest.approx(22.3, abs=1.0)

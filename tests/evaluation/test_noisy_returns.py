@@ -83,7 +83,7 @@ def test_one_standard_error_above_the_target_is_solved(
         assert bench.server.stop_reason == StopReason.SOLVED, seed
 
 
-@pytest.mark.parametrize("returns", [zero_or_one, normal])
+@pytest.mark.parametrize("returns", [zero_or_one, pytest.param(normal, marks=pytest.mark.slow)])
 @RUNS
 def test_two_standard_errors_below_the_target_is_not_solved(returns: Any, runs: range) -> None:
     for seed in runs:

@@ -283,6 +283,7 @@ def test_a_failing_environment_says_which_copy() -> None:
     worker.close()
 
 
+@pytest.mark.slow
 def test_statistics_add_up_to_the_moments_of_all_observations() -> None:
     """Chan's merging, over workers and cycles, is compared with one pass in float64."""
 

@@ -36,7 +36,9 @@ def test_they_are_algorithms_that_learn_from_trajectories(algorithm: Any) -> Non
     assert isinstance(algorithm, LearnsFromTrajectories)
 
 
-@pytest.mark.parametrize("actions", ["discrete", "continuous"])
+@pytest.mark.parametrize(
+    "actions", ["discrete", pytest.param("continuous", marks=pytest.mark.slow)]
+)
 def test_with_the_policy_that_acted_impala_is_a3c(actions: str) -> None:
     agent, parameters = make(actions, (4,))
     batch = on_policy(agent, parameters)
@@ -120,6 +122,7 @@ def test_memory_is_unrolled_from_the_rollouts_initial_state() -> None:
     np.testing.assert_allclose(found, parameters - RATE * gradient, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_lambda_shortens_the_traces() -> None:
     """With lambda 0, the target of a value is the one-step return."""
     agent, parameters = make("discrete", (4,))

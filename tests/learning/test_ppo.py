@@ -120,6 +120,7 @@ def test_every_epoch_goes_over_the_batch_in_minibatches() -> None:
     assert not np.array_equal(found, other), "minibatches are drawn"
 
 
+@pytest.mark.slow
 def test_advantages_may_be_estimated_anew_for_each_pass() -> None:
     """Two passes are then two updates from the same rollouts, each with one pass."""
     agent, parameters = make("discrete", (4,))

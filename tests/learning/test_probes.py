@@ -30,8 +30,6 @@ from .probes import (
 
 UPDATES = 200
 OTHERS = tuple(name for name in ALGORITHMS if name != "a3c")
-SIMILAR = "a2c", "impala", "appo", "one_step_q", "one_step_sarsa"
-"""Their parts are tested with the others."""
 TOLERANCE = 0.1
 
 
@@ -129,9 +127,8 @@ def greedy_is_right(policy: Policy) -> bool:
     return chosen == [0, 1] and min(values(policy, 1.0, -1.0)) > 0.8
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(one, marks=pytest.mark.slow if one in SIMILAR else ()) for one in OTHERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_algorithm_learns_to_match(name: str) -> None:
     made = program(MatchingReward(), algorithm=algorithm(name))
     untrained, _ = train(made, seed=0, updates=0)
@@ -142,7 +139,7 @@ def test_every_algorithm_learns_to_match(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["nstep_q", *(pytest.param(one, marks=pytest.mark.slow) for one in SIMILAR if "one" in one)],
+    ["nstep_q", *(pytest.param(one, marks=pytest.mark.slow) for one in OTHERS if "one" in one)],
 )
 def test_action_values_are_carried_back_in_time(name: str) -> None:
     """Both actions lead to the reward, so the value of the first step is gamma."""

@@ -163,7 +163,8 @@ class TestCommand:
 
     def test_none_turns_it_off(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         run = tmp_path / "run"
-        assert main(["train", "MountainCar-v0", "--preset=none", *FLAGS, f"--run-dir={run}"]) == 0
+        flags = ["--preset=none", "--world=copies", *FLAGS, f"--run-dir={run}"]
+        assert main(["train", "MountainCar-v0", *flags]) == 0
         assert "preset" not in capfd.readouterr().out
         content = json.loads((run / "config.json").read_text())
         assert content["resolved"]["preset"] is None
@@ -184,7 +185,7 @@ class TestCommand:
 
     def test_a_file_of_ones_own(self, tmp_path: Path) -> None:
         run, path = tmp_path / "run", written(tmp_path, MINE)
-        flags = [*FLAGS, "--quiet", f"--run-dir={run}"]
+        flags = [*FLAGS, "--world=copies", "--quiet", f"--run-dir={run}"]
         assert main(["train", "MountainCar-v0", "--preset", path, *flags]) == 0
         assert settings_of(run)["learning_rate"] == 0.5
         assert settings_of(run)["algorithm"] == "a3c"
@@ -215,10 +216,10 @@ class TestPython:
         poise.train(config, run_dir=tmp_path / "config")
         assert settings_of(tmp_path / "config")["algorithm"] == "a3c"
         poise.train(
-            config, run_dir=tmp_path / "named", preset="mountaincar", discount=0.25, **SMALL
+            config, run_dir=tmp_path / "named", preset="mountaincar", learning_rate=0.25, **SMALL
         )
         assert settings_of(tmp_path / "named")["algorithm"] == "ppo"
-        assert settings_of(tmp_path / "named")["discount"] == 0.25
+        assert settings_of(tmp_path / "named")["learning_rate"] == 0.25
 
     def test_errors(self) -> None:
         with pytest.raises(ConfigError, match='preset="none"') as caught:

@@ -111,6 +111,7 @@ def test_another_suffix_is_one_sentence_and_draws_nothing(
     assert not (tmp_path / name).exists()
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_draws_the_same(altered: Path, tmp_path: Path):
     def drawn(path: Path, draw: Draw) -> bytes:
         return plot_folder(altered, path, draw=draw).read_bytes()

@@ -154,7 +154,7 @@ def test_there_must_be_numbers_to_normalise(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("observations", ["on", "off"])
+@pytest.mark.parametrize("observations", ["on", pytest.param("off", marks=pytest.mark.slow)])
 def test_normalised_rewards_change_what_is_learned_but_no_policy_file(
     observations: Any, tmp_path: Path
 ) -> None:

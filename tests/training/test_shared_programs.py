@@ -41,7 +41,10 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[type]:
 # No other test has these discounts, so nothing has been compiled yet.
 @pytest.mark.parametrize(
     ("world", "kind", "discount"),
-    [("compiled", JaxProgram, 0.91), ("copies", HostProgram, 0.92)],
+    [
+        ("compiled", JaxProgram, 0.91),
+        pytest.param("copies", HostProgram, 0.92, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_its_resumption_and_its_replay_compile_once(
     world: str, kind: type, discount: float, compiled: list[type], tmp_path: Path

@@ -55,6 +55,7 @@ def test_a_single_worker_learns_as_in_a3c(tmp_path: Path) -> None:
     assert a2c.policy.parameters.tobytes() == a3c.policy.parameters.tobytes()
 
 
+@pytest.mark.slow
 def test_ppo_logs_the_metrics_of_its_learner_and_resumes(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", **FEW, algorithm="ppo", record_every=1)
     row = rows(tmp_path / "whole", "update")[0]

@@ -430,6 +430,7 @@ class TestOutput:
         assert err == ""
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path: Path):
     """Without flags CartPole-v1 is solved; random play returns about 22, and never 475."""
     result = poise.train(

@@ -73,7 +73,7 @@ LONG = {"max_steps": 3000, "evaluation_interval": 1000, "record_every": 1}
 """Long enough that the metrics do not fit into the rest of a page."""
 
 
-@pytest.mark.parametrize("launcher", ["serial", "threads"])
+@pytest.mark.parametrize("launcher", ["serial", pytest.param("threads", marks=pytest.mark.slow)])
 def test_a_disk_that_fills_up_during_a_run(
     launcher: str, small_disk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

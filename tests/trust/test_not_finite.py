@@ -188,7 +188,7 @@ def test_a_run_ended_by_bad_gradients_can_be_resumed_and_ends_again(tmp_path: Pa
 @pytest.mark.parametrize(
     ("environment", "what"),
     [
-        ("NanObservation-v0", "observations"),
+        pytest.param("NanObservation-v0", "observations", marks=pytest.mark.slow),
         pytest.param("InfiniteReward-v0", "rewards", marks=pytest.mark.slow),
     ],
 )
@@ -237,7 +237,7 @@ class BrokenReward(BrokenObservation):
 @pytest.mark.parametrize(
     ("environment", "what"), [(BrokenObservation, "observation"), (BrokenReward, "reward")]
 )
-@pytest.mark.parametrize("launcher", ["serial", "threads"])
+@pytest.mark.parametrize("launcher", ["serial", pytest.param("threads", marks=pytest.mark.slow)])
 def test_a_hosted_environment_that_breaks_is_named(
     environment: Any, what: str, launcher: str, tmp_path: Path
 ) -> None:

@@ -44,8 +44,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batched": {"algorithm": "impala", "workers": 3},
     "action values": {"algorithm": "nstep_q", "target_interval": 90, "exploration_steps": 200},
 }
-PARTS = ("normalised", "normalised rewards")
-"""Variants that another one contains."""
+PARTS = ("normalised", "normalised rewards", "batched", "action values")
+"""Variants that another one contains, or whose algorithm another test resumes."""
 EVALUATED = "plain", "verifying"
 RANDOM = random.Random(0)
 POINTS = [
@@ -279,7 +279,7 @@ def test_hosted_environments_have_other_episodes_in_another_generation(
     assert len(set(losses[:6]) & set(losses[6:12])) == 0
 
 
-@pytest.mark.parametrize("launcher", ["serial", "threads"])
+@pytest.mark.parametrize("launcher", ["serial", pytest.param("threads", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("schedule", ["constant", "linear"])
 def test_a_larger_budget_continues_a_finished_run_and_replays(
     launcher: str, schedule: str, tmp_path: Path
