@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import typing
-from typing import Literal
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -40,8 +40,6 @@ WorldKind = Literal["compiled", "xla", "atari", "envpool", "vector", "copies"]
 WorldChoice = Literal["auto", "compiled", "xla", "atari", "envpool", "vector", "copies"]
 LauncherName = Literal["threads", "processes", "serial"]
 THREADS, PROCESSES, SERIAL = typing.get_args(LauncherName)
-
-_type_hints = functools.cache(typing.get_type_hints)  # Reading them takes a millisecond.
 
 
 def usable_cores() -> int:
@@ -350,7 +348,7 @@ class TrainConfig:
     """Number of updates between two update rows in metrics.jsonl."""
 
     def __post_init__(self) -> None:
-        values = validated(vars(self), _type_hints(type(self)))
+        values = validated(vars(self), _types())
         for name, value in values.items():
             object.__setattr__(self, name, value)
         if self.max_steps is None and self.max_episodes is None and self.max_seconds is None:
@@ -408,4 +406,9 @@ class TrainConfig:
         return self.evaluation_copies or EVALUATION_COPIES
 
 
-know(_type_hints(TrainConfig))
+@functools.cache  # reading them takes a millisecond
+def _types() -> dict[str, Any]:
+    return typing.get_type_hints(TrainConfig)
+
+
+know(_types())

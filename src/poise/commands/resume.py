@@ -6,6 +6,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from poise.commands.run_end import end_run
+from poise.training.process_role import process_age
 
 __all__ = ["Resume"]
 
@@ -41,7 +42,6 @@ class Resume:
     def __call__(self) -> int:
         """Continue the run. The exit codes are those of train."""
         from poise.training.resume import resume  # noqa: PLC0415
-        from poise.training.runtime import process_age  # noqa: PLC0415
 
         here = Path.cwd()
         result = resume(

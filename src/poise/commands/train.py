@@ -10,6 +10,7 @@ from poise.commands.run_end import end_run
 from poise.config import TrainConfig
 from poise.presets.choice import AUTO, choose_preset
 from poise.presets.preset import to_toml
+from poise.training.process_role import process_age
 
 __all__ = ["Train"]
 
@@ -48,7 +49,6 @@ class Train:
 
         here = Path.cwd()
         with Plotter() as draw:
-            from poise.training.runtime import process_age  # noqa: PLC0415
             from poise.training.train import train_config  # noqa: PLC0415
 
             result = train_config(

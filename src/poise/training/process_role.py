@@ -1,7 +1,13 @@
-"""Whether this process runs the ``poise`` command; light, because every command imports it."""
+"""Whether this process runs the ``poise`` command, and since when; every command imports it."""
 
-__all__ = ["is_command", "run_as_command"]
+import os
+import time
+from pathlib import Path
 
+__all__ = ["is_command", "process_age", "run_as_command"]
+
+_BEGAN = time.monotonic() - time.process_time()
+"""When this program began, less what it has waited for a processor since."""
 _roles: list[str] = []
 
 
@@ -13,3 +19,18 @@ def run_as_command() -> None:
 def is_command() -> bool:
     """Whether this process was started as the command, and not by somebody's script."""
     return bool(_roles)
+
+
+def process_age() -> float:
+    """Seconds since this program was started in this process.
+
+    The system knows when the process was started. A shell may run its last command without starting
+    another process: then the process is as old as the shell, which may have installed poise before.
+    """
+    since_began = time.monotonic() - _BEGAN
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return min(since_began, uptime - float(fields[19]) / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return since_began

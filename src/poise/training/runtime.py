@@ -1,4 +1,4 @@
-"""The process of a run: JAX's settings, versions, and when it started."""
+"""The process of a run: JAX's settings, the compilation cache, and versions."""
 
 import ctypes
 import functools
@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from poise.training.jax_settings import require_usable_settings
 from poise.user_warnings import warn_caller
 
-__all__ = ["prepare_jax", "process_age", "processor_model", "usable_cache_folder", "versions"]
+__all__ = ["prepare_jax", "processor_model", "usable_cache_folder", "versions"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """mallopt(3): options for the minimum size, in bytes, of free memory that glibc returns to the
@@ -97,19 +96,6 @@ def _cache_folder() -> Path:
         return Path(given) / "poise"
     base = Path("Library", "Caches") if sys.platform == "darwin" else Path(".cache")
     return Path.home() / base / "poise"
-
-
-def process_age() -> float:
-    """Seconds since this process started (if unknown, since poise was imported)."""
-    try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-        return uptime - float(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return time.monotonic() - _IMPORTED
-
-
-_IMPORTED = time.monotonic()
 
 
 def processor_model() -> str:
