@@ -41,7 +41,7 @@ def measurements(given: Given) -> Measurements:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        f"{size} parameters, {workers} workers": rate(units, workers)
+        f"{size} parameters, {workers} worker{'s' * (workers > 1)}": rate(units, workers)
         for size, units in HIDDEN.items()
         for workers in (1, 2, 4, 8, 16)
         if workers <= max(2, cores or 1)

@@ -46,7 +46,7 @@ FUSED = "CartPole-v1, PPO, 1 x 4, one program as in PureJaxRL"
 NOTES = (
     "Whole runs: steps per second of training, from the first update to the last.",
     "Share of evaluations: selection and verification over the wall time of the process, the last "
-    "verification (100 episodes) included. A share is written as if it were steps per second.",
+    "verification (100 episodes) included.",
 )
 
 
