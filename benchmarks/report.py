@@ -139,8 +139,9 @@ class Bar:
     @property
     def wanted(self) -> str:
         """The bar in words, such as ">= 2x"."""
-        digits = 0 if float(self.threshold).is_integer() else 1
-        return f"{self.comparison} {self.threshold:,.{digits}f}{self.unit}"
+        whole = float(self.threshold).is_integer()
+        threshold = f"{self.threshold:,.0f}" if whole else f"{self.threshold:g}"
+        return f"{self.comparison} {threshold}{self.unit}"
 
     def cells(self) -> tuple[str, str, str, str, str]:
         """Return the bar as a table's row."""
