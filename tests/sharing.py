@@ -125,7 +125,7 @@ def program_key(components: RunComponents) -> Any:
         repr(decisive_settings()),
     ]
     if isinstance(envs, JaxEnvs):
-        twin = registry._TWINS[components.env_factory.identity]
+        twin = registry.TWINS[components.env_factory.identity]
         found += [envs.name, envs.max_episode_steps, twin]
     if isinstance(components.program.spec.algorithm, LearnsFromTrajectories):
         # The learner draws with it.
@@ -141,7 +141,7 @@ def _keep(components: RunComponents, key: Any, cycle: bool) -> None:
         _PROGRAMS[key] = program
     elif cycle:
         # Without the environments, which are others in every run.
-        _PROGRAMS[key] = program._compute_update, program.options
+        _PROGRAMS[key] = program.compiled_update, program.options
 
 
 def _give(components: RunComponents, key: Any) -> None:
@@ -150,7 +150,7 @@ def _give(components: RunComponents, key: Any) -> None:
         components.program = kept
     else:
         assert isinstance(program, HostProgram)
-        program._compute_update, program.options = kept
+        program.compiled_update, program.options = kept
 
 
 def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -305,7 +305,7 @@ class TestRefusals:
         for theirs, ours in ALIASES.items():
             assert ours.partition(" ")[0].removeprefix("no-") in everywhere, theirs
             assert theirs not in trains
-        for theirs in flags._OTHERWISE.keys() - {"run-dir"}:
+        for theirs in flags.OTHERWISE.keys() - {"run-dir"}:
             assert theirs not in trains
 
     @pytest.mark.parametrize(

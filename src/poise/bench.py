@@ -129,7 +129,7 @@ def training_rate(
         return EvaluationResult(nothing, None, False)
 
     journal = Journal()
-    window = _Window(workers)
+    window = Window(workers)
     server = components.server(evaluator, window, journal)
     started = time.monotonic()
 
@@ -159,7 +159,7 @@ def training_rate(
     return rate
 
 
-class _Window:
+class Window:
     """Counts steps from the moment when all workers have sent an update to the last update."""
 
     def __init__(self, workers: int) -> None:

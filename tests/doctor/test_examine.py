@@ -531,7 +531,7 @@ def test_a_reward_that_random_play_never_sees_differ_is_not_in_order() -> None:
 def test_what_random_play_sees(
     rewards: list[int], returns: list[int], truncated: bool, alike: bool
 ) -> None:
-    play = random_play._Play(
+    play = random_play.Play(
         steps=len(rewards),
         lengths=[],
         returns=[float(one) for one in returns],
@@ -773,7 +773,7 @@ def test_speed_is_counted_from_when_all_workers_are_under_way(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(bench.time, "monotonic", lambda: now)
-    window = bench._Window(2)
+    window = bench.Window(2)
 
     def update(worker: int, steps: int) -> None:
         window(Updated(worker, 1, steps, {}, staleness=0, learning_rate=0.0))

@@ -40,11 +40,10 @@ def env_factory(name: str = SMALL, **choice: Any) -> EnvFactory:
 
 
 def copies_of(count: int = COPIES, limit: int | None = None) -> EnvPoolCopies:
-    factory = env_factory()
-    if limit is not None:
-        factory.spaces()
-        factory._limits[:] = [limit]
-    return make_envpool_copies(factory, count)
+    with pytest.MonkeyPatch.context() as patch:
+        if limit is not None:
+            patch.setattr(EnvFactory, "time_limit", lambda factory: limit)
+        return make_envpool_copies(env_factory(), count)
 
 
 def envs(name: str = SMALL, scale: float = 1.0) -> XlaEnvs:

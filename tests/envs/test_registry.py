@@ -54,7 +54,7 @@ def test_names_without_similar_ones_give_no_suggestion() -> None:
     assert "similar name" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(registry._TWINS))
+@pytest.mark.parametrize("name", sorted(registry.TWINS))
 def test_twins_have_the_environments_spaces_and_time_limit(name: str) -> None:
     found = env_factory(name)
     envs = choose_envs(found, "auto", SHAPING)
@@ -144,10 +144,10 @@ class Own(gymnasium.Env[Any, Any]):
 def own() -> Iterator[str]:
     name = "test/Countdown-v0"
     gymnasium.register(name, Own, max_episode_steps=6)
-    before = dict(registry._TWINS)
+    before = dict(registry.TWINS)
     yield name
-    registry._TWINS.clear()
-    registry._TWINS.update(before)
+    registry.TWINS.clear()
+    registry.TWINS.update(before)
     del gymnasium.registry[name]
 
 

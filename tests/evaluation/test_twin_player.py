@@ -160,7 +160,7 @@ class Stingy(CartPole):
 
 def test_a_run_selects_in_the_twin_and_verifies_in_the_environment(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_TWINS", {**registry._TWINS, "CartPole-v1": Stingy})
+        patch.setattr(registry, "TWINS", {**registry.TWINS, "CartPole-v1": Stingy})
         with pytest.warns(RuntimeWarning, match="the compiled twin of CartPole-v1 differs"):
             train(tmp_path / "run", max_steps=300, selection_episodes=10, verification_episodes=100)
         poise.replay(tmp_path / "run")

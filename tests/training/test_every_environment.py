@@ -501,7 +501,7 @@ class PlainWalk(gymnasium.Env[Any, Any]):
 def walk() -> Iterator[str]:
     gymnasium.register("PoiseTests/Walk-v0", PlainWalk, max_episode_steps=20)
     yield "PoiseTests/Walk-v0"
-    registry._TWINS.pop("PoiseTests/Walk-v0", None)
+    registry.TWINS.pop("PoiseTests/Walk-v0", None)
     del gymnasium.registry["PoiseTests/Walk-v0"]
 
 

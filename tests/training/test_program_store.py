@@ -206,7 +206,7 @@ def test_code_that_poise_does_not_know_is_not_described(monkeypatch: pytest.Monk
         return Recurrent(4, 2, outputs)
 
     assert describe(build_components(CONFIG, network_factory=network)) is None
-    monkeypatch.setitem(registry._TWINS, "CartPole-v1", Changed)
+    monkeypatch.setitem(registry.TWINS, "CartPole-v1", Changed)
     assert describe(build_components(CONFIG)) is None
 
 

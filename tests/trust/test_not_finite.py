@@ -37,7 +37,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def environments() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_TWINS", dict(registry._TWINS))
+        patch.setattr(registry, "TWINS", dict(registry.TWINS))
         for name, twin in TWINS.items():
             gymnasium.register(name, entry_point=Plain, max_episode_steps=None)
             poise.register(name, twin)

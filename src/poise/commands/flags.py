@@ -22,7 +22,7 @@ _BATCH = (
     "--minibatches divides a batch, which has --workers times --envs-per-worker times "
     "--rollout-length steps"
 )
-_OTHERWISE: dict[str, str] = {
+OTHERWISE: dict[str, str] = {
     "batch-size": _BATCH,
     "config": "settings are flags, and a run's settings are in its config.json",
     "cuda": "JAX chooses the device: set JAX_PLATFORMS=cpu or cuda in the environment",
@@ -155,8 +155,8 @@ def _instead(command: str, name: str, known: Set[str]) -> str:
             "a run's settings are fixed when it starts, and only --max-steps, --max-episodes and "
             "--max-seconds can be changed; start a new run with poise train"
         )
-    if name in _OTHERWISE:
-        return _OTHERWISE[name].format(command=command)
+    if name in OTHERWISE:
+        return OTHERWISE[name].format(command=command)
     near = difflib.get_close_matches(name, sorted(known), n=2)
     if near:
         return f"perhaps you meant {' or '.join(f'--{one}' for one in near)}"

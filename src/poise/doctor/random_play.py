@@ -30,7 +30,7 @@ FAR_APART = 100.0
 factor."""
 
 
-class _Play(NamedTuple):
+class Play(NamedTuple):
     """The results of random play."""
 
     steps: int
@@ -79,7 +79,7 @@ def random_play(subject: Subject, *, normalized: bool, scaled: bool) -> list[Fin
     ]
 
 
-def _play(environment: gymnasium.Env[Any, Any], image_axes: str, seconds: float) -> _Play:
+def _play(environment: gymnasium.Env[Any, Any], image_axes: str, seconds: float) -> Play:
     space, actions = environment.observation_space, environment.action_space
     copy = CheckedEnv(environment, "random play")
     actions.seed(0)
@@ -118,7 +118,7 @@ def _play(environment: gymnasium.Env[Any, Any], image_axes: str, seconds: float)
         with np.errstate(over="ignore"):
             seen = np.abs(_numbers(space, image_axes, stack(space, [observation])))
         peaks = np.maximum(peaks, seen) if len(peaks) else seen
-    return _Play(
+    return Play(
         steps=len(rewards),
         lengths=lengths,
         returns=returns,
@@ -167,7 +167,7 @@ def _numbers(space: spaces.Space[Any], image_axes: str, batch: Any) -> np.ndarra
     return np.concatenate(found)
 
 
-def _observations(play: _Play, normalized: bool) -> list[Finding]:
+def _observations(play: Play, normalized: bool) -> list[Finding]:
     name = "observations"
     found = []
     if play.outside:
@@ -202,7 +202,7 @@ def _observations(play: _Play, normalized: bool) -> list[Finding]:
     return found
 
 
-def _rewards(play: _Play, clipped: bool, scaled: bool) -> list[Finding]:
+def _rewards(play: Play, clipped: bool, scaled: bool) -> list[Finding]:
     name, found = "rewards", []
     low, high = float(np.min(play.rewards)), float(np.max(play.rewards))
     text = f"from {low:.4g} to {high:.4g}" if low < high else f"always {low:.4g}"
@@ -234,7 +234,7 @@ def _rewards(play: _Play, clipped: bool, scaled: bool) -> list[Finding]:
     return found or [Finding(name, "ok", text)]
 
 
-def sees_no_difference(play: _Play) -> bool:
+def sees_no_difference(play: Play) -> bool:
     """Whether all rewards were equal, and all returns too, so that not even lengths matter."""
     if np.min(play.rewards) < np.max(play.rewards):
         return False
@@ -244,7 +244,7 @@ def sees_no_difference(play: _Play) -> bool:
     return not play.returns or min(play.returns) == max(play.returns)
 
 
-def _time_limit(play: _Play, atari: bool, cut: int | None) -> Finding:
+def _time_limit(play: Play, atari: bool, cut: int | None) -> Finding:
     name = "time limit"
     if play.limit is not None:
         return Finding(name, "ok", f"an episode is truncated after {play.limit:,} steps")

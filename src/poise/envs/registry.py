@@ -38,7 +38,7 @@ __all__ = ["World", "choose_envs", "compiled_names", "env_backend", "is_well_sca
 World = JaxEnvs | XlaEnvs | HostEnvs
 AnyFuncEnv = FuncEnv[Any, Any, Any, Any, Any, Any, Any]
 
-_TWINS: dict[str, Callable[[], AnyFuncEnv]] = {
+TWINS: dict[str, Callable[[], AnyFuncEnv]] = {
     "Acrobot-v1": Acrobot,
     "CartPole-v0": CartPole,
     "CartPole-v1": CartPole,
@@ -77,7 +77,7 @@ def register(name: str, environment: Callable[[], AnyFuncEnv]) -> None:
             f"{name} is not registered with Gymnasium: scores are measured on "
             f"gymnasium.make({name!r}), so register that first"
         )
-    _TWINS[name] = environment
+    TWINS[name] = environment
 
 
 def is_well_scaled(env_factory: EnvFactory) -> bool:
@@ -85,14 +85,14 @@ def is_well_scaled(env_factory: EnvFactory) -> bool:
 
     It does so by its attribute ``well_scaled``.
     """
-    if not env_factory.is_plain or env_factory.identity not in _TWINS:
+    if not env_factory.is_plain or env_factory.identity not in TWINS:
         return False
-    return bool(getattr(_TWINS[env_factory.identity](), "well_scaled", False))
+    return bool(getattr(TWINS[env_factory.identity](), "well_scaled", False))
 
 
 def compiled_names() -> list[str]:
     """Return the names of the environments that have a compiled twin."""
-    return sorted(_TWINS)
+    return sorted(TWINS)
 
 
 def env_backend(env_factory: EnvFactory, wanted: WorldChoice) -> WorldKind:
@@ -108,7 +108,7 @@ def env_backend(env_factory: EnvFactory, wanted: WorldChoice) -> WorldKind:
     """
     spec = env_factory.spec
     possible: list[WorldKind] = []
-    if env_factory.is_plain and env_factory.identity in _TWINS:
+    if env_factory.is_plain and env_factory.identity in TWINS:
         possible.append("compiled")
     if offers_xla_functions(env_factory):
         possible.append("xla")
@@ -151,7 +151,7 @@ def choose_envs(env_factory: EnvFactory, wanted: WorldChoice, shaping: RewardSha
     if kind == "compiled":
         spec = env_factory.spec
         limit = None if spec is None else spec.max_episode_steps
-        return JaxEnvs(env_factory.name, _TWINS[env_factory.identity](), limit, shaping)
+        return JaxEnvs(env_factory.name, TWINS[env_factory.identity](), limit, shaping)
     if kind == "xla":
         return XlaEnvs.open(env_factory, kind, shaping)
     if kind == "envpool" and steps_in_xla():

@@ -54,7 +54,8 @@ class HostProgram:
         self.acting = acting
         # Bound to these two only, not to the program, for the same reason as in `JaxProgram`.
         self._compute = functools.partial(compute_update, spec.agent, spec.algorithm)
-        self._compute_update: Any = None
+        self.compiled_update: Any = None
+        """Takes a snapshot and a trajectory; None before `compile`."""
         self._actor: Actor | None = None
         self.options: CompileOptions = {}
 
@@ -65,7 +66,7 @@ class HostProgram:
     def compile(self, snapshot: Snapshot, compiler: Compiler) -> None:
         """Compile the update computation for snapshots with these shapes."""
         self.options = compiler.options
-        self._compute_update = compiler("update", self._compute, *self._blank_arguments(snapshot))
+        self.compiled_update = compiler("update", self._compute, *self._blank_arguments(snapshot))
 
     def actor(self) -> Actor:
         """Return an actor for one worker; with XLA, all workers share the same one."""
@@ -79,7 +80,7 @@ class HostProgram:
         self, snapshot: Snapshot, trajectory: Trajectory, discounted_returns: Any
     ) -> Any:
         """Run the compiled update computation, and compute the moments (`observed_moments`)."""
-        computed = self._compute_update(*self._arguments(snapshot, trajectory))
+        computed = self.compiled_update(*self._arguments(snapshot, trajectory))
         moments = observed_moments(self.spec.agent, trajectory, discounted_returns)
         return (*computed, moments.absolute() if moments else ())
 
