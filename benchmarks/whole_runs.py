@@ -46,7 +46,8 @@ FUSED = "CartPole-v1, PPO, 1 x 4, one program as in PureJaxRL"
 NOTES = (
     "Whole runs: steps per second of training, from the first update to the last.",
     "CartPole 2 x 64: the minimal loop ran at half of poise's rate here, while the design's spike "
-    "was twice as fast as poise. Until that is explained it is no ceiling, and its PASS says little.",
+    "was twice as fast as poise. Until that is explained it is no ceiling, and its PASS says "
+    "little.",
     "Share of evaluations: selection and verification over the wall time of the process, the last "
     "verification (100 episodes) included.",
 )
