@@ -17,7 +17,7 @@ from poise.errors import ConfigError
 
 __all__ = ["Given", "require_command", "require_readable"]
 
-OTHERWISE = {
+_OTHERWISE = {
     "enjoy": "play",
     "eval": "evaluate",
     "help": "--help",
@@ -54,8 +54,8 @@ def require_command(arguments: Sequence[str], commands: Sequence[str]) -> None:
         return
     word = name.removeprefix("--")
     near = difflib.get_close_matches(word, [*commands, "version", "help"], n=1)
-    meant = OTHERWISE.get(word) or next(iter(near), "")
-    meant = OTHERWISE.get(meant, meant)
+    meant = _OTHERWISE.get(word) or next(iter(near), "")
+    meant = _OTHERWISE.get(meant, meant)
     if _LIKE_AN_ENVIRONMENT.fullmatch(name):
         hint = f"poise train {name} trains on an environment"
     elif meant:

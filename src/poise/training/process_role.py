@@ -7,7 +7,7 @@ from pathlib import Path
 __all__ = ["is_command", "process_age", "run_as_command"]
 
 _BEGAN = time.monotonic() - time.process_time()
-"""When this program began, less what it has waited for a processor since."""
+"""About when this program began: what it had waited for, such as a slow disk, is not known."""
 _roles: list[str] = []
 
 
