@@ -169,7 +169,6 @@ def test_a_run_selects_in_the_twin_and_verifies_in_the_environment(tmp_path: Pat
     assert last["selection"]["mean"] < 8 < summary(tmp_path / "run")["evaluation"]["mean"]
 
 
-@pytest.mark.slow
 def test_a_candidate_that_was_lucky_is_not_verified(tmp_path: Path) -> None:
     """Its mean over many further episodes in the twin is what counts."""
     chosen = {"selection_episodes": 2, "verification_episodes": 100, "max_steps": 3000}

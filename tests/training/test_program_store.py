@@ -159,7 +159,6 @@ def traced(components: RunComponents) -> list[bytes]:
     return sorted(found)
 
 
-@pytest.mark.slow
 def test_the_settings_without_effect_change_no_program(plain: RunComponents) -> None:
     assert OTHER.keys() == set(WITHOUT_EFFECT)
     assert all(getattr(CONFIG, name) != value for name, value in OTHER.items())

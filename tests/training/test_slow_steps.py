@@ -51,7 +51,6 @@ def spent(folder: Path) -> int:
 
 
 @pytest.mark.usefixtures("slow")
-@pytest.mark.slow
 def test_evaluations_are_limited_also_in_a_replay_and_after_resuming(tmp_path: Path):
     run = train(tmp_path / "run", seed=2)
     decided = json.loads((run.folder / "config.json").read_text())["resolved"]

@@ -458,7 +458,6 @@ class _Broken:
 
 
 @pytest.mark.usefixtures("shared_programs")
-@pytest.mark.slow
 def test_a_run_whose_newest_checkpoint_is_torn_resumes_from_the_one_before(
     interruption: Interruption, tmp_path: Path
 ) -> None:

@@ -188,7 +188,7 @@ def test_a_run_ended_by_bad_gradients_can_be_resumed_and_ends_again(tmp_path: Pa
 @pytest.mark.parametrize(
     ("environment", "what"),
     [
-        pytest.param("NanObservation-v0", "observations", marks=pytest.mark.slow),
+        ("NanObservation-v0", "observations"),
         pytest.param("InfiniteReward-v0", "rewards", marks=pytest.mark.slow),
     ],
 )
