@@ -1,33 +1,16 @@
 """Runs that many tests read, and none changes."""
 
-import os
 from pathlib import Path
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from .small import train
 
 __all__ = [
-    "compiled_once",
     "elsewhere",
     "serial_run",
     "threads_run",
 ]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once() -> None:
-    """Compile equal programs only once, in whatever order the tests run.
-
-    poise sets up the same cache, but only if nothing has been computed before.
-    """
-    folder = os.path.join(os.environ["XDG_CACHE_HOME"], "poise", "xla")
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True)
