@@ -639,7 +639,6 @@ class TestCommands:
         path.write_bytes(content)
         require_one_sentence(say("replay", altered), "differ", code=1)
 
-    @pytest.mark.slow
     def test_bench(self, say: Say):
         said = say("bench", "--workers=1", "--envs-per-worker=2", "--seconds=0.05", "--json")
         [row] = json.loads(said.out)["rows"]

@@ -301,7 +301,6 @@ def evaluate(processes: PlayerProcesses, count: int, given: Task | None = None) 
             return next(here), found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("processes", [""], indirect=True)
 def test_a_process_plays_half_of_each_evaluation(processes: PlayerProcesses) -> None:
     for _ in range(3):

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -57,6 +58,7 @@ def snapshots(components: RunComponents) -> list[Snapshot]:
 def literally(components: RunComponents, snapshot: Snapshot, limit: int) -> list[tuple[Any, ...]]:
     """Play each episode alone, step by step: its return, length, and whether it was cut."""
     envs: Any = components.envs
+    step = jax.jit(envs.step)
     policy = Policy(components.agent, snapshot.parameters, components.config.environment_choice)
     played = []
     for seed in SEEDS:
@@ -66,7 +68,7 @@ def literally(components: RunComponents, snapshot: Snapshot, limit: int) -> list
         while not done and length < limit:
             action = policy.act(np.asarray(observation)[0], greedy=True)
             length += 1
-            environment, result = envs.step(
+            environment, result = step(
                 environment,
                 jnp.asarray([action]),
                 jnp.asarray([False]),

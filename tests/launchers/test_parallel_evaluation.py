@@ -238,8 +238,7 @@ def some_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_pool, "LEAVE_SECONDS", 20.0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("room", [(2, 2), (1, 0)])
+@pytest.mark.parametrize("room", [(2, 2), pytest.param((1, 0), marks=pytest.mark.slow)])
 def test_all_allowed_workers_play_in_parallel_and_training_continues(
     stage: Stage, room: tuple[int, ...]
 ) -> None:
@@ -290,7 +289,6 @@ def test_play_returns_when_no_worker_is_left(stage: Stage) -> None:
     assert stage.found == [{}]
 
 
-@pytest.mark.slow
 def test_an_episode_on_which_two_workers_die_ends_the_run(stage: Stage) -> None:
     crew = Crew(folder=stage.folder, does=("dies", "dies behind another"))
     with pytest.raises(WorkerError) as caught:
