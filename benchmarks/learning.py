@@ -43,6 +43,7 @@ GOALS = {
     "HalfCheetah-v5": Goal(5819, "3041 / 5819"),
     "Hopper-v5": Goal(2609, "1253 / 2609"),
     "Walker2d-v5": Goal(3589, "1092 / 3589"),
+    "Ant-v5": Goal(3485, "3485 / 3258"),
     "CliffWalking-v1": Goal(-13),
     "FrozenLake-v1": Goal(0.74),
     "Taxi-v4": Goal(7.5),
