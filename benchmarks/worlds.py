@@ -3,7 +3,8 @@
 1. Gymnasium's Python CartPole in a loop (no twin, no vector implementation), 8 environments a
    worker, against SB3 A2C with 8 environments: at least 8 times its steps/s.
 2. LunarLander-v3 and HalfCheetah-v5 with poise's defaults, against SB3 A2C with as many
-   environments: at least 6 times.
+   environments: at least 6 times. Also measured: HalfCheetah in EnvPool alone, stepped by two
+   threads with 8 copies each, which no training in it can exceed.
 3. Pong with the A3C paper's network, 16 environments and rollouts of 5, against SB3 A2C with the
    same network and preprocessing: at least 2 times.
 4. The processes launcher against threads, on a compiled environment with a network of a million
@@ -37,7 +38,7 @@ START_SECONDS = 12.0
 """Added to a run's budget, because the budget counts from before the worker processes start."""
 LARGE_NETWORK = ("700", "700")
 """About a million parameters on CartPole, in two trunks."""
-PONG_COPIES, PONG_THREADS = 8, 2
+PONG_COPIES, PONG_THREADS = 8, 2  # of HalfCheetah alone, too
 PONG_ROLLOUT = 20
 PEER = Path(__file__).resolve().parent / "peers" / "sb3_rate.py"
 SB3_ROLLOUT = 5
@@ -51,6 +52,8 @@ NOTES = (
     "threads.",
     "SB3 A2C elsewhere: its defaults, with as many environments as poise (2 workers x 8); for Pong "
     "the same network and preprocessing.",
+    "HalfCheetah in EnvPool alone: the same random actions in every step, 8 copies in each of two "
+    "threads.",
     "Pong: one step is 4 frames; emulation alone: random actions, 8 copies in each of two threads.",
 )
 
@@ -86,6 +89,15 @@ if what == "ale_alone":
     env.reset(seed=0)
     rng = np.random.default_rng(0)
     rate = timed(lambda: env.step(rng.integers(0, 6, total)), total)
+elif what == "envpool_alone":
+    import envpool
+    def make(number):
+        env = envpool.make("HalfCheetah-v5", env_type="gymnasium", num_envs=copies, num_threads=1,
+                           seed=number)
+        env.reset()
+        actions = np.random.default_rng(number).uniform(-1, 1, (copies, 6))
+        return lambda: env.step(actions)
+    rate = in_threads(make, copies)
 else:
     from poise.config import EnvironmentChoice
     from poise.envs.env_factory import find_env_factory
@@ -181,6 +193,7 @@ def measurements(given: Given) -> Measurements:
         found[f"{environment}, poise"] = beside_sb3(environment)
         if peers_python is not None:
             found[f"{environment}, SB3 A2C"] = sb3(environment)
+    found["HalfCheetah-v5, EnvPool alone"] = probing("envpool_alone")
     found["1M parameters, threads"] = launched("threads")
     found["1M parameters, processes"] = launched("processes")
     found["Pong, ale-py alone"] = probing("ale_alone")
