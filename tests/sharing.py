@@ -14,7 +14,7 @@ from poise.envs import registry
 from poise.envs.jax_envs import JaxEnvs
 from poise.envs.xla_envs import XlaEnvs
 from poise.evaluation import supervision
-from poise.evaluation.twin_player import TwinPlayer
+from poise.evaluation.selection_player import SelectionPlayer
 from poise.learning.algorithms.algorithm import LearnsFromTrajectories
 from poise.learning.host_worker import HostProgram
 from poise.learning.jax_worker import JaxProgram
@@ -70,7 +70,7 @@ _FREE = {
 }
 _PROGRAMS: dict[Any, JaxProgram | tuple[Any, Any]] = {}
 _LEARNERS: dict[Any, Learner] = {}
-_TWIN_PLAYERS: dict[Any, TwinPlayer | None] = {}
+_SELECTION_PLAYERS: dict[Any, SelectionPlayer | None] = {}
 
 
 def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     Not for tests that replace functions which XLA traces: others would get their programs.
     """
     compile_anew = RunComponents.compile
-    make_twin_player = RunComponents.twin_player.func
+    make_player = RunComponents.selection_player.func
 
     def compile_once(
         components: RunComponents, *alongside: Callable[[], Any], cycle: bool = True
@@ -96,16 +96,17 @@ def share_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         if cycle:
             _give(components, key)
 
-    def shared_twin_player(components: RunComponents) -> TwinPlayer | None:
+    def shared_player(components: RunComponents) -> SelectionPlayer | None:
         # A run without one has the same programs as a run with one.
-        key = program_key(components), components.measured.selects_in_twin
-        if key not in _TWIN_PLAYERS:
-            _TWIN_PLAYERS[key] = make_twin_player(components)
-        return _TWIN_PLAYERS[key]
+        measured = components.measured
+        key = program_key(components), measured.selects_in_twin, measured.selects_in_envpool
+        if key not in _SELECTION_PLAYERS:
+            _SELECTION_PLAYERS[key] = make_player(components)
+        return _SELECTION_PLAYERS[key]
 
     # Of the class, because a run replaces its components by changed copies.
     monkeypatch.setattr(RunComponents, "compile", compile_once)
-    monkeypatch.setattr(RunComponents, "twin_player", property(shared_twin_player))
+    monkeypatch.setattr(RunComponents, "selection_player", property(shared_player))
 
 
 def program_key(components: RunComponents) -> Any:

@@ -20,7 +20,8 @@ from poise.envs import registry
 from poise.envs.jax_envs import Draws, JaxEnvs
 from poise.envs.seeding import key_data, typed_key
 from poise.envs.twins import CartPole
-from poise.evaluation.twin_player import TwinPlayer, warn_if_different
+from poise.evaluation.selection_player import warn_if_different
+from poise.evaluation.twin_player import TwinPlayer
 from poise.learning.compiler import Compiler
 from poise.learning.evaluation_result import Score
 from poise.storage.config_digest import sealed
@@ -55,6 +56,10 @@ def snapshots(components: RunComponents) -> list[Snapshot]:
     ]
 
 
+def nothing() -> None:
+    pass
+
+
 def literally(components: RunComponents, snapshot: Snapshot, limit: int) -> list[tuple[Any, ...]]:
     """Play each episode alone, step by step: its return, length, and whether it was cut."""
     envs: Any = components.envs
@@ -87,7 +92,7 @@ def test_it_plays_what_single_episodes_come_to(
 ) -> None:
     for snapshot in snapshots(components)[:2]:
         expected = literally(components, snapshot, 60)
-        found = player.play(snapshot, SEEDS, None, 60)
+        found = player.play(snapshot, [(SEEDS, None)], 60, nothing)
         returns = [total for total, _, _ in expected]
         assert found.mean == pytest.approx(np.mean(returns))
         assert (found.minimum, found.maximum) == (min(returns), max(returns))
@@ -98,8 +103,9 @@ def test_it_plays_what_single_episodes_come_to(
 
 def test_batches_are_scored_together(components: RunComponents, player: TwinPlayer) -> None:
     snapshot = snapshots(components)[0]
-    one, other = (player.play(snapshot, seeds, None, 60) for seeds in (SEEDS, SEEDS[::-1]))
-    both = player.play_batches(snapshot, [(SEEDS, None), (SEEDS[::-1], None)], 60)
+    batches = [(SEEDS, None), (SEEDS[::-1], None)]
+    one, other = (player.play(snapshot, [batch], 60, nothing) for batch in batches)
+    both = player.play(snapshot, batches, 60, nothing)
     assert both.mean == pytest.approx((one.mean + other.mean) / 2)
     assert both.episodes == 2 * len(SEEDS)
     assert (both.steps, both.cut) == (one.steps + other.steps, one.cut + other.cut)
@@ -109,9 +115,9 @@ def test_an_episode_ends_at_the_time_limit_and_is_then_not_cut(components: RunCo
     assert isinstance(components.envs, JaxEnvs)
     short = dataclasses.replace(components.envs, max_episode_steps=5)
     player, snapshot = TwinPlayer(components.agent, short, Compiler({})), snapshots(components)[0]
-    score = player.play(snapshot, SEEDS, None, 9)
+    score = player.play(snapshot, [(SEEDS, None)], 9, nothing)
     assert (score.mean, score.cut, score.steps) == (5.0, 0, 30)
-    cut = player.play(snapshot, SEEDS, None, 4)
+    cut = player.play(snapshot, [(SEEDS, None)], 4, nothing)
     assert (cut.mean, cut.cut, cut.steps) == (4.0, len(SEEDS), 24)
 
 
@@ -119,7 +125,8 @@ def test_sampled_actions_depend_on_their_seed_only(
     components: RunComponents, player: TwinPlayer
 ) -> None:
     snapshot = snapshots(components)[1]
-    scores = [player.play(snapshot, SEEDS, seed, 200) for seed in (*SEEDS[:3], SEEDS[0])]
+    seeds = (*SEEDS[:3], SEEDS[0])
+    scores = [player.play(snapshot, [(SEEDS, seed)], 200, nothing) for seed in seeds]
     assert scores[0] == scores[3]
     assert len({one.mean for one in scores}) > 1
     assert not scores[0].greedy
@@ -150,7 +157,8 @@ def test_scores_that_differ_by_more_than_chance_are_reported(
 ) -> None:
     expecting = pytest.warns(RuntimeWarning, match="the compiled twin of CartPole-v1 differs")
     with expecting if expected else contextlib.nullcontext():
-        warn_if_different(score(*selection), score(*verification), "CartPole-v1")
+        place = "the compiled twin of CartPole-v1"
+        warn_if_different(score(*selection), score(*verification), place)
 
 
 class Stingy(CartPole):

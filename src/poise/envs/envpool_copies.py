@@ -28,9 +28,11 @@ def steps_in_xla() -> bool:
     return is_new and sys.platform == "linux" and jax.default_backend() == "cpu"
 
 
-def make_envpool_copies(env_factory: EnvFactory, count: int) -> "EnvPoolCopies":
+def make_envpool_copies(
+    env_factory: EnvFactory, count: int, *, threads: int = 1
+) -> "EnvPoolCopies":
     """Make N copies in EnvPool; see `make_envpool_vector`."""
-    return EnvPoolCopies(make_envpool_vector(env_factory, count))
+    return EnvPoolCopies(make_envpool_vector(env_factory, count, threads=threads))
 
 
 class EnvPoolCopies:

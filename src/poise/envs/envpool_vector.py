@@ -33,12 +33,15 @@ def has_envpool() -> bool:
     return importlib.util.find_spec("envpool") is not None
 
 
-def make_envpool_vector(env_factory: EnvFactory, count: int) -> "EnvPoolVector":
+def make_envpool_vector(
+    env_factory: EnvFactory, count: int, *, threads: int = 1
+) -> "EnvPoolVector":
     """Make N copies in EnvPool, with the time limit that the environment is registered with.
 
     Args:
         env_factory: factory of a registered environment that EnvPool has.
         count: N.
+        threads: EnvPool's own threads, which step the copies.
 
     Raises:
         ConfigError, UnsupportedSpaceError: EnvPool's environment does not match.
@@ -46,7 +49,8 @@ def make_envpool_vector(env_factory: EnvFactory, count: int) -> "EnvPoolVector":
     """
     limit = env_factory.time_limit()
     try:
-        return EnvPoolVector(env_factory.identity, count, *env_factory.spaces(), limit)
+        spaces = env_factory.spaces()
+        return EnvPoolVector(env_factory.identity, count, *spaces, limit, threads)
     except InputError:
         raise
     except (Exception, SystemExit) as error:
@@ -68,6 +72,7 @@ class EnvPoolVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
         observation_space: observation space of Gymnasium's environment.
         action_space: action space of Gymnasium's environment.
         time_limit: number of steps after which an episode is truncated; None if there is none.
+        threads: EnvPool's own threads; one where workers already use all cores.
 
     Raises:
         ConfigError: EnvPool does not have the environment.
@@ -83,6 +88,7 @@ class EnvPoolVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
         time_limit: int | None,
+        threads: int = 1,
     ) -> None:
         import envpool  # an extra, and slow  # noqa: PLC0415
 
@@ -99,6 +105,7 @@ class EnvPoolVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
         _require_same_kind(name, "actions", given, action_space)
         self.name = name
         self._time_limit = NO_LIMIT if time_limit is None else time_limit
+        self._threads = threads
         self.pool: Any = None
         """EnvPool's own object; None before the first reset and after `close`."""
 
@@ -106,12 +113,11 @@ class EnvPoolVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
         """Make a pool of N copies, each with its own seed: EnvPool takes them only here."""
         import envpool  # an extra, and slow  # noqa: PLC0415
 
-        # One thread, because the workers already use all cores.
         pool = envpool.make_gymnasium(
             self.name,
             num_envs=self.num_envs,
             batch_size=self.num_envs,
-            num_threads=1,
+            num_threads=self._threads,
             max_episode_steps=self._time_limit,
             seed=seeds,
         )

@@ -1,13 +1,14 @@
 """The evaluator: selects candidates on a few seeds and verifies them on fresh ones.
 
 A candidate is verified if it may plausibly have reached the target: the upper 95% bound of its
-selection score, or the mean return of the training episodes, reaches the target. With a compiled
-twin, its mean over many more episodes there must reach the target, too. Each verification
-uses new seeds, and only its result is ever reported as a score. Verifying often would eventually
-find a lucky result. So the mean must exceed the target by the half-width of an interval that grows
-with the number of attempts (level 0.025 divided by the square of the attempt's number; 0.041 in
-total); otherwise, it must reach the target again on twice as many further seeds, whose score is
-then reported. The evaluation is a pure function of the candidate, so a replay repeats it.
+selection score, or the mean return of the training episodes, reaches the target. If candidates are
+compared in a compiled twin or in EnvPool, its mean over many more episodes there must reach the
+target, too. Each verification uses new seeds, and only its result is ever reported as a score.
+Verifying often would eventually find a lucky result. So the mean must exceed the target by the
+half-width of an interval that grows with the number of attempts (level 0.025 divided by the square
+of the attempt's number; 0.041 in total); otherwise, it must reach the target again on twice as many
+further seeds, whose score is then reported. The evaluation is a pure function of the candidate, so
+a replay repeats it.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from poise.envs.seeding import Purpose, environment_seed, seed_sequence
 from poise.evaluation.episodes import EpisodePlayer
 from poise.evaluation.phase_times import Phase, PhaseTimes
 from poise.evaluation.scoring import student_t_quantile
-from poise.evaluation.twin_player import TwinPlayer, warn_if_different
+from poise.evaluation.selection_player import Batch, SelectionPlayer, warn_if_different
 from poise.learning.evaluation_result import Candidate, EvaluationResult, Score
 from poise.trajectory import Snapshot
 
@@ -72,17 +73,17 @@ class EvaluationTerms(NamedTuple):
         target_return: the return that solves the environment; None if nothing does.
         training_ratio: minimum number of training steps for each step of a verification, unless a
             number of episodes is set; 0 if steps are fast.
-        checks_in_twin: a candidate that may have reached the target must reach it in many more
-            episodes in the twin, before it is verified.
+        checks: a candidate that may have reached the target must reach it in many more episodes
+            where candidates are compared, before it is verified.
     """
 
     target_return: float | None
     training_ratio: int = 0
-    checks_in_twin: bool = False
+    checks: bool = False
 
 
 class Evaluator:
-    """Evaluates snapshots: selects in a compiled twin, if there is one, and verifies without it.
+    """Evaluates snapshots: selects in a compiled twin or in EnvPool if possible, verifies without.
 
     Args:
         agent: chooses actions, given parameters.
@@ -92,8 +93,8 @@ class Evaluator:
         phase_times: records how many seconds selection and verification take.
         make_room: closes the training copies, if only one copy may be open at a time. The copy
             opened for an evaluation is then closed after it, too.
-        twin: plays the episodes of selections in a compiled twin; None plays them on Gymnasium's
-            own environment, too.
+        elsewhere: plays the episodes of selections in a compiled twin or in EnvPool; None plays
+            them on Gymnasium's own environment, too.
     """
 
     def __init__(
@@ -104,16 +105,16 @@ class Evaluator:
         player: EpisodePlayer,
         phase_times: PhaseTimes | None = None,
         make_room: Callable[[], None] | None = None,
-        twin: TwinPlayer | None = None,
+        elsewhere: SelectionPlayer | None = None,
     ) -> None:
         self._agent = agent
         self._config = config
-        self._target, self._training_ratio, self._checks_in_twin = terms
+        self._target, self._training_ratio, self._checks = terms
         self._actor = evaluation_actor(agent)
         self._player = player
         self._phase_times = phase_times or PhaseTimes()
         self._make_room = make_room
-        self._twin = twin
+        self._elsewhere = elsewhere
         self.activity = ""
         """Description of the running evaluation and its progress; empty if none is running."""
 
@@ -140,8 +141,8 @@ class Evaluator:
         selection = self._select(policy, candidate)
         if not candidate.may_verify or not self._is_plausible(selection, candidate):
             return EvaluationResult(selection, None, False)
-        if self._twin is not None and self._checks_in_twin:
-            selection = self._check_in_twin(self._twin, candidate)
+        if self._elsewhere is not None and self._checks:
+            selection = self._check_elsewhere(self._elsewhere, candidate)
             if self._target is not None and selection.mean < self._target:
                 return EvaluationResult(selection, None, False)
             if candidate.to_exceed is not None and selection.mean <= candidate.to_exceed:
@@ -195,8 +196,8 @@ class Evaluator:
             selection, candidate.steps, FEWEST_VERIFIED, VERIFICATION_EPISODES
         )
         first = self._fresh(policy, attempt, range(episodes), candidate.step_limit)
-        if self._twin is not None:
-            warn_if_different(selection, first, self._config.environment)
+        if self._elsewhere is not None:
+            warn_if_different(selection, first, self._elsewhere.place)
         if self._target is None or first.mean < self._target:
             return EvaluationResult(selection, first, False)
         if _lower_bound(first, LEVEL / attempt**2) >= self._target:
@@ -220,8 +221,9 @@ class Evaluator:
 
     def _select(self, policy: Policy, candidate: Candidate) -> Score:
         count, number = self._config.selection_episodes, candidate.number
-        if self._twin is not None:
-            return self._select_in_twin(self._twin, candidate, count or SELECTION_EPISODES)
+        if self._elsewhere is not None:
+            count = count or SELECTION_EPISODES
+            return self._play_elsewhere(self._elsewhere, candidate, count, range(1))
         seeds = self.seeds(Purpose.SELECTION, number, count or SELECTION_EPISODES)
         sampling = self._sampling(None, Purpose.SELECTION, number)
 
@@ -235,38 +237,33 @@ class Evaluator:
         count = self._affordable(first, candidate.steps, FEWEST_SELECTED, SELECTION_EPISODES)
         return first if count == FEWEST_SELECTED else play(count)
 
-    def _select_in_twin(self, twin: TwinPlayer, candidate: Candidate, count: int) -> Score:
-        root, number = self._config.seed, candidate.number
-        seeds = [
-            seed_sequence(root, Purpose.SELECTION, number, episode) for episode in range(count)
-        ]
-        sampling = self._sampling(None, Purpose.SELECTION, number)
-        with self._phase_times.on("selection"):
-            score = twin.play(candidate.snapshot, seeds, sampling, candidate.step_limit)
-        # The call could not be interrupted: a signal that arrived meanwhile aborts now.
-        self._player.beat()
-        return score
+    def _check_elsewhere(self, player: SelectionPlayer, candidate: Candidate) -> Score:
+        """Play about as many episodes where candidates are compared as a verification plays.
 
-    def _check_in_twin(self, twin: TwinPlayer, candidate: Candidate) -> Score:
-        """Play about as many episodes in the twin as a verification plays.
-
-        They are further ones of the selection, in calls of as many as that: another number would
-        need another compiled program.
+        They are further ones of the selection, in batches of as many as that: in a compiled twin,
+        another number would need another program.
         """
-        root, number = self._config.seed, candidate.number
         count = self._config.selection_episodes or SELECTION_EPISODES
         wanted = self._config.verification_episodes or VERIFICATION_EPISODES
-        batches = []
-        for call in range(1, 1 + -(-wanted // count)):
+        return self._play_elsewhere(player, candidate, count, range(1, 1 + -(-wanted // count)))
+
+    def _play_elsewhere(
+        self, player: SelectionPlayer, candidate: Candidate, count: int, batches: range
+    ) -> Score:
+        """Play the batches with these numbers; number 0 decides about a candidate at first."""
+        root, number = self._config.seed, candidate.number
+        wanted: list[Batch] = []
+        for batch in batches:
             seeds = [
-                seed_sequence(root, Purpose.SELECTION, number, call * count + episode)
+                seed_sequence(root, Purpose.SELECTION, number, batch * count + episode)
                 for episode in range(count)
             ]
-            batches.append((seeds, self._sampling(None, Purpose.SELECTION, number, call)))
+            # Without a number for the first batch, as in runs from before there were more.
+            sampling = self._sampling(None, Purpose.SELECTION, number, *([batch] if batch else []))
+            wanted.append((seeds, sampling))
+        beat = self._player.beat
         with self._phase_times.on("selection"):
-            score = twin.play_batches(candidate.snapshot, batches, candidate.step_limit)
-        self._player.beat()
-        return score
+            return player.play(candidate.snapshot, wanted, candidate.step_limit, beat)
 
     def _affordable(self, like: Score, trained: int, fewest: int, most: int) -> int:
         """Return the number of episodes to play; fewer in a short run whose steps are slow."""

@@ -1,11 +1,7 @@
-"""Selection episodes in a compiled twin: all of them in one XLA call.
-
-Only candidates are compared there. What is verified and reported is measured on Gymnasium's own
-environment.
-"""
+"""Selection episodes in a compiled twin: all of a batch in one XLA call."""
 
 import functools
-import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,20 +13,12 @@ from poise.agent.noise import draw_with_key
 from poise.envs.jax_envs import Draws, JaxEnvs
 from poise.envs.seeding import key_data, typed_key
 from poise.evaluation.scoring import score
+from poise.evaluation.selection_player import Batch
 from poise.learning.compiler import Compiler, ProgramOfAnyShape
 from poise.learning.evaluation_result import Score
-from poise.number_format import numbers
 from poise.trajectory import Snapshot
-from poise.user_warnings import warn_caller
 
-__all__ = ["TwinPlayer", "warn_if_different"]
-
-FEWEST_EPISODES = 10
-"""The deviation of fewer episodes says too little."""
-TOO_MANY_ERRORS = 4.0
-"""Two scores differ by more than chance if their difference is this many standard errors."""
-ROUNDING = 1e-4
-"""Relative difference that rounding may cause: the twin adds up rewards in float32."""
+__all__ = ["TwinPlayer"]
 
 
 class TwinPlayer:
@@ -46,6 +34,7 @@ class TwinPlayer:
         # Not a method, for the same reason as in `JaxProgram`.
         play = functools.partial(_play, agent, envs)
         self._play = ProgramOfAnyShape(compiler, "twin", play)
+        self.place = f"the compiled twin of {envs.name}"
 
     def compile(self, snapshot: Snapshot, episodes: int, *, greedy: bool) -> None:
         """Compile for snapshots with these shapes and this number of episodes."""
@@ -56,34 +45,16 @@ class TwinPlayer:
     def play(
         self,
         snapshot: Snapshot,
-        seeds: list[np.random.SeedSequence],
-        sampling: np.random.SeedSequence | None,
+        batches: list[Batch],
         step_limit: int,
+        beat: Callable[[], None],
     ) -> Score:
-        """Play one episode for each seed, to its end, all in one call.
-
-        Args:
-            snapshot: the parameters that act.
-            seeds: one for each episode.
-            sampling: seed for sampling actions; None acts greedily.
-            step_limit: an episode is cut after this many steps.
-        """
-        return self.play_batches(snapshot, [(seeds, sampling)], step_limit)
-
-    def play_batches(
-        self,
-        snapshot: Snapshot,
-        batches: list[tuple[list[np.random.SeedSequence], np.random.SeedSequence | None]],
-        step_limit: int,
-    ) -> Score:
-        """Play several batches, with a call each, and score all their episodes together.
-
-        Args:
-            snapshot: the parameters that act.
-            batches: for each, the seeds and the sampling of `play`.
-            step_limit: an episode is cut after this many steps.
-        """
-        played = [self._play_batch(snapshot, *batch, step_limit) for batch in batches]
+        """Play several batches, with a call each; see `SelectionPlayer`."""
+        played = []
+        for batch in batches:
+            played.append(self._play_batch(snapshot, *batch, step_limit))
+            # The call could not be interrupted: a signal that arrived meanwhile aborts now.
+            beat()
         returns, lengths, done = (np.concatenate(parts) for parts in zip(*played, strict=True))
         is_greedy, cut = batches[0][1] is None, int(np.sum(~done))
         return score(returns.astype(np.float64), lengths, greedy=is_greedy, cut=cut)
@@ -162,34 +133,3 @@ def _play(
     )
     *_, done, total, length, _ = jax.lax.while_loop(is_going, move, start)
     return total, length, done
-
-
-def warn_if_different(selection: Score, verification: Score, environment: str) -> None:
-    """Warn if one policy's score in the twin and in the environment differ by more than chance."""
-    if _differ(selection, verification):
-        warn_caller(
-            f"the compiled twin of {environment} differs from Gymnasium's own environment: the "
-            f"same policy reaches {_interval(selection)} in the twin and "
-            f"{_interval(verification)} in the environment; train with --world copies, and please "
-            "report this"
-        )
-
-
-def _differ(selection: Score, verification: Score) -> bool:
-    """Return whether two scores of one policy differ by more than chance and rounding.
-
-    A few episodes may all have the same return by chance, so the larger of both standard deviations
-    is used for both scores.
-    """
-    if min(selection.episodes, verification.episodes) < FEWEST_EPISODES:
-        return False
-    deviation = max(selection.deviation, verification.deviation)
-    error = deviation * math.sqrt(1 / selection.episodes + 1 / verification.episodes)
-    difference = abs(selection.mean - verification.mean)
-    scale = max(abs(selection.mean), abs(verification.mean))
-    return difference > TOO_MANY_ERRORS * error + ROUNDING * scale
-
-
-def _interval(score: Score) -> str:
-    mean, low, high = numbers(score.mean, score.low, score.high)
-    return f"{mean} on average over {score.episodes} episodes (95%: {low} to {high})"

@@ -60,6 +60,7 @@ _OTHER_FILES = (
 _FLAGS = (
     *("replayable", "slow_steps", "has_time_limit", "remembers", "selects_in_twin"),
     *("selects_sparingly", "checks_in_twin", "verifies_improvements"),
+    *("selects_in_envpool",),
 )
 """Resolved values that are true or false."""
 Which = Literal["best", "final"]

@@ -18,6 +18,8 @@ from poise.evaluation.episodes import EpisodePlayer
 from poise.evaluation.evaluator import SELECTION_EPISODES, EvaluationTerms, Evaluator
 from poise.evaluation.phase_times import PhaseTimes
 from poise.evaluation.player_processes import PlayerProcesses
+from poise.evaluation.pool_player import PoolPlayer
+from poise.evaluation.selection_player import SelectionPlayer
 from poise.evaluation.twin_player import TwinPlayer
 from poise.launchers.evaluation_helpers import Players
 from poise.learning.algorithms.algorithm import LearnsFromTrajectories
@@ -91,16 +93,22 @@ class RunComponents:
         work: list[Callable[[], Any]] = [self._compile_learner]
         if cycle:
             work.append(lambda: self.program.compile(self.first_snapshot(), self.compiler))
-        if self.twin_player is not None:
-            work.append(self._compile_twin)
+        if isinstance(self.selection_player, TwinPlayer):
+            work.append(functools.partial(self._compile_twin, self.selection_player))
         do_side_by_side([*work, *alongside])
 
     @functools.cached_property
-    def twin_player(self) -> TwinPlayer | None:
-        """Plays selection episodes in the compiled twin; None if they are played elsewhere."""
-        if not self.measured.selects_in_twin or not isinstance(self.envs, JaxEnvs):
-            return None
-        return TwinPlayer(self.agent, self.envs, self.compiler)
+    def selection_player(self) -> SelectionPlayer | None:
+        """Plays the episodes of selections; None if Gymnasium's own environment is played."""
+        if self.measured.selects_in_twin and isinstance(self.envs, JaxEnvs):
+            return TwinPlayer(self.agent, self.envs, self.compiler)
+        if self.measured.selects_in_envpool:
+            return PoolPlayer(self.agent, self.env_factory, self._episodes_of_selections)
+        return None
+
+    @property
+    def _episodes_of_selections(self) -> int:
+        return self.config.selection_episodes or SELECTION_EPISODES
 
     @functools.cached_property
     def compiler(self) -> Compiler:
@@ -108,12 +116,9 @@ class RunComponents:
         description = describe_programs(self.config, self.agent, self.envs)
         return Compiler(self.options, description, program_store())
 
-    def _compile_twin(self) -> None:
-        assert self.twin_player is not None, "there is one"
-        episodes = self.config.selection_episodes or SELECTION_EPISODES
-        self.twin_player.compile(
-            self.first_snapshot(), episodes, greedy=self.config.policy == "greedy"
-        )
+    def _compile_twin(self, player: TwinPlayer) -> None:
+        is_greedy = self.config.policy == "greedy"
+        player.compile(self.first_snapshot(), self._episodes_of_selections, greedy=is_greedy)
 
     def _compile_learner(self) -> None:
         algorithm, compiler = self.program.spec.algorithm, self.compiler
@@ -217,12 +222,12 @@ class RunComponents:
             EvaluationTerms(
                 self.target_return,
                 self.placement.training_ratio,
-                self.measured.checks_in_twin,
+                self.measured.checks_selections,
             ),
             player,
             phase_times,
             (release or self.release) if alone else None,
-            self.twin_player,
+            self.selection_player,
         )
 
     @property

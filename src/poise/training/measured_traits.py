@@ -21,6 +21,8 @@ class MeasuredTraits(NamedTuple):
         checks_in_twin: selections in the twin delay nothing, and a candidate that may have reached
             the target is compared with it in many more episodes there, before it is verified;
             False in runs of older versions.
+        selects_in_envpool: candidates are compared in EnvPool, where they are trained; False in
+            runs of older versions, which compared them in Gymnasium's environment.
         verifies_improvements: a run that goes on after it has solved the environment verifies
             policies that seem better than its best one; False in runs of older versions.
     """
@@ -32,6 +34,7 @@ class MeasuredTraits(NamedTuple):
     selects_sparingly: bool = False
     checks_in_twin: bool = False
     verifies_improvements: bool = False
+    selects_in_envpool: bool = False
 
     @classmethod
     def recorded(cls, resolved: Mapping[str, Any]) -> "MeasuredTraits":
@@ -44,4 +47,10 @@ class MeasuredTraits(NamedTuple):
             resolved.get("selects_sparingly") is True,
             resolved.get("checks_in_twin") is True,
             resolved.get("verifies_improvements") is True,
+            resolved.get("selects_in_envpool") is True,
         )
+
+    @property
+    def checks_selections(self) -> bool:
+        """Whether a candidate must reach the target in more episodes before it is verified."""
+        return self.checks_in_twin or self.selects_in_envpool

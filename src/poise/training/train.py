@@ -159,6 +159,7 @@ def train_config(
         selects_sparingly=True,
         checks_in_twin=has_twin,
         verifies_improvements=True,
+        selects_in_envpool=components.envs.kind == "envpool",
     )
     components = dataclasses.replace(components, config=config, measured=measured)
     if components.placement.launcher.traits.own_processes:

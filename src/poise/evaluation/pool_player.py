@@ -1,0 +1,83 @@
+"""Selection episodes in EnvPool: all of a batch in one pool, which uses all cores."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from poise.agent.acting import choose_acting, make_actor
+from poise.agent.agent import Agent
+from poise.agent.noise import draw_with_generator
+from poise.config import usable_cores
+from poise.envs.env_factory import EnvFactory
+from poise.envs.envpool_copies import make_envpool_copies
+from poise.envs.seeding import environment_seed
+from poise.evaluation.scoring import score
+from poise.evaluation.selection_player import Batch
+from poise.learning.evaluation_result import Score
+from poise.trajectory import Snapshot
+
+__all__ = ["PoolPlayer"]
+
+
+class PoolPlayer:
+    """Plays whole episodes in EnvPool's copies of an environment, side by side.
+
+    Args:
+        agent: chooses actions, given parameters.
+        env_factory: factory of the environment.
+        episodes: number of episodes of a batch.
+    """
+
+    def __init__(self, agent: Agent, env_factory: EnvFactory, episodes: int) -> None:
+        self.place = f"EnvPool's {env_factory.name}"
+        self._agent = agent
+        self._env_factory = env_factory
+        self._actor = make_actor(agent, choose_acting(agent, episodes))
+
+    def play(
+        self,
+        snapshot: Snapshot,
+        batches: list[Batch],
+        step_limit: int,
+        beat: Callable[[], None],
+    ) -> Score:
+        """Play several batches, one after the other; see `SelectionPlayer`."""
+        played = [self._play_batch(snapshot, *batch, step_limit, beat) for batch in batches]
+        returns, lengths, done = (np.concatenate(parts) for parts in zip(*played, strict=True))
+        return score(returns, lengths, greedy=batches[0][1] is None, cut=int(np.sum(~done)))
+
+    def _play_batch(
+        self,
+        snapshot: Snapshot,
+        seeds: list[np.random.SeedSequence],
+        sampling: np.random.SeedSequence | None,
+        step_limit: int,
+        beat: Callable[[], None],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the returns and lengths of the episodes, and which ones were not cut."""
+        agent, count = self._agent, len(seeds)
+        parameters = np.asarray(snapshot.parameters)
+        statistics = agent.observed_statistics(snapshot.statistics)
+        draw = None if sampling is None else draw_with_generator(np.random.default_rng(sampling))
+        copies = make_envpool_copies(self._env_factory, count, threads=min(count, usable_cores()))
+        total, length, done = np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.bool_)
+        try:
+            observations = copies.reset([environment_seed(seed) for seed in seeds])
+            state, first = agent.initial_state(count), np.ones(count, np.bool_)
+            for _ in range(step_limit):
+                beat()
+                noise = None if draw is None else agent.head.noise(draw, (count,))
+                output = self._actor(parameters, statistics, observations, state, first, noise)
+                result = copies.step(jax.tree.map(np.asarray, output.environment_action))
+                # A copy whose episode has ended goes on with another one, which does not count.
+                total += np.where(done, 0.0, result.reward)
+                length += ~done
+                done |= result.terminated | result.truncated
+                if done.all():
+                    break
+                observations, state = result.observation, output.state
+                first = np.zeros(count, np.bool_)
+        finally:
+            copies.close()
+        return total, length, done
