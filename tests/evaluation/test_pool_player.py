@@ -80,6 +80,22 @@ def test_it_plays_what_single_episodes_come_to(components: RunComponents, seed: 
     assert (found.episodes, found.greedy) == (len(SEEDS), True)
 
 
+def test_no_more_copies_than_allowed_are_open(
+    components: RunComponents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def make(env_factory: Any, count: int, **named: Any) -> Any:
+        counts.append(count)
+        return make_envpool_copies(env_factory, count, **named)
+
+    expected = play(components, 1, [(SEEDS, None)], 60)
+    monkeypatch.setattr(pool_player, "make_envpool_copies", make)
+    player = PoolPlayer(components.agent, components.env_factory, 4)
+    assert player.play(snapshot(components, 1), [(SEEDS, None)], 60, lambda: None) == expected
+    assert counts == [4, 2]
+
+
 def test_batches_are_scored_together(components: RunComponents) -> None:
     batches = [(SEEDS, None), (SEEDS[::-1][:3] + SEEDS[:3], None)]
     one, other = (play(components, 1, [batch], 60) for batch in batches)

@@ -1,4 +1,4 @@
-"""Selection episodes in EnvPool: all of a batch in one pool, which uses all cores."""
+"""Selection episodes in EnvPool: side by side in a pool, which uses all cores."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from poise.agent.acting import choose_acting, make_actor
 from poise.agent.agent import Agent
-from poise.agent.noise import draw_with_generator
+from poise.agent.noise import Noise, draw_with_generator
 from poise.config import usable_cores
 from poise.envs.env_factory import EnvFactory
 from poise.envs.envpool_copies import make_envpool_copies
@@ -26,14 +26,15 @@ class PoolPlayer:
     Args:
         agent: chooses actions, given parameters.
         env_factory: factory of the environment.
-        episodes: number of episodes of a batch.
+        most_copies: maximum number of episodes at the same time; each has a copy.
     """
 
-    def __init__(self, agent: Agent, env_factory: EnvFactory, episodes: int) -> None:
+    def __init__(self, agent: Agent, env_factory: EnvFactory, most_copies: int) -> None:
         self.place = f"EnvPool's {env_factory.name}"
         self._agent = agent
         self._env_factory = env_factory
-        self._actor = make_actor(agent, choose_acting(agent, episodes))
+        self._most_copies = most_copies
+        self._actor = make_actor(agent, choose_acting(agent, most_copies))
 
     def play(
         self,
@@ -43,15 +44,22 @@ class PoolPlayer:
         beat: Callable[[], None],
     ) -> Score:
         """Play several batches, one after the other; see `SelectionPlayer`."""
-        played = [self._play_batch(snapshot, *batch, step_limit, beat) for batch in batches]
+        played = []
+        for seeds, sampling in batches:
+            draw = None
+            if sampling is not None:
+                draw = draw_with_generator(np.random.default_rng(sampling))
+            for begin in range(0, len(seeds), self._most_copies):
+                some = seeds[begin : begin + self._most_copies]
+                played.append(self._play_some(snapshot, some, draw, step_limit, beat))
         returns, lengths, done = (np.concatenate(parts) for parts in zip(*played, strict=True))
         return score(returns, lengths, greedy=batches[0][1] is None, cut=int(np.sum(~done)))
 
-    def _play_batch(
+    def _play_some(
         self,
         snapshot: Snapshot,
         seeds: list[np.random.SeedSequence],
-        sampling: np.random.SeedSequence | None,
+        draw: Noise | None,
         step_limit: int,
         beat: Callable[[], None],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -59,7 +67,6 @@ class PoolPlayer:
         agent, count = self._agent, len(seeds)
         parameters = np.asarray(snapshot.parameters)
         statistics = agent.observed_statistics(snapshot.statistics)
-        draw = None if sampling is None else draw_with_generator(np.random.default_rng(sampling))
         copies = make_envpool_copies(self._env_factory, count, threads=min(count, usable_cores()))
         total, length, done = np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.bool_)
         try:

@@ -46,8 +46,9 @@ __all__ = ["RunComponents"]
 
 
 LIGHT_COPIES = 32
-"""Copies for evaluations of an environment with a compiled twin: they take hardly any memory, and
-the network acts for all of them at once."""
+"""Copies for evaluations of an environment with a compiled twin, and for selections in EnvPool.
+
+They take little memory, and the network acts for all of them at once."""
 
 
 @dataclasses.dataclass
@@ -103,12 +104,9 @@ class RunComponents:
         if self.measured.selects_in_twin and isinstance(self.envs, JaxEnvs):
             return TwinPlayer(self.agent, self.envs, self.compiler)
         if self.measured.selects_in_envpool:
-            return PoolPlayer(self.agent, self.env_factory, self._episodes_of_selections)
+            most_copies = self.config.evaluation_copies or LIGHT_COPIES
+            return PoolPlayer(self.agent, self.env_factory, most_copies)
         return None
-
-    @property
-    def _episodes_of_selections(self) -> int:
-        return self.config.selection_episodes or SELECTION_EPISODES
 
     @functools.cached_property
     def compiler(self) -> Compiler:
@@ -118,7 +116,8 @@ class RunComponents:
 
     def _compile_twin(self, player: TwinPlayer) -> None:
         is_greedy = self.config.policy == "greedy"
-        player.compile(self.first_snapshot(), self._episodes_of_selections, greedy=is_greedy)
+        episodes = self.config.selection_episodes or SELECTION_EPISODES
+        player.compile(self.first_snapshot(), episodes, greedy=is_greedy)
 
     def _compile_learner(self) -> None:
         algorithm, compiler = self.program.spec.algorithm, self.compiler
