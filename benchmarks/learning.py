@@ -61,7 +61,9 @@ to 108, after seed 5 had failed with its first one; CartPole-v1's with seeds 101
 least 100 fresh episodes of Gymnasium's own environment.
 
 - **reached**: how many seeds reach the threshold. A run ends when a verification reaches its
-  target, the threshold of most rows, so scores far above it are not to be expected.
+  target, the threshold of most rows, so scores far above it are not to be expected; except that
+  with the presets lunarlander, lunarlander-continuous and mujoco-locomotion it goes on to a
+  million steps, and its best policy counts (`--stop-when-solved` ends it earlier).
 - **mean**: the interquartile mean over seeds (without the lowest and the highest quarter), which a
   single seed cannot move much (Agarwal et al. 2021, arXiv 2108.13264), and the lowest seed.
 - **steps, seconds**: medians over all seeds, whether or not they reached the threshold. The
