@@ -289,6 +289,7 @@ def test_play_returns_when_no_worker_is_left(stage: Stage) -> None:
     assert stage.found == [{}]
 
 
+@pytest.mark.slow
 def test_an_episode_on_which_two_workers_die_ends_the_run(stage: Stage) -> None:
     crew = Crew(folder=stage.folder, does=("dies", "dies behind another"))
     with pytest.raises(WorkerError) as caught:
