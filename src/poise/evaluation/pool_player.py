@@ -12,8 +12,7 @@ from poise.config import usable_cores
 from poise.envs.env_factory import EnvFactory
 from poise.envs.envpool_copies import make_envpool_copies
 from poise.envs.seeding import environment_seed
-from poise.evaluation.scoring import score
-from poise.evaluation.selection_player import Batch
+from poise.evaluation.selection_player import Batch, Played, score_together
 from poise.learning.evaluation_result import Score
 from poise.trajectory import Snapshot
 
@@ -52,8 +51,7 @@ class PoolPlayer:
             for begin in range(0, len(seeds), self._most_copies):
                 some = seeds[begin : begin + self._most_copies]
                 played.append(self._play_some(snapshot, some, draw, step_limit, beat))
-        returns, lengths, done = (np.concatenate(parts) for parts in zip(*played, strict=True))
-        return score(returns, lengths, greedy=batches[0][1] is None, cut=int(np.sum(~done)))
+        return score_together(played, greedy=batches[0][1] is None)
 
     def _play_some(
         self,
@@ -62,8 +60,8 @@ class PoolPlayer:
         draw: Noise | None,
         step_limit: int,
         beat: Callable[[], None],
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the returns and lengths of the episodes, and which ones were not cut."""
+    ) -> Played:
+        """Play one episode for each seed, at the same time."""
         agent, count = self._agent, len(seeds)
         parameters = np.asarray(snapshot.parameters)
         statistics = agent.observed_statistics(snapshot.statistics)

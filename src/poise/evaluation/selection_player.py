@@ -10,15 +10,18 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from poise.evaluation.scoring import score
 from poise.learning.evaluation_result import Score
 from poise.number_format import numbers
 from poise.trajectory import Snapshot
 from poise.user_warnings import warn_caller
 
-__all__ = ["Batch", "SelectionPlayer", "warn_if_different"]
+__all__ = ["Batch", "Played", "SelectionPlayer", "score_together", "warn_if_different"]
 
 Batch = tuple[list[np.random.SeedSequence], np.random.SeedSequence | None]
 """A seed for each of the episodes played side by side, and one for their actions; None: greedy."""
+Played = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Returns and lengths of some episodes, and which ones were not cut."""
 FEWEST_EPISODES = 10
 """The deviation of fewer episodes says too little."""
 TOO_MANY_ERRORS = 4.0
@@ -49,6 +52,12 @@ class SelectionPlayer(Protocol):
             step_limit: an episode is cut after this many steps.
             beat: called from time to time; may raise to abort.
         """
+
+
+def score_together(played: list[Played], *, greedy: bool) -> Score:
+    """Score all episodes of several batches."""
+    returns, lengths, done = (np.concatenate(parts) for parts in zip(*played, strict=True))
+    return score(returns.astype(np.float64), lengths, greedy=greedy, cut=int(np.sum(~done)))
 
 
 def warn_if_different(selection: Score, verification: Score, place: str) -> None:

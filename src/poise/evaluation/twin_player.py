@@ -12,8 +12,7 @@ from poise.agent.agent import Agent
 from poise.agent.noise import draw_with_key
 from poise.envs.jax_envs import Draws, JaxEnvs
 from poise.envs.seeding import key_data, typed_key
-from poise.evaluation.scoring import score
-from poise.evaluation.selection_player import Batch
+from poise.evaluation.selection_player import Batch, Played, score_together
 from poise.learning.compiler import Compiler, ProgramOfAnyShape
 from poise.learning.evaluation_result import Score
 from poise.trajectory import Snapshot
@@ -55,9 +54,7 @@ class TwinPlayer:
             played.append(self._play_batch(snapshot, *batch, step_limit))
             # The call could not be interrupted: a signal that arrived meanwhile aborts now.
             beat()
-        returns, lengths, done = (np.concatenate(parts) for parts in zip(*played, strict=True))
-        is_greedy, cut = batches[0][1] is None, int(np.sum(~done))
-        return score(returns.astype(np.float64), lengths, greedy=is_greedy, cut=cut)
+        return score_together(played, greedy=batches[0][1] is None)
 
     def _play_batch(
         self,
@@ -65,8 +62,8 @@ class TwinPlayer:
         seeds: list[np.random.SeedSequence],
         sampling: np.random.SeedSequence | None,
         step_limit: int,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the returns and lengths of the episodes, and which ones were not cut."""
+    ) -> Played:
+        """Play one episode for each seed, in one call."""
         keys = np.stack([key_data(seed) for seed in seeds])
         action_key = None if sampling is None else key_data(sampling)
         totals, lengths, done = self._play(
