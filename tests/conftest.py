@@ -90,6 +90,24 @@ def compiled_once() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def compiled_quickly(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Compile the programs of runs with less effort, except in the slow tests, which run longer.
+
+    Programs of a few steps take longer to compile than to run.
+    """
+    from poise.learning.compiler import compile_options
+    from poise.training import assembly
+
+    def options(backend: str) -> dict[str, object]:
+        return compile_options(backend) | {"xla_backend_optimization_level": 0}
+
+    with pytest.MonkeyPatch.context() as patch:
+        if pytestconfig.option.markexpr == "not slow":
+            patch.setattr(assembly, "compile_options", options)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def patience() -> Iterator[None]:
     """Raise all time limits, so that no result depends on how slow the machine is.
 
