@@ -52,6 +52,7 @@ class HostProgram:
         self.spec = spec
         self.envs = spec.envs
         self.acting = acting
+        self.explore = spec.explore
         # Bound to these two only, not to the program, for the same reason as in `JaxProgram`.
         self._compute = functools.partial(compute_update, spec.agent, spec.algorithm)
         self.compiled_update: Any = None
@@ -242,7 +243,8 @@ class HostWorker:
         draw = draw_with_generator(np.random.Generator(np.random.PCG64(seed)))
         spec = self._program.spec
         noise = spec.agent.head.noise(draw, (spec.length, spec.copies))
-        if spec.explore is not None:
-            noise = spec.explore(noise, np.int32(version), draw)
+        explore = self._program.explore
+        if explore is not None:
+            noise = explore(noise, np.int32(version), draw)
         leaves, structure = jax.tree.flatten(noise)
         return [jax.tree.unflatten(structure, step) for step in zip(*leaves, strict=True)]

@@ -63,6 +63,8 @@ class JaxProgram:
         self.spec = spec
         self.envs = envs
         self._compiled: Any = None
+        explore = spec.explore
+        self._acts_by_version = explore is not None
 
         # Not a method: the program and its function would refer to each other, and the compiled
         # code would be freed only by Python's cyclic garbage collector. That runs rarely, because
@@ -70,7 +72,7 @@ class JaxProgram:
         def act(
             snapshot: Snapshot, state: RolloutState
         ) -> tuple[Trajectory, Transition, RolloutState]:
-            rolled_out = roll_out(agent, envs, snapshot, state, spec.length, spec.explore)
+            rolled_out = roll_out(agent, envs, snapshot, state, spec.length, explore)
             transitions, after = follow_returns(envs.shaping, state, *rolled_out)
             rollout = to_trajectory(agent, envs.shaping, snapshot, state, transitions, after)
             return rollout, transitions, after
@@ -131,7 +133,7 @@ class JaxProgram:
         The version is ``()`` if acting does not depend on it: a NumPy scalar takes as long as ten
         arrays of JAX.
         """
-        version = jnp.int32(0) if self.spec.explore is None else version
+        version = version if self._acts_by_version else jnp.int32(0)
         snapshot = Snapshot(version, parameters, statistics, target_parameters)
         outcome, after = self.cycle(snapshot, self._packing.unpack(*packed))
         computed, metrics, steps, moments, episodes, kept = outcome
@@ -154,7 +156,7 @@ class JaxProgram:
 
     def _arguments(self, snapshot: Snapshot) -> tuple[Any, ...]:
         """Return the snapshot's fields as the compiled cycle takes them."""
-        version = () if self.spec.explore is None else np.int32(snapshot.version)
+        version = np.int32(snapshot.version) if self._acts_by_version else ()
         return version, *snapshot[1:]
 
     def __call__(
