@@ -37,6 +37,8 @@ _FREE = {
     "initial_log_deviation",
     "normalize_rewards",
     "activation",
+    "trunk",
+    "squash_actions",
     "gaussian_scale",
     "image_axes",
     "normalize_observations",
@@ -124,6 +126,7 @@ def program_key(components: RunComponents) -> Any:
         envs.kind,
         envs.shaping,
         repr(decisive_settings()),
+        repr(components.program.spec.algorithm),
     ]
     if isinstance(envs, JaxEnvs):
         twin = registry.TWINS[components.env_factory.identity]

@@ -23,6 +23,7 @@ __all__ = [
     "THREADS",
     "EnvironmentChoice",
     "LauncherName",
+    "Schedule",
     "TrainConfig",
     "WorldChoice",
     "WorldKind",
@@ -38,6 +39,7 @@ EVALUATION_COPIES = 8
 
 WorldKind = Literal["compiled", "xla", "atari", "envpool", "vector", "copies"]
 WorldChoice = Literal["auto", "compiled", "xla", "atari", "envpool", "vector", "copies"]
+Schedule = Literal["constant", "linear"]
 LauncherName = Literal["threads", "processes", "serial"]
 THREADS, PROCESSES, SERIAL = typing.get_args(LauncherName)
 
@@ -146,7 +148,7 @@ class TrainConfig:
     """Step size of the optimizer. Default: 3e-3, or 1e-3 with the convolutional network that image
     observations use."""
 
-    learning_rate_schedule: Literal["constant", "linear"] = "constant"
+    learning_rate_schedule: Schedule = "constant"
     """constant, or linear: annealed to 0 at --max-steps (Mnih et al. 2016, section 5)."""
 
     optimizer: Literal["adam", "rmsprop"] = "adam"
@@ -189,9 +191,21 @@ class TrainConfig:
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus in the loss. The A3C paper uses 0.01."""
 
+    entropy_schedule: Schedule = "constant"
+    """constant, or linear: the entropy bonus is annealed to 0 over --annealing-steps. Actor-critic
+    methods only."""
+
     clip_range: float = 0.2
     """PPO and APPO only: how far the probability ratio may move away from 1 before it is
     clipped."""
+
+    clip_range_schedule: Schedule = "constant"
+    """PPO and APPO only: constant, or linear: the clip range is annealed to 0 over
+    --annealing-steps (Schulman et al. 2017, section 6.2)."""
+
+    annealing_steps: int | None = None
+    """Environment steps over which --entropy-schedule and --clip-range-schedule reach 0, counted as
+    updates with whole rollouts. Default: the --max-steps that the run began with."""
 
     epochs: int = 4
     """PPO and APPO only: number of passes over each batch."""
@@ -229,21 +243,41 @@ class TrainConfig:
     """Weight of the value loss, which is half the mean squared error. (Stable-Baselines3's vf_coef
     0.5 weighs the whole error, so it is 1 here.)"""
 
+    value_loss: Literal["squared", "huber"] = "squared"
+    """Form of the value loss: squared, or huber, which grows linearly beyond an error of 1 (Huber
+    1964). Actor-critic methods only."""
+
+    value_clip_range: float | None = None
+    """PPO and APPO only: how far a value may move while a batch is learned before it is clipped, in
+    the unit of returns (OpenAI Baselines' PPO2; Engstrom et al. 2020, arXiv 2005.12729). Default:
+    not clipped."""
+
     hidden_sizes: tuple[int, ...] = (100,)
-    """Units in each hidden layer of the separate networks for policy and value. Image observations
-    use a convolutional network like the A3C paper's instead."""
+    """Units in each hidden layer of the networks for policy and value. Image observations use a
+    convolutional network like the A3C paper's instead."""
+
+    trunk: Literal["separate", "shared"] = "separate"
+    """Whether policy and value have hidden layers of their own, or share them (as in the A3C paper,
+    section 4; a convolutional network is always shared)."""
 
     activation: Literal["auto", "tanh", "relu", "silu", "elu", "gelu"] = "auto"
     """Activation function of hidden layers. auto: relu (as in the A3C paper); Stable-Baselines3 and
     Schulman et al. 2017 have tanh."""
 
-    gaussian_scale: Literal["free", "network"] = "free"
-    """Standard deviation of continuous actions: free (one trained parameter per number) or network
-    (computed from the observation)."""
+    gaussian_scale: Literal["free", "network", "gsde"] = "free"
+    """Standard deviation of continuous actions: free (one trained parameter per number), network
+    (computed from the observation), or gsde (Raffin et al. 2021, arXiv 2005.05719: noise that is a
+    function of the policy's features, drawn once for each rollout, so that exploration is
+    smooth)."""
+
+    squash_actions: bool = False
+    """Pass continuous actions through tanh, so that they stay within their bounds (Haarnoja et al.
+    2018, arXiv 1801.01290, appendix C), instead of clipping them."""
 
     initial_log_deviation: float = 0.0
-    """Logarithm of the first standard deviation of continuous actions, if --gaussian-scale is free;
-    bounds of the action space are at -1 and 1. 0 as in Stable-Baselines3 (log_std_init)."""
+    """Logarithm of the first standard deviation of continuous actions, if --gaussian-scale is free
+    or gsde; bounds of the action space are at -1 and 1. 0 as in Stable-Baselines3
+    (log_std_init)."""
 
     normalize_observations: Literal["auto", "on", "off"] = "auto"
     """Normalise observed numbers, images aside, by their running mean and variance, which are saved
@@ -358,6 +392,17 @@ class TrainConfig:
                 "learning_rate_schedule is linear, which anneals to 0 at max_steps: "
                 "give max_steps too"
             )
+        if self.annealing_steps is None:
+            for name in ("clip_range_schedule", "entropy_schedule"):
+                if getattr(self, name) != "linear":
+                    continue
+                if self.max_steps is None:
+                    raise ConfigError(
+                        f"{name} is linear, which anneals to 0 over annealing_steps: give them, or "
+                        "max_steps"
+                    )
+                # Kept, because a run may be resumed with another budget.
+                object.__setattr__(self, "annealing_steps", self.max_steps)
 
         batch = self.rollout_length * self.envs_per_worker * self.workers
         if self.algorithm == "one_step_sarsa" and self.rollout_length < 2:

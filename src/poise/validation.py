@@ -74,11 +74,13 @@ _COUNTS = {
     "seed": (0, MAX_COUNT),
     "target_interval": (1, MAX_COUNT),
     "exploration_steps": (1, MAX_COUNT),
+    "annealing_steps": (1, MAX_COUNT),
     "epochs": (1, MAX_EPOCHS),
     "minibatches": (1, MAX_ROLLOUT_STEPS),
 }
 _POSITIVE = {
     "clip_range": MAX_FACTOR,
+    "value_clip_range": MAX_FACTOR,
     "vtrace_rho_clip": MAX_FACTOR,
     "vtrace_c_clip": MAX_FACTOR,
     "learning_rate": MAX_FACTOR,

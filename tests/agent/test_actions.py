@@ -10,7 +10,7 @@ import scipy.special
 import scipy.stats
 from gymnasium import spaces
 
-from poise.agent.actions import action_head
+from poise.agent.actions import GaussianForm, action_head
 from poise.agent.heads import ActionHead
 from poise.agent.noise import draw_with_generator
 from poise.batching import as_typed, unbatch
@@ -136,7 +136,7 @@ def test_matrices_have_their_shape_and_dtype() -> None:
 
 @pytest.mark.parametrize("scale", ["free", "network"])
 def test_gaussian_parameters_are_means_then_log_scales(scale: Any) -> None:
-    head = action_head(BOXES["bounded"], scale)
+    head = action_head(BOXES["bounded"], GaussianForm(scale))
     assert (head.outputs, head.free_params) == ((3, 3) if scale == "free" else (6, 0))
     parameters, action = head_parameters(head), np.ones((COPIES, 3), np.float32)
     normal = scipy.stats.norm(parameters[:, :3], np.exp(parameters[:, 3:].astype(np.float64)))
@@ -283,7 +283,7 @@ def test_categories_beyond_int32_are_refused(space: spaces.Space[Any]) -> None:
 @pytest.mark.parametrize("scale", ["free", "network"])
 @pytest.mark.parametrize("log_scale", [-1e4, 1e4])
 def test_a_diverged_gaussian_scale_stays_finite(scale: Any, log_scale: float) -> None:
-    head = action_head(BOXES["bounded"], scale)
+    head = action_head(BOXES["bounded"], GaussianForm(scale))
     parameters = np.array([0, 0, 0, *[log_scale] * 3], np.float32)
     action = head.sample(parameters, np.full(3, 3.0, np.float32))
     assert np.isfinite(action).all()

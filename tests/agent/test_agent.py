@@ -126,6 +126,7 @@ def test_memory_begins_with_0_for_each_copy() -> None:
         NetworkSpec((3, 4)),
         NetworkSpec((5,), "network"),
         NetworkSpec((), activation="elu"),
+        NetworkSpec((5,), "gsde", is_shared=True, squashes=True),
     ],
 )
 def test_a_network_specification_survives_json(spec: NetworkSpec) -> None:
@@ -141,6 +142,8 @@ def test_a_network_specification_survives_json(spec: NetworkSpec) -> None:
         {"gaussian_scale": "loud"},
         {"activation": "loud"},
         {"activation": ["relu"]},
+        {"is_shared": 1},
+        {"squashes": "yes"},
     ],
     ids=str,
 )

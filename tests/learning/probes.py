@@ -33,13 +33,14 @@ from poise.trajectory import Snapshot, WorkerUpdate
 from .fakes import SETTINGS, result
 
 DISCOUNT = 0.5
-ALGORITHM = A3C(
-    discount=DISCOUNT,
-    gae_lambda=1.0,
-    normalize_advantages=True,
-    value_coefficient=0.5,
-    entropy_coefficient=0.01,
-)
+LOSS: dict[str, Any] = {
+    "discount": DISCOUNT,
+    "gae_lambda": 1.0,
+    "normalize_advantages": True,
+    "value_coefficient": 0.5,
+    "entropy_coefficient": 0.01,
+}
+ALGORITHM = A3C(**LOSS)
 WORKERS, COPIES, LENGTH = 2, 8, 10
 FAST: CompileOptions = compile_options("cpu") | {"xla_backend_optimization_level": 0}
 """Compile options that halve the compile time; training here is short."""

@@ -1,6 +1,5 @@
 """A host worker is compared with a literal re-implementation: one copy, one step at a time."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -29,7 +28,14 @@ from poise.trajectory import Snapshot, Trajectory, WorkerUpdate
 from ..environments import ACTION_SPACES, OBSERVATION_SPACES, Ends, Faulty, Toy
 
 COPIES, LENGTH, CYCLES = 3, 7, 4
-ALGORITHM = A3C(0.9, 0.8, False, 0.5, 0.01)
+LOSS: dict[str, Any] = {
+    "discount": 0.9,
+    "gae_lambda": 0.8,
+    "normalize_advantages": False,
+    "value_coefficient": 0.5,
+    "entropy_coefficient": 0.01,
+}
+ALGORITHM = A3C(**LOSS)
 FAST = compile_options("cpu") | {"xla_backend_optimization_level": 0}
 SPEC = NetworkSpec((8,))
 SHAPING = RewardShaping(failure_reward=-3.0, scale=0.5, clip=2.0)
@@ -199,8 +205,7 @@ def test_the_gradient_is_that_of_its_trajectory(ends: Any) -> None:
 
     @jax.jit
     def differentiate(parameters: Any, trajectory: Trajectory) -> Any:
-        loss = dataclasses.asdict(ALGORITHM)
-        return actor_critic_gradient(program.spec.agent, parameters, trajectory, **loss)
+        return actor_critic_gradient(program.spec.agent, parameters, trajectory, **LOSS)
 
     for worker_update, trajectory in zip(worker_updates, trajectories, strict=True):
         gradient, losses = differentiate(snapshot.parameters, trajectory)

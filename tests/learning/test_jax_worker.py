@@ -1,6 +1,5 @@
 """A compiled worker: the content of its updates, and purity of its cycle."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ from poise.learning.worker import Worker
 from poise.maths.statistics import Moments, normalization
 from poise.trajectory import Snapshot, WorkerUpdate
 
-from .probes import ALGORITHM, COPIES, FAST, LENGTH, DelayedReward, Probe, new_server, program
+from .probes import COPIES, FAST, LENGTH, LOSS, DelayedReward, Probe, new_server, program
 
 
 class Ragged(DelayedReward):
@@ -87,11 +86,10 @@ def test_the_gradient_is_that_of_its_rollout(ragged: JaxProgram, snapshot: Snaps
     def watch(snapshot: Snapshot, state: Any) -> Any:
         transitions, after = roll_out(agent, envs, snapshot, state, LENGTH)
         trajectory = to_trajectory(agent, envs.shaping, snapshot, state, transitions, after)
-        loss = dataclasses.asdict(ALGORITHM)
         return (
             trajectory,
             transitions.episodes,
-            actor_critic_gradient(agent, snapshot.parameters, trajectory, **loss),
+            actor_critic_gradient(agent, snapshot.parameters, trajectory, **LOSS),
         )
 
     compiled = jax.jit(watch).lower(snapshot, state).compile(dict(FAST))

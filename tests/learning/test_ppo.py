@@ -161,3 +161,26 @@ def test_workers_send_the_rollout_and_metrics_that_show_whether_it_is_finite() -
         for name, column in columns.items():
             broken = rollout._replace(**{name: np.where(column == column.max(), np.nan, column)})
             assert not np.isfinite(compute(snapshot, broken)[1]).all(), name
+
+
+def test_values_that_moved_too_far_learn_nothing_more() -> None:
+    """In a second pass over the batch; the first one begins at the values that are kept."""
+    agent, parameters = make("discrete", (4,))
+    batch = on_policy(agent, parameters)
+    values_only = dataclasses.replace(
+        ONCE, epochs=2, value_coefficient=1.0, value_clip_range=1e-6, entropy_coefficient=0.0
+    )
+    policy = dataclasses.replace(values_only, value_coefficient=0.0)
+    found, _, _ = learn(values_only, agent, parameters, batch)
+    once = dataclasses.replace(values_only, epochs=1)
+    first, _, _ = learn(once, agent, parameters, batch)
+    unclipped = dataclasses.replace(values_only, value_clip_range=None)
+    further, _, _ = learn(unclipped, agent, parameters, batch)
+    start, _, _ = learn(policy, agent, parameters, batch)
+    moved = np.abs(first - parameters) > 1e-7
+    # The value's own layers are those that the policy's loss does not move.
+    of_value = moved & (np.abs(start - parameters) < 1e-9)
+    assert of_value.any()
+    assert np.abs(further - first)[of_value].max() > 1e-4
+    # A value may be clipped only where that makes the loss larger, so some still move.
+    assert np.abs(found - first)[of_value].sum() < np.abs(further - first)[of_value].sum()

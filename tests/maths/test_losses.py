@@ -12,6 +12,7 @@ from poise.maths.losses import (
     actor_critic_loss,
     clipped_surrogate_loss,
     masked_mean,
+    value_loss,
 )
 
 SHAPE = (5, 3)
@@ -88,6 +89,31 @@ def test_no_valid_step_gives_0() -> None:
 )
 def test_masked_mean(valid: list[bool], mean: float) -> None:
     assert masked_mean(jnp.array([1.0, 9.0, 5.0]), jnp.array(valid)) == mean
+
+
+@pytest.mark.parametrize("kind", ["squared", "huber"])
+@pytest.mark.parametrize("clip_range", [None, 0.3])
+def test_the_losses_of_values_are_their_formulas(kind: Any, clip_range: float | None) -> None:
+    valid, given = some_valid(), arguments(some_valid())
+    values, targets, old = (given[name] for name in ("values", "targets", "advantages"))
+
+    def one(value: float, target: float) -> float:
+        error = abs(target - value)
+        return error - 0.5 if kind == "huber" and error > 1 else 0.5 * error**2
+
+    terms = []
+    for index in zip(*np.nonzero(valid), strict=True):
+        value, target, before = float(values[index]), float(targets[index]), float(old[index])
+        term = one(value, target)
+        if clip_range is not None:
+            near = before + min(max(value - before, -clip_range), clip_range)
+            term = max(term, one(near, target))
+        terms.append(term)
+    clipping = () if clip_range is None else (old, clip_range)
+    found = value_loss(values, targets, jnp.asarray(valid), kind, *clipping)
+    np.testing.assert_allclose(found, np.mean(terms), rtol=1e-5)
+    slopes = jax.grad(lambda targets: value_loss(values, targets, jnp.asarray(valid), kind))
+    np.testing.assert_array_equal(slopes(targets), 0.0)
 
 
 # --- PPO ------------------------------------------------------------------------------------------

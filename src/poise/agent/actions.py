@@ -2,26 +2,28 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
 from poise.agent.encoders import brief_space
 from poise.agent.heads import (
+    UNBOUNDED,
     ActionHead,
     BernoulliHead,
     CategoricalHead,
     GaussianHead,
     GaussianScale,
+    GsdeHead,
     JointHead,
     dtype_on,
 )
-from poise.errors import UnsupportedSpaceError
+from poise.errors import ConfigError, UnsupportedSpaceError
 from poise.maths.namespace import array_namespace
 from poise.space_parts import children, parts, rebuild
 
-__all__ = ["action_head", "has_continuous_actions"]
+__all__ = ["GaussianForm", "action_head", "has_continuous_actions"]
 
 LARGEST_CATEGORY = 2**31
 """Bound on category numbers: they are stored as int32, XLA's integer type."""
@@ -30,6 +32,21 @@ MAX_INTEGERS = 256
 per value, and what is learned about one value would not carry over to its neighbours."""
 MAX_CATEGORIES = 1 << 14
 """Bound on the outputs for all integers of one Box together."""
+
+
+class GaussianForm(NamedTuple):
+    """The distribution of continuous actions.
+
+    Attributes:
+        scale: ``free``, a trainable scale that does not depend on the observation, ``network``, one
+            that the network computes, or ``gsde``, from the features of its last hidden layer.
+        squashes: whether actions are passed through tanh.
+        features: number of these features.
+    """
+
+    scale: GaussianScale = "free"
+    squashes: bool = False
+    features: int = 0
 
 
 def _require_int32(space: spaces.Space[Any], numbers: list[Any]) -> None:
@@ -46,30 +63,47 @@ def has_continuous_actions(space: spaces.Space[Any]) -> bool:
     return any(isinstance(one, spaces.Box) and one.dtype.kind == "f" for one in found)
 
 
-def action_head(space: spaces.Space[Any], gaussian_scale: GaussianScale = "free") -> ActionHead:
+def action_head(
+    space: spaces.Space[Any],
+    gaussian: GaussianForm = GaussianForm(),  # noqa: B008
+) -> ActionHead:
     """Return the head for an action space.
 
     Args:
         space: Discrete, Box, MultiDiscrete, MultiBinary, or Tuple and Dict of these. The integers
             of a Box are treated as categories, like those of a MultiDiscrete space.
-        gaussian_scale: for Box: ``free``, a trainable scale that does not depend on the
-            observation, or ``network``, one that the network computes.
+        gaussian: for Box.
 
     Raises:
         UnsupportedSpaceError: for any other space; the message names the part and a remedy.
+        ConfigError: the form of the Gaussian does not fit the space.
     """
-    return _head(space, gaussian_scale, "action")
+    is_box = isinstance(space, spaces.Box) and space.dtype.kind == "f"
+    if gaussian.scale == "gsde" and has_continuous_actions(space) and not is_box:
+        raise ConfigError(
+            "--gaussian-scale gsde needs one Box of floats as action space: use free or network"
+        )
+    return _head(space, gaussian, "action")
 
 
-def _head(space: spaces.Space[Any], gaussian_scale: GaussianScale, path: str) -> ActionHead:
+def _gaussian_head(space: spaces.Box, form: GaussianForm, path: str) -> ActionHead:
+    low, high = map(np.ravel, (space.low, space.high))
+    bounds = tuple(map(float, low)), tuple(map(float, high))
+    if form.squashes and not (np.abs([*low, *high]) < UNBOUNDED).all():
+        raise ConfigError(
+            f"--squash-actions needs finite bounds, but {path} is {brief_space(space)}"
+        )
+    given = tuple(space.shape), *bounds, str(space.dtype), form.scale, form.squashes
+    return GsdeHead(*given, form.features) if form.scale == "gsde" else GaussianHead(*given)
+
+
+def _head(space: spaces.Space[Any], gaussian: GaussianForm, path: str) -> ActionHead:
     match space:
         case spaces.Discrete():
             _require_int32(space, [space.start, space.start + space.n])
             return CategoricalHead(int(space.n), int(space.start))
         case spaces.Box() if np.issubdtype(space.dtype, np.floating):
-            low, high = space.low.reshape(-1), space.high.reshape(-1)
-            bounds = tuple(map(float, low)), tuple(map(float, high))
-            return GaussianHead(tuple(space.shape), *bounds, str(space.dtype), gaussian_scale)
+            return _gaussian_head(space, gaussian, path)
         case spaces.Box():
             # As Python integers: the difference of the widest bounds would overflow NumPy's.
             first, last = map(int, space.low.reshape(-1)), map(int, space.high.reshape(-1))
@@ -94,7 +128,7 @@ def _head(space: spaces.Space[Any], gaussian_scale: GaussianScale, path: str) ->
             return JointHead(tuple(components), _stack(tuple(space.shape), space.dtype))
         case spaces.Tuple() | spaces.Dict():
             named = [(part, f"{path}[{key!r}]") for key, part in children(space)]
-            heads = tuple(_head(part, gaussian_scale, where) for part, where in named)
+            heads = tuple(_head(part, gaussian, where) for part, where in named)
             return JointHead(heads, functools.partial(rebuild, space))
     raise UnsupportedSpaceError(
         f"{path} is {brief_space(space)}, which poise cannot act in; it acts in Box, Discrete, "

@@ -13,14 +13,14 @@ import jax
 import numpy as np
 from gymnasium import spaces
 
-from poise.agent.actions import action_head
+from poise.agent.actions import GaussianForm, action_head
 from poise.agent.activations import ACTIVATIONS, ActivationName
 from poise.agent.categories import MAX_UNITS, choose_embedding_units, lookup_sizes
 from poise.agent.encoders import require_encodable
 from poise.agent.epsilon_greedy import epsilon_greedy_head
 from poise.agent.heads import ActionHead, GaussianScale
 from poise.agent.image_axes import has_images
-from poise.agent.image_network import HIDDEN_UNITS, ImageNetwork
+from poise.agent.image_network import HEAD_SIZES, HIDDEN_UNITS, ImageNetwork
 from poise.agent.network import Network, NetworkFactory, NetworkOutput
 from poise.agent.networks import MlpNetwork
 from poise.agent.normalizer import Scaling
@@ -48,6 +48,8 @@ class NetworkSpec:
         activation: name of the activation function of hidden layers.
         initial_log_deviation: first value of the logarithms of free standard deviations.
         action_values: whether the network computes the value of each action, and has no critic.
+        is_shared: whether policy and value share the hidden layers of ``hidden_sizes``.
+        squashes: whether continuous actions are passed through tanh.
     """
 
     hidden_sizes: tuple[int, ...] = (100,)
@@ -58,6 +60,8 @@ class NetworkSpec:
     activation: ActivationName = "relu"
     initial_log_deviation: float = 0.0
     action_values: bool = False
+    is_shared: bool = False
+    squashes: bool = False
 
     @classmethod
     def choose(
@@ -70,6 +74,8 @@ class NetworkSpec:
         activation: ActivationName | Literal["auto"] = "auto",
         initial_log_deviation: float = 0.0,
         action_values: bool = False,
+        is_shared: bool = False,
+        squashes: bool = False,
     ) -> "NetworkSpec":
         """Describe the network for a space; with many categories, it gets an embedding table.
 
@@ -88,7 +94,23 @@ class NetworkSpec:
             "relu" if activation == "auto" else activation,
             initial_log_deviation,
             action_values,
+            is_shared,
+            squashes,
         )
+
+    def features(self, observation_space: spaces.Space[Any]) -> int:
+        """Return how many features of its last hidden layer the network outputs, for gSDE.
+
+        Raises:
+            ConfigError: there is no hidden layer.
+        """
+        if self.gaussian_scale != "gsde":
+            return 0
+        if has_images(observation_space, self.image_axes):
+            return HEAD_SIZES[-1]
+        if not self.hidden_sizes:
+            raise ConfigError("--gaussian-scale gsde needs a hidden layer: set --hidden-sizes")
+        return self.hidden_sizes[-1]
 
     def to_json(self) -> dict[str, Any]:
         """Convert the description to JSON types."""
@@ -105,7 +127,7 @@ class NetworkSpec:
         if len(sizes) > MAX_HIDDEN_LAYERS or any(size < 1 for size in sizes):
             raise ValueError(f"hidden sizes {shown(sizes)}")
         scale = description["gaussian_scale"]
-        if scale not in ("free", "network"):
+        if scale not in ("free", "network", "gsde"):
             raise ValueError(f"gaussian scale {scale!r}")
         # Policies saved by versions without tables do not have this key.
         units = int(description.get("embedding_units", 0))
@@ -123,10 +145,14 @@ class NetworkSpec:
         deviation = float(description.get("initial_log_deviation", 0.0))
         if not math.isfinite(deviation):
             raise ValueError(f"initial_log_deviation {deviation}")
-        action_values = description.get("action_values", False)
-        if not isinstance(action_values, bool):
-            raise ValueError(f"action_values {shown(action_values)}")
-        return cls(sizes, scale, units, axes, normalize, activation, deviation, action_values)
+        # Nor do those saved before each of these was one.
+        flags = []
+        for name in ("action_values", "is_shared", "squashes"):
+            flag = description.get(name, False)
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name} {shown(flag)}")
+            flags.append(flag)
+        return cls(sizes, scale, units, axes, normalize, activation, deviation, *flags)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,9 +296,15 @@ def make_network(
     rest = spec.activation, spec.initial_log_deviation, not spec.action_values
     if units and not lookup_sizes(observation_space):
         raise ConfigError("the observations have no categories to look up in a table")
+    features = spec.features(observation_space)
     if has_images(observation_space, axes):
-        return ImageNetwork(observation_space, outputs, free, units, axes, *rest)
-    return MlpNetwork(observation_space, outputs, free, spec.hidden_sizes, units, *rest)
+        return ImageNetwork(observation_space, outputs, free, units, axes, *rest, features=features)
+    return MlpNetwork(
+        *(observation_space, outputs, free, spec.hidden_sizes, units),
+        *rest,
+        is_shared=spec.is_shared,
+        features=features,
+    )
 
 
 def build_agent(
@@ -296,14 +328,18 @@ def build_agent(
     Raises:
         UnsupportedSpaceError: poise does not support one of the spaces, or the spec wants action
             values in a space where actions cannot be counted.
-        ConfigError: the network has more parameters than the limit.
+        ConfigError: the network has more parameters than the limit, or the form of the Gaussian
+            does not fit it or the action space.
     """
     require_encodable(observation_space)
     head: ActionHead
     if spec.action_values:
         head = epsilon_greedy_head(action_space)
     else:
-        head = action_head(action_space, spec.gaussian_scale)
+        if network_factory is not None and spec.gaussian_scale == "gsde":
+            raise ConfigError("--gaussian-scale gsde needs a network of poise's own")
+        features = spec.features(observation_space)
+        head = action_head(action_space, GaussianForm(spec.gaussian_scale, spec.squashes, features))
     if network_factory is not None:
         network = network_factory(observation_space, head.outputs, head.free_params)
     else:

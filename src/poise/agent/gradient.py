@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from poise.agent.agent import Agent
-from poise.maths.losses import LossTerms, actor_critic_loss
+from poise.maths.losses import LossTerms, ValueLoss, actor_critic_loss
 from poise.maths.returns import advantage_estimates, normalize
 from poise.trajectory import Trajectory
 
@@ -71,7 +71,8 @@ def actor_critic_gradient(
     gae_lambda: float,
     normalize_advantages: bool,
     value_coefficient: float,
-    entropy_coefficient: float,
+    entropy_coefficient: float | Float[Array, ""],
+    value_loss: ValueLoss = "squared",
 ) -> tuple[Float[Array, " P"], Float[Array, "5"]]:
     """Differentiate the loss with respect to the flat parameter vector.
 
@@ -84,6 +85,7 @@ def actor_critic_gradient(
         normalize_advantages: whether to `normalize` the advantages over the batch.
         value_coefficient: as in `actor_critic_loss`.
         entropy_coefficient: as in `actor_critic_loss`.
+        value_loss: the form of the values' loss.
 
     Returns:
         The gradient ``[P]``, and ``[5]``: total, policy, value and entropy terms of the loss, and
@@ -106,6 +108,7 @@ def actor_critic_gradient(
             trajectory.valid,
             value_coefficient,
             entropy_coefficient,
+            value_loss,
         )
         return terms.total, terms
 

@@ -22,6 +22,7 @@ from poise.maths import distributions
 from poise.maths.namespace import array_namespace
 
 __all__ = [
+    "UNBOUNDED",
     "ActionHead",
     "GaussianScale",
     "dtype_on",
@@ -35,7 +36,10 @@ UNBOUNDED = 1e15
 """A bound of at least this magnitude counts as no bound, like infinity or a dtype's largest number:
 a Gaussian of scale 1 could not be stretched to cover it."""
 
-GaussianScale = Literal["free", "network"]
+SMALLEST_VARIANCE = np.float32(1e-6)
+"""Added to a state-dependent variance, which would be 0 where all features are."""
+
+GaussianScale = Literal["free", "network", "gsde"]
 
 
 @runtime_checkable
@@ -104,7 +108,8 @@ class GaussianHead:
     """Head for `Box` spaces of floats: an independent Gaussian for each number.
 
     Finite bounds correspond to actions -1 and 1: the environment receives
-    ``clip(middle + half_width * action, low, high)``.
+    ``clip(middle + half_width * action, low, high)``. A squashed action is passed through tanh
+    first, so that it never reaches a bound.
     """
 
     shape: tuple[int, ...]
@@ -112,6 +117,7 @@ class GaussianHead:
     high: tuple[float, ...]
     dtype: str
     scale: GaussianScale
+    squashes: bool = False
 
     @property
     def size(self) -> int:
@@ -135,13 +141,21 @@ class GaussianHead:
         return distributions.gaussian_sample(mean, log_scale, noise)
 
     def log_probability(self, dist_params: Any, action: Any) -> Any:
-        return distributions.gaussian_log_probability(*self._split(dist_params), action)
+        parts = self._split(dist_params)
+        if self.squashes:
+            return distributions.squashed_gaussian_log_probability(*parts, action)
+        return distributions.gaussian_log_probability(*parts, action)
 
     def entropy(self, dist_params: Any) -> Any:
-        return distributions.gaussian_entropy(self._split(dist_params)[1])
+        mean, log_scale = self._split(dist_params)
+        if self.squashes:
+            return distributions.squashed_gaussian_entropy(mean, log_scale)
+        return distributions.gaussian_entropy(log_scale)
 
     def to_environment(self, action: Any) -> Any:
         xp = array_namespace(action)
+        if self.squashes:
+            action = xp.tanh(action)
         dtype = dtype_on(xp, self.dtype)
         low, high = np.asarray(self.low), np.asarray(self.high)
         bounded = (np.abs(low) < UNBOUNDED) & (np.abs(high) < UNBOUNDED)
@@ -160,6 +174,66 @@ class GaussianHead:
         xp = array_namespace(dist_params)
         log_scale = xp.clip(dist_params[..., self.size :], *LOG_SCALE_BOUNDS)
         return dist_params[..., : self.size], log_scale
+
+
+@dataclasses.dataclass(frozen=True)
+class GsdeHead(GaussianHead):
+    r"""Gaussian whose noise is a random linear function of the policy's features (gSDE).
+
+    Raffin et al. 2021, arXiv 2005.05719, section 3: with features :math:`z(s)` and a matrix
+    :math:`\epsilon_{ij} \sim N(0, \sigma_{ij}^2)`, the action is :math:`\mu(s) + \epsilon^T z(s)`,
+    whose variance is :math:`\sum_i z_i^2 \sigma_{ij}^2`. The matrix is drawn once for each copy and
+    rollout, so that exploration is smooth in time.
+
+    The network's outputs are the means and the features, through which no gradient of the noise
+    flows.
+    """
+
+    features: int = 0
+
+    @property
+    def outputs(self) -> int:
+        return self.size + self.features
+
+    @property
+    def free_params(self) -> int:
+        return self.features * self.size
+
+    def noise(self, draw: Noise, batch: tuple[int, ...]) -> Any:
+        """Draw a matrix ``[features, size]`` for each copy of a rollout's batch ``(T, N)``.
+
+        For other batches, one is drawn for each action.
+        """
+        matrix = self.features, self.size
+        if len(batch) != 2:
+            return draw(NORMAL, (*batch, *matrix))
+        length, copies = batch
+        drawn = draw(NORMAL, (copies, *matrix))
+        return array_namespace(drawn).broadcast_to(drawn, (length, *drawn.shape))
+
+    def sample(self, dist_params: Any, noise: Any | None) -> Any:
+        if noise is None:
+            return dist_params[..., : self.size]
+        xp = array_namespace(dist_params)
+        scales, features = self._scales_and_features(dist_params)
+        change = xp.sum(features[..., None] * xp.exp(scales) * noise, axis=-2)
+        return dist_params[..., : self.size] + change
+
+    def _split(self, dist_params: Any) -> tuple[Any, Any]:
+        xp = array_namespace(dist_params)
+        scales, features = self._scales_and_features(dist_params)
+        terms = xp.square(features)[..., None] * xp.exp(np.float32(2.0) * scales)
+        variance = xp.sum(terms, axis=-2) + SMALLEST_VARIANCE
+        return dist_params[..., : self.size], np.float32(0.5) * xp.log(variance)
+
+    def _scales_and_features(self, dist_params: Any) -> tuple[Any, Any]:
+        """Return logarithms of the scales ``[..., features, size]``, and features."""
+        xp = array_namespace(dist_params)
+        features = dist_params[..., self.size : self.outputs]
+        if xp is not np:
+            features = jax.lax.stop_gradient(features)
+        scales = xp.clip(dist_params[..., self.outputs :], *LOG_SCALE_BOUNDS)
+        return scales.reshape(*scales.shape[:-1], self.features, self.size), features
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,6 +136,7 @@ class ImageActorCritic(eqx.Module):
     image_axes: str = eqx.field(static=True)
     activation: ActivationName = eqx.field(static=True)
     table: Float[ArrayLike, "categories units"] | None = None
+    shows_features: bool = eqx.field(static=True, default=False)
 
     def __call__(self, observation: Any) -> tuple[Any, Any]:
         """Return distribution parameters ``[P]`` and value ``[]``."""
@@ -154,10 +155,12 @@ class ImageActorCritic(eqx.Module):
             else:
                 features.append(encode(part, value))
         hidden = activate(self.hidden(jnp.concatenate(features)))
-        dist_params = jnp.concatenate([_head(self.policy, hidden), jnp.asarray(self.free)])
+        outputs, shown = _head(self.policy, hidden)
+        joined = [outputs, shown] if self.shows_features else [outputs]
+        dist_params = jnp.concatenate([*joined, jnp.asarray(self.free)])
         if not self.value:
             return dist_params, dist_params.max(-1)
-        return dist_params, _head(self.value, hidden)[0]
+        return dist_params, _head(self.value, hidden)[0][0]
 
 
 class ImageNetwork(EquinoxNetwork):
@@ -172,6 +175,7 @@ class ImageNetwork(EquinoxNetwork):
         activation: name of the activation function of convolutions and shared layer.
         first_free: first value of the parameters that do not depend on the observation.
         critic: whether it has layers for the value.
+        features: units of the policy's last hidden layer that are among the outputs; 0 or all.
     """
 
     usual_learning_rate = IMAGE_LEARNING_RATE
@@ -186,13 +190,15 @@ class ImageNetwork(EquinoxNetwork):
         activation: ActivationName = "relu",
         first_free: float = 0.0,
         critic: bool = True,
+        features: int = 0,
     ) -> None:
         self._space = observation_space
         self._embedding_units = embedding_units
 
         def make(generator: np.random.Generator | None) -> ImageActorCritic:
-            sizes, rest = (outputs, free, generator), (activation, first_free, critic)
-            return image_actor_critic(observation_space, *sizes, embedding_units, image_axes, *rest)
+            sizes, rest = (outputs - features, free, generator), (activation, first_free, critic)
+            given = *sizes, embedding_units, image_axes, *rest
+            return image_actor_critic(observation_space, *given, shows_features=bool(features))
 
         super().__init__(make)
 
@@ -213,11 +219,12 @@ def _convolve(layers: tuple[Convolution, ...], x: Any, activate: Activation) -> 
     return x.reshape(-1)
 
 
-def _head(layers: tuple[Dense, ...], x: Any) -> Any:
+def _head(layers: tuple[Dense, ...], x: Any) -> tuple[Any, Any]:
+    """Return the last layer's outputs and its inputs."""
     *hidden, last = layers
     for layer in hidden:
         x = jnp.tanh(layer(x))
-    return last(x)
+    return last(x), x
 
 
 def image_actor_critic(
@@ -230,6 +237,8 @@ def image_actor_critic(
     activation: ActivationName = "relu",
     first_free: float = 0.0,
     critic: bool = True,
+    *,
+    shows_features: bool = False,
 ) -> ImageActorCritic:
     """Make an `ImageActorCritic` with orthogonal weights, as `actor_critic` does.
 
@@ -243,6 +252,7 @@ def image_actor_critic(
         activation: name of the activation function of convolutions and shared layer.
         first_free: first value of the parameters that do not depend on the observation.
         critic: whether to make the value's layers.
+        shows_features: whether the policy's last hidden layer is among the distribution parameters.
     """
     filters, features = _plan(observation_space, embedding_units, image_axes)
     stacks = []
@@ -270,6 +280,7 @@ def image_actor_critic(
         observation_space=observation_space,
         image_axes=image_axes,
         activation=activation,
+        shows_features=shows_features,
     )
 
 

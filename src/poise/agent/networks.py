@@ -24,7 +24,8 @@ class ActorCritic(eqx.Module):
     """Separate trunks of hidden layers for policy and value: the tutorial's network.
 
     Without a trunk for the value, the first one computes action values, the highest of which is the
-    value.
+    value. If both share their hidden layers, these belong to the policy's trunk, and the value's is
+    only its last layer.
 
     It runs unchanged on JAX arrays and on NumPy arrays, with any leading axes.
     """
@@ -35,15 +36,26 @@ class ActorCritic(eqx.Module):
     observation_space: spaces.Space[Any] = eqx.field(static=True)
     activation: ActivationName = eqx.field(static=True)
     table: Float[ArrayLike, "categories units"] | None = None
+    is_shared: bool = eqx.field(static=True, default=False)
+    shows_features: bool = eqx.field(static=True, default=False)
 
     def __call__(self, observation: Any) -> tuple[Any, Any]:
-        """Return distribution parameters ``[..., P]`` and value ``[...]``."""
+        """Return distribution parameters ``[..., P]`` and value ``[...]``.
+
+        If features are shown, those of the last hidden layer are among the parameters, after what
+        the policy's last layer computes.
+        """
         inputs = layer_input(self.observation_space, observation, self.table)
         activate = ACTIVATIONS[self.activation]
-        dist_params = _with_free(_trunk(self.policy, inputs, activate), self.free)
+        outputs, features = _trunk(self.policy, inputs, activate)
+        if self.shows_features:
+            outputs = _joined(outputs, features)
+        dist_params = _with_free(outputs, self.free)
         if not self.value:
             return dist_params, dist_params.max(-1)
-        return dist_params, _trunk(self.value, inputs, activate)[..., 0]
+        if self.is_shared and features is not None:
+            return dist_params, self.value[0](features)[..., 0]
+        return dist_params, _trunk(self.value, inputs, activate)[0][..., 0]
 
 
 class MlpNetwork(EquinoxNetwork):
@@ -58,6 +70,8 @@ class MlpNetwork(EquinoxNetwork):
         activation: name of the hidden layers' activation function.
         first_free: first value of the parameters that do not depend on the observation.
         critic: whether it has a trunk for the value.
+        is_shared: whether policy and value share their hidden layers.
+        features: units of the last hidden layer that are among the outputs; 0 or all of them.
     """
 
     def __init__(
@@ -70,17 +84,32 @@ class MlpNetwork(EquinoxNetwork):
         activation: ActivationName = "relu",
         first_free: float = 0.0,
         critic: bool = True,
+        is_shared: bool = False,
+        features: int = 0,
     ) -> None:
         self._space = observation_space
         self._hidden_sizes = hidden_sizes
         self._embedding_units = embedding_units
-        self._outputs = outputs
+        self._outputs = outputs - features
         self._activation = activation
         self._critic = critic
+        self._is_shared = is_shared and bool(hidden_sizes)
+        self._shows_features = bool(features)
 
         def make(generator: np.random.Generator | None) -> ActorCritic:
-            initial = generator, embedding_units, activation, first_free, critic
-            return actor_critic(observation_space, outputs, free, hidden_sizes, *initial)
+            return actor_critic(
+                observation_space,
+                outputs - features,
+                free,
+                hidden_sizes,
+                generator,
+                embedding_units,
+                activation,
+                first_free,
+                critic,
+                is_shared=self._is_shared,
+                shows_features=self._shows_features,
+            )
 
         super().__init__(make)
 
@@ -94,7 +123,9 @@ class MlpNetwork(EquinoxNetwork):
         sizes = (first, *self._hidden_sizes)
         hidden = sum((inputs + 1) * units for inputs, units in itertools.pairwise(sizes))
         trunks = hidden + (sizes[-1] + 1) * self._outputs
-        return trunks + (hidden + sizes[-1] + 1 if self._critic else 0)
+        if not self._critic:
+            return trunks
+        return trunks + (0 if self._is_shared else hidden) + sizes[-1] + 1
 
     def numpy_policy(self, parameters: Any) -> Callable[[Any], Any]:
         """See `RunsOnNumpy.numpy_policy`.
@@ -105,18 +136,22 @@ class MlpNetwork(EquinoxNetwork):
         network: ActorCritic = self.module(parameters)
         space, free, table = self._space, network.free, network.table
         *hidden, last = [(layer.weight, layer.bias) for layer in network.policy]
-        activate = ACTIVATIONS[self._activation]
+        activate, shows_features = ACTIVATIONS[self._activation], self._shows_features
         if lookup_sizes(space):
             layers = network.policy
-            return lambda x: _with_free(
-                _trunk(layers, layer_input(space, x, table), activate), free
-            )
+
+            def by_lookup(observation: Any) -> Any:
+                outputs, features = _trunk(layers, layer_input(space, observation, table), activate)
+                return _with_free(_joined(outputs, features) if shows_features else outputs, free)
+
+            return by_lookup
 
         def policy(observation: Any) -> Any:
             x = encode(space, observation)
             for weight, bias in hidden:
                 x = activate(row_product(x, weight) + bias)
-            return _with_free(row_product(x, last[0]) + last[1], free)
+            outputs = row_product(x, last[0]) + last[1]
+            return _with_free(_joined(outputs, x) if shows_features else outputs, free)
 
         return policy
 
@@ -124,7 +159,10 @@ class MlpNetwork(EquinoxNetwork):
         """Describe the hidden layers and the embedding table, if there is one."""
         sizes = " + ".join(map(str, self._hidden_sizes)) or "no"
         text = f"an MLP with {sizes} {self._activation} units for the "
-        text += "policy and one for the value" if self._critic else "values of the actions"
+        if not self._critic:
+            text += "values of the actions"
+        else:
+            text += "policy and " + ("the value" if self._is_shared else "one for the value")
         return text + describe_table(self._space, self._embedding_units)
 
 
@@ -144,11 +182,20 @@ def _with_free(parameters: Any, free: Any) -> Any:
     return xp.concatenate([parameters, repeated], axis=-1)
 
 
-def _trunk(layers: tuple[Dense, ...], inputs: LayerInput, activate: Activation) -> Any:
-    x = inputs.product(layers[0].weight) + layers[0].bias
+def _joined(outputs: Any, features: Any) -> Any:
+    """Append the features of the last hidden layer to the outputs."""
+    return array_namespace(outputs).concatenate([outputs, features], axis=-1)
+
+
+def _trunk(
+    layers: tuple[Dense, ...], inputs: LayerInput, activate: Activation
+) -> tuple[Any, Any | None]:
+    """Return the last layer's outputs and its inputs, which are None if there is only one layer."""
+    x, features = inputs.product(layers[0].weight) + layers[0].bias, None
     for layer in layers[1:]:
-        x = layer(activate(x))
-    return x
+        features = activate(x)
+        x = layer(features)
+    return x, features
 
 
 def actor_critic(
@@ -161,6 +208,9 @@ def actor_critic(
     activation: ActivationName = "relu",
     first_free: float = 0.0,
     critic: bool = True,
+    *,
+    is_shared: bool = False,
+    shows_features: bool = False,
 ) -> ActorCritic:
     """Make an `ActorCritic` with orthogonal weights (Saxe et al. 2014, arXiv 1312.6120).
 
@@ -179,6 +229,8 @@ def actor_critic(
         activation: name of the hidden layers' activation function.
         first_free: first value of the parameters that do not depend on the observation.
         critic: whether to make the value's trunk.
+        is_shared: whether policy and value share their hidden layers.
+        shows_features: whether the last hidden layer is among the distribution parameters.
     """
     sizes = (input_size(observation_space, embedding_units), *hidden_sizes)
 
@@ -189,11 +241,16 @@ def actor_critic(
         ]
         return (*hidden, orthogonal(generator, sizes[-1], last, last_gain))
 
+    def value() -> tuple[Dense, ...]:
+        return (orthogonal(generator, sizes[-1], 1, 1.0),) if is_shared else trunk(1, 1.0)
+
     return ActorCritic(
         policy=trunk(outputs, 0.01),
-        value=trunk(1, 1.0) if critic else (),
+        value=value() if critic else (),
         free=constants(free, first_free, generator),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
         activation=activation,
+        is_shared=is_shared,
+        shows_features=shows_features,
     )

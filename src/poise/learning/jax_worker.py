@@ -64,7 +64,7 @@ class JaxProgram:
         self.envs = envs
         self._compiled: Any = None
         explore = spec.explore
-        self._acts_by_version = explore is not None
+        self._follows_version = spec.algorithm.follows_version
 
         # Not a method: the program and its function would refer to each other, and the compiled
         # code would be freed only by Python's cyclic garbage collector. That runs rarely, because
@@ -130,10 +130,10 @@ class JaxProgram:
     ) -> tuple[_Packed, tuple[Any, list[Any]]]:
         """Run `cycle` with a packed state, and pack its results.
 
-        The version is ``()`` if acting does not depend on it: a NumPy scalar takes as long as ten
-        arrays of JAX.
+        The version is ``()`` if the algorithm does not follow it: a NumPy scalar takes as long as
+        ten arrays of JAX.
         """
-        version = version if self._acts_by_version else jnp.int32(0)
+        version = version if self._follows_version else jnp.int32(0)
         snapshot = Snapshot(version, parameters, statistics, target_parameters)
         outcome, after = self.cycle(snapshot, self._packing.unpack(*packed))
         computed, metrics, steps, moments, episodes, kept = outcome
@@ -156,7 +156,7 @@ class JaxProgram:
 
     def _arguments(self, snapshot: Snapshot) -> tuple[Any, ...]:
         """Return the snapshot's fields as the compiled cycle takes them."""
-        version = np.int32(snapshot.version) if self._acts_by_version else ()
+        version = np.int32(snapshot.version) if self._follows_version else ()
         return version, *snapshot[1:]
 
     def __call__(

@@ -26,8 +26,13 @@ __all__ = [
     "gaussian_log_probability",
     "gaussian_sample",
     "log_softmax",
+    "squashed_gaussian_entropy",
+    "squashed_gaussian_log_probability",
 ]
 
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+_NODES, _WEIGHTS = _NODES.astype(np.float32), (_WEIGHTS / _WEIGHTS.sum()).astype(np.float32)
+"""Gauss-Hermite quadrature: an expectation over a standard normal variable is a weighted sum."""
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
@@ -118,6 +123,38 @@ def gaussian_entropy(log_scale: Any) -> Any:
     r"""Entropy of a diagonal Gaussian, :math:`\sum_i \log\sigma_i + \tfrac12(1 + \log 2\pi)`."""
     xp = array_namespace(log_scale)
     return xp.sum(log_scale + (0.5 + HALF_LOG_TWO_PI), axis=-1)
+
+
+def squashed_gaussian_log_probability(mean: Any, log_scale: Any, sample: Any) -> Any:
+    r"""Log-density of :math:`\tanh(x)`, with ``sample`` :math:`x` from a diagonal Gaussian.
+
+    .. math:: \log p(x) - \sum_i \log(1 - \tanh^2 x_i)
+
+    (Haarnoja et al. 2018, arXiv 1801.01290, equation 21.)
+    """
+    xp = array_namespace(mean, sample)
+    plain = gaussian_log_probability(mean, log_scale, sample)
+    return plain - xp.sum(_log_slope_of_tanh(sample), axis=-1)
+
+
+def squashed_gaussian_entropy(mean: Any, log_scale: Any) -> Any:
+    r"""Entropy of :math:`\tanh(x)`: :math:`H(x) + \sum_i E[\log(1 - \tanh^2 x_i)]`.
+
+    The expectation has no closed form; it is computed by quadrature.
+    """
+    xp = array_namespace(mean, log_scale)
+    nodes = _NODES.reshape(*[1] * mean.ndim, -1)
+    points = mean[..., None] + xp.exp(log_scale)[..., None] * nodes
+    expected = _log_slope_of_tanh(points) @ _WEIGHTS
+    return gaussian_entropy(log_scale) + xp.sum(expected, axis=-1)
+
+
+def _log_slope_of_tanh(x: Any) -> Any:
+    r"""Return :math:`\log(1 - \tanh^2 x)`, also where :math:`\tanh x` is rounded to 1."""
+    xp = array_namespace(x)
+    doubled = np.float32(-2.0) * x
+    softplus = xp.logaddexp(doubled, np.float32(0.0))
+    return np.float32(2.0) * (np.float32(math.log(2.0)) - x - softplus)
 
 
 def bernoulli_sample(logits: Any, noise: Any) -> Any:

@@ -5,7 +5,8 @@ Mnih et al. 2016 (arXiv 1602.01783), Algorithm S3 and section 4; Schulman et al.
 environment have no effect.
 """
 
-from typing import NamedTuple
+import math
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +15,14 @@ from jaxtyping import Array, Bool, Float
 __all__ = [
     "LossTerms",
     "SurrogateTerms",
+    "ValueLoss",
     "actor_critic_loss",
     "clipped_surrogate_loss",
     "masked_mean",
+    "value_loss",
 ]
+
+ValueLoss = Literal["squared", "huber"]
 
 
 class LossTerms(NamedTuple):
@@ -49,6 +54,47 @@ def masked_mean(terms: Float[Array, "*batch"], valid: Bool[Array, "*batch"]) -> 
     return jnp.sum(terms * weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
+def value_loss(
+    values: Float[Array, "*batch"],
+    targets: Float[Array, "*batch"],
+    valid: Bool[Array, "*batch"],
+    kind: ValueLoss = "squared",
+    old_values: Float[Array, "*batch"] | None = None,
+    clip_range: float = math.inf,
+) -> Float[Array, ""]:
+    r"""The loss of the values: a mean over the valid steps of a function of :math:`G_t - V(s_t)`.
+
+    With a clip range, a value that moves further than that from the one before the batch is
+    learned counts as clipped there, if that makes the loss larger (OpenAI Baselines' PPO2; Engstrom
+    et al. 2020, arXiv 2005.12729, section 3).
+
+    Args:
+        values: :math:`V(s_t)`, any shape.
+        targets: :math:`G_t`; constants.
+        valid: false for the steps that only reset.
+        kind: ``squared``, half of the squared error, or ``huber``, which is the same up to an error
+            of 1, and grows linearly from there on (Huber 1964).
+        old_values: the values before the batch is learned; None if nothing is clipped.
+        clip_range: how far values may move, in the unit of returns.
+    """
+    targets = jax.lax.stop_gradient(targets)
+
+    def of(values: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        error = targets - values
+        squared = 0.5 * jnp.square(error)
+        if kind == "squared":
+            return squared
+        size = jnp.abs(error)
+        return jnp.where(size <= 1.0, squared, size - 0.5)
+
+    terms = of(values)
+    if old_values is not None:
+        old_values = jax.lax.stop_gradient(old_values)
+        clipped = old_values + jnp.clip(values - old_values, -clip_range, clip_range)
+        terms = jnp.maximum(terms, of(clipped))
+    return masked_mean(terms, valid)
+
+
 def actor_critic_loss(
     log_probabilities: Float[Array, "*batch"],
     entropies: Float[Array, "*batch"],
@@ -57,7 +103,8 @@ def actor_critic_loss(
     targets: Float[Array, "*batch"],
     valid: Bool[Array, "*batch"],
     value_coefficient: float,
-    entropy_coefficient: float,
+    entropy_coefficient: float | Float[Array, ""],
+    value_kind: ValueLoss = "squared",
 ) -> LossTerms:
     r"""The actor-critic loss, which A3C minimises.
 
@@ -77,27 +124,15 @@ def actor_critic_loss(
         valid: false for the steps that only reset.
         value_coefficient: :math:`c_v`.
         entropy_coefficient: :math:`c_e`.
+        value_kind: the second term's form (see `value_loss`).
     """
     advantages = jax.lax.stop_gradient(advantages)
     policy = -masked_mean(log_probabilities * advantages, valid)
-    coefficients = value_coefficient, entropy_coefficient
-    return _with_policy(policy, entropies, values, targets, valid, *coefficients)
-
-
-def _with_policy(
-    policy: Float[Array, ""],
-    entropies: Float[Array, "*batch"],
-    values: Float[Array, "*batch"],
-    targets: Float[Array, "*batch"],
-    valid: Bool[Array, "*batch"],
-    value_coefficient: float,
-    entropy_coefficient: float,
-) -> LossTerms:
-    """Add the value loss and the entropy bonus to a policy loss."""
-    value = 0.5 * masked_mean(jnp.square(jax.lax.stop_gradient(targets) - values), valid)
+    value = value_loss(values, targets, valid, value_kind)
     entropy = masked_mean(entropies, valid)
-    total = policy + value_coefficient * value - entropy_coefficient * entropy
-    return LossTerms(total, policy, value, entropy)
+    return LossTerms(
+        policy + value_coefficient * value - entropy_coefficient * entropy, policy, value, entropy
+    )
 
 
 def clipped_surrogate_loss(
@@ -108,9 +143,12 @@ def clipped_surrogate_loss(
     advantages: Float[Array, "*batch"],
     targets: Float[Array, "*batch"],
     valid: Bool[Array, "*batch"],
-    clip_range: float,
+    clip_range: float | Float[Array, ""],
     value_coefficient: float,
-    entropy_coefficient: float,
+    entropy_coefficient: float | Float[Array, ""],
+    value_kind: ValueLoss = "squared",
+    old_values: Float[Array, "*batch"] | None = None,
+    value_clip_range: float = math.inf,
 ) -> SurrogateTerms:
     r"""PPO's loss.
 
@@ -131,6 +169,9 @@ def clipped_surrogate_loss(
         clip_range: :math:`\epsilon`.
         value_coefficient: :math:`c_v`.
         entropy_coefficient: :math:`c_e`.
+        value_kind: the second term's form (see `value_loss`).
+        old_values: the values before the batch is learned; None if they are not clipped.
+        value_clip_range: how far values may move.
     """
     advantages = jax.lax.stop_gradient(advantages)
     # An invalid step's action was never taken; its ratio is meaningless and must not overflow.
@@ -138,11 +179,14 @@ def clipped_surrogate_loss(
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
     policy = -masked_mean(jnp.minimum(ratio * advantages, clipped * advantages), valid)
-    coefficients = value_coefficient, entropy_coefficient
-    terms = _with_policy(policy, entropies, values, targets, valid, *coefficients)
+    value = value_loss(values, targets, valid, value_kind, old_values, value_clip_range)
+    entropy = masked_mean(entropies, valid)
     beyond = (jnp.abs(ratio - 1.0) > clip_range).astype(ratio.dtype)
     return SurrogateTerms(
-        *terms,
+        policy + value_coefficient * value - entropy_coefficient * entropy,
+        policy,
+        value,
+        entropy,
         clip_fraction=masked_mean(beyond, valid),
         approximate_kl=masked_mean(ratio - 1.0 - log_ratio, valid),
     )

@@ -71,6 +71,8 @@ def build_components(
             config.activation,
             config.initial_log_deviation,
             algorithm.action_values,
+            config.trunk == "shared",
+            config.squash_actions,
         ),
         seed_sequence(config.seed, Purpose.PARAMETERS),
         network_factory=network_factory,

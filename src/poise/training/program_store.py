@@ -24,6 +24,7 @@ from poise.envs.jax_envs import JaxEnvs
 from poise.envs.registry import World
 from poise.envs.xla_envs import XlaEnvs
 from poise.errors import FileFormatError
+from poise.learning.algorithms.registry import make_algorithm
 from poise.safe_open import read_bytes
 from poise.storage.files import write_bytes
 from poise.training.process_role import is_command
@@ -105,6 +106,7 @@ def describe_programs(config: TrainConfig, agent: Agent, envs: World) -> str | N
         "jax": {**jax.config.values, **_named_like_jax(os.environ)},
         "backend": jax.default_backend(),
         "settings": settings,
+        "algorithm": repr(make_algorithm(config)),
         "spaces": [space_to_json(agent.observation_space), space_to_json(agent.action_space)],
         "network": agent.spec.to_json(),
         "world": (envs.kind, *twin),

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from poise.agent.agent import Agent
 from poise.agent.gradient import actor_critic_gradient
+from poise.learning.algorithms.actor_critic import ActorCriticSettings
 from poise.learning.discipline import DisciplineName
 from poise.trajectory import Gradient, Snapshot, Trajectory
 
@@ -17,14 +18,8 @@ __all__ = ["A3C"]
 
 
 @dataclasses.dataclass(frozen=True)
-class A3C:
+class A3C(ActorCriticSettings):
     """A3C with its settings, which are described in `TrainConfig`."""
-
-    discount: float
-    gae_lambda: float
-    normalize_advantages: bool
-    value_coefficient: float
-    entropy_coefficient: float
 
     name: ClassVar[str] = "a3c"
     discipline: ClassVar[DisciplineName] = "asynchronous"
@@ -39,7 +34,15 @@ class A3C:
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
         """Compute the gradient ``[P]`` with its norm, and loss, terms and gradient norm ``[5]``."""
         gradient, metrics = actor_critic_gradient(
-            agent, snapshot.parameters, trajectory, **dataclasses.asdict(self)
+            agent,
+            snapshot.parameters,
+            trajectory,
+            discount=self.discount,
+            gae_lambda=self.gae_lambda,
+            normalize_advantages=self.normalize_advantages,
+            value_coefficient=self.value_coefficient,
+            entropy_coefficient=self.entropy_weight(snapshot.version),
+            value_loss=self.value_loss,
         )
         # With the norm, clipping need not compute it again.
         return Gradient(gradient, metrics[self.metrics.index("gradient_norm")]), metrics

@@ -44,6 +44,7 @@ class ActionValueLearning:
     metrics: ClassVar[tuple[str, ...]] = ("loss", "action_value", "epsilon", "gradient_norm")
     worker_metrics: ClassVar[tuple[str, ...]] = metrics
     action_values: ClassVar[bool] = True
+    follows_version: ClassVar[bool] = True
 
     def targets(self, target_values: Any, trajectory: Trajectory) -> tuple[Any, Any]:
         """Compute what the values of the actions taken are regressed on.

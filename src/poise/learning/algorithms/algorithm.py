@@ -45,6 +45,10 @@ class Algorithm(Protocol):
         """Environment steps between copies of the parameters to the target network; None without a
         target network (Mnih et al. 2016, arXiv 1602.01783, Algorithm 1)."""
 
+    @property
+    def follows_version(self) -> bool:
+        """Whether what workers compute depends on the version of their snapshot."""
+
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
         """Process a worker's rollout. Pure; traced as a part of the worker's cycle.
 

@@ -17,7 +17,7 @@ from poise.trajectory import Trajectory
 __all__ = ["APPO"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class APPO(PPO):
     """APPO with its settings, which are described in `TrainConfig`."""
 
@@ -27,7 +27,7 @@ class APPO(PPO):
     name: ClassVar[str] = "appo"
     discipline: ClassVar[DisciplineName] = "batched"
 
-    def estimate(self, agent: Agent, parameters: Any, batch: Trajectory) -> tuple[Any, Any]:
+    def estimate(self, agent: Agent, parameters: Any, batch: Trajectory) -> tuple[Any, Any, Any]:
         """Estimate with V-trace.
 
         The importance weight of a step is in the surrogate's ratio, so it does not multiply the
@@ -36,4 +36,4 @@ class APPO(PPO):
         outputs, values = network_outputs(agent, parameters, batch)
         scores = agent.head.log_probability(outputs[:-1], batch.actions)
         found = vtrace_of(self, scores, values, batch)
-        return found.advantages, found.targets
+        return values[:-1], found.advantages, found.targets

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from poise.agent.agent import Agent
 from poise.agent.gradient import global_norm, network_outputs
+from poise.learning.algorithms.actor_critic import ActorCriticSettings
 from poise.learning.algorithms.rollout_payload import RolloutPayload
 from poise.learning.discipline import DisciplineName
 from poise.learning.optimizer import OptimizerState, Update
@@ -24,15 +25,10 @@ from poise.trajectory import Trajectory
 __all__ = ["Impala", "vtrace_of"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Impala(RolloutPayload):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Impala(RolloutPayload, ActorCriticSettings):
     """IMPALA with its settings, which are described in `TrainConfig`."""
 
-    discount: float
-    gae_lambda: float
-    normalize_advantages: bool
-    value_coefficient: float
-    entropy_coefficient: float
     vtrace_rho_clip: float
     vtrace_c_clip: float
 
@@ -72,7 +68,8 @@ class Impala(RolloutPayload):
                 found.targets,
                 batch.valid,
                 self.value_coefficient,
-                self.entropy_coefficient,
+                self.entropy_weight(batch.version),
+                self.value_loss,
             )
             return terms.total, (*terms, masked_mean(found.weights, batch.valid))
 

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from poise.agent.agent import Agent
 from poise.agent.gradient import advantages_and_targets, global_norm, network_outputs
+from poise.config import Schedule
+from poise.learning.algorithms.actor_critic import ActorCriticSettings
 from poise.learning.algorithms.rollout_payload import RolloutPayload
 from poise.learning.discipline import DisciplineName
 from poise.learning.optimizer import OptimizerState, Update
@@ -35,24 +37,29 @@ class _Samples(NamedTuple):
     initial_state: Any
     actions: Any
     log_probabilities: Any
+    old_values: Any
     advantages: Any
     targets: Any
     valid: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class PPO(RolloutPayload):
+class _Weights(NamedTuple):
+    """The settings of the loss that may be annealed, as they are for a batch."""
+
+    clip_range: Any
+    entropy: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPO(RolloutPayload, ActorCriticSettings):
     """PPO with its settings, which are described in `TrainConfig`."""
 
-    discount: float
-    gae_lambda: float
-    normalize_advantages: bool
-    value_coefficient: float
-    entropy_coefficient: float
     clip_range: float
     epochs: int
     minibatches: int
     recompute_advantages: bool
+    clip_range_schedule: Schedule = "constant"
+    value_clip_range: float | None = None
 
     name: ClassVar[str] = "ppo"
     discipline: ClassVar[DisciplineName] = "synchronous"
@@ -76,11 +83,17 @@ class PPO(RolloutPayload):
         count = jax.tree.leaves(first.advantages)[0].shape[0]
         number = min(self.minibatches, count)
         size = count // number
+        weights = _Weights(
+            self.annealed(self.clip_range, self.clip_range_schedule, batch.version),
+            self.entropy_weight(batch.version),
+        )
 
         def learn_minibatch(samples: _Samples, carry: Any, chosen: Any) -> tuple[Any, Any]:
             parameters, optimizer_state = carry
             minibatch = jax.tree.map(lambda leaf: leaf[chosen], samples)
-            gradient, terms = jax.grad(self._loss, 1, has_aux=True)(agent, parameters, minibatch)
+            gradient, terms = jax.grad(self._loss, 1, has_aux=True)(
+                agent, parameters, minibatch, weights
+            )
             norm = global_norm(gradient)
             carry = update(parameters, optimizer_state, gradient, norm, learning_rate)
             return carry, jnp.stack([*terms, norm])
@@ -92,6 +105,7 @@ class PPO(RolloutPayload):
             samples = first
             if self.recompute_advantages:
                 samples = self._samples(agent, carry[0], batch)
+                samples = samples._replace(old_values=first.old_values)
             learn_one = functools.partial(learn_minibatch, samples)
             return jax.lax.scan(learn_one, carry, order.reshape(number, size))
 
@@ -100,20 +114,21 @@ class PPO(RolloutPayload):
         parameters, optimizer_state = carry
         return parameters, optimizer_state, metrics.mean(axis=(0, 1)).astype(jnp.float32)
 
-    def estimate(self, agent: Agent, parameters: Any, batch: Trajectory) -> tuple[Any, Any]:
-        """Estimate advantages and targets of the values, each ``[T, N]``."""
+    def estimate(self, agent: Agent, parameters: Any, batch: Trajectory) -> tuple[Any, Any, Any]:
+        """Estimate values, advantages and targets of the values, each ``[T, N]``."""
         _, values = network_outputs(agent, parameters, batch)
-        return advantages_and_targets(values, batch, self.discount, self.gae_lambda)
+        return values[:-1], *advantages_and_targets(values, batch, self.discount, self.gae_lambda)
 
     def _samples(self, agent: Agent, parameters: Any, batch: Trajectory) -> _Samples:
         """Split a batch into steps or, for a recurrent network, into one sequence per copy."""
-        advantages, targets = self.estimate(agent, parameters, batch)
+        values, advantages, targets = self.estimate(agent, parameters, batch)
         samples = _Samples(
             observations=jax.tree.map(lambda leaf: leaf[:-1], batch.observations),
             first=batch.first[:-1],
             initial_state=batch.initial_state,
             actions=batch.actions,
             log_probabilities=batch.behaviour_log_probabilities,
+            old_values=values if self.value_clip_range is not None else (),
             advantages=advantages,
             targets=targets,
             valid=batch.valid,
@@ -126,7 +141,9 @@ class PPO(RolloutPayload):
         steps: _Samples = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
         return steps
 
-    def _loss(self, agent: Agent, parameters: Any, samples: _Samples) -> tuple[Any, SurrogateTerms]:
+    def _loss(
+        self, agent: Agent, parameters: Any, samples: _Samples, settings: _Weights
+    ) -> tuple[Any, SurrogateTerms]:
         network, weights = agent.network, agent.layout.unflatten(parameters)
         has_memory = bool(jax.tree.leaves(samples.initial_state))
         run = network.unroll if has_memory else network.apply
@@ -147,8 +164,10 @@ class PPO(RolloutPayload):
             advantages,
             samples.targets,
             samples.valid,
-            self.clip_range,
+            settings.clip_range,
             self.value_coefficient,
-            self.entropy_coefficient,
+            settings.entropy,
+            self.value_loss,
+            *((samples.old_values, self.value_clip_range) if self.value_clip_range else ()),
         )
         return terms.total, terms

@@ -21,6 +21,7 @@ class RolloutPayload:
         *("log_probability", "reward", "value", "observation"),
     )
     action_values: ClassVar[bool] = False
+    follows_version: ClassVar[bool] = False
     target_interval: ClassVar[int | None] = None
 
     def compute(self, agent: Agent, snapshot: Snapshot, trajectory: Trajectory) -> tuple[Any, Any]:
