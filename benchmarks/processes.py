@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PEER_SCRIPT = Path(__file__).resolve().parent / "peers" / "sb3_cartpole.py"
+PEER_SCRIPT = Path(__file__).resolve().parent / "peers" / "sb3_solve.py"
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 DEADLINE_SECONDS = 900.0  # for one process; the slowest here (SB3 with its checks) take under 120
 
@@ -177,12 +177,18 @@ def poise_train(
 
 
 def sb3_train(
-    peers_python: Path, algorithm: str, seed: int, rule: str, max_steps: int | None = None
+    peers_python: Path,
+    algorithm: str,
+    seed: int,
+    rule: str,
+    max_steps: int | None = None,
+    environment: str = "CartPole-v1",
 ) -> tuple[Finished, dict[str, Any]]:
     """Run Stable-Baselines3 once in the peers' environment; return its timing and its result."""
     with tempfile.TemporaryDirectory(prefix="poise-benchmark-") as scratch:
         result = Path(scratch) / "result.json"
         command = [str(peers_python), str(PEER_SCRIPT), "--algorithm", algorithm]
+        command += ["--environment", environment]
         command += ["--seed", str(seed), "--rule", rule, "--json", str(result)]
         if max_steps is not None:
             command += ["--max-steps", str(max_steps)]

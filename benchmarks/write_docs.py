@@ -23,6 +23,11 @@ SECTIONS = {
         "the mean of the last 100 training episodes reaches 475. Runs are interleaved, seed by "
         "seed.",
     ),
+    "race": (
+        "Time to a score on LunarLander and HalfCheetah",
+        "`poise train ENV` with its preset, and Stable-Baselines3's PPO with rl-zoo's settings, "
+        "until 100 fresh episodes reach the score.",
+    ),
     "seeds": (
         "Steps to solve CartPole-v1",
         "Default settings, one process a seed; a run counts as solved when a verification on 100 "

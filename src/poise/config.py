@@ -337,8 +337,8 @@ class TrainConfig:
 
     evaluation_interval: int = 4096
     """Minimum number of environment steps between two evaluations. The interval is at least 1/16 of
-    the steps so far, and 8 times the steps of the last selection, unless that was played in a
-    compiled twin or training episodes reach the target return."""
+    the steps so far, and 8 times the steps of the last selection's usual episodes, unless these
+    were played in a compiled twin or training episodes reach the target return."""
 
     selection_episodes: int | None = None
     """Episodes per evaluation; the result decides whether the policy is worth verifying. Default:

@@ -265,7 +265,7 @@ def test_an_evaluation_comes_at_the_interval_and_not_before() -> None:
 
 def test_an_evaluation_takes_no_more_steps_than_the_training_up_to_the_next() -> None:
     script = [result(1.0, steps=45), result(1.0, steps=5), result(1.0)]
-    bench = joined(*script, evaluation_interval=20)
+    bench = joined(*script, evaluation_interval=20, selection_episodes=20)
     for _ in range(10):
         bench.give()
     assert [event.steps for event in bench.of(Evaluated)] == [20, 70, 90]

@@ -55,6 +55,8 @@ class BestPolicyTracker:
         is_free: whether evaluations need not wait for as many training steps as they take.
         goes_on: after the environment is solved, candidates that seem better than the best one are
             verified as well; otherwise, no later candidate can replace it.
+        selection_episodes: episodes of a usual selection. If a candidate played more, because it
+            seemed to reach the target, the steps of these alone delay the next selection.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class BestPolicyTracker:
         *,
         is_free: bool = False,
         goes_on: bool = False,
+        selection_episodes: int | None = None,
     ) -> None:
         self._least = interval
+        self._selection_episodes = selection_episodes
         self._training_ratio = max(1, training_ratio)
         self._selection_ratio = max(self._training_ratio, selection_ratio)
         self._is_free = is_free
@@ -185,6 +189,9 @@ class BestPolicyTracker:
         selection = result.selection
         cut = selection.cut * candidate.step_limit if self._training_ratio == 1 else 0
         useful = 0 if self._is_free else max(0, selection.steps - cut)
+        usual = self._selection_episodes
+        if usual is not None and selection.episodes > usual:
+            useful = useful * usual // selection.episodes
         is_decided = not self._goes_on and (self.solved or result.solved)
         share = candidate.steps // (1 if is_decided else EVALUATIONS_PER_DOUBLING)
         return max(self._least, self._selection_ratio * useful, share)

@@ -84,6 +84,7 @@ class ParameterServer:
             settings.selection_ratio,
             is_free=settings.evaluates_freely,
             goes_on=settings.verifies_improvements,
+            selection_episodes=settings.selection_episodes,
         )
         self._state_at = 0
         self._state_wanted = False
