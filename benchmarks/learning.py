@@ -4,6 +4,9 @@ Each row of `benchmarks/results/learning.jsonl` is one run; runs that are there 
 repeated, so this can be stopped and started again. It writes docs/results.md at its end.
 
     python benchmarks/learning.py --environments Pendulum-v1 LunarLander-v3 --seeds 10
+
+With `--algorithm a3c` it runs `poise train ENV --algorithm a3c` instead, whose rows are a table of
+their own.
 """
 
 import argparse
@@ -18,7 +21,9 @@ import processes
 from poise_run import ResumableTable
 
 RESULTS = processes.ROOT / "benchmarks" / "results" / "learning.jsonl"
-TABLE = ResumableTable(RESULTS, ("environment", "seed"))
+ASKED = "asked_algorithm"
+"""The algorithm that was asked for by a flag; rows without one lack it, or it is None."""
+TABLE = ResumableTable(RESULTS, ("environment", ASKED, "seed"))
 PAGE = processes.ROOT / "docs" / "results.md"
 
 
@@ -72,6 +77,9 @@ least 100 fresh episodes of Gymnasium's own environment.
   implementations (the best of them).
 """
 
+ABOUT_A3C = """`poise train ENV --algorithm a3c --seed S`, with the presets for A3C, which stand
+beside those above; most are rl-baselines3-zoo's settings for A2C."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run what is missing, then write the page."""
@@ -79,15 +87,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--environments", nargs="*", default=list(GOALS), choices=list(GOALS))
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0, 1, ...")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--algorithm", help="asked for by a flag; default: the preset's")
     parser.add_argument("--poise", type=Path, help="the poise command")
     given = parser.parse_args(arguments)
     poise = processes.find_poise(given.poise)
     wanted = [
-        {"environment": environment, "seed": seed}
+        {"environment": environment, ASKED: given.algorithm, "seed": seed}
         for environment in given.environments
         for seed in range(given.seeds)
     ]
-    TABLE.fill(poise, wanted, lambda one: ("--seed", str(one["seed"])), given.jobs)
+    asked = [] if given.algorithm is None else ["--algorithm", given.algorithm]
+    TABLE.fill(poise, wanted, lambda one: ["--seed", str(one["seed"]), *asked], given.jobs)
     PAGE.write_text(page(TABLE.rows()))
     return 0
 
@@ -100,6 +110,17 @@ def interquartile_mean(values: Sequence[float]) -> float:
 
 def page(rows: Sequence[dict[str, Any]]) -> str:
     """Return the page's text."""
+    machines = ", ".join(sorted({row["processor"] for row in rows}))
+    parts = [INTRODUCTION, f"Machine: {machines}, two cores, shared."]
+    parts.append(results_table([row for row in rows if row.get(ASKED) is None]))
+    a3c = [row for row in rows if row.get(ASKED) == "a3c"]
+    if a3c:
+        parts += ["## A3C", ABOUT_A3C, results_table(a3c)]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def results_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a line for each environment."""
     lines = []
     for environment, goal in GOALS.items():
         found = [row for row in rows if row["environment"] == environment]
@@ -122,9 +143,7 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         )
     header = ("environment", "preset", "algorithm", "threshold", "reached", "mean", "steps")
     columns = [*header, "seconds", "A2C / PPO"]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * 9, *lines))
-    machines = ", ".join(sorted({row["processor"] for row in rows}))
-    return f"{INTRODUCTION}\nMachine: {machines}, two cores, shared.\n\n{table}\n"
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * 9, *lines))
 
 
 if __name__ == "__main__":

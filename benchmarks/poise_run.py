@@ -93,7 +93,7 @@ class ResumableTable:
         """
         # Some runs take far longer than those of other benchmarks.
         processes.DEADLINE_SECONDS = 6 * 3600.0
-        done = {tuple(row[key] for key in self._keys) for row in self.rows()}
+        done = {tuple(row.get(key) for key in self._keys) for row in self.rows()}
         missing = [one for one in wanted if tuple(one[key] for key in self._keys) not in done]
         with (
             tempfile.TemporaryDirectory(prefix="poise-cache-") as cache,
@@ -109,5 +109,5 @@ class ResumableTable:
                 return row
 
             for row in threads.map(run, missing):
-                named = ", ".join(str(row[key]) for key in self._keys)
+                named = ", ".join(str(row[key]) for key in self._keys if row[key] is not None)
                 report.progress(f"{named}: {row['mean']} after {row['steps']:,} steps")
