@@ -49,6 +49,7 @@ class SpawnedWorkerFactory:
             world=components.envs.kind,
             normalize_observations=components.normalization,
             normalize_rewards=components.reward_normalization,
+            activation=components.agent.spec.activation,
         )
         return cls(
             decided,
