@@ -63,8 +63,9 @@ environment, or the defaults if there is none. Seeds are 0, 1, 2 and so on, none
 presets were chosen with other seeds. (Three were chosen again after the reported seeds had been
 seen: MountainCarContinuous-v0's, with seeds 103 to 108 after seed 5 had failed, and then with seeds
 101 and 102, when gSDE was built; CartPole-v1's with seeds 101 to 112, after seed 16 had taken
-110,641 steps; Taxi-v4's with seeds 101 and 102, after two of three seeds had failed.) A score is the mean return of the policy that the run saved, over at
-least 100 fresh episodes of Gymnasium's own environment.
+110,641 steps; Taxi-v4's with seeds 101 and 102, after two of three seeds had failed.) A score is
+the mean return of the policy that the run saved, over at least 100 fresh episodes of Gymnasium's
+own environment.
 
 - **reached**: how many seeds reach the threshold. A run ends when a verification reaches its
   target, the threshold of most rows, so scores far above it are not to be expected; except that
