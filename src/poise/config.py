@@ -261,8 +261,8 @@ class TrainConfig:
     section 4; a convolutional network is always shared)."""
 
     activation: Literal["auto", "tanh", "relu", "silu", "elu", "gelu"] = "auto"
-    """Activation function of hidden layers. auto: relu (as in the A3C paper); Stable-Baselines3 and
-    Schulman et al. 2017 have tanh."""
+    """Activation function of hidden layers. auto: tanh (as in Schulman et al. 2017 and
+    Stable-Baselines3), or relu for images (as in the A3C paper)."""
 
     gaussian_scale: Literal["free", "network", "gsde"] = "free"
     """Standard deviation of continuous actions: free (one trained parameter per number), network

@@ -159,7 +159,7 @@ def test_a_specification_from_before_activations_were_a_setting_means_relu() -> 
     assert NetworkSpec.from_json(old).activation == "relu"
 
 
-def test_the_activation_is_relu_unless_another_is_set() -> None:
+def test_the_activation_is_tanh_or_relu_for_images_unless_another_is_set() -> None:
     chosen = {
         activation: [
             NetworkSpec.choose(space, (4,), "free", activation=activation).activation
@@ -167,7 +167,7 @@ def test_the_activation_is_relu_unless_another_is_set() -> None:
         ]
         for activation in ("auto", "gelu")
     }
-    assert chosen == {"auto": ["relu", "relu"], "gelu": ["gelu", "gelu"]}
+    assert chosen == {"auto": ["tanh", "relu"], "gelu": ["gelu", "gelu"]}
 
 
 # --- Noise ----------------------------------------------------------------------------------------

@@ -175,8 +175,7 @@ def test_a_run_selects_in_the_twin_and_verifies_in_the_environment(tmp_path: Pat
             train(tmp_path / "run", max_steps=300, selection_episodes=10, verification_episodes=100)
         poise.replay(tmp_path / "run")
     last = rows(tmp_path / "run", "evaluation")[-1]
-    # An episode of CartPole has at least 8 steps.
-    assert last["selection"]["mean"] < 8 < summary(tmp_path / "run")["evaluation"]["mean"]
+    assert last["selection"]["mean"] < summary(tmp_path / "run")["evaluation"]["mean"] / 5
 
 
 def test_a_candidate_that_was_lucky_is_not_verified(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_run_its_resumption_and_its_replay_compile_once(
         {"environment": "CartPole-v0"},
         {"world": "copies"},
         {"optimizer": "rmsprop"},
-        {"activation": "tanh"},
+        {"activation": "relu"},
         {"normalize_rewards": "on"},
         {"rmsprop_initial_square": 1.0},
         {"envs_per_worker": 3},
