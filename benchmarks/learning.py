@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--environments", nargs="*", default=list(GOALS), choices=list(GOALS))
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0, 1, ...")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
-    parser.add_argument("--algorithm", help="asked for by a flag; default: the preset's")
+    parser.add_argument("--algorithm", choices=["a3c"], help="asked for; default: the preset's")
     parser.add_argument("--poise", type=Path, help="the poise command")
     given = parser.parse_args(arguments)
     poise = processes.find_poise(given.poise)

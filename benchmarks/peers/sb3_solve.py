@@ -6,7 +6,8 @@ with as many environments in a `DummyVecEnv`, each in a `Monitor`. Torch keeps i
 - greedy: at the first rollout boundary at or after every multiple of 4,096 environment steps
   (20,000 outside of CartPole) the greedy policy plays 100 fresh episodes of Gymnasium's
   environment; solved at the first mean that reaches the target. Outside of CartPole it first plays
-  10 others, and the 100 only if those reach it. The checks are not counted in the time.
+  10 others, and the 100 unless those are below it by more than chance. The checks are not counted
+  in the time.
 - training: solved when the last 100 finished training episodes have a mean that reaches the target.
   There are no checks.
 
@@ -149,7 +150,7 @@ def process_started_at():
 
 
 def greedy_mean(model, environment, episodes, entropy):
-    """Return the greedy policy's mean return over one fresh episode in each of some copies."""
+    """Return the greedy policy's mean return and standard error, over one episode in each copy."""
     copies = [gymnasium.make(environment) for _ in range(episodes)]
     seeds = np.random.SeedSequence(entropy).generate_state(episodes)
     normalizer = model.get_vec_normalize_env()
@@ -173,7 +174,7 @@ def greedy_mean(model, environment, episodes, entropy):
         running = still_running
     for copy in copies:
         copy.close()
-    return float(returns.mean())
+    return float(returns.mean()), float(returns.std(ddof=1) / episodes**0.5)
 
 
 class SolvingRule(BaseCallback):
@@ -241,8 +242,9 @@ class GreedyRule(SolvingRule):
                     self.checks,
                     *([part] if self.task.screening_episodes else []),
                 ]
-                self.mean = greedy_mean(self.model, self.environment, episodes, entropy)
-                if self.mean < self.task.target:
+                self.mean, error = greedy_mean(self.model, self.environment, episodes, entropy)
+                is_screening = episodes != EPISODES
+                if self.mean + (1.96 * error if is_screening else 0.0) < self.task.target:
                     return False
         return True
 

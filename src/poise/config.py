@@ -201,11 +201,12 @@ class TrainConfig:
 
     clip_range_schedule: Schedule = "constant"
     """PPO and APPO only: constant, or linear: the clip range is annealed to 0 over
-    --annealing-steps (Schulman et al. 2017, section 6.2)."""
+    --annealing-steps (Schulman et al. 2017, Table 5)."""
 
     annealing_steps: int | None = None
-    """Environment steps over which --entropy-schedule and --clip-range-schedule reach 0, counted as
-    updates with whole rollouts. Default: the --max-steps that the run began with."""
+    """Environment steps after which annealed settings (--entropy-schedule, --clip-range-schedule)
+    are 0. Every update counts as whole rollouts, so steps that only reset are counted too. Default:
+    the --max-steps that the run began with."""
 
     epochs: int = 4
     """PPO and APPO only: number of passes over each batch."""
@@ -240,8 +241,8 @@ class TrainConfig:
     2016, section 5.1)."""
 
     value_coefficient: float = 0.5
-    """Weight of the value loss, which is half the mean squared error. (Stable-Baselines3's vf_coef
-    0.5 weighs the whole error, so it is 1 here.)"""
+    """Weight of the value loss (see --value-loss), which is half the mean squared error.
+    (Stable-Baselines3's vf_coef 0.5 weighs the whole error, so it is 1 here.)"""
 
     value_loss: Literal["squared", "huber"] = "squared"
     """Form of the value loss: squared, or huber, which grows linearly beyond an error of 1 (Huber
@@ -249,8 +250,8 @@ class TrainConfig:
 
     value_clip_range: float | None = None
     """PPO and APPO only: how far a value may move while a batch is learned before it is clipped, in
-    the unit of returns (OpenAI Baselines' PPO2; Engstrom et al. 2020, arXiv 2005.12729). Default:
-    not clipped."""
+    the unit of the returns that are learned (OpenAI Baselines' PPO2; Engstrom et al. 2020, arXiv
+    2005.12729). Default: not clipped."""
 
     hidden_sizes: tuple[int, ...] = (100,)
     """Units in each hidden layer of the networks for policy and value. Image observations use a
@@ -267,17 +268,17 @@ class TrainConfig:
     gaussian_scale: Literal["free", "network", "gsde"] = "free"
     """Standard deviation of continuous actions: free (one trained parameter per number), network
     (computed from the observation), or gsde (Raffin et al. 2021, arXiv 2005.05719: noise that is a
-    function of the policy's features, drawn once for each rollout, so that exploration is
-    smooth)."""
+    function of the policy's features, drawn once for each rollout, so that exploration is smooth;
+    in evaluations of sampled actions it is drawn for each action)."""
 
     squash_actions: bool = False
     """Pass continuous actions through tanh, so that they stay within their bounds (Haarnoja et al.
     2018, arXiv 1801.01290, appendix C), instead of clipping them."""
 
     initial_log_deviation: float = 0.0
-    """Logarithm of the first standard deviation of continuous actions, if --gaussian-scale is free
-    or gsde; bounds of the action space are at -1 and 1. 0 as in Stable-Baselines3
-    (log_std_init)."""
+    """Logarithm of the first standard deviation of continuous actions, if --gaussian-scale is free;
+    bounds of the action space are at -1 and 1. With gsde it is that of each weight of the noise, so
+    an action's is larger. 0 as in Stable-Baselines3 (log_std_init)."""
 
     normalize_observations: Literal["auto", "on", "off"] = "auto"
     """Normalise observed numbers, images aside, by their running mean and variance, which are saved
@@ -337,8 +338,9 @@ class TrainConfig:
 
     evaluation_interval: int = 4096
     """Minimum number of environment steps between two evaluations. The interval is at least 1/16 of
-    the steps so far, and 8 times the steps of the last selection's usual episodes, unless these
-    were played in a compiled twin or training episodes reach the target return."""
+    the steps so far, and 8 times the steps that the --selection-episodes of the last evaluation
+    took, unless these were played in a compiled twin or training episodes reach the target
+    return."""
 
     selection_episodes: int | None = None
     """Episodes per evaluation; the result decides whether the policy is worth verifying. Default:
@@ -392,17 +394,12 @@ class TrainConfig:
                 "learning_rate_schedule is linear, which anneals to 0 at max_steps: "
                 "give max_steps too"
             )
-        if self.annealing_steps is None:
-            for name in ("clip_range_schedule", "entropy_schedule"):
-                if getattr(self, name) != "linear":
-                    continue
-                if self.max_steps is None:
-                    raise ConfigError(
-                        f"{name} is linear, which anneals to 0 over annealing_steps: give them, or "
-                        "max_steps"
-                    )
-                # Kept, because a run may be resumed with another budget.
-                object.__setattr__(self, "annealing_steps", self.max_steps)
+        for name in self.annealed_settings:
+            if self.annealing_steps is None and self.max_steps is None:
+                raise ConfigError(
+                    f"{name} is linear, which anneals to 0 over annealing_steps: give them, or "
+                    "max_steps"
+                )
 
         batch = self.rollout_length * self.envs_per_worker * self.workers
         if self.algorithm == "one_step_sarsa" and self.rollout_length < 2:
@@ -416,6 +413,17 @@ class TrainConfig:
                 f"rollout_length {self.rollout_length} x envs_per_worker {self.envs_per_worker} x "
                 f"workers {self.workers}"
             )
+
+    @property
+    def annealed_settings(self) -> list[str]:
+        """The schedules of the algorithm's own settings that are linear."""
+        of_algorithm = {
+            "entropy_schedule": self.algorithm in ("a3c", "a2c", "ppo", "impala", "appo"),
+            "clip_range_schedule": self.algorithm in ("ppo", "appo"),
+        }
+        return [
+            name for name, has in of_algorithm.items() if has and getattr(self, name) == "linear"
+        ]
 
     @property
     def checkpoint_seconds(self) -> float | None:

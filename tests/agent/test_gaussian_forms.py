@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from gymnasium import spaces
 
 from poise.agent.actions import GaussianForm, action_head
@@ -38,6 +39,30 @@ def dist_params(*leading: int) -> np.ndarray:
 # --- tanh -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("log_scale", [-3.0, 0.0, 1.0, 2.0, 3.0, 5.0])
+@pytest.mark.parametrize("mean", [0.0, 0.7, -4.0])
+def test_the_entropy_of_a_squashed_gaussian_is_its_integral(mean: float, log_scale: float) -> None:
+    """Also where the Gaussian is so wide that nearly all actions are at a bound; and its slope."""
+    points = np.linspace(-9, 9, 1_000_001)
+    density = np.exp(-0.5 * points**2) / np.sqrt(2 * np.pi)
+
+    def exact(mean: float, log_scale: float) -> float:
+        x = mean + np.exp(log_scale) * points
+        change = 2 * (np.log(2) - np.abs(x) - np.log1p(np.exp(-2 * np.abs(x))))
+        plain = log_scale + 0.5 + 0.5 * np.log(2 * np.pi)
+        return float(plain + np.trapezoid(density * change, points))
+
+    def found(mean: Any, log_scale: Any) -> Any:
+        return distributions.squashed_gaussian_entropy(mean[None], log_scale[None])
+
+    given = jnp.float32(mean), jnp.float32(log_scale)
+    np.testing.assert_allclose(found(*given), exact(mean, log_scale), rtol=3e-3, atol=3e-3)
+    slope = jax.grad(found, 1)(*given)
+    step = 1e-3
+    expected = (exact(mean, log_scale + step) - exact(mean, log_scale - step)) / (2 * step)
+    np.testing.assert_allclose(slope, expected, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize(("mean", "log_scale"), [(0.0, 0.0), (0.7, -1.0), (-1.5, 0.4), (3.0, -0.5)])
 def test_the_density_of_a_squashed_gaussian_is_normalised(mean: float, log_scale: float) -> None:
     """Also its entropy: both are integrated over the actions themselves."""
@@ -66,8 +91,12 @@ def test_squashed_actions_stay_within_their_bounds(scale: Any) -> None:
     head = action_head(BOX, GaussianForm(scale, True, FEATURES if scale == "gsde" else 0))
     parameters = 5 * drawn(50, head.outputs + head.free_params)
     noise = head.noise(draw_with_generator(np.random.default_rng(0)), (50,))
-    actions = head.to_environment(head.sample(parameters, noise))
+    samples = head.sample(parameters, noise)
+    actions = head.to_environment(samples)
     assert all(map(BOX.contains, actions))
+    middle, half_width = np.float32([0.0, 5.0]), np.float32([2.0, 5.0])
+    expected = middle[None] + half_width[None] * np.tanh(samples)
+    np.testing.assert_allclose(actions, expected, rtol=1e-5, atol=1e-5)
     greedy = head.sample(parameters, None)
     expected = [[0.0, 5.0]] + np.float32([[2.0, 5.0]]) * np.tanh(parameters[:, :2])
     np.testing.assert_allclose(head.to_environment(greedy), expected, rtol=1e-5, atol=1e-5)
@@ -99,9 +128,11 @@ def test_an_action_is_a_linear_function_of_the_features() -> None:
     head, parameters = gsde(), dist_params(6)
     noise = drawn(6, FEATURES, 2, seed=1)
     actions = head.sample(parameters, noise)
+    scores, entropies = head.log_probability(parameters, actions), head.entropy(parameters)
     for row in range(6):
         mean, features = parameters[row, :2], parameters[row, 2 : 2 + FEATURES]
         scales = np.exp(parameters[row, 2 + FEATURES :].reshape(FEATURES, 2))
+        score = entropy = 0.0
         for number in range(2):
             change = sum(
                 features[one] * scales[one, number] * noise[row, one, number]
@@ -109,10 +140,11 @@ def test_an_action_is_a_linear_function_of_the_features() -> None:
             )
             variance = sum((features[one] * scales[one, number]) ** 2 for one in range(FEATURES))
             np.testing.assert_allclose(actions[row, number], mean[number] + change, rtol=1e-5)
-            _, log_scale = head._split(parameters)
-            np.testing.assert_allclose(np.exp(2 * log_scale[row, number]), variance, rtol=1e-4)
-    plain = distributions.gaussian_log_probability(parameters[:, :2], log_scale, actions)
-    np.testing.assert_array_equal(head.log_probability(parameters, actions), plain)
+            normal = scipy.stats.norm(mean[number], np.sqrt(variance))
+            score += normal.logpdf(actions[row, number])
+            entropy += normal.entropy()
+        np.testing.assert_allclose(scores[row], score, rtol=1e-4)
+        np.testing.assert_allclose(entropies[row], entropy, rtol=1e-4)
 
 
 def test_the_actions_have_the_distribution_that_is_claimed() -> None:
@@ -120,9 +152,11 @@ def test_the_actions_have_the_distribution_that_is_claimed() -> None:
     count = 20_000
     noise = head.noise(draw_with_generator(np.random.default_rng(0)), (count,))
     actions = head.sample(np.repeat(one, count, axis=0), noise)
-    mean, log_scale = head._split(one)
-    np.testing.assert_allclose(actions.mean(0), mean[0], atol=4 * np.exp(log_scale[0].max()) / 141)
-    np.testing.assert_allclose(actions.std(0), np.exp(log_scale[0]), rtol=0.03)
+    features = one[0, 2 : 2 + FEATURES]
+    weights = np.exp(one[0, 2 + FEATURES :].reshape(FEATURES, 2))
+    deviations = np.sqrt((features[:, None] ** 2 * weights**2).sum(0))
+    np.testing.assert_allclose(actions.mean(0), one[0, :2], atol=4 * deviations.max() / 141)
+    np.testing.assert_allclose(actions.std(0), deviations, rtol=0.03)
 
 
 def test_the_noise_does_not_train_the_features() -> None:
@@ -175,6 +209,22 @@ def test_the_network_outputs_its_features(observations: Any) -> None:
 def test_what_gsde_cannot_do_is_refused(space: Any, hidden: tuple[int, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_agent(SEEN, space, NetworkSpec(hidden, "gsde"), None)
+
+
+@pytest.mark.parametrize(
+    ("space", "outputs"),
+    [(spaces.Discrete(20), 20), (spaces.MultiBinary(3), 3), (spaces.Box(0, 3, (2,), np.int8), 8)],
+)
+def test_gsde_changes_nothing_where_no_action_is_continuous(space: Any, outputs: int) -> None:
+    plain, with_gsde = (
+        build_agent(SEEN, space, NetworkSpec((6,), scale), np.random.SeedSequence(0))[1]
+        for scale in ("free", "gsde")
+    )
+    np.testing.assert_array_equal(plain, with_gsde)
+    agent, _ = build_agent(SEEN, space, NetworkSpec((), "gsde"), None)
+    assert agent.head.outputs == outputs
+    if isinstance(space, spaces.Discrete):
+        build_agent(SEEN, space, NetworkSpec((6,), "gsde", action_values=True), None)
 
 
 def test_a_network_of_ones_own_has_no_features_for_gsde() -> None:

@@ -94,16 +94,17 @@ def test_the_budget_is_counted_in_updates(algorithm: Any, updates: int) -> None:
     assert constant.annealing_updates is None
     sooner: Any = make_algorithm(dataclasses.replace(config, annealing_steps=1000))
     assert sooner.annealing_updates == updates / 5
-    # A run that is resumed with a larger budget anneals as it began.
-    later: Any = make_algorithm(dataclasses.replace(config, max_steps=9000))
-    assert later.annealing_updates == updates
+    later: Any = make_algorithm(dataclasses.replace(config, max_steps=10_000))
+    assert later.annealing_updates == updates * 2
     assert made.follows_version is (algorithm in ("a3c", "a2c"))
     assert not constant.follows_version
 
 
 @pytest.mark.parametrize("name", ["entropy_schedule", "clip_range_schedule"])
 def test_a_schedule_needs_a_number_of_steps(name: str) -> None:
-    chosen: dict[str, Any] = {name: "linear", "max_seconds": 5.0}
+    chosen: dict[str, Any] = {name: "linear", "max_seconds": 5.0, "algorithm": "ppo"}
     with pytest.raises(ConfigError, match=f"{name} is linear"):
         TrainConfig(**chosen)
     assert TrainConfig(**chosen, annealing_steps=10).annealing_steps == 10
+    without = "a3c" if name == "clip_range_schedule" else "nstep_q"
+    assert not TrainConfig(**{**chosen, "algorithm": without}).annealed_settings

@@ -8,6 +8,7 @@ import pytest
 
 import poise
 from poise.cli import main
+from poise.errors import ConfigError
 
 PENDULUM: dict[str, Any] = {
     "environment": "Pendulum-v1",
@@ -30,6 +31,7 @@ PENDULUM: dict[str, Any] = {
 PASSES: dict[str, Any] = {
     "algorithm": "ppo",
     "clip_range_schedule": "linear",
+    "annealing_steps": 1500,
     "value_clip_range": 0.2,
     "minibatches": 2,
 }
@@ -51,6 +53,9 @@ def test_a_run_is_resumed_and_replayed(tmp_path: Path, world: str, chosen: dict[
     run = poise.train(**given, run_dir=tmp_path / "run")
     policy = poise.load(run.folder)
     assert abs(policy.act(np.zeros(3, np.float32), greedy=False)[0]) <= 2.0
+    if "clip_range_schedule" in chosen:
+        with pytest.raises(ConfigError, match="clip range is 0 after 1500 steps"):
+            poise.resume(run.folder, max_steps=1501, quiet=True)
     resumed = poise.resume(run.folder, max_steps=1000, quiet=True)
     assert resumed.summary["steps"] >= 1000
     report = poise.replay(run.folder)
@@ -62,7 +67,10 @@ def test_a_run_is_resumed_and_replayed(tmp_path: Path, world: str, chosen: dict[
     [
         (["CartPole-v1", "--value-clip-range=0"], "--value-clip-range is 0"),
         (["CartPole-v1", "--trunk=none"], "--trunk"),
-        (["Pendulum-v1", "--gaussian-scale=gsde", "--hidden-sizes=8", "--vf-clip=1"], "vf-clip"),
+        (
+            ["Pendulum-v1", "--gaussian-scale=gsde", "--hidden-sizes=8", "--vf-clip=1"],
+            "--value-clip-range",
+        ),
         (["CartPole-v1", "--entropy-schedule=linear", "--max-seconds=1"], "or max_steps"),
     ],
 )

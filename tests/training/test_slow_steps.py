@@ -107,11 +107,15 @@ def test_an_evaluation_waits_until_training_has_taken_ten_times_as_long():
 def test_only_the_usual_episodes_of_a_selection_delay_the_next():
     """A candidate that seems to reach the target plays many more, in EnvPool."""
     snapshot = Snapshot(np.int32(0), np.zeros(1, np.float32))
-    for episodes, interval in ((4, 4000), (5, 3200), (100, 160)):
+    for episodes, interval in ((4, 4000), (5, 3200), (100, 500)):
         score = Score(1.0, 0.0, 1.0, 1.0, 1.0, 1.0, episodes, greedy=True, cut=0, steps=500)
         tracker = BestPolicyTracker(10, 0, 8, selection_episodes=4)
         tracker.add(Candidate(snapshot, 100), EvaluationResult(score, None, False))
         assert tracker.state.interval == interval
+        # However good training looks: as much of it as the evaluation took.
+        if episodes > 4:
+            assert not tracker.due(599, is_promising=True)
+            assert tracker.due(100 + interval, is_promising=True)
 
 
 def test_selection_is_not_sparing_while_training_episodes_reach_the_target():

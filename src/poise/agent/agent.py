@@ -13,12 +13,12 @@ import jax
 import numpy as np
 from gymnasium import spaces
 
-from poise.agent.actions import GaussianForm, action_head
+from poise.agent.actions import GaussianForm, action_head, has_continuous_actions
 from poise.agent.activations import ACTIVATIONS, ActivationName
 from poise.agent.categories import MAX_UNITS, choose_embedding_units, lookup_sizes
 from poise.agent.encoders import require_encodable
 from poise.agent.epsilon_greedy import epsilon_greedy_head
-from poise.agent.heads import ActionHead, GaussianScale
+from poise.agent.heads import ActionHead, GaussianScale, GsdeHead
 from poise.agent.image_axes import has_images
 from poise.agent.image_network import HEAD_SIZES, HIDDEN_UNITS, ImageNetwork
 from poise.agent.network import Network, NetworkFactory, NetworkOutput
@@ -288,7 +288,11 @@ def require_supported(observation: spaces.Space[Any], action: spaces.Space[Any])
 
 
 def make_network(
-    observation_space: spaces.Space[Any], outputs: int, free: int, spec: NetworkSpec
+    observation_space: spaces.Space[Any],
+    outputs: int,
+    free: int,
+    spec: NetworkSpec,
+    features: int = 0,
 ) -> Network:
     """Make one of poise's own networks.
 
@@ -297,12 +301,13 @@ def make_network(
         outputs: number of distribution parameters that depend on the observation.
         free: number of distribution parameters that do not.
         spec: description of the network.
+        features: how many of these outputs are features of its last hidden layer (see
+            `NetworkSpec.features`).
     """
     units, axes = spec.embedding_units, spec.image_axes
     rest = spec.activation, spec.initial_log_deviation, not spec.action_values
     if units and not lookup_sizes(observation_space):
         raise ConfigError("the observations have no categories to look up in a table")
-    features = spec.features(observation_space)
     if has_images(observation_space, axes):
         return ImageNetwork(observation_space, outputs, free, units, axes, *rest, features=features)
     return MlpNetwork(
@@ -342,14 +347,15 @@ def build_agent(
     if spec.action_values:
         head = epsilon_greedy_head(action_space)
     else:
-        if network_factory is not None and spec.gaussian_scale == "gsde":
+        features = spec.features(observation_space) if has_continuous_actions(action_space) else 0
+        if network_factory is not None and features:
             raise ConfigError("--gaussian-scale gsde needs a network of poise's own")
-        features = spec.features(observation_space)
         head = action_head(action_space, GaussianForm(spec.gaussian_scale, spec.squashes, features))
     if network_factory is not None:
         network = network_factory(observation_space, head.outputs, head.free_params)
     else:
-        network = make_network(observation_space, head.outputs, head.free_params, spec)
+        features = head.features if isinstance(head, GsdeHead) else 0
+        network = make_network(observation_space, head.outputs, head.free_params, spec, features)
     layout = ParameterLayout.of(network.shapes())
     if layout.size > parameter_limit:
         raise ConfigError(

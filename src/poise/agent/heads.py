@@ -109,7 +109,7 @@ class GaussianHead:
 
     Finite bounds correspond to actions -1 and 1: the environment receives
     ``clip(middle + half_width * action, low, high)``. A squashed action is passed through tanh
-    first, so that it never reaches a bound.
+    first, and so lies within the bounds anyway; without noise, it is the median.
     """
 
     shape: tuple[int, ...]

@@ -56,7 +56,8 @@ class BestPolicyTracker:
         goes_on: after the environment is solved, candidates that seem better than the best one are
             verified as well; otherwise, no later candidate can replace it.
         selection_episodes: episodes of a usual selection. If a candidate played more, because it
-            seemed to reach the target, the steps of these alone delay the next selection.
+            seemed to reach the target, the further ones count once only, and not as often as
+            ``selection_ratio`` says.
     """
 
     def __init__(
@@ -169,6 +170,10 @@ class BestPolicyTracker:
                 self._training_ratio * taken // 2,
             )
             after = after._replace(verifications=attempts, verify_at=steps + wait)
+        elif self._played_more(result) and not self._is_free:
+            # It failed in them: the next one that seems good enough comes after as much training.
+            wait = self._training_ratio * result.selection.steps
+            after = after._replace(verify_at=max(before.verify_at, steps + wait))
         if is_best:
             after = after._replace(
                 best=candidate.snapshot,
@@ -189,12 +194,18 @@ class BestPolicyTracker:
         selection = result.selection
         cut = selection.cut * candidate.step_limit if self._training_ratio == 1 else 0
         useful = 0 if self._is_free else max(0, selection.steps - cut)
-        usual = self._selection_episodes
-        if usual is not None and selection.episodes > usual:
-            useful = useful * usual // selection.episodes
+        usual = useful
+        if self._played_more(result):
+            usual = useful * (self._selection_episodes or 0) // selection.episodes
         is_decided = not self._goes_on and (self.solved or result.solved)
         share = candidate.steps // (1 if is_decided else EVALUATIONS_PER_DOUBLING)
-        return max(self._least, self._selection_ratio * useful, share)
+        ratios = self._selection_ratio * usual, self._training_ratio * useful
+        return max(self._least, *ratios, share)
+
+    def _played_more(self, result: EvaluationResult) -> bool:
+        """Return whether a candidate played more episodes than a selection usually has."""
+        usual = self._selection_episodes
+        return usual is not None and result.selection.episodes > usual
 
 
 def _rank(result: EvaluationResult | None) -> tuple[bool, bool, float]:

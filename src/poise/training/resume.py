@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from poise.config import TrainConfig
 from poise.envs.checked_env import forget_closing
 from poise.errors import ConfigError, FileFormatError
 from poise.launchers.stop_signals import StopSignals, handlers_kept
@@ -147,6 +148,7 @@ def resume(
                 f"--max-steps is {max_steps}, but the run has already taken "
                 f"{checkpoint.run_state.steps} steps"
             )
+        _require_a_clip_range(old, max_steps)
         if checkpoint is None:
             for name in ("journal", "metrics.jsonl"):
                 (folder / name).unlink(missing_ok=True)
@@ -174,6 +176,18 @@ def resume(
             point = None if checkpoint is None else ResumePoint(checkpoint, changed)
             place = RunPlace(folder)
             return TrainingRun(components, place, started, audience, point, signals).run()
+
+
+def _require_a_clip_range(config: TrainConfig, max_steps: int | None) -> None:
+    """Refuse a budget in which nothing would be learned."""
+    annealing = config.annealing_steps
+    if "clip_range_schedule" not in config.annealed_settings:
+        return
+    if max_steps is not None and annealing is not None and max_steps > annealing:
+        raise ConfigError(
+            f"--max-steps is {max_steps}, but this run's clip range is 0 after {annealing} steps, "
+            "and nothing is learned with it: start a new run"
+        )
 
 
 def _has_finished(folder: Path) -> bool:

@@ -141,6 +141,9 @@ def train_config(
     traits, measured = check_before_training(config, env_factory)
     if traits.shares_state:
         config = one_copy_a_process(config, traits.shared)
+    if config.annealed_settings and config.annealing_steps is None:
+        # Recorded, because the run may be resumed with another budget.
+        config = dataclasses.replace(config, annealing_steps=config.max_steps)
     components = build_components(config, env_factory)
     if preset is not None:
         preset.require_actions(has_continuous_actions(components.envs.action_space))

@@ -36,7 +36,8 @@ def make_algorithm(config: TrainConfig) -> Algorithm:
 
 
 def _annealing_updates(config: TrainConfig, discipline: DisciplineName) -> float | None:
-    if config.annealing_steps is None:
+    steps = config.annealing_steps or config.max_steps
+    if not config.annealed_settings or steps is None:
         return None
     rollouts = 1 if discipline == "asynchronous" else config.workers
-    return config.annealing_steps / (rollouts * config.envs_per_worker * config.rollout_length)
+    return steps / (rollouts * config.envs_per_worker * config.rollout_length)
