@@ -12,6 +12,7 @@ from gymnasium import spaces
 from poise.agent.actions import GaussianForm, action_head
 from poise.agent.agent import NetworkSpec, build_agent
 from poise.agent.heads import GsdeHead
+from poise.agent.layers import Outputs
 from poise.agent.networks import MlpNetwork
 from poise.agent.noise import draw_with_generator
 from poise.errors import ConfigError
@@ -266,7 +267,7 @@ def test_shared_layers_serve_both(observations: Any) -> None:
 
 
 def test_sharing_saves_the_multiplications_of_the_values_layers() -> None:
-    apart, shared = (MlpNetwork(SEEN, 3, 0, (8, 5), is_shared=one) for one in (False, True))
+    apart, shared = (MlpNetwork(SEEN, Outputs(3), (8, 5), is_shared=one) for one in (False, True))
     assert apart.multiplications - shared.multiplications == (4 + 1) * 8 + (8 + 1) * 5
-    without = MlpNetwork(SEEN, 3, 0, (), is_shared=True)
-    assert without.multiplications == MlpNetwork(SEEN, 3, 0, ()).multiplications
+    without = MlpNetwork(SEEN, Outputs(3), (), is_shared=True)
+    assert without.multiplications == MlpNetwork(SEEN, Outputs(3), ()).multiplications

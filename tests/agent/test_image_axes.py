@@ -10,6 +10,7 @@ from gymnasium import spaces
 from poise.agent.agent import NetworkSpec, build_agent
 from poise.agent.image_axes import image_layout
 from poise.agent.image_network import image_actor_critic
+from poise.agent.layers import Outputs
 from poise.errors import ConfigError
 
 
@@ -92,7 +93,7 @@ def test_the_order_of_axes_does_not_change_the_image() -> None:
     ],
 )
 def test_parameters_are_counted_without_making_them(space: spaces.Space[Any]) -> None:
-    made = image_actor_critic(space, 5, 0, np.random.default_rng(0))
+    made = image_actor_critic(space, Outputs(5), np.random.default_rng(0))
     agent, parameters = build_agent(space, spaces.Discrete(5), NetworkSpec(), None)
     assert parameters.size == agent.layout.size == agent.layout.flatten(made).size
     with pytest.raises(ConfigError, match=f"{parameters.size:,} parameters, more than"):

@@ -11,7 +11,7 @@ import pytest
 from gymnasium import spaces
 
 from poise.agent.activations import ACTIVATIONS, ActivationName
-from poise.agent.layers import Dense, orthogonal
+from poise.agent.layers import Dense, Outputs, orthogonal
 from poise.agent.networks import ActorCritic, MlpNetwork, actor_critic
 
 OBSERVATIONS = spaces.Box(-1.0, 1.0, (4,))
@@ -19,7 +19,7 @@ OBSERVATIONS = spaces.Box(-1.0, 1.0, (4,))
 
 def network(hidden: tuple[int, ...] = (8, 5), free: int = 0, seed: int | None = 0) -> ActorCritic:
     generator = None if seed is None else np.random.default_rng(seed)
-    return actor_critic(OBSERVATIONS, 3, free, hidden, generator)
+    return actor_critic(OBSERVATIONS, Outputs(3, free), hidden, generator)
 
 
 def is_orthogonal(layer: Dense, gain: float) -> None:
@@ -109,7 +109,7 @@ def test_without_a_generator_there_are_shapes_only() -> None:
 @pytest.mark.parametrize(("hidden", "free"), [((8, 5), 0), ((6,), 2), ((), 1), ((3, 3, 3), 4)])
 def test_parameters_are_counted_without_making_them(hidden: tuple[int, ...], free: int) -> None:
     made = sum(leaf.size for leaf in jax.tree.leaves(network(hidden, free)))
-    shapes = jax.tree.leaves(MlpNetwork(OBSERVATIONS, 3, free, hidden).shapes())
+    shapes = jax.tree.leaves(MlpNetwork(OBSERVATIONS, Outputs(3, free), hidden).shapes())
     assert sum(math.prod(shape.shape) for shape in shapes) == made
 
 
@@ -119,7 +119,7 @@ def test_multiplications_are_those_of_the_products(space: spaces.Space[Any], uni
     """Lookups, in a table or in a layer's weights, are not counted."""
     units = units if isinstance(space, spaces.Discrete) else 0
     inputs = 4 if space is OBSERVATIONS else units
-    network = MlpNetwork(space, 3, 0, (8, 5), units)
+    network = MlpNetwork(space, Outputs(3), (8, 5), units)
     trunks = 2 * ((inputs + 1) * 8 + 9 * 5) + 6 * (3 + 1)
     assert network.multiplications == trunks
 
@@ -150,7 +150,7 @@ def test_activations_equal_their_formulas(name: ActivationName) -> None:
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_numpy_acts_with_the_activation_of_the_module(name: ActivationName) -> None:
-    network = MlpNetwork(OBSERVATIONS, 3, 1, (8, 5), activation=name)
+    network = MlpNetwork(OBSERVATIONS, Outputs(3, 1), (8, 5), activation=name)
     parameters = network.init(np.random.default_rng(0))
     observations = np.random.default_rng(1).normal(size=(9, 4)).astype(np.float32)
     expected = network.module(parameters)(observations)[0]
@@ -158,7 +158,7 @@ def test_numpy_acts_with_the_activation_of_the_module(name: ActivationName) -> N
     apply = jax.jit(jax.vmap(lambda one: network.evaluate(parameters, one)[0]))
     np.testing.assert_allclose(apply(observations), expected, rtol=1e-4, atol=1e-6)
     other = "relu" if name != "relu" else "tanh"
-    plain = MlpNetwork(OBSERVATIONS, 3, 1, (8, 5), activation=other)
+    plain = MlpNetwork(OBSERVATIONS, Outputs(3, 1), (8, 5), activation=other)
     same_weights = plain.init(np.random.default_rng(0))
     assert not np.array_equal(plain.numpy_policy(same_weights)(observations), expected)
 

@@ -21,6 +21,7 @@ from poise.agent.epsilon_greedy import epsilon_greedy_head
 from poise.agent.heads import ActionHead, GaussianScale, GsdeHead
 from poise.agent.image_axes import has_images
 from poise.agent.image_network import HEAD_SIZES, HIDDEN_UNITS, ImageNetwork
+from poise.agent.layers import Outputs
 from poise.agent.network import Network, NetworkFactory, NetworkOutput
 from poise.agent.networks import MlpNetwork
 from poise.agent.normalizer import Scaling
@@ -305,17 +306,14 @@ def make_network(
             `NetworkSpec.features`).
     """
     units, axes = spec.embedding_units, spec.image_axes
-    rest = spec.activation, spec.initial_log_deviation, not spec.action_values
     if units and not lookup_sizes(observation_space):
         raise ConfigError("the observations have no categories to look up in a table")
+    deviation, has_critic = spec.initial_log_deviation, not spec.action_values
+    made = Outputs(outputs - features, free, deviation, has_critic, features)
     if has_images(observation_space, axes):
-        return ImageNetwork(observation_space, outputs, free, units, axes, *rest, features=features)
-    return MlpNetwork(
-        *(observation_space, outputs, free, spec.hidden_sizes, units),
-        *rest,
-        is_shared=spec.is_shared,
-        features=features,
-    )
+        return ImageNetwork(observation_space, made, units, axes, spec.activation)
+    sizes, how = spec.hidden_sizes, (spec.activation, spec.is_shared)
+    return MlpNetwork(observation_space, made, sizes, units, *how)
 
 
 def build_agent(

@@ -31,7 +31,7 @@ from poise.agent.encoders import encode
 from poise.agent.equinox_network import EquinoxNetwork
 from poise.agent.image_axes import ImageLayout, image_layout
 from poise.agent.layer_input import input_size, layer_input, make_table
-from poise.agent.layers import ArrayLike, Dense, constants, orthogonal
+from poise.agent.layers import ArrayLike, Dense, Outputs, constants, orthogonal
 from poise.agent.networks import describe_table
 from poise.agent.normalizer import scale_by_bounds
 from poise.space_parts import part_at, parts
@@ -168,14 +168,10 @@ class ImageNetwork(EquinoxNetwork):
 
     Args:
         observation_space: the space of its observations; at least one part must be an image.
-        outputs: number of distribution parameters that depend on the observation.
-        free: number of distribution parameters that do not.
+        outputs: what it outputs.
         embedding_units: columns of the embedding table; 0 for no table.
         image_axes: which parts are images, and what each of their axes is.
         activation: name of the activation function of convolutions and shared layer.
-        first_free: first value of the parameters that do not depend on the observation.
-        critic: whether it has layers for the value.
-        features: units of the policy's last hidden layer that are among the outputs; 0 or all.
     """
 
     usual_learning_rate = IMAGE_LEARNING_RATE
@@ -183,22 +179,17 @@ class ImageNetwork(EquinoxNetwork):
     def __init__(
         self,
         observation_space: spaces.Space[Any],
-        outputs: int,
-        free: int,
+        outputs: Outputs,
         embedding_units: int = 0,
         image_axes: str = "auto",
         activation: ActivationName = "relu",
-        first_free: float = 0.0,
-        critic: bool = True,
-        features: int = 0,
     ) -> None:
         self._space = observation_space
         self._embedding_units = embedding_units
+        how = embedding_units, image_axes, activation
 
         def make(generator: np.random.Generator | None) -> ImageActorCritic:
-            sizes, rest = (outputs - features, free, generator), (activation, first_free, critic)
-            given = *sizes, embedding_units, image_axes, *rest
-            return image_actor_critic(observation_space, *given, shows_features=bool(features))
+            return image_actor_critic(observation_space, outputs, generator, *how)
 
         super().__init__(make)
 
@@ -229,30 +220,21 @@ def _head(layers: tuple[Dense, ...], x: Any) -> tuple[Any, Any]:
 
 def image_actor_critic(
     observation_space: spaces.Space[Any],
-    outputs: int,
-    free: int,
+    outputs: Outputs,
     generator: np.random.Generator | None,
     embedding_units: int = 0,
     image_axes: str = "auto",
     activation: ActivationName = "relu",
-    first_free: float = 0.0,
-    critic: bool = True,
-    *,
-    shows_features: bool = False,
 ) -> ImageActorCritic:
     """Make an `ImageActorCritic` with orthogonal weights, as `actor_critic` does.
 
     Args:
         observation_space: the space of its observations; at least one part must be an image.
-        outputs: number of distribution parameters that depend on the observation.
-        free: number of distribution parameters that do not.
+        outputs: what it outputs.
         generator: source of the random weights; with None, only shapes are made.
         embedding_units: columns of the embedding table; 0 for no table.
         image_axes: which parts are images, and what each of their axes is.
         activation: name of the activation function of convolutions and shared layer.
-        first_free: first value of the parameters that do not depend on the observation.
-        critic: whether to make the value's layers.
-        shows_features: whether the policy's last hidden layer is among the distribution parameters.
     """
     filters, features = _plan(observation_space, embedding_units, image_axes)
     stacks = []
@@ -273,14 +255,14 @@ def image_actor_critic(
     return ImageActorCritic(
         convolutions=tuple(stacks),
         hidden=orthogonal(generator, features, HIDDEN_UNITS, math.sqrt(2.0)),
-        policy=head(outputs, 0.01),
-        value=head(1, 1.0) if critic else (),
-        free=constants(free, first_free, generator),
+        policy=head(outputs.computed, 0.01),
+        value=head(1, 1.0) if outputs.critic else (),
+        free=constants(outputs.free, outputs.first_free, generator),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
         image_axes=image_axes,
         activation=activation,
-        shows_features=shows_features,
+        shows_features=bool(outputs.features),
     )
 
 

@@ -4,7 +4,7 @@ Weights are made with NumPy, because compiling an initialiser would take longer 
 Without a generator only shapes are made, so that a network's parameters can be counted first.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,10 +13,29 @@ from jaxtyping import Float
 
 from poise.maths.namespace import row_product
 
-__all__ = ["ArrayLike", "Dense", "constants", "orthogonal", "zeros"]
+__all__ = ["ArrayLike", "Dense", "Outputs", "constants", "orthogonal", "zeros"]
 
 ArrayLike = Any
 """A JAX array, a NumPy array, or only a shape (`jax.ShapeDtypeStruct`)."""
+
+
+class Outputs(NamedTuple):
+    """What a network outputs.
+
+    Attributes:
+        computed: number of distribution parameters that its last layer computes.
+        free: number of distribution parameters that do not depend on the observation.
+        first_free: their first value.
+        critic: whether it outputs a value too; otherwise, it computes action values.
+        features: units of the policy's last hidden layer that are among the distribution
+            parameters; 0 or all of them.
+    """
+
+    computed: int
+    free: int = 0
+    first_free: float = 0.0
+    critic: bool = True
+    features: int = 0
 
 
 class Dense(eqx.Module):

@@ -14,7 +14,7 @@ from poise.agent.categories import lookup_sizes
 from poise.agent.encoders import encode
 from poise.agent.equinox_network import EquinoxNetwork
 from poise.agent.layer_input import LayerInput, input_size, layer_input, make_table
-from poise.agent.layers import ArrayLike, Dense, constants, orthogonal
+from poise.agent.layers import ArrayLike, Dense, Outputs, constants, orthogonal
 from poise.maths.namespace import array_namespace, row_product
 
 __all__ = ["ActorCritic", "MlpNetwork", "actor_critic", "describe_table"]
@@ -63,53 +63,32 @@ class MlpNetwork(EquinoxNetwork):
 
     Args:
         observation_space: the space of its observations.
-        outputs: number of distribution parameters that depend on the observation.
-        free: number of distribution parameters that do not.
+        outputs: what it outputs.
         hidden_sizes: units of each hidden layer.
         embedding_units: columns of the embedding table; 0 for no table.
         activation: name of the hidden layers' activation function.
-        first_free: first value of the parameters that do not depend on the observation.
-        critic: whether it has a trunk for the value.
         is_shared: whether policy and value share their hidden layers.
-        features: units of the last hidden layer that are among the outputs; 0 or all of them.
     """
 
     def __init__(
         self,
         observation_space: spaces.Space[Any],
-        outputs: int,
-        free: int,
+        outputs: Outputs,
         hidden_sizes: tuple[int, ...],
         embedding_units: int = 0,
         activation: ActivationName = "relu",
-        first_free: float = 0.0,
-        critic: bool = True,
         is_shared: bool = False,
-        features: int = 0,
     ) -> None:
         self._space = observation_space
+        self._outputs = outputs
         self._hidden_sizes = hidden_sizes
         self._embedding_units = embedding_units
-        self._outputs = outputs - features
         self._activation = activation
-        self._critic = critic
         self._is_shared = is_shared and bool(hidden_sizes)
-        self._shows_features = bool(features)
+        how = embedding_units, activation, self._is_shared
 
         def make(generator: np.random.Generator | None) -> ActorCritic:
-            return actor_critic(
-                observation_space,
-                outputs - features,
-                free,
-                hidden_sizes,
-                generator,
-                embedding_units,
-                activation,
-                first_free,
-                critic,
-                is_shared=self._is_shared,
-                shows_features=self._shows_features,
-            )
+            return actor_critic(observation_space, outputs, hidden_sizes, generator, *how)
 
         super().__init__(make)
 
@@ -122,8 +101,8 @@ class MlpNetwork(EquinoxNetwork):
             first -= sum(lookups)
         sizes = (first, *self._hidden_sizes)
         hidden = sum((inputs + 1) * units for inputs, units in itertools.pairwise(sizes))
-        trunks = hidden + (sizes[-1] + 1) * self._outputs
-        if not self._critic:
+        trunks = hidden + (sizes[-1] + 1) * self._outputs.computed
+        if not self._outputs.critic:
             return trunks
         return trunks + (0 if self._is_shared else hidden) + sizes[-1] + 1
 
@@ -136,7 +115,7 @@ class MlpNetwork(EquinoxNetwork):
         network: ActorCritic = self.module(parameters)
         space, free, table = self._space, network.free, network.table
         *hidden, last = [(layer.weight, layer.bias) for layer in network.policy]
-        activate, shows_features = ACTIVATIONS[self._activation], self._shows_features
+        activate, shows_features = ACTIVATIONS[self._activation], bool(self._outputs.features)
         if lookup_sizes(space):
             layers = network.policy
 
@@ -159,7 +138,7 @@ class MlpNetwork(EquinoxNetwork):
         """Describe the hidden layers and the embedding table, if there is one."""
         sizes = " + ".join(map(str, self._hidden_sizes)) or "no"
         text = f"an MLP with {sizes} {self._activation} units for the "
-        if not self._critic:
+        if not self._outputs.critic:
             text += "values of the actions"
         else:
             text += "policy and " + ("the value" if self._is_shared else "one for the value")
@@ -200,17 +179,12 @@ def _trunk(
 
 def actor_critic(
     observation_space: spaces.Space[Any],
-    outputs: int,
-    free: int,
+    outputs: Outputs,
     hidden_sizes: tuple[int, ...],
     generator: np.random.Generator | None,
     embedding_units: int = 0,
     activation: ActivationName = "relu",
-    first_free: float = 0.0,
-    critic: bool = True,
-    *,
     is_shared: bool = False,
-    shows_features: bool = False,
 ) -> ActorCritic:
     """Make an `ActorCritic` with orthogonal weights (Saxe et al. 2014, arXiv 1312.6120).
 
@@ -221,16 +195,12 @@ def actor_critic(
 
     Args:
         observation_space: the space of its observations.
-        outputs: number of distribution parameters that depend on the observation.
-        free: number of distribution parameters that do not.
+        outputs: what it outputs.
         hidden_sizes: units of each hidden layer.
         generator: source of the random weights; with None, only shapes are made.
         embedding_units: columns of the embedding table; 0 for no table.
         activation: name of the hidden layers' activation function.
-        first_free: first value of the parameters that do not depend on the observation.
-        critic: whether to make the value's trunk.
-        is_shared: whether policy and value share their hidden layers.
-        shows_features: whether the last hidden layer is among the distribution parameters.
+        is_shared: whether policy and value share their hidden layers, of which there are some.
     """
     sizes = (input_size(observation_space, embedding_units), *hidden_sizes)
 
@@ -245,12 +215,12 @@ def actor_critic(
         return (orthogonal(generator, sizes[-1], 1, 1.0),) if is_shared else trunk(1, 1.0)
 
     return ActorCritic(
-        policy=trunk(outputs, 0.01),
-        value=value() if critic else (),
-        free=constants(free, first_free, generator),
+        policy=trunk(outputs.computed, 0.01),
+        value=value() if outputs.critic else (),
+        free=constants(outputs.free, outputs.first_free, generator),
         table=make_table(observation_space, embedding_units, generator),
         observation_space=observation_space,
         activation=activation,
         is_shared=is_shared,
-        shows_features=shows_features,
+        shows_features=bool(outputs.features),
     )
