@@ -18,7 +18,7 @@ from poise.agent.activations import ACTIVATIONS, ActivationName
 from poise.agent.categories import MAX_UNITS, choose_embedding_units, lookup_sizes
 from poise.agent.encoders import require_encodable
 from poise.agent.epsilon_greedy import epsilon_greedy_head
-from poise.agent.heads import ActionHead, GaussianScale, GsdeHead
+from poise.agent.heads import ActionHead, GaussianScale
 from poise.agent.image_axes import has_images
 from poise.agent.image_network import HEAD_SIZES, HIDDEN_UNITS, ImageNetwork
 from poise.agent.layers import Outputs
@@ -342,17 +342,18 @@ def build_agent(
     """
     require_encodable(observation_space)
     head: ActionHead
+    features = 0
     if spec.action_values:
         head = epsilon_greedy_head(action_space)
     else:
-        features = spec.features(observation_space) if has_continuous_actions(action_space) else 0
+        if has_continuous_actions(action_space):
+            features = spec.features(observation_space)
         if network_factory is not None and features:
             raise ConfigError("--gaussian-scale gsde needs a network of poise's own")
         head = action_head(action_space, GaussianForm(spec.gaussian_scale, spec.squashes, features))
     if network_factory is not None:
         network = network_factory(observation_space, head.outputs, head.free_params)
     else:
-        features = head.features if isinstance(head, GsdeHead) else 0
         network = make_network(observation_space, head.outputs, head.free_params, spec, features)
     layout = ParameterLayout.of(network.shapes())
     if layout.size > parameter_limit:

@@ -63,7 +63,6 @@ class JaxProgram:
         self.spec = spec
         self.envs = envs
         self._compiled: Any = None
-        explore = spec.explore
         self._follows_version = spec.algorithm.follows_version
 
         # Not a method: the program and its function would refer to each other, and the compiled
@@ -72,7 +71,7 @@ class JaxProgram:
         def act(
             snapshot: Snapshot, state: RolloutState
         ) -> tuple[Trajectory, Transition, RolloutState]:
-            rolled_out = roll_out(agent, envs, snapshot, state, spec.length, explore)
+            rolled_out = roll_out(agent, envs, snapshot, state, spec.length, spec.explore)
             transitions, after = follow_returns(envs.shaping, state, *rolled_out)
             rollout = to_trajectory(agent, envs.shaping, snapshot, state, transitions, after)
             return rollout, transitions, after
